@@ -1,0 +1,21 @@
+// The recipe's `checkpoint:` and `export:` sections.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace sutor {
+
+struct CheckpointOptions {
+  int64_t every = 50;  // steps; 0 = only at the end
+  int keep = 3;        // newest ones kept; best and last are never deleted
+  bool async = true;
+  std::vector<std::string> on_signal = {"TERM", "USR1", "INT"};
+};
+
+struct ExportOptions {
+  std::vector<std::string> format = {"adapter", "merged"};
+  std::string dtype = "same_as_base";
+};
+
+}  // namespace sutor

@@ -1,0 +1,65 @@
+# Helpers that keep each folder's CMakeLists.txt to its source list.
+
+add_library(sutor_flags INTERFACE)
+target_include_directories(sutor_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_definitions(sutor_flags INTERFACE FMT_HEADER_ONLY=1)
+target_compile_options(sutor_flags INTERFACE -Wall -Wextra -Wno-unused-parameter
+  -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
+if(SUTOR_WERROR)
+  target_compile_options(sutor_flags INTERFACE -Werror)
+endif()
+if(SUTOR_SANITIZE)
+  target_compile_options(sutor_flags INTERFACE -fsanitize=${SUTOR_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(sutor_flags INTERFACE -fsanitize=${SUTOR_SANITIZE})
+endif()
+
+# Flags of every file that sees torch. One precompiled header serves them all, so all carry the same.
+add_library(sutor_torch_flags INTERFACE)
+target_link_libraries(sutor_torch_flags INTERFACE sutor_flags sutor_torch OpenMP::OpenMP_CXX)
+target_compile_options(sutor_torch_flags INTERFACE -Winvalid-pch)
+if(SUTOR_PCH)
+  file(WRITE ${CMAKE_BINARY_DIR}/pch.cc "// The precompiled torch header is built for this file.\n")
+  add_library(sutor_pch OBJECT ${CMAKE_BINARY_DIR}/pch.cc)
+  target_link_libraries(sutor_pch PRIVATE sutor_torch_flags)
+  target_precompile_headers(sutor_pch PRIVATE <torch/types.h> <torch/csrc/autograd/custom_function.h>)
+endif()
+
+# sutor_library(NAME [TORCH] SOURCES ... [DEPENDS ...]): a static library of one folder.
+function(sutor_library name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPENDS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  sutor_target(${name} ${ARG_TORCH} ${ARG_DEPENDS})
+endfunction()
+
+# sutor_program(NAME [TORCH] SOURCES ... [DEPENDS ...])
+function(sutor_program name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_compile_options(${name} PRIVATE -fPIC)  # as the precompiled header was built
+  set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  sutor_target(${name} ${ARG_TORCH} ${ARG_DEPENDS})
+endfunction()
+
+function(sutor_target name torch)
+  if(torch)
+    target_link_libraries(${name} PUBLIC sutor_torch_flags ${ARGN})
+    if(SUTOR_PCH)
+      target_precompile_headers(${name} REUSE_FROM sutor_pch)
+    endif()
+  else()
+    target_link_libraries(${name} PUBLIC sutor_flags fmt::fmt-header-only ${ARGN})
+  endif()
+endfunction()
+
+# sutor_unit_test(NAME [TORCH] SOURCES ... [DEPENDS ...]): a GoogleTest program, one ctest entry.
+function(sutor_unit_test name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPENDS" ${ARGN})
+  if(ARG_TORCH)
+    sutor_program(${name} TORCH SOURCES ${ARG_SOURCES} DEPENDS ${ARG_DEPENDS} GTest::gtest GTest::gtest_main)
+  else()
+    sutor_program(${name} SOURCES ${ARG_SOURCES} DEPENDS ${ARG_DEPENDS} GTest::gtest GTest::gtest_main)
+  endif()
+  target_compile_definitions(${name} PRIVATE SUTOR_TEST_DATA="${PROJECT_SOURCE_DIR}/tests")
+  add_test(NAME unit.${name} COMMAND ${name})
+  set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 120)
+endfunction()

@@ -1,0 +1,26 @@
+// Element types of tensors on disk and on the wire, without torch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace sutor {
+
+enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
+
+size_t size_of(DType dtype);
+// The safetensors spelling: "F32", "BF16", "I64" ...
+std::string_view name_of(DType dtype);
+// Recipe spelling ("fp32", "bf16", "fp16") or safetensors spelling; throws E0212 otherwise.
+DType parse_dtype(std::string_view text);
+
+// Copies `count` elements from `from` to `to`, converting between F32, BF16 and F16
+// (round to nearest even; NaN stays NaN). Equal types are a plain copy, every bit kept.
+// Other pairs throw E0306.
+void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
+                      int64_t count);
+
+}  // namespace sutor

@@ -1,0 +1,23 @@
+// The verbs of the `sutor` program: one function each, in launch/verbs/<verb>.cc.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace sutor {
+
+using Arguments = std::vector<std::string>;  // what follows the verb on the command line
+
+// Each returns the exit code; errors are thrown as sutor::Error.
+int verb_init_model(const Arguments& arguments);
+int verb_prepare(const Arguments& arguments);
+int verb_score(const Arguments& arguments);
+int verb_select(const Arguments& arguments);
+int verb_params(const Arguments& arguments);
+int verb_train(const Arguments& arguments);
+int verb_logits(const Arguments& arguments);
+int verb_export(const Arguments& arguments);
+int verb_inspect(const Arguments& arguments);
+int verb_run(const Arguments& arguments);
+
+}  // namespace sutor

@@ -1,0 +1,38 @@
+// The official ESFT expert config: which experts of which layers train, and two flags.
+// {"experts": {"<global layer>": [ids...]}, "shared_experts": bool, "non_expert_modules": bool}
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "parallel_state/model_info.h"
+
+namespace sutor {
+
+struct ExpertConfig {
+  std::map<int, std::vector<int>> experts;  // global layer -> expert ids, in the order of selection
+  bool shared_experts = false;
+  bool non_expert_modules = false;
+
+  bool trains_anything() const;
+  int64_t num_experts() const;  // over all layers
+};
+
+// Throws E0310 with path and reason: not JSON, missing keys, keys that are no layer numbers,
+// ids that are no integers or stand twice.
+ExpertConfig read_expert_config(const std::filesystem::path& path);
+// Same bytes as the authors' json.dump: one line, ", " and ": " separators.
+std::string to_json(const ExpertConfig& config);
+void write_expert_config(const ExpertConfig& config, const std::filesystem::path& path);
+
+// Shifts layer keys that count from `layer_base` down to global numbers, then checks the config
+// against the model. Throws E0311..E0314: a layer beyond the model, a layer without experts (with the
+// fix `--layer-base 1` / `esft.layer_base: 1` named when the keys look shifted by one: they run up to
+// num_layers, or the model has no dense layer 0 while keys run 1..num_layers), an id out of range.
+// An empty selection that trains nothing else is E0315.
+ExpertConfig check_expert_config(const ExpertConfig& config, const ModelInfo& model, int layer_base,
+                                 const std::string& where);
+
+}  // namespace sutor

@@ -1,0 +1,32 @@
+// A piece of a logical tensor in this process's memory: what model and checkpoint exchange.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "csrc/base/dtype.h"
+
+namespace sutor {
+
+// Rows [row_begin, row_begin + row_count) of the logical tensor `name`; a row is one index of the
+// first axis (1-D tensors: one element). The rows lie contiguously at `data`; not owned.
+struct ShardedTensor {
+  std::string name;  // global HF name
+  DType dtype = DType::kF32;
+  std::vector<int64_t> global_shape;
+  int64_t row_begin = 0;
+  int64_t row_count = 0;
+  std::byte* data = nullptr;
+
+  int64_t row_elements() const {
+    int64_t n = 1;
+    for (size_t i = 1; i < global_shape.size(); ++i) n *= global_shape[i];
+    return n;
+  }
+  int64_t num_elements() const { return row_count * row_elements(); }
+  size_t num_bytes() const { return static_cast<size_t>(num_elements()) * size_of(dtype); }
+};
+
+}  // namespace sutor

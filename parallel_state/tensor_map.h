@@ -1,0 +1,60 @@
+// What tensors a model has: global Hugging Face names, shapes, roles, and where on disk each may be
+// found. A family fills it from config.json; the generator, the loader and the export read it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace sutor {
+
+enum class TensorRole {
+  kEmbedding,
+  kHead,
+  kNorm,
+  kAttention,
+  kDenseMlp,
+  kRouter,
+  kRoutedExpert,
+  kSharedExpert,
+};
+
+std::string_view name_of(TensorRole role);
+
+// One place on disk that can supply a tensor. `index >= 0`: the disk tensor has one more leading axis
+// and this is its index-th slice. `row_begin`: first row within that (slice of the) disk tensor.
+struct DiskSource {
+  std::string name;
+  int64_t index = -1;
+  int64_t row_begin = 0;
+  // Shape that the whole disk tensor must have; empty = the shape of the tensor itself.
+  std::vector<int64_t> disk_shape;
+};
+
+struct TensorEntry {
+  std::string name;  // global HF name: model.layers.12.mlp.experts.37.up_proj.weight
+  std::vector<int64_t> shape;
+  TensorRole role = TensorRole::kNorm;
+  int layer = -1;          // global layer number, -1 outside of layers
+  int expert = -1;         // global expert id for routed experts
+  std::string projection;  // routed experts: gate | up | down
+  // In order of preference; the first one that the directory has is used. The first is the tensor's
+  // own per-name form; the others are fused forms or the tied embedding.
+  std::vector<DiskSource> sources;
+};
+
+class TensorMap {
+ public:
+  void add(TensorEntry entry);  // duplicate names are an internal error
+  const std::vector<TensorEntry>& entries() const { return entries_; }
+  const TensorEntry* find(std::string_view name) const;  // nullptr when absent
+  size_t size() const { return entries_.size(); }
+
+ private:
+  std::vector<TensorEntry> entries_;
+  std::unordered_map<std::string, size_t> by_name_;
+};
+
+}  // namespace sutor

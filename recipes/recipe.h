@@ -1,0 +1,90 @@
+// A recipe: everything a run needs, composed of the options that the folders below declare.
+// Read from YAML by recipe_reader.h; nothing but launch/ and tools/ includes this.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint_options.h"
+#include "layers/esft/esft_options.h"
+#include "layers/optim/optim_options.h"
+#include "parallel_state/parallel_options.h"
+
+namespace sutor {
+
+struct ModelOptions {
+  std::string path;
+  std::string dtype = "bf16";  // of frozen weights and of computing: fp32 | bf16
+  std::vector<std::string> adapters;
+};
+
+struct DataSource {
+  std::string path;
+  std::string format = "auto";  // auto | messages | completion | text | tokens
+  double weight = 1.0;
+  std::string name;  // default: the file's stem
+};
+
+struct DataOptions {
+  std::vector<DataSource> train;
+  std::vector<DataSource> eval;
+  std::string tokenizer = "auto";  // auto = the model's tokenizer.json
+  std::string chat_template = "auto";  // key `template`: auto = the checkpoint's own | file | none
+  std::string loss_on = "assistant";   // assistant | last | completion | all
+  int64_t seq_len = 4096;
+  bool packing = true;
+  std::string too_long = "drop";  // drop | truncate | split
+};
+
+struct ScheduleOptions {
+  std::string name = "constant";  // constant | linear | cosine
+  std::string warmup = "0";       // steps, or "3%"
+  std::string min_lr = "0";       // absolute, or "10%"
+  std::optional<int64_t> steps;
+  double epochs = 1;
+};
+
+struct TrainOptions {
+  std::string method = "esft";  // esft | full | lora
+  int64_t global_batch = 32;    // packs when packing, else documents
+  int64_t micro_batch = 2;
+  std::string recompute = "none";
+  double balance_loss = 0;
+  double z_loss = 0;
+  uint64_t seed = 42;
+  std::optional<int> early_stop;
+  std::string threads = "auto";
+};
+
+struct LogOptions {
+  int64_t every = 1;
+  bool tensorboard = true;
+  std::optional<std::string> wandb;
+  std::string experts = "brief";
+};
+
+struct EvalOptions {
+  int64_t every = 100;  // steps; 0 = only at the end
+  std::vector<std::string> metrics = {"loss", "ppl", "token_acc"};
+  std::optional<std::string> best;  // "<set>.loss"; default: the first eval set's loss
+  bool before_training = true;
+};
+
+struct Recipe {
+  ModelOptions model;
+  ParallelOptions parallel;
+  DataOptions data;
+  EsftOptions esft;
+  OptimOptions optim;
+  ScheduleOptions schedule;
+  TrainOptions train;
+  CheckpointOptions checkpoint;
+  LogOptions log;
+  EvalOptions eval;
+  ExportOptions export_;
+  std::string output;
+};
+
+}  // namespace sutor
