@@ -1,0 +1,61 @@
+// Communicator: the collectives that sutor uses, on plain host memory. Every call but rank(), size()
+// and name() is collective over the communicator: all its ranks call it in the same order.
+// Every operation carries a name, for diagnosis. With one rank each returns at once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace sutor {
+
+enum class ReduceOp { kSum, kMax, kMin };
+
+class Comm {
+ public:
+  virtual ~Comm() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // In place. Sums of floats are taken in an order fixed by the communicator's size.
+  virtual void all_reduce(std::span<float> data, ReduceOp op, const char* name) = 0;
+  virtual void all_reduce(std::span<double> data, ReduceOp op, const char* name) = 0;
+  virtual void all_reduce(std::span<int64_t> data, ReduceOp op, const char* name) = 0;
+
+  // `data` holds the concatenated segments of all ranks, counts[r] floats each. On return this
+  // rank's own segment holds the sum over ranks; the others are undefined.
+  virtual void reduce_scatter(std::span<float> data, std::span<const int64_t> counts,
+                              const char* name) = 0;
+  // `data` holds the segments of all ranks, bytes[r] each, its own one filled in; fills the others.
+  virtual void all_gather(std::span<std::byte> data, std::span<const int64_t> bytes,
+                          const char* name) = 0;
+  // Rows of `row_bytes` bytes; send_rows[r] rows go to rank r (stored in rank order), recv_rows[r]
+  // come from it.
+  virtual void all_to_all(const void* send, std::span<const int64_t> send_rows, void* recv,
+                          std::span<const int64_t> recv_rows, int64_t row_bytes,
+                          const char* name) = 0;
+  virtual void broadcast(std::span<std::byte> data, int root, const char* name) = 0;
+  virtual void barrier(const char* name) = 0;
+
+  // A communicator of the ranks of this one that give the same color, ordered by rank.
+  virtual std::unique_ptr<Comm> split(int color) = 0;
+
+  // Ends the whole job with this exit code, without waiting for anybody.
+  [[noreturn]] virtual void abort(int exit_code) = 0;
+
+  // Strings of any length, by way of the above.
+  std::string broadcast_text(const std::string& text, int root, const char* name);
+  std::vector<std::string> all_gather_text(const std::string& text, const char* name);
+};
+
+std::unique_ptr<Comm> make_self_comm();
+
+// The communicator of all ranks of the job: MPI when a launcher started more than one process
+// (PMI_SIZE), else a communicator of one. Initialises MPI where it is used; finish_world() ends it.
+std::unique_ptr<Comm> make_world_comm();
+void finish_world();
+
+}  // namespace sutor

@@ -1,0 +1,213 @@
+// MpiComm: collectives over MPI. Only non-blocking operations are used, polled with a yield and then
+// a short sleep: with more ranks than cores MPICH's blocking calls cost whole scheduler ticks.
+#include <mpi.h>
+#include <sched.h>
+#include <time.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include "csrc/base/error.h"
+#include "csrc/comm/comm.h"
+
+namespace sutor {
+namespace {
+
+// A count of MPI is an int; longer messages go in pieces of this many elements.
+constexpr int64_t kPiece = int64_t{1} << 26;
+
+double wait_limit_seconds() {
+  const char* text = std::getenv("SUTOR_COMM_TIMEOUT");
+  const double seconds = text ? std::atof(text) : 0;
+  return seconds > 0 ? seconds : 1800;
+}
+
+MPI_Op mpi_op(ReduceOp op) {
+  return op == ReduceOp::kSum ? MPI_SUM : op == ReduceOp::kMax ? MPI_MAX : MPI_MIN;
+}
+
+class MpiComm final : public Comm {
+ public:
+  explicit MpiComm(MPI_Comm comm) : comm_(comm) {
+    MPI_Comm_rank(comm_, &rank_);
+    MPI_Comm_size(comm_, &size_);
+  }
+  // Communicators end with MPI_Finalize: freeing one is collective, and a rank that unwinds after an
+  // error of its own must not wait for the others.
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  void all_reduce(std::span<float> d, ReduceOp op, const char* name) override {
+    reduce(d.data(), static_cast<int64_t>(d.size()), MPI_FLOAT, 4, op, name);
+  }
+  void all_reduce(std::span<double> d, ReduceOp op, const char* name) override {
+    reduce(d.data(), static_cast<int64_t>(d.size()), MPI_DOUBLE, 8, op, name);
+  }
+  void all_reduce(std::span<int64_t> d, ReduceOp op, const char* name) override {
+    reduce(d.data(), static_cast<int64_t>(d.size()), MPI_INT64_T, 8, op, name);
+  }
+
+  void reduce_scatter(std::span<float> data, std::span<const int64_t> counts,
+                      const char* name) override {
+    if (size_ == 1) return;
+    std::vector<int64_t> begins(size_, 0);
+    std::exclusive_scan(counts.begin(), counts.end(), begins.begin(), int64_t{0});
+    const int64_t longest = *std::max_element(counts.begin(), counts.end());
+    const int64_t piece = std::max<int64_t>(1, kPiece / size_);
+    std::vector<float> staging, result;
+    for (int64_t at = 0; at < longest; at += piece) {
+      std::vector<int> take(size_);
+      staging.clear();
+      for (int r = 0; r < size_; ++r) {
+        take[r] = static_cast<int>(std::clamp<int64_t>(counts[r] - at, 0, piece));
+        const float* from = data.data() + begins[r] + at;
+        staging.insert(staging.end(), from, from + take[r]);
+      }
+      result.resize(take[rank_]);
+      wait(name, [&](MPI_Request* request) {
+        return MPI_Ireduce_scatter(staging.data(), result.data(), take.data(), MPI_FLOAT, MPI_SUM,
+                                   comm_, request);
+      });
+      std::copy(result.begin(), result.end(), data.begin() + begins[rank_] + at);
+    }
+  }
+
+  void all_gather(std::span<std::byte> data, std::span<const int64_t> bytes,
+                  const char* name) override {
+    if (size_ == 1) return;
+    int64_t at = 0;
+    for (int r = 0; r < size_; ++r) {
+      broadcast(data.subspan(static_cast<size_t>(at), static_cast<size_t>(bytes[r])), r, name);
+      at += bytes[r];
+    }
+  }
+
+  void all_to_all(const void* send, std::span<const int64_t> send_rows, void* recv,
+                  std::span<const int64_t> recv_rows, int64_t row_bytes,
+                  const char* name) override {
+    std::vector<int> send_counts(size_), recv_counts(size_), send_at(size_), recv_at(size_);
+    const auto fill = [&](std::span<const int64_t> rows, std::vector<int>& counts,
+                          std::vector<int>& at) {
+      int64_t total = 0;
+      for (int r = 0; r < size_; ++r) {
+        counts[r] = static_cast<int>(rows[r]);
+        at[r] = static_cast<int>(total);
+        total += rows[r];
+      }
+      if (total > INT32_MAX) fail(601, "{}: {} rows in one exchange are beyond MPI", name, total);
+    };
+    fill(send_rows, send_counts, send_at);
+    fill(recv_rows, recv_counts, recv_at);
+    MPI_Datatype row;
+    MPI_Type_contiguous(static_cast<int>(row_bytes), MPI_BYTE, &row);
+    MPI_Type_commit(&row);
+    wait(name, [&](MPI_Request* request) {
+      return MPI_Ialltoallv(send, send_counts.data(), send_at.data(), row, recv, recv_counts.data(),
+                            recv_at.data(), row, comm_, request);
+    });
+    MPI_Type_free(&row);
+  }
+
+  void broadcast(std::span<std::byte> data, int root, const char* name) override {
+    if (size_ == 1) return;
+    for (size_t at = 0; at < data.size(); at += kPiece) {
+      const size_t n = std::min<size_t>(kPiece, data.size() - at);
+      wait(name, [&](MPI_Request* request) {
+        return MPI_Ibcast(data.data() + at, static_cast<int>(n), MPI_BYTE, root, comm_, request);
+      });
+    }
+  }
+
+  void barrier(const char* name) override {
+    wait(name, [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
+  }
+
+  std::unique_ptr<Comm> split(int color) override {
+    MPI_Comm part;
+    MPI_Comm_split(comm_, color, rank_, &part);
+    return std::make_unique<MpiComm>(part);
+  }
+
+  [[noreturn]] void abort(int exit_code) override {
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
+    std::_Exit(exit_code);
+  }
+
+ private:
+  void reduce(void* data, int64_t count, MPI_Datatype type, int64_t element, ReduceOp op,
+              const char* name) {
+    if (size_ == 1) return;
+    for (int64_t at = 0; at < count; at += kPiece) {
+      const int n = static_cast<int>(std::min(kPiece, count - at));
+      wait(name, [&](MPI_Request* request) {
+        return MPI_Iallreduce(MPI_IN_PLACE, static_cast<std::byte*>(data) + at * element, n, type,
+                              mpi_op(op), comm_, request);
+      });
+    }
+  }
+
+  // Starts an operation and polls it to its end: a few tests, then yields, then sleeps of 1 us.
+  template <typename Start>
+  void wait(const char* name, const Start& start) {
+    MPI_Request request;
+    check(start(&request), name);
+    const auto begin = std::chrono::steady_clock::now();
+    for (int64_t tries = 0;; ++tries) {
+      int done = 0;
+      check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), name);
+      if (done) return;
+      if (tries < 50) {
+        sched_yield();
+        continue;
+      }
+      const timespec pause{0, 1000};
+      nanosleep(&pause, nullptr);
+      if (tries % 4096 == 0) {
+        const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+        static const double limit = wait_limit_seconds();
+        if (waited.count() > limit) {
+          fail(602,
+               "rank {} of {} waited {:.0f} s in `{}` for the other ranks. One of them is stuck or "
+               "gone (SUTOR_COMM_TIMEOUT sets the limit in seconds).",
+               rank_, size_, waited.count(), name);
+        }
+      }
+    }
+  }
+
+  void check(int result, const char* name) {
+    if (result == MPI_SUCCESS) return;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(result, text, &length);
+    fail(603, "MPI failed in `{}` on rank {}: {}", name, rank_, text);
+  }
+
+  MPI_Comm comm_;
+  int rank_ = 0, size_ = 1;
+};
+
+}  // namespace
+
+std::unique_ptr<Comm> make_world_comm() {
+  const char* size = std::getenv("PMI_SIZE");
+  if (size == nullptr || std::atoi(size) <= 1) return make_self_comm();
+  int provided = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  return std::make_unique<MpiComm>(MPI_COMM_WORLD);
+}
+
+void finish_world() {
+  int started = 0;
+  MPI_Initialized(&started);
+  if (started) MPI_Finalize();
+}
+
+}  // namespace sutor
