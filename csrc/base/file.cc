@@ -1,0 +1,320 @@
+#include "csrc/base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr mode_t kFileMode = 0640;
+constexpr mode_t kDirectoryMode = 0750;
+// Linux moves at most this many bytes in one call.
+constexpr size_t kMaxTransfer = size_t{1} << 30;
+
+std::string random_suffix() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}", device(), device());
+}
+
+[[noreturn]] void fail_read(const fs::path& path, int error) {
+  if (error == ENOENT) fail(301, "{} does not exist", path.string());
+  fail(301, "cannot read {}: {}", path.string(), std::strerror(error));
+}
+
+FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
+  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) fail_read(path, errno);
+  struct stat status;
+  if (::fstat(fd.get(), &status) != 0) fail_read(path, errno);
+  if (!S_ISREG(status.st_mode)) fail(301, "{} is not a regular file", path.string());
+  *size = status.st_size;
+  return fd;
+}
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+void make_parent(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(parent_of(path), error);
+  if (error) fail_write(parent_of(path), "make directory", error.value());
+}
+
+void write_all(int fd, const fs::path& path, int64_t offset, std::span<const std::byte> bytes) {
+  const int64_t wanted = static_cast<int64_t>(bytes.size());
+  while (!bytes.empty()) {
+    const ssize_t n = ::pwrite(fd, bytes.data(), std::min(bytes.size(), kMaxTransfer), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) fail_write(path, "write", n < 0 ? errno : EIO, wanted);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += n;
+  }
+}
+
+void fsync_opened(const fs::path& path, int flags) {
+  FileDescriptor fd(::open(path.c_str(), flags | O_CLOEXEC));
+  if (fd.get() < 0) fail_write(path, "open for fsync", errno);
+  if (::fsync(fd.get()) != 0) fail_write(path, "fsync", errno);
+}
+
+bool same_directory(const fs::path& path, const struct stat& expected) {
+  struct stat found;
+  return ::lstat(path.c_str(), &found) == 0 && found.st_ino == expected.st_ino &&
+         found.st_dev == expected.st_dev;
+}
+
+[[noreturn]] void fail_exists(const fs::path& path) {
+  fail(220, "{} exists already. Remove it or name another output.", path.string());
+}
+
+// Renames a directory to a name that nobody has.
+void rename_new(const fs::path& from, const fs::path& to) {
+  struct stat source;
+  if (::lstat(from.c_str(), &source) != 0) fail_write(from, "find", errno);
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return;
+  int error = errno;
+  if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
+    // NFS, 9p and some FUSE do not know the flag: claim the name with an empty directory, which a
+    // plain rename then replaces.
+    if (::mkdir(to.c_str(), 0700) != 0) {
+      if (errno == EEXIST) fail_exists(to);
+      fail_write(to, "make directory", errno);
+    }
+    if (::rename(from.c_str(), to.c_str()) == 0) return;
+    error = errno;
+    if (error != ENOENT) ::rmdir(to.c_str());
+  }
+  // A network file system that repeats a rename whose answer was lost says that nothing is there.
+  if (error == ENOENT && same_directory(to, source)) return;
+  if (error == EEXIST || error == ENOTEMPTY) fail_exists(to);
+  fail_write(to, "rename to", error);
+}
+
+}  // namespace
+
+void fail_write(const fs::path& path, std::string_view what, int error, int64_t bytes) {
+  if (error == ENOSPC || error == EDQUOT) {
+    fail(501, "{} while writing {}{}. Free some space or choose another output.",
+         error == ENOSPC ? "the disk is full" : "the disk quota is used up", path.string(),
+         bytes > 0 ? fmt::format(" ({} bytes wanted)", bytes) : "");
+  }
+  fail(502, "cannot {} {}: {}", what, path.string(), std::strerror(error));
+}
+
+FileDescriptor::~FileDescriptor() { close(); }
+
+FileDescriptor::FileDescriptor(FileDescriptor&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)) {}
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  if (this != &other) {
+    close();
+    fd_ = std::exchange(other.fd_, -1);
+  }
+  return *this;
+}
+
+int FileDescriptor::close() { return fd_ < 0 ? 0 : ::close(std::exchange(fd_, -1)); }
+
+std::string read_file(const fs::path& path, int64_t max_bytes) {
+  int64_t size = 0;
+  const FileDescriptor fd = open_for_reading(path, &size);
+  if (size > max_bytes) {
+    fail(301, "{} has {} bytes; at most {} are expected there", path.string(), size, max_bytes);
+  }
+  std::string content(static_cast<size_t>(size), '\0');
+  size_t done = 0;
+  while (done < content.size()) {
+    const ssize_t n = ::read(fd.get(), content.data() + done, content.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_read(path, errno);
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  content.resize(done);
+  return content;
+}
+
+void write_file_atomic(const fs::path& path, std::string_view content) {
+  make_parent(path);
+  const fs::path temporary =
+      parent_of(path) / fmt::format(".{}.{}.tmp", path.filename().string(), random_suffix());
+  try {
+    OutputFile file(temporary);
+    file.append(content);
+    file.finish();
+    if (::rename(temporary.c_str(), path.c_str()) != 0) fail_write(path, "rename to", errno);
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+  fsync_directory(parent_of(path));
+}
+
+void fsync_path(const fs::path& path) { fsync_opened(path, O_RDONLY); }
+
+void fsync_directory(const fs::path& path) { fsync_opened(path, O_RDONLY | O_DIRECTORY); }
+
+InputFile::InputFile(const fs::path& path) : path_(path), fd_(open_for_reading(path, &size_)) {}
+
+void InputFile::read_at(int64_t offset, std::span<std::byte> into) const {
+  while (!into.empty()) {
+    const ssize_t n = ::pread(fd_.get(), into.data(), std::min(into.size(), kMaxTransfer), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_read(path_, errno);
+    if (n == 0) {
+      fail(303, "{} is truncated: {} more bytes were expected at offset {}", path_.string(),
+           into.size(), offset);
+    }
+    into = into.subspan(static_cast<size_t>(n));
+    offset += n;
+  }
+}
+
+MappedFile::MappedFile(const fs::path& path) {
+  int64_t size = 0;
+  const FileDescriptor fd = open_for_reading(path, &size);
+  if (size == 0) return;
+  void* at = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (at == MAP_FAILED) fail_read(path, errno);
+  data_ = static_cast<const std::byte*>(at);
+  size_ = static_cast<size_t>(size);
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+OutputFile::OutputFile(const fs::path& path)
+    : path_(path),
+      fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kFileMode)) {
+  if (fd_.get() < 0) fail_write(path, "create", errno);
+}
+
+void OutputFile::reserve(int64_t bytes) {
+  if (bytes <= 0) return;
+  if (::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
+  if (errno == ENOSPC || errno == EDQUOT) fail_write(path_, "reserve", errno, bytes);
+  struct statvfs space;
+  if (::fstatvfs(fd_.get(), &space) != 0) return;
+  const auto free_bytes = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
+  if (space.f_blocks > 0 && free_bytes < static_cast<uint64_t>(bytes)) {
+    fail_write(path_, "reserve", ENOSPC, bytes);
+  }
+}
+
+void OutputFile::append(std::span<const std::byte> bytes) {
+  write_all(fd_.get(), path_, written_, bytes);
+  written_ += static_cast<int64_t>(bytes.size());
+}
+
+void OutputFile::append(std::string_view text) {
+  append(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+void OutputFile::append_range(const InputFile& from, int64_t begin, int64_t end) {
+  bool kernel_copies = true;
+  std::vector<std::byte> buffer;
+  while (begin < end) {
+    if (kernel_copies) {
+      off64_t source = begin;
+      off64_t target = written_;
+      const size_t count = static_cast<size_t>(std::min<int64_t>(end - begin, kMaxTransfer));
+      const ssize_t n = ::copy_file_range(from.fd(), &source, fd_.get(), &target, count, 0);
+      if (n > 0) {
+        begin += n;
+        written_ += n;
+        continue;
+      }
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && (errno == ENOSPC || errno == EDQUOT)) {
+        fail_write(path_, "write", errno, end - begin);
+      }
+      kernel_copies = false;  // other file systems, or an end of file: read_at will say which
+    }
+    buffer.resize(size_t{4} << 20);
+    const auto piece = std::span(buffer).first(
+        static_cast<size_t>(std::min<int64_t>(end - begin, static_cast<int64_t>(buffer.size()))));
+    from.read_at(begin, piece);
+    append(piece);
+    begin += static_cast<int64_t>(piece.size());
+  }
+}
+
+void OutputFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
+  SUTOR_ASSERT(offset >= 0 && offset + static_cast<int64_t>(bytes.size()) <= written_);
+  write_all(fd_.get(), path_, offset, bytes);
+}
+
+void OutputFile::finish() {
+  if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno, written_);
+  if (fd_.close() != 0) fail_write(path_, "close", errno, written_);
+}
+
+StagedDirectory::StagedDirectory(const fs::path& final_path)
+    : final_(final_path.has_filename() ? final_path : final_path.parent_path()) {
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(final_, ignored))) fail_exists(final_);
+  make_parent(final_);
+  staging_ = parent_of(final_) /
+             fmt::format(".staging-{}.{}", final_.filename().string(), random_suffix());
+  if (::mkdir(staging_.c_str(), kDirectoryMode) != 0) {
+    fail_write(staging_, "make directory", errno);
+  }
+  // What the umask left of the mode is what the published directory will have.
+  struct stat status;
+  if (::stat(staging_.c_str(), &status) != 0) fail_write(staging_, "make directory", errno);
+  published_mode_ = status.st_mode & 07777;
+  if (::chmod(staging_.c_str(), 0700) != 0) fail_write(staging_, "set mode of", errno);
+}
+
+StagedDirectory::~StagedDirectory() {
+  if (published_) return;
+  std::error_code ignored;
+  fs::remove_all(staging_, ignored);
+}
+
+void StagedDirectory::publish() {
+  try {
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(staging_)) {
+      if (entry.is_symlink()) continue;
+      if (entry.is_directory()) {
+        fsync_directory(entry.path());
+      } else if (entry.is_regular_file()) {
+        fsync_path(entry.path());
+      }
+    }
+  } catch (const fs::filesystem_error& error) {
+    fail_write(staging_, "list", error.code().value());
+  }
+  if (::chmod(staging_.c_str(), published_mode_) != 0) fail_write(staging_, "set mode of", errno);
+  fsync_directory(staging_);
+  rename_new(staging_, final_);
+  published_ = true;
+  fsync_directory(parent_of(final_));
+}
+
+}  // namespace sutor

@@ -1,0 +1,126 @@
+// Files: whole reads, reads at an offset, mapped reads, and writes that are complete or not there.
+// Errors name the path: reading E0301 (missing, unreadable), E0303 (shorter than it should be);
+// writing E0501 (disk or quota full, with the bytes wanted), E0502 (anything else).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace sutor {
+
+// The whole file as it is. Throws E0301 when it is missing, no regular file, unreadable, or larger
+// than `max_bytes`.
+std::string read_file(const std::filesystem::path& path, int64_t max_bytes = int64_t{1} << 40);
+
+// Replaces or creates `path`: temporary file beside it, fsync, rename, fsync of the directory. A
+// crash leaves the old content or the new one.
+void write_file_atomic(const std::filesystem::path& path, std::string_view content);
+
+// Makes a file's data, or a directory's names, survive a power cut. Throws E0502 (E0501 when full).
+void fsync_path(const std::filesystem::path& path);
+void fsync_directory(const std::filesystem::path& path);
+
+// Throws E0501 or E0502 for a failed write to `path`; `error` is its errno, `bytes` what was
+// wanted.
+[[noreturn]] void fail_write(const std::filesystem::path& path, std::string_view what, int error,
+                             int64_t bytes = 0);
+
+// A file descriptor that closes itself.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd = -1) : fd_(fd) {}
+  ~FileDescriptor();
+  FileDescriptor(FileDescriptor&& other) noexcept;
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  int get() const { return fd_; }
+  // Closes now and returns what close() said: 0, or -1 with errno.
+  int close();
+
+ private:
+  int fd_;
+};
+
+// A file read at offsets with pread: unlike a mapping it turns I/O errors and truncation under our
+// feet into an Error instead of SIGBUS, and its bytes do not count as resident memory. Thread-safe.
+class InputFile {
+ public:
+  explicit InputFile(const std::filesystem::path& path);
+  const std::filesystem::path& path() const { return path_; }
+  int64_t size() const { return size_; }
+  int fd() const { return fd_.get(); }
+  // Fills `into` from `offset`. Throws E0303 when the file ends before.
+  void read_at(int64_t offset, std::span<std::byte> into) const;
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor fd_;
+  int64_t size_ = 0;
+};
+
+// A whole file mapped read-only. Only for files that nobody truncates meanwhile.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// A new file written from front to back. Refuses to overwrite. Mode 0640 less the umask.
+class OutputFile {
+ public:
+  explicit OutputFile(const std::filesystem::path& path);
+  const std::filesystem::path& path() const { return path_; }
+  int64_t written() const { return written_; }
+  // Asks the file system for `bytes` at once, so that a full disk shows before the work is done.
+  // File systems that cannot promise space are asked for their free space instead.
+  void reserve(int64_t bytes);
+  void append(std::span<const std::byte> bytes);
+  void append(std::string_view text);
+  // Appends [begin, end) of another file, by copy_file_range where the file systems can.
+  void append_range(const InputFile& from, int64_t begin, int64_t end);
+  // Overwrites bytes that were appended before.
+  void write_at(int64_t offset, std::span<const std::byte> bytes);
+  // fsync and close; the file is durable but for its name.
+  void finish();
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor fd_;
+  int64_t written_ = 0;
+};
+
+// A directory that appears under its final name complete or not at all. Files are written under
+// path(), `.staging-<name>.<random>` beside the final place (mode 0700); publish() fsyncs all of
+// them, gives the directory mode 0750 less the umask, renames it without replacing, and fsyncs the
+// parent. An unpublished one is removed when the object ends; a crash leaves only the staging name.
+class StagedDirectory {
+ public:
+  // Throws E0220 when `final_path` exists. Makes missing parents.
+  explicit StagedDirectory(const std::filesystem::path& final_path);
+  ~StagedDirectory();
+  StagedDirectory(const StagedDirectory&) = delete;
+  StagedDirectory& operator=(const StagedDirectory&) = delete;
+
+  const std::filesystem::path& path() const { return staging_; }
+  const std::filesystem::path& final_path() const { return final_; }
+  // Throws E0220 when somebody else made the final name meanwhile.
+  void publish();
+
+ private:
+  std::filesystem::path final_;
+  std::filesystem::path staging_;
+  unsigned published_mode_ = 0;
+  bool published_ = false;
+};
+
+}  // namespace sutor

@@ -1,0 +1,57 @@
+// Digests: xxh3-128 (libxxhash) names content, crc32c guards blocks and TensorBoard records.
+// Both find accidents, not forgeries.
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace sutor {
+
+struct Digest {
+  uint64_t high = 0;
+  uint64_t low = 0;
+
+  auto operator<=>(const Digest&) const = default;
+  // "xxh3:" and 32 lower-case hex digits, most significant first (as `xxhsum -H2` prints them).
+  std::string text() const;
+};
+
+// The inverse of Digest::text(); throws E0340 naming `where` for anything else.
+Digest parse_digest(std::string_view text, std::string_view where);
+
+Digest xxh3(std::span<const std::byte> bytes);
+Digest xxh3(std::string_view text);
+
+// Streaming xxh3-128: the digest of all pieces put together.
+class Hasher {
+ public:
+  Hasher();
+  Hasher(Hasher&&) noexcept = default;
+  Hasher& operator=(Hasher&&) noexcept = default;
+
+  void update(std::span<const std::byte> bytes);
+  void update(std::string_view text);
+  // Little-endian, so that digests agree between machines. For lengths and shapes.
+  void update_int(int64_t value);
+  // Of everything so far; more may follow.
+  Digest digest() const;
+
+ private:
+  struct Release {
+    void operator()(void* state) const;
+  };
+  std::unique_ptr<void, Release> state_;
+};
+
+// CRC-32C (Castagnoli, reflected, as iSCSI and TFRecord use it). Pass the crc of what came before
+// to go on. By the SSE4.2 instruction where the processor has it, else by tables.
+uint32_t crc32c(std::span<const std::byte> bytes, uint32_t crc = 0);
+// The table form, on every machine: the reference of the tests.
+uint32_t crc32c_by_table(std::span<const std::byte> bytes, uint32_t crc = 0);
+
+}  // namespace sutor
