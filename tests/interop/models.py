@@ -1,0 +1,269 @@
+"""Tiny random models of both families, made by transformers, for comparison with sutor.
+
+A model is described by a Shape: a family, values for its configuration, and how its router is made:
+  even      every expert gets some tokens;
+  sharp     the busiest expert of every layer gets at least four times the mean, some get none;
+  one_rank  all tokens go to the first quarter of the experts.
+Norms, biases and routers are random too, so that a wrong load, name or layout shows.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import warnings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+warnings.filterwarnings("ignore")
+
+import torch
+import transformers
+
+transformers.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+ROWS, TOKENS = 4, 24  # of the sample that routers are shaped on and that most tests use
+
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 40.0, "beta_fast": 32.0,
+        "beta_slow": 1.0, "mscale": 0.707, "mscale_all_dim": 0.707,
+        "original_max_position_embeddings": 16}
+YARN_UNEVEN = dict(YARN, factor=4.0, mscale=1.0, mscale_all_dim=0.5)  # cos and sin are scaled too
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    name: str
+    family: str
+    values: dict
+    router: str = "even"
+    seed: int = 0
+
+    def with_router(self, router):
+        return dataclasses.replace(self, name=f"{self.name}-{router}", router=router)
+
+
+def experts_of(values):
+    return values.get("n_routed_experts") or values["num_experts"]
+
+
+def _deepseek(name, **values):
+    base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=4, kv_lora_rank=24, q_lora_rank=None, qk_nope_head_dim=16,
+                qk_rope_head_dim=8, v_head_dim=12, intermediate_size=96, moe_intermediate_size=32,
+                n_routed_experts=16, n_shared_experts=2, num_experts_per_tok=3,
+                first_k_dense_replace=1, topk_method="greedy", n_group=1, topk_group=1,
+                routed_scaling_factor=1.0, rope_parameters=YARN, tie_word_embeddings=False)
+    return Shape(name, "deepseek_v2", base | values)
+
+
+def _qwen3(name, **values):
+    base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=2, head_dim=16, intermediate_size=96, moe_intermediate_size=32,
+                num_experts=16, num_experts_per_tok=3, norm_topk_prob=True, decoder_sparse_step=1,
+                mlp_only_layers=[], attention_bias=False, rope_parameters=PLAIN,
+                tie_word_embeddings=False)
+    return Shape(name, "qwen3_moe", base | values)
+
+
+SHAPES = [
+    _deepseek("ds-lite"),
+    _deepseek("ds-qlora-groups", q_lora_rank=40, topk_method="group_limited_greedy",
+              n_routed_experts=24, n_group=4, topk_group=2, routed_scaling_factor=2.5,
+              rope_parameters=YARN_UNEVEN),
+    _deepseek("ds-no-dense-tied", first_k_dense_replace=0, num_hidden_layers=2,
+              tie_word_embeddings=True, rope_parameters=PLAIN, n_shared_experts=1),
+    _deepseek("ds-odd", hidden_size=72, vocab_size=131, num_attention_heads=3,
+              num_key_value_heads=3, kv_lora_rank=20, qk_nope_head_dim=10, qk_rope_head_dim=6,
+              v_head_dim=14, intermediate_size=50, moe_intermediate_size=22, n_routed_experts=12,
+              num_hidden_layers=4, first_k_dense_replace=2, routed_scaling_factor=2.5,
+              rms_norm_eps=1e-5),
+    _qwen3("qw-gqa"),
+    _qwen3("qw-odd-bias-tied", hidden_size=72, vocab_size=131, num_attention_heads=6,
+           num_key_value_heads=2, head_dim=10, moe_intermediate_size=22, num_experts=12,
+           norm_topk_prob=False, attention_bias=True, tie_word_embeddings=True),
+    _qwen3("qw-sparse-step", num_hidden_layers=5, decoder_sparse_step=2, num_experts=24,
+           num_key_value_heads=4, head_dim=24, rope_parameters=dict(PLAIN, rope_theta=1e6)),
+    _qwen3("qw-mlp-only", num_hidden_layers=4, mlp_only_layers=[0, 2], num_key_value_heads=1,
+           norm_topk_prob=False),
+]
+# Sharpening needs experts >= 4 x top-k: shapes with twelve experts take top-2 for it.
+SHARP_SHAPES = [
+    dataclasses.replace(s, values=s.values | {
+        "num_experts_per_tok": 2 if experts_of(s.values) == 12 else 3}).with_router("sharp")
+    for s in SHAPES
+]
+
+
+def shape(name):
+    return next(s for s in SHAPES + SHARP_SHAPES if s.name == name)
+
+
+def config_of(shape_):
+    common = dict(max_position_embeddings=640, rms_norm_eps=1e-6, initializer_range=0.15,
+                  use_cache=False, bos_token_id=0, eos_token_id=1, pad_token_id=None,
+                  attention_dropout=0.0)
+    kind = {"deepseek_v2": transformers.DeepseekV2Config, "qwen3_moe": transformers.Qwen3MoeConfig}
+    return kind[shape_.family](**(common | shape_.values))
+
+
+def sample_ids(shape_, rows=ROWS, tokens=TOKENS, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, shape_.values["vocab_size"], (rows, tokens), generator=generator)
+
+
+def moe_layers(model):
+    """(global layer number, MoE block) of every MoE layer."""
+    return [(i, layer.mlp) for i, layer in enumerate(model.model.layers)
+            if hasattr(layer.mlp, "experts")]
+
+
+def num_experts(config):
+    return config.num_experts
+
+
+def _experts_implementation(config):
+    """transformers' default, but where its grouped product refuses rows of odd length."""
+    return "grouped_mm" if config.moe_intermediate_size % 8 == 0 else "eager"
+
+
+def build(shape_):
+    """The model in fp32, evaluation mode. Raises ValueError when a wanted imbalance is out of
+    reach."""
+    torch.manual_seed(shape_.seed)
+    config = config_of(shape_)
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, experts_implementation=_experts_implementation(config))
+    model.eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+            elif name.endswith("bias"):
+                parameter.copy_(torch.randn_like(parameter) * 0.05)
+            elif name.endswith("mlp.gate.weight"):
+                parameter.copy_(torch.randn_like(parameter) * 0.25)
+        if shape_.router != "even":
+            _shape_routers(model, shape_)
+    return model
+
+
+def _shape_routers(model, shape_):
+    """Gives all tokens a common direction and pushes router rows along or against it.
+
+    Works upwards, since a layer's input depends on the routers below it.
+    """
+    embedding = model.model.embed_tokens.weight
+    embedding.add_(torch.randn(embedding.shape[1]) * embedding.std())
+    ids = sample_ids(shape_)
+    experts = num_experts(model.config)
+    for layer, block in moe_layers(model):
+        seen = []
+        hook = block.gate.register_forward_pre_hook(
+            lambda _, args, seen=seen: seen.append(args[0].reshape(-1, args[0].shape[-1])))
+        model(input_ids=ids)
+        hook.remove()
+        mean = seen[0].mean(0)
+        along = mean / mean.dot(mean)  # a token's logit moves by its share of the mean input
+        push = torch.zeros(experts)
+        if shape_.router == "sharp":
+            order = torch.randperm(experts, generator=torch.Generator().manual_seed(layer))
+            push[order[0]] = 1.0
+            push[order[-max(2, experts // 6):]] = -1.0
+        else:
+            push[experts // 4:] = -1.0
+        for _ in range(6):  # as little as it takes, so that the other choices stay mixed
+            block.gate.weight.add_(6.0 * push[:, None] * along[None, :])
+            load_ = expert_loads(model, ids)[layer]
+            if _is_shaped(shape_, load_):
+                break
+        else:
+            raise ValueError(f"{shape_.name}: layer {layer} could not be shaped: {load_.tolist()}")
+
+
+def _is_shaped(shape_, load_):
+    if shape_.router == "sharp":
+        return load_.max() >= 4 * load_.float().mean() and load_.min() == 0
+    return load_[len(load_) // 4:].sum() == 0
+
+
+def record_routers(model, ids):
+    """{layer: (topk_idx int64, topk_weights fp32)}, each [rows, tokens, k], and the logits."""
+    choices, hooks = {}, []
+    for layer, block in moe_layers(model):
+        def record(_, __, output, layer=layer):
+            weights, idx = output[1], output[2]
+            choices[layer] = (idx.reshape(*ids.shape, -1).clone(),
+                              weights.float().reshape(*ids.shape, -1).clone())
+        hooks.append(block.gate.register_forward_hook(record))
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits.float()
+    for hook in hooks:
+        hook.remove()
+    return choices, logits
+
+
+def expert_loads(model, ids):
+    """{layer: tokens of each expert}"""
+    choices, _ = record_routers(model, ids)
+    return {layer: torch.bincount(idx.flatten(), minlength=num_experts(model.config))
+            for layer, (idx, _) in choices.items()}
+
+
+def save(model, directory, max_shard_size="5GB", fused=False):
+    """Writes a Hugging Face directory; with `fused`, experts stay 3-D tensors as in memory."""
+    directory = pathlib.Path(directory)
+    model.save_pretrained(directory, max_shard_size=max_shard_size)
+    if fused:
+        _fuse_experts(directory)
+    for path in directory.iterdir():
+        path.chmod(0o644)
+    return directory
+
+
+def _fuse_experts(directory):
+    from safetensors.torch import load_file, save_file
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    layers = sorted({int(n.split(".")[2]) for n in tensors if ".mlp.experts." in n})
+    for layer in layers:
+        prefix = f"model.layers.{layer}.mlp.experts."
+        count = 1 + max(int(n[len(prefix):].split(".")[0]) for n in tensors if
+                        n.startswith(prefix))
+        parts = {p: torch.stack([tensors.pop(f"{prefix}{e}.{p}_proj.weight")
+                                 for e in range(count)]) for p in ("gate", "up", "down")}
+        tensors[prefix + "gate_up_proj"] = torch.cat([parts["gate"], parts["up"]], dim=1)
+        tensors[prefix + "down_proj"] = parts["down"]
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def load(directory, dtype=torch.float32):
+    config = transformers.AutoConfig.from_pretrained(directory)
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=dtype, experts_implementation=_experts_implementation(config)).eval()
+
+
+def pick_experts(model, per_layer=2, layers=None, idle=False, seed=5):
+    """A random expert config over the MoE layers (or those given); `idle` adds an expert without
+    tokens in every layer that has one."""
+    generator = torch.Generator().manual_seed(seed)
+    loads = expert_loads(model, sample_ids_of(model))
+    chosen = {}
+    for layer, load_ in loads.items():
+        if layers is not None and layer not in layers:
+            continue
+        busy = [e for e in torch.randperm(len(load_), generator=generator).tolist() if load_[e] > 0]
+        chosen[str(layer)] = busy[:per_layer]
+        if idle and (load_ == 0).any():
+            chosen[str(layer)].append(int((load_ == 0).nonzero()[0]))
+    return {"experts": chosen, "shared_experts": False, "non_expert_modules": False}
+
+
+def sample_ids_of(model):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, model.config.vocab_size, (ROWS, TOKENS), generator=generator)
+
+
+def write_json(value, path):
+    pathlib.Path(path).write_text(json.dumps(value))
+    return pathlib.Path(path)

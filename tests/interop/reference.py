@@ -1,0 +1,142 @@
+"""What transformers computes: loss, gradients of chosen parameters, and a plain AdamW loop.
+
+Parameters go by their names on disk, experts apart (`model.layers.3.mlp.experts.7.up_proj.weight`),
+although transformers holds the experts of a layer in two 3-D parameters: each name is a view.
+"""
+
+import fnmatch
+import re
+
+import torch
+
+from models import moe_layers, num_experts
+
+
+class Views:
+    """Maps every name on disk to a slice of a parameter of the model."""
+
+    def __init__(self, model):
+        self.model = model
+        self.views = {}
+        for name, parameter in model.named_parameters():
+            match = re.fullmatch(r"(.*\.mlp\.experts)\.(gate_up_proj|down_proj)", name)
+            if not match:
+                self.views[name] = (parameter, ())
+                continue
+            width = parameter.shape[1] // 2
+            for expert in range(parameter.shape[0]):
+                prefix = f"{match[1]}.{expert}"
+                if match[2] == "down_proj":
+                    self.views[f"{prefix}.down_proj.weight"] = (parameter, (expert,))
+                else:
+                    self.views[f"{prefix}.gate_proj.weight"] = (
+                        parameter, (expert, slice(0, width)))
+                    self.views[f"{prefix}.up_proj.weight"] = (
+                        parameter, (expert, slice(width, None)))
+
+    def names(self):
+        return list(self.views)
+
+    def value(self, name):
+        parameter, index = self.views[name]
+        return parameter.data[index]
+
+    def gradient(self, name):
+        parameter, index = self.views[name]
+        if parameter.grad is None:
+            return torch.zeros_like(self.value(name))
+        return parameter.grad[index]
+
+
+def trained_names(model, config):
+    """Names that an expert config trains, by the authors' rule: chosen routed experts; shared
+    experts with their flag; everything else, routers included, with the other flag."""
+    chosen = {(int(layer), expert) for layer, ids in config["experts"].items() for expert in ids}
+    names = []
+    for name in Views(model).names():
+        routed = re.fullmatch(r"model\.layers\.(\d+)\.mlp\.experts\.(\d+)\..*", name)
+        if routed:
+            wanted = (int(routed[1]), int(routed[2])) in chosen
+        elif ".mlp.shared_expert" in name:
+            wanted = config["shared_experts"]
+        else:
+            wanted = config["non_expert_modules"]
+        if wanted:
+            names.append(name)
+    return names
+
+
+def all_names(model):
+    return Views(model).names()
+
+
+def matching(names, pattern):
+    return [n for n in names if fnmatch.fnmatchcase(n, pattern)]
+
+
+def loss_of(model, ids, labels=None):
+    """Mean over the supervised next tokens of all rows; fp32 logits."""
+    return model(input_ids=ids, labels=ids if labels is None else labels).loss
+
+
+def balance_of(model, ids):
+    """A function that runs the model and gives (loss, sum over MoE layers and experts of
+    f_e P_e): f_e = experts x share of the assignments that went to e, P_e = mean probability."""
+    terms, hooks = [], []
+    experts = num_experts(model.config)
+
+    def record(_, __, output):
+        probabilities = output[0].float().softmax(-1).reshape(-1, experts)
+        counts = torch.bincount(output[2].flatten(), minlength=experts).float()
+        shares = counts / counts.sum()
+        terms.append((experts * shares * probabilities.mean(0)).sum())
+
+    for _, block in moe_layers(model):
+        hooks.append(block.gate.register_forward_hook(record))
+    loss = loss_of(model, ids)
+    for hook in hooks:
+        hook.remove()
+    return loss, torch.stack(terms).sum()
+
+
+def gradients(model, ids, names, labels=None):
+    """(loss, {name: fp32 gradient}); zero where no token came."""
+    model.zero_grad(set_to_none=True)
+    loss = loss_of(model, ids, labels)
+    loss.backward()
+    views = Views(model)
+    return float(loss.detach()), {n: views.gradient(n).float().clone() for n in names}
+
+
+def train(model, names, batches, *, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1,
+          clip=1.0, decay="all", balance=0.0):
+    """AdamW steps on the named parameters only, each a leaf of its own, so that weight decay and
+    moments touch nothing else. `batches`: ids [rows, tokens] a step; with `balance`, every batch
+    is one micro-batch. Returns losses, gradient norms before the clip, and the final values."""
+    views = Views(model)
+    leaves = {n: torch.nn.Parameter(views.value(n).clone()) for n in names}
+    matrices = [p for p in leaves.values() if decay == "all" or p.dim() > 1]
+    others = [p for p in leaves.values() if not (decay == "all" or p.dim() > 1)]
+    groups = [{"params": matrices, "weight_decay": weight_decay},
+              {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, eps=eps)
+    losses, norms, balances = [], [], []
+    for ids in batches:
+        with torch.no_grad():
+            for name, leaf in leaves.items():
+                views.value(name).copy_(leaf)
+        model.zero_grad(set_to_none=True)
+        if balance:
+            loss, term = balance_of(model, ids)
+            (loss + balance * term).backward()
+            balances.append(balance * float(term.detach()))
+        else:
+            loss = loss_of(model, ids)
+            loss.backward()
+        for name, leaf in leaves.items():
+            leaf.grad = views.gradient(name).clone()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(leaves.values(), clip or float("inf"))))
+        losses.append(float(loss.detach()))
+        optimizer.step()
+    return {"losses": losses, "grad_norms": norms, "balance": balances,
+            "values": {n: p.detach().clone() for n, p in leaves.items()}}
