@@ -1,6 +1,7 @@
 // The recipe's `checkpoint:` and `export:` sections.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -9,8 +10,8 @@ namespace sutor {
 struct CheckpointOptions {
   int64_t every = 50;  // steps; 0 = only at the end
   int keep = 3;        // newest ones kept; best and last are never deleted
-  bool async = true;
-  std::vector<std::string> on_signal = {"TERM", "USR1", "INT"};
+  bool async = false;
+  std::vector<std::string> on_signal;
 };
 
 struct ExportOptions {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,13 +25,13 @@ struct DataSource {
   std::string path;
   std::string format = "auto";  // auto | messages | completion | text | tokens
   double weight = 1.0;
-  std::string name;  // default: the file's stem
+  std::string name;  // default: the file's name up to its first dot; names the token store
 };
 
 struct DataOptions {
   std::vector<DataSource> train;
   std::vector<DataSource> eval;
-  std::string tokenizer = "auto";  // auto = the model's tokenizer.json
+  std::string tokenizer = "auto";      // auto = the model's tokenizer.json
   std::string chat_template = "auto";  // key `template`: auto = the checkpoint's own | file | none
   std::string loss_on = "assistant";   // assistant | last | completion | all
   int64_t seq_len = 4096;
@@ -85,6 +86,10 @@ struct Recipe {
   EvalOptions eval;
   ExportOptions export_;
   std::string output;
+
+  std::string file;  // the YAML file that it was read from
+  // Where the value of a key was written ("my.yaml:14:3", "--set"); keys at their default lack.
+  std::map<std::string, std::string> origins;
 };
 
 }  // namespace sutor

@@ -1,0 +1,42 @@
+// What a forward pass reads: samples laid flat, with targets and the bounds of documents.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "launch/data/sample_order.h"
+
+namespace sutor {
+
+inline constexpr int64_t kNoTarget = -100;
+
+// Positions restart at every document bound and attention does not cross it.
+struct MicroBatch {
+  std::vector<int64_t> ids;          // [tokens]
+  std::vector<int64_t> targets;      // [tokens]: id of the next token where it is in the loss, else
+                                     // kNoTarget (always at the last token of a piece)
+  std::vector<int64_t> doc_offsets;  // [pieces + 1]: from 0 to tokens, rising strictly
+  int64_t supervised = 0;            // targets that are not kNoTarget
+  bool empty() const { return ids.empty(); }
+};
+
+// Samples [range.begin, range.end) of `samples`, `micro_batch` a piece, in order.
+std::vector<MicroBatch> micro_batches(std::span<const TokenStore* const> stores,
+                                      std::span<const Sample> samples, Range range,
+                                      int64_t micro_batch);
+
+// Micro-batches that every data parallel rank runs for a global batch of `samples` samples: as many
+// as the rank with most needs. Ranks with fewer run empty ones, so that collectives match.
+int64_t micro_batch_count(int64_t samples, int64_t ranks, int64_t micro_batch);
+
+// This rank's micro-batches of a global batch, padded with empty ones to micro_batch_count().
+std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> stores,
+                                           std::span<const Sample> batch, int64_t rank,
+                                           int64_t ranks, int64_t micro_batch);
+
+// Targets in a global batch: the divisor of the loss, known to every rank without communication.
+int64_t supervised_tokens(std::span<const Sample> batch);
+int64_t token_count(std::span<const Sample> batch);
+
+}  // namespace sutor

@@ -1,0 +1,36 @@
+// The names of all files and folders of a run directory (the recipe's `output`), in one place.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+
+namespace sutor {
+
+struct RunPaths {
+  explicit RunPaths(std::filesystem::path output) : output(std::move(output)) {}
+
+  std::filesystem::path output;
+
+  std::filesystem::path tokens_folder() const { return output / "tokens"; }
+  std::filesystem::path tokens(const std::string& set) const {
+    return tokens_folder() / (set + ".tokens.h5");
+  }
+  std::filesystem::path scores() const { return output / "scores.h5"; }
+  std::filesystem::path expert_config() const { return output / "expert_config.json"; }
+  std::filesystem::path heat_map() const { return output / "heat_map.svg"; }
+  std::filesystem::path metrics() const { return output / "metrics.jsonl"; }
+  std::filesystem::path evaluations() const { return output / "eval.jsonl"; }
+  std::filesystem::path tensorboard() const { return output / "tensorboard"; }
+  std::filesystem::path checkpoints() const { return output / "checkpoints"; }
+  std::filesystem::path adapter() const { return output / "export" / "adapter"; }
+  std::filesystem::path merged() const { return output / "export" / "merged"; }
+  std::filesystem::path resolved_recipe() const { return output / "recipe.resolved.yaml"; }
+  // Digests of inputs and recipe keys that the finished stages had (`sutor run`).
+  std::filesystem::path stages() const { return output / "stages.json"; }
+
+  // Whether checkpoints or metrics of a training lie here: what blocks `train` without --resume.
+  bool holds_training() const;
+};
+
+}  // namespace sutor

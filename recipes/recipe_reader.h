@@ -1,0 +1,45 @@
+// Reads recipes strictly: every key is known, of the right type, in range, and written once.
+// Errors are E02xx and start with "file:line:col: " of the offending key or value.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+// Reads `path` and what it inherits (`base: other.yaml`, relative to the file), then applies `sets`
+// ("esft.select.top_p=0.2", values in YAML flow style, lists as "data.train=[{path: a.jsonl}]" or
+// "data.train[0].path=a.jsonl"). `${NAME}` in a value is replaced from the environment. Token
+// counts take k (1,024) and M (1,048,576). Paths of the recipe are relative to the working
+// directory. Throws
+//   E0201 unknown key (nearest one named) or key of another section;  E0203 unreadable, not YAML;
+//   E0204 a known key asks for what this version cannot do;           E0205 wrong type or value;
+//   E0206 required key absent;                                        E0207 key written twice;
+//   E0208 `base` cycle;                                               E0209 ${NAME} not set.
+Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets = {});
+
+// Throws E0206 when the recipe names no training data.
+void require_train_data(const Recipe& recipe);
+
+// The whole recipe as YAML that reads back to the same recipe, each value with its origin (default,
+// file:line:col or --set) as a comment.
+std::string resolved_yaml(const Recipe& recipe);
+
+enum class Stage : uint8_t { kPrepare, kScore, kSelect, kTrain, kExport };
+std::string_view name_of(Stage stage);
+// Canonical text ("key: value" lines) of the keys that decide a stage's output, given its input
+// files: what `run` compares to tell whether a stage is still valid. Layout, logging and paths of
+// inputs (their digests count) are not among them.
+std::string stage_keys(const Recipe& recipe, Stage stage);
+
+// `schedule.warmup`: a number of steps, or "3%" of `steps`, rounded up. Throws E0205.
+int64_t parse_warmup(std::string_view text, int64_t steps);
+// `schedule.min_lr`: a rate, or "10%" of `lr`. Throws E0205.
+double parse_min_lr(std::string_view text, double lr);
+
+}  // namespace sutor
