@@ -69,6 +69,8 @@ def to_version_4(path):
     kind = rope.pop("rope_type")
     config["rope_scaling"] = None if kind == "default" else {"type": kind} | rope
     config["torch_dtype"] = config.pop("dtype")
+    if "num_local_experts" in config:
+        config["num_experts"] = config.pop("num_local_experts")
     config["transformers_version"] = "4.46.0"
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
