@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Sets up a Debian or Ubuntu machine and builds build/sutor: Debian packages, the light wheels
+# (LibTorch and two CUDA run-time libraries, without Python torch) in .venv, CMake, Ninja.
+# Use: bash tools/setup.sh [--tests]     --tests builds the tests and benchmarks too.
+# What is there already is left alone: run it again at any time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/common.sh
+
+targets=(sutor)
+case ${1:-} in
+  '') ;;
+  --tests) targets=(all) ;;
+  -h | --help)
+    sed -n '2,5s/^# //p' "$0"
+    exit 0
+    ;;
+  *)
+    echo "error: unknown option $1; the only one is --tests" >&2
+    exit 2
+    ;;
+esac
+
+packages=(
+  ca-certificates ccache clang-format cmake g++ hdf5-tools libbenchmark-dev
+  libboost-program-options-dev libfmt-dev libgtest-dev libhdf5-dev libmpich-dev libreadline8
+  libxxhash-dev libyaml-cpp-dev mpich ninja-build nlohmann-json3-dev pkg-config python3 python3-venv
+)
+wheels=(
+  --no-deps torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
+  tokenizers==0.23.3 jinja2==3.1.6 markupsafe==3.0.4 h5py==3.16.0 numpy==2.4.6
+)
+
+install_packages() {
+  command -v apt-get >/dev/null ||
+    die "apt-get was not found: this script is for Debian and Ubuntu. README.md lists what is needed."
+  local missing=() package
+  for package in "${packages[@]}"; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
+      missing+=("$package")
+  done
+  if ((${#missing[@]} == 0)); then
+    say "packages: all ${#packages[@]} installed"
+    return
+  fi
+  say "packages: installing ${#missing[@]} of ${#packages[@]} ..."
+  logged apt-update as_root apt-get update -q
+  logged apt-install as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -q -y --no-install-recommends "${missing[@]}"
+  say "packages: done"
+}
+
+install_packages
+make_venv .venv "${wheels[@]}"
+build "${targets[@]}"
+say "set-up complete: $build_dir/sutor is ready. Next: bash tools/quickstart.sh, or $build_dir/sutor --help"
