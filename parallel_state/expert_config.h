@@ -20,18 +20,21 @@ struct ExpertConfig {
   int64_t num_experts() const;  // over all layers
 };
 
-// Throws E0310 with path and reason: not JSON, missing keys, keys that are no layer numbers,
-// ids that are no integers or stand twice.
+// Throws E0310 with path and reason: not JSON, missing keys, keys that are no layer numbers or
+// stand twice, ids that are no integers or stand twice.
 ExpertConfig read_expert_config(const std::filesystem::path& path);
-// Same bytes as the authors' json.dump: one line, ", " and ": " separators.
+// Same bytes as the authors' json.dump: one line, ", " and ": " separators, layers in string order
+// (1, 10, 11, ..., 2).
 std::string to_json(const ExpertConfig& config);
 void write_expert_config(const ExpertConfig& config, const std::filesystem::path& path);
 
 // Shifts layer keys that count from `layer_base` down to global numbers, then checks the config
-// against the model. Throws E0311..E0314: a layer beyond the model, a layer without experts (with the
-// fix `--layer-base 1` / `esft.layer_base: 1` named when the keys look shifted by one: they run up to
-// num_layers, or the model has no dense layer 0 while keys run 1..num_layers), an id out of range.
-// An empty selection that trains nothing else is E0315.
+// against the model. `where` (file or recipe key) starts the message. Throws
+//   E0311 a layer beyond the model. When the keys run from 1 or more exactly up to num_layers they
+//   look
+//         shifted by one, and the fix `--layer-base 1` / `esft.layer_base: 1` is named;
+//   E0312 a layer without routed experts;  E0313 an expert id out of range;
+//   E0315 an empty selection that trains nothing else.
 ExpertConfig check_expert_config(const ExpertConfig& config, const ModelInfo& model, int layer_base,
                                  const std::string& where);
 

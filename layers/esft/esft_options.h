@@ -9,7 +9,7 @@
 namespace sutor {
 
 struct ScoreOptions {
-  int64_t tokens = 131072;   // sample tokens to route; -1 = all
+  int64_t tokens = 131072;    // sample tokens to route; -1 = all
   std::string count = "all";  // all | supervised: which positions count
   uint64_t seed = 0;
 };
@@ -31,7 +31,7 @@ struct EsftOptions {
   SelectOptions select;
   std::optional<std::string> config;  // a ready expert config
   int layer_base = 0;
-  std::vector<std::string> also_train;   // patterns on global names
+  std::vector<std::string> also_train;  // patterns on global names
   std::vector<std::string> keep_frozen;
 };
 

@@ -1,0 +1,16 @@
+// The selection as a picture: layers x experts, the score as a shade of grey, chosen ones outlined.
+#pragma once
+
+#include <string>
+
+#include "layers/esft/expert_scores.h"
+#include "parallel_state/expert_config.h"
+
+namespace sutor {
+
+// A stand-alone SVG. `by_gate` shades by gate instead of token scores. Shades are relative to the
+// highest score of the table; the legend gives the numbers.
+std::string heat_map_svg(const ScoreTable& scores, const ExpertConfig& config, bool by_gate,
+                         const std::string& title);
+
+}  // namespace sutor

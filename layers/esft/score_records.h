@@ -1,0 +1,73 @@
+// Score files: our scores.h5, the authors' text records and their summary.json.
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "layers/esft/expert_scores.h"
+
+namespace sutor {
+
+struct ScoreOrigin {
+  std::string family;       // model_type
+  std::string base_digest;  // of the model that was scored
+  std::string data_digest;  // of the sample
+  std::string version;      // of sutor
+};
+
+// scores.h5: /layers/<global layer>/{counts,gate_sums} int64 [num_experts] and the layer's
+// attribute `tokens`; root attributes format, top_k, num_experts, tokens, gate_fraction_bits,
+// family, base_digest, data_digest, version. Written beside its place and renamed.
+void write_scores(const ExpertScores& scores, const ScoreOrigin& origin,
+                  const std::filesystem::path& path);
+struct StoredScores {
+  ExpertScores scores;
+  ScoreOrigin origin;
+};
+// Throws E0332 with file and reason.
+StoredScores read_scores(const std::filesystem::path& path);
+
+// The authors' records: expert_weights_<layer>.txt, one line a forward pass: all top-k ids of its
+// tokens separated by TABs, two TABs, then the weights in the same order, rounded to 4 decimals.
+class RecordWriter {
+ public:
+  // Creates the folder and truncates the files of `layers` (global numbers).
+  RecordWriter(const std::filesystem::path& folder, const std::vector<int>& layers);
+  // One forward pass at one layer; topk_idx and topk_weights are [tokens, k] row-major.
+  void add(int layer, std::span<const int64_t> topk_idx, std::span<const float> topk_weights);
+  // Flushes; throws E0502 when the disk did not take everything.
+  void close();
+
+ private:
+  std::filesystem::path folder_;
+  std::map<int, std::ofstream> files_;
+};
+
+// summary.json as the authors write it: scores rounded to 4 decimals, layers in string order.
+std::string summary_json(const ScoreTable& table);
+void write_summary(const ScoreTable& table, const std::filesystem::path& path);
+
+// What the records do not say; 0 = found out: num_experts as the highest id + 1 over all layers,
+// top_k as the longest run into which every line divides without an expert standing twice in it.
+struct RecordShape {
+  int num_experts = 0;
+  int top_k = 0;
+};
+// A folder with expert_weights_<layer>.txt or with rank_*/ folders of such (summed).
+// Throws E0333 with file and line.
+ExpertScores read_records(const std::filesystem::path& folder, const RecordShape& shape = {});
+
+// Any published or own form: scores.h5, summary.json, a folder of records, or a folder that holds
+// rank_*/ records, scores.h5 or summary.json (looked for in this order). Layer keys are kept.
+ScoreTable read_score_table(const std::filesystem::path& path, const RecordShape& shape = {});
+
+// Python's round(value, 4): to the nearest of the exact binary value, ties to even.
+double round4(double value);
+// Python's repr of round(value, 4): "0.047", "1.0".
+std::string format4(double value);
+
+}  // namespace sutor
