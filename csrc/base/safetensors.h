@@ -1,0 +1,110 @@
+// The safetensors file format: a strict reader (every rule of the format is checked before a byte
+// is trusted) and a streaming writer whose bytes equal those of the Python library. A file that
+// breaks a rule is E0303 naming the file and the tensor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "csrc/base/dtype.h"
+#include "csrc/base/file.h"
+
+namespace sutor {
+
+// A tensor of a file, as its header tells.
+struct SafetensorsEntry {
+  std::string name;
+  std::string dtype_name;      // as written: "BF16", "F8_E4M3" ...
+  std::optional<DType> dtype;  // absent for types that sutor does not compute with
+  std::vector<int64_t> shape;  // empty = a scalar
+  int64_t begin = 0;           // bytes [begin, end) of the file
+  int64_t end = 0;
+
+  int64_t num_bytes() const { return end - begin; }
+  int64_t num_elements() const;
+};
+
+struct SafetensorsHeader {
+  std::vector<SafetensorsEntry> tensors;        // in the order of their bytes
+  std::map<std::string, std::string> metadata;  // `__metadata__`
+  int64_t data_begin = 0;                       // 8 + size of the header
+};
+
+constexpr int64_t kMaxSafetensorsHeader = 100'000'000;  // bytes, as in the reference
+
+// `head`: the file from its first byte to (at least) the end of the header. `file_size`: of the
+// whole file. Refused: a header that is empty, too large or longer than the file, that does not
+// start with
+// `{`, is no UTF-8 JSON, holds a name twice, unknown keys, numbers that are no unsigned integers,
+// an unknown dtype, a shape whose size overflows or differs from its bytes; bytes that overlap,
+// leave a hole, or do not end with the file. Legal: scalars, empty tensors (they may share an
+// offset).
+SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, int64_t file_size,
+                                           std::string_view file_name);
+
+// An open file. Only the header is read until bytes are asked for. Thread-safe.
+class SafetensorsFile {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return file_.path(); }
+  const InputFile& file() const { return file_; }
+  const SafetensorsHeader& header() const { return header_; }
+  const std::vector<SafetensorsEntry>& tensors() const { return header_.tensors; }
+  const SafetensorsEntry* find(std::string_view name) const;  // nullptr when absent
+  // Copies bytes of a tensor, from its `offset`-th on.
+  void read(const SafetensorsEntry& entry, int64_t offset, std::span<std::byte> into) const;
+  // The tensor's bytes in a mapping of the whole file, made at the first call; the mapping lives as
+  // long as the object. For files that nobody truncates meanwhile.
+  std::span<const std::byte> bytes(const SafetensorsEntry& entry) const;
+
+ private:
+  struct Mapping {
+    std::once_flag once;
+    std::optional<MappedFile> file;
+  };
+  InputFile file_;
+  SafetensorsHeader header_;
+  std::map<std::string, size_t, std::less<>> by_name_;
+  std::unique_ptr<Mapping> mapping_ = std::make_unique<Mapping>();
+};
+
+// What a writer is told of a tensor before its data come.
+struct SafetensorsDeclaration {
+  std::string name;
+  std::string dtype_name;
+  std::vector<int64_t> shape;
+
+  int64_t num_bytes() const;  // E0303 for an unknown dtype or a size that overflows
+};
+
+// The order in which the Python library stores tensors: wide dtypes first, then by name.
+void sort_as_safetensors(std::vector<SafetensorsDeclaration>& tensors);
+
+// Writes a new file: declare all tensors, append their data in that order, finish. The declared
+// order is kept; sort it first to get the bytes that the Python library would write.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const std::filesystem::path& path,
+                    const std::vector<SafetensorsDeclaration>& tensors,
+                    const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+  // The next bytes; pieces need not end where tensors do.
+  void append(std::span<const std::byte> bytes) { file_.append(bytes); }
+  // Fsyncs and closes. Fewer or more bytes than declared are an internal error.
+  void finish();
+
+ private:
+  OutputFile file_;
+  int64_t total_ = 0;
+};
+
+}  // namespace sutor
