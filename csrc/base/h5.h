@@ -1,0 +1,163 @@
+// HDF5 files: handles that close themselves, library errors as sutor::Error, and a reader that
+// opens files of unknown origin: it follows hard links only and accepts only plain contiguous
+// arrays.
+//
+// Every call silences the library's own error printing and forbids plugins. Files are written so
+// that equal content gives equal bytes (no time stamps). One thread at a time may use a File.
+#pragma once
+
+#include <hdf5.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "csrc/base/dtype.h"
+
+namespace sutor::h5 {
+
+// Any HDF5 identifier; its reference is given back when the object ends.
+class Handle {
+ public:
+  explicit Handle(hid_t id = H5I_INVALID_HID) : id_(id) {}
+  ~Handle();
+  Handle(Handle&& other) noexcept;
+  Handle& operator=(Handle&& other) noexcept;
+  hid_t get() const { return id_; }
+  hid_t release();
+
+ private:
+  hid_t id_;
+};
+
+// What the library says of its last failure in this thread: the innermost message.
+std::string last_error();
+
+// A dataset that was found fit to be read: contiguous, little endian, unfiltered, inside the file.
+struct Dataset {
+  std::string path;  // "/layer.3/token"
+  // As safetensors spells it: F32, F64, I8 ... I64, U8 ... U64; BF16, F16 and BOOL are integers
+  // with an attribute `dtype` that says so.
+  std::string type;
+  std::vector<int64_t> shape;
+  int64_t offset = 0;  // of the first byte in the file; 0 when there are no elements
+  int64_t bytes = 0;
+};
+
+struct Attribute {
+  std::string name;
+  std::string text;     // of a string
+  int64_t integer = 0;  // of an integer; uint64 wraps
+  double real = 0;      // of a float
+  enum Kind { kText, kInteger, kReal } kind = kText;
+};
+
+template <typename T>
+constexpr std::string_view type_name() {
+  if constexpr (std::is_same_v<T, float>)
+    return "F32";
+  else if constexpr (std::is_same_v<T, double>)
+    return "F64";
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return "I64";
+  else if constexpr (std::is_same_v<T, uint64_t>)
+    return "U64";
+  else if constexpr (std::is_same_v<T, int32_t>)
+    return "I32";
+  else if constexpr (std::is_same_v<T, uint32_t>)
+    return "U32";
+  else {
+    static_assert(std::is_same_v<T, uint8_t>);
+    return "U8";
+  }
+}
+
+// An open file. Paths inside are absolute ("/", "/layer.3/token"); groups are made as needed.
+// Failing reads throw E0308, or the code given to open(); failing writes E0502.
+class File {
+ public:
+  // A new file; refuses to overwrite (E0502). `alignment` bytes for arrays of 1 MiB and more.
+  static File create(const std::filesystem::path& path, int64_t alignment = 1);
+  // Read-only. `code`: of the Error when the file, now or later, is not what it should be.
+  static File open(const std::filesystem::path& path, int code = 308);
+
+  const std::filesystem::path& path() const { return path_; }
+  int64_t size() const { return size_; }  // of a file opened to be read
+  // Closes now; throws E0502 when the library could not write everything. Says nothing about the
+  // disk: fsync afterwards.
+  void close();
+
+  // Makes an array and its storage. `type` as in Dataset. A scalar has an empty shape.
+  Dataset create_dataset(const std::string& path, std::string_view type,
+                         const std::vector<int64_t>& shape);
+  // Makes an array and writes it; `bytes` are its elements, last axis fastest.
+  Dataset write(const std::string& path, std::string_view type, const std::vector<int64_t>& shape,
+                std::span<const std::byte> bytes);
+  template <typename T>
+  Dataset write(const std::string& path, const std::vector<int64_t>& shape,
+                const std::vector<T>& values) {
+    return write(path, type_name<T>(), shape, std::as_bytes(std::span(values)));
+  }
+  // `object` is a group (made when missing) or a dataset.
+  void set_text(const std::string& object, const std::string& name, std::string_view text);
+  void set_int(const std::string& object, const std::string& name, int64_t value);
+  void set_uint(const std::string& object, const std::string& name, uint64_t value);
+  void set_real(const std::string& object, const std::string& name, double value);
+
+  bool has(const std::string& path) const;  // a group or dataset of that path
+  // Names in a group, sorted. Throws when one of them is not a hard link.
+  std::vector<std::string> children(const std::string& group) const;
+  bool is_dataset(const std::string& path) const;
+  // Checks everything that Dataset promises.
+  Dataset dataset(const std::string& path) const;
+  void read(const Dataset& dataset, std::span<std::byte> into) const;
+  // The whole array; throws when its type is not T. `shape` (may be null) receives its shape.
+  template <typename T>
+  std::vector<T> read(const std::string& path, std::vector<int64_t>* shape = nullptr) const {
+    const Dataset found = dataset(path);
+    check_type(found, {type_name<T>()});
+    std::vector<T> values(static_cast<size_t>(found.bytes) / sizeof(T));
+    read(found, std::as_writable_bytes(std::span(values)));
+    if (shape) *shape = found.shape;
+    return values;
+  }
+  void check_type(const Dataset& dataset, std::initializer_list<std::string_view> types) const;
+
+  bool has_attribute(const std::string& object, const std::string& name) const;
+  std::string get_text(const std::string& object, const std::string& name) const;
+  int64_t get_int(const std::string& object, const std::string& name) const;
+  uint64_t get_uint(const std::string& object, const std::string& name) const;
+  double get_real(const std::string& object, const std::string& name) const;
+  // All text and number attributes of an object, by name.
+  std::vector<Attribute> attributes(const std::string& object) const;
+
+  [[noreturn]] void fail_read(const std::string& what) const;
+
+ private:
+  File() = default;
+  Handle open_object(const std::string& path) const;  // every step a hard link
+  Handle open_attribute(const std::string& object, const std::string& name) const;
+  Attribute get_attribute(const std::string& object, const std::string& name) const;
+  Handle require_group(const std::string& path);
+  Handle object_for_writing(const std::string& path);
+  void set_scalar(const std::string& object, const std::string& name, hid_t type,
+                  const void* value);
+
+  std::filesystem::path path_;
+  int64_t size_ = 0;
+  int code_ = 308;
+  Handle file_;
+};
+
+// Runs `fill` on a new temporary file, then puts it in the place of `path`: fsync, rename, fsync of
+// the directory. A crash or an exception leaves what was there.
+void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill);
+
+}  // namespace sutor::h5
