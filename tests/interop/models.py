@@ -122,7 +122,7 @@ def num_experts(config):
     return config.num_experts
 
 
-def _experts_implementation(config):
+def experts_implementation(config):
     """transformers' default, but where its grouped product refuses rows of odd length."""
     return "grouped_mm" if config.moe_intermediate_size % 8 == 0 else "eager"
 
@@ -133,7 +133,7 @@ def build(shape_):
     torch.manual_seed(shape_.seed)
     config = config_of(shape_)
     model = transformers.AutoModelForCausalLM.from_config(
-        config, dtype=torch.float32, experts_implementation=_experts_implementation(config))
+        config, dtype=torch.float32, experts_implementation=experts_implementation(config))
     model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -187,12 +187,17 @@ def _is_shaped(shape_, load_):
     return load_[len(load_) // 4:].sum() == 0
 
 
-def record_routers(model, ids):
-    """{layer: (topk_idx int64, topk_weights fp32)}, each [rows, tokens, k], and the logits."""
+def record_routers(model, ids, probabilities=None):
+    """{layer: (topk_idx int64, topk_weights fp32)}, each [rows, tokens, k], and the logits.
+
+    A dict given as `probabilities` takes those of every layer, [rows, tokens, experts].
+    """
     choices, hooks = {}, []
     for layer, block in moe_layers(model):
         def record(_, __, output, layer=layer):
-            weights, idx = output[1], output[2]
+            logits, weights, idx = output
+            if probabilities is not None:
+                probabilities[layer] = logits.float().softmax(-1).reshape(*ids.shape, -1)
             choices[layer] = (idx.reshape(*ids.shape, -1).clone(),
                               weights.float().reshape(*ids.shape, -1).clone())
         hooks.append(block.gate.register_forward_hook(record))
@@ -240,7 +245,7 @@ def _fuse_experts(directory):
 def load(directory, dtype=torch.float32):
     config = transformers.AutoConfig.from_pretrained(directory)
     return transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype, experts_implementation=_experts_implementation(config)).eval()
+        directory, dtype=dtype, experts_implementation=experts_implementation(config)).eval()
 
 
 def pick_experts(model, per_layer=2, layers=None, idle=False, seed=5):

@@ -1,0 +1,155 @@
+"""Runs of the program under time limits, recipes, and what a run leaves behind."""
+
+import json
+import os
+import pathlib
+import signal
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+
+class Result:
+    """What a run of the program left: exit code and everything that it printed."""
+
+    def __init__(self, command, code, output):
+        self.command, self.code, self.output = command, code, output
+
+    def __str__(self):
+        return f"$ {' '.join(map(str, self.command))}\n{self.output}\nexit code {self.code}"
+
+
+class Program:
+    """Runs sutor, with one process or under mpiexec, and never longer than it may."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def run(self, *arguments, ranks=1, timeout=60, env=None, code=0):
+        """Fails the test when the exit code is not `code` (None accepts any) or time runs out."""
+        process = self.start(*arguments, ranks=ranks, env=env)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            stop(process)
+            output, _ = process.communicate()
+            pytest.fail(f"still running after {timeout} s: "
+                        f"{Result(process.args, None, output)}")
+        result = Result(process.args, process.returncode, output)
+        if code is not None and process.returncode != code:
+            pytest.fail(f"expected exit code {code}\n{result}")
+        return result
+
+    def start(self, *arguments, ranks=1, env=None):
+        launcher = ["mpiexec", "-n", str(ranks)] if ranks > 1 else []
+        return subprocess.Popen(
+            launcher + [str(self.path)] + [str(a) for a in arguments], text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=dict(os.environ, OMP_NUM_THREADS="1", NO_COLOR="1") | (env or {}))
+
+
+def stop(process):
+    """Ends a started program and everything that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+class Run:
+    """A recipe with an output folder of its own.
+
+    The data is one batch a step: every step sees all rows, so losses do not depend on their order.
+    """
+
+    def __init__(self, program, folder, model, rows, config=None, steps=5, **sections):
+        self.program = program
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.output = self.folder / "run"
+        self.recipe = self.folder / "recipe.yaml"
+        count = sum(1 for line in pathlib.Path(rows).read_text().splitlines() if line.strip())
+        recipe = {
+            "model": {"path": str(model), "dtype": "fp32"},
+            "parallel": {"ep": 1},
+            "data": {"train": [{"path": str(rows), "name": "rows"}], "packing": False,
+                     "loss_on": "all", "seq_len": 64},
+            "esft": {},
+            "optim": {"lr": 1e-3, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1,
+                      "clip": 1.0},
+            "schedule": {"name": "constant", "epochs": steps},
+            "train": {"method": "esft", "global_batch": count, "micro_batch": 1, "threads": 1},
+            "checkpoint": {"every": 0},
+            "eval": {"every": 0, "before_training": False},
+            "output": str(self.output),
+        }
+        if config is not None:
+            path = self.folder / "expert_config.json"
+            path.write_text(json.dumps(config))
+            recipe["esft"]["config"] = str(path)
+        for section, values in sections.items():
+            recipe[section].update(values)
+        self.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None))
+
+    def prepare(self, like=None):
+        """Makes the token store, or takes it from a run over the same rows."""
+        if like is None:
+            self.program.run("prepare", self.recipe)
+        else:
+            shutil.copytree(like.output / "tokens", self.output / "tokens")
+        return self
+
+    def train(self, *arguments, ranks=1, ep=1, code=0, timeout=90):
+        """Trains with expert parallel size `ep`; the other ranks are replicas."""
+        return self.program.run("train", self.recipe, "--set", f"parallel.ep={ep}", *arguments,
+                                ranks=ranks, code=code, timeout=timeout)
+
+    def metrics(self):
+        return read_lines(self.output / "metrics.jsonl")
+
+    def losses(self):
+        return [line["loss"] for line in self.metrics()]
+
+    def checkpoints(self):
+        return sorted((self.output / "checkpoints").glob("step-*"))
+
+    def export(self, *arguments):
+        """Exports the newest checkpoint as adapter and merged model; returns both folders."""
+        self.program.run("export", self.recipe, "--checkpoint", self.checkpoints()[-1],
+                         "--format", "adapter,merged", "--verify", *arguments)
+        return self.output / "export" / "adapter", self.output / "export" / "merged"
+
+
+def read_lines(path):
+    """The objects of a JSONL file, in order."""
+    return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+
+
+def read_tensors(folder):
+    """All tensors of a folder's safetensors files, by name."""
+    from safetensors.torch import load_file
+    tensors = {}
+    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        tensors |= load_file(path)
+    return tensors
+
+
+def write_ids(ids, path):
+    path = pathlib.Path(path)
+    path.write_text(json.dumps(ids.tolist()))
+    return path
+
+
+def write_rows(ids, path, labels=None):
+    """Pre-tokenized rows, one JSON object a line."""
+    path = pathlib.Path(path)
+    with path.open("w") as file:
+        for i, row in enumerate(ids.tolist()):
+            item = {"input_ids": row}
+            if labels is not None:
+                item["labels"] = labels[i].tolist()
+            file.write(json.dumps(item) + "\n")
+    return path

@@ -1,0 +1,162 @@
+"""What the program writes opens in transformers and holds what it should."""
+
+import hashlib
+import json
+import struct
+
+import pytest
+import torch
+
+import models
+import reference
+import runner
+
+
+def tensor_bytes(folder):
+    """{name: (dtype, shape, digest of the bytes)}, read from the files without any library."""
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        data = path.read_bytes()
+        length = struct.unpack("<Q", data[:8])[0]
+        for name, item in json.loads(data[8:8 + length]).items():
+            if name == "__metadata__":
+                continue
+            begin, end = item["data_offsets"]
+            raw = data[8 + length + begin:8 + length + end]
+            found[name] = item["dtype"], tuple(item["shape"]), hashlib.sha256(raw).hexdigest()
+    return found
+
+
+def load_checked(folder, dtype=torch.float32):
+    """The model as transformers loads it; nothing missing, unexpected or of another shape."""
+    import transformers
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, output_loading_info=True,
+        experts_implementation=models.experts_implementation(
+            transformers.AutoConfig.from_pretrained(folder)))
+    assert not any(info.values()), info
+    return model.eval()
+
+
+def sutor_logits(program, model, ids, folder, dtype="fp32"):
+    out = folder / "logits.safetensors"
+    program.run("logits", "--model", model, "--ids", runner.write_ids(ids, folder / "ids.json"),
+                "--dtype", dtype, "--out", out)
+    from safetensors.torch import load_file
+    return load_file(out)["logits"]
+
+
+FORMS = [("fp32", {}), ("fp32", {"max_shard_size": 300_000}), ("bf16", {}),
+         ("bf16", {"max_shard_size": 150_000}), ("fp32", {"fused": True})]
+
+
+@pytest.mark.parametrize("dtype,form", FORMS, ids=lambda v: str(v))
+@pytest.mark.parametrize("name", ["ds-lite", "qw-odd-bias-tied"])
+def test_merged_model(program, model_dir, tmp_path, name, dtype, form):
+    shape = models.shape(name)
+    base, ids = model_dir(shape, dtype=dtype, **form), models.sample_ids(shape)
+    model = models.load(base, torch.float32)
+    config = models.pick_experts(model)
+    names = reference.trained_names(model, config)
+    run = runner.Run(program, tmp_path, base, runner.write_rows(ids, tmp_path / "rows.jsonl"),
+                     config, optim={"lr": 1e-2})
+    run.prepare().train()
+    adapter, merged = run.export()
+
+    # Files: same shards and index; untouched tensors have the same bytes, trained ones do not.
+    assert {p.name for p in base.iterdir()} <= {p.name for p in merged.iterdir()}
+    for path in base.glob("*.json"):
+        assert json.loads(path.read_text()) == json.loads((merged / path.name).read_text())
+    before, after = tensor_bytes(base), tensor_bytes(merged)
+    assert before.keys() == after.keys()
+    on_disk = names
+    if form.get("fused"):
+        on_disk = [f"model.layers.{layer}.mlp.experts.{part}_proj"
+                   for layer in config["experts"] for part in ("gate_up", "down")]
+    for name_ in before:
+        assert before[name_][:2] == after[name_][:2]
+        assert (before[name_] != after[name_]) == (name_ in on_disk), name_
+
+    # Values: what the adapter says, and nothing else, is what transformers loads.
+    tensors = runner.read_tensors(adapter)
+    assert set(tensors) == set(names)
+    assert json.loads((adapter / "expert_cfg.json").read_text()) == config
+    loaded, base_views = load_checked(merged), reference.Views(model)
+    views = reference.Views(loaded)
+    for name_ in views.names():
+        if name_ in tensors:
+            assert torch.equal(views.value(name_), tensors[name_].float())
+        else:
+            assert torch.equal(views.value(name_), base_views.value(name_)), name_
+    with torch.no_grad():
+        expected = loaded(input_ids=ids).logits
+    assert (sutor_logits(program, merged, ids, tmp_path) - expected).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("dtype,form", FORMS, ids=lambda v: str(v))
+def test_export_without_training_is_the_base(program, model_dir, tmp_path, dtype, form):
+    """Every byte of every weight file: learning rate zero, so the trained tensors stay too."""
+    shape = models.shape("ds-lite")
+    base, ids = model_dir(shape, dtype=dtype, **form), models.sample_ids(shape)
+    config = models.pick_experts(models.build(shape))
+    run = runner.Run(program, tmp_path, base, runner.write_rows(ids, tmp_path / "rows.jsonl"),
+                     config, steps=1, optim={"lr": 0.0})
+    run.prepare().train(code=None)
+    program.run("export", run.recipe, "--checkpoint", run.checkpoints()[-1], "--format", "merged")
+    merged = run.output / "export" / "merged"
+    for path in base.iterdir():
+        assert path.read_bytes() == (merged / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("family", ["deepseek_v2", "qwen3_moe"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_init_model(program, tmp_path, family, dtype):
+    folder = tmp_path / "model"
+    program.run("init-model", "--family", family, "--size", "tiny", "--seed", "3", "--dtype", dtype,
+                "--out", folder)
+    assert sum(p.stat().st_size for p in folder.glob("*.safetensors")) < 4_000_000
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == family
+    model = load_checked(folder, torch.float32)
+    assert (folder / "generation_config.json").exists()
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.config.vocab_size, (2, 20), generator=generator)
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+    assert expected.std() > 0 and torch.isfinite(expected).all()
+    assert (sutor_logits(program, folder, ids, tmp_path) - expected).abs().max() <= 1e-4
+
+
+def test_init_model_is_a_function_of_its_seed(program, tmp_path):
+    digests = []
+    for i, seed in enumerate([3, 3, 4]):
+        program.run("init-model", "--family", "qwen3_moe", "--size", "tiny", "--seed", seed,
+                    "--set", "num_hidden_layers=1", "--out", tmp_path / str(i))
+        digests.append(tensor_bytes(tmp_path / str(i)))
+        assert json.loads((tmp_path / str(i) / "config.json").read_text())["num_hidden_layers"] == 1
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_an_adapter_in_the_published_form_is_read(program, model_dir, tmp_path):
+    """Names without the leading `model.`, no digest of the base, bf16."""
+    from safetensors.torch import save_file
+    shape = models.shape("ds-lite")
+    base, ids = model_dir(shape, dtype="bf16"), models.sample_ids(shape)
+    model = models.load(base, torch.float32)
+    config = models.pick_experts(model)
+    names, views = reference.trained_names(model, config), reference.Views(model)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    tensors = {n: (views.value(n) * 1.5).to(torch.bfloat16) for n in names}
+    save_file({n.removeprefix("model."): t.contiguous() for n, t in tensors.items()},
+              adapter / "model.safetensors")
+    (adapter / "expert_cfg.json").write_text(json.dumps(config))
+    result = program.run("inspect", adapter)
+    assert str(len(names)) in result.output
+    for name, tensor in tensors.items():
+        views.value(name).copy_(tensor.float())
+    run = runner.Run(program, tmp_path / "run", base,
+                     runner.write_rows(ids, tmp_path / "rows.jsonl"), config)
+    program.run("export", run.recipe, "--adapter", adapter, "--format", "merged")
+    loaded = reference.Views(load_checked(run.output / "export" / "merged"))
+    assert all(torch.equal(loaded.value(n), views.value(n)) for n in views.names())
