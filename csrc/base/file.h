@@ -57,8 +57,8 @@ class InputFile {
 
  private:
   std::filesystem::path path_;
-  FileDescriptor fd_;
   int64_t size_ = 0;
+  FileDescriptor fd_;
 };
 
 // A whole file mapped read-only. Only for files that nobody truncates meanwhile.

@@ -35,9 +35,9 @@ class TempDir {
     std::ofstream(file, std::ios::binary).write(content.data(), content.size());
     return file;
   }
-  std::string read(const std::string& name) const { return read(path_ / name); }
-  static std::string read(const std::filesystem::path& file) {
-    std::ifstream stream(file, std::ios::binary);
+  // All bytes of a file of the directory (or of any other, by its absolute path).
+  std::string read(const std::filesystem::path& name) const {
+    std::ifstream stream(path_ / name, std::ios::binary);
     return {std::istreambuf_iterator<char>(stream), {}};
   }
 
