@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # What the scripts of tools/ share: progress lines with the time, logged commands, readable errors.
 # Sourced after `cd` to the root of the sources; not run by itself.
 
-started=${started:-$SECONDS}
+# A script that another one starts goes on counting from the first one's start.
+export SUTOR_STARTED=${SUTOR_STARTED:-$EPOCHSECONDS}
 preset=${SUTOR_PRESET:-dev}
 case $preset in
   dev) build_dir=build ;;
@@ -12,8 +14,8 @@ case $preset in
     ;;
 esac
 
-# say TEXT...: one progress line with the seconds since the script began.
-say() { printf '[%4d s] %s\n' $((SECONDS - started)) "$*"; }
+# say TEXT...: one progress line with the seconds since the start.
+say() { printf '[%4d s] %s\n' $((EPOCHSECONDS - SUTOR_STARTED)) "$*"; }
 
 die() {
   printf 'error: %s\n' "$*" >&2
@@ -31,7 +33,7 @@ logged() {
   fi
 }
 
-# as_root COMMAND...: as root or through sudo; $2 of die names what root is needed for.
+# as_root COMMAND...: as root or through sudo.
 as_root() {
   if ((EUID == 0)); then
     "$@"
@@ -91,7 +93,8 @@ build() {
   jobs=$(compile_jobs)
   mkdir -p "${log%/*}"
   say "build: $* ($jobs at a time)"
-  if ! cmake --build "$build_dir" -j "$jobs" --target "$@" 2>&1 </dev/null | tee "$log" | tenths; then
+  local command=(cmake --build "$build_dir" -j "$jobs" --target "$@")
+  if ! "${command[@]}" 2>&1 </dev/null | tee "$log" | tenths; then
     grep -n -A 12 -m 3 -E 'error|FAILED' "$log" >&2 || tail -n 30 "$log" >&2
     die "the build failed (the whole output: $log)"
   fi

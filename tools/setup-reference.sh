@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The venv of the reference stack (.venv-reference, about 5 GB): Python torch and transformers, with
-# which tests/interop compares. Nothing but those tests and the scripts that make golden files needs it.
+# which tests/interop compares. Only those tests and the scripts that make golden files need it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/common.sh

@@ -33,7 +33,7 @@ wheels=(
 
 install_packages() {
   command -v apt-get >/dev/null ||
-    die "apt-get was not found: this script is for Debian and Ubuntu. README.md lists what is needed."
+    die "apt-get was not found: this script is for Debian and Ubuntu (README.md: what is needed)"
   local missing=() package
   for package in "${packages[@]}"; do
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
@@ -53,4 +53,5 @@ install_packages() {
 install_packages
 make_venv .venv "${wheels[@]}"
 build "${targets[@]}"
-say "set-up complete: $build_dir/sutor is ready. Next: bash tools/quickstart.sh, or $build_dir/sutor --help"
+say "set-up complete: $build_dir/sutor is ready." \
+  "Next: bash tools/quickstart.sh, or $build_dir/sutor --help"
