@@ -25,7 +25,7 @@ SHORTEST, LONGEST = 300, 20_000  # characters of a document; longer ones end at 
 PACKAGES = {
     "bible-kjv": "GPL-2+ (reader program, only run)",
     "bible-kjv-text": "public domain text, unrestricted data files",
-    "manpages": "GPL-2+, BSD and the man-pages licences",
+    "manpages": "GPL-1+, GPL-2+, BSD, Expat, Linux-man-pages-copyleft, by page",
     "manpages-dev": "as manpages",
     "manpages-de": "GPL-3+",
     "manpages-fr": "GPL-3+",
@@ -33,7 +33,7 @@ PACKAGES = {
     "libpython3-minimal": "PSF",
     "libpython3-stdlib": "PSF",
     "libc6-dev": "LGPL-2.1+",
-    "linux-libc-dev": "GPL-2 with syscall note",
+    "linux-libc-dev": "GPL-2, with the system call note in most files",
 }
 
 
