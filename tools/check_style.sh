@@ -14,7 +14,12 @@ if [[ ${1:-} == --fix ]]; then
   clang-format -i "${cpp[@]}"
 fi
 failed=0
-clang-format --dry-run -Werror "${cpp[@]}" || failed=1
+for file in "${cpp[@]}"; do
+  clang-format --dry-run -Werror "$file" 2>/dev/null || {
+    echo "$file: not formatted"
+    failed=1
+  }
+done
 python3 tests/includes_test.py . || failed=1
 for file in "${python[@]}"; do
   python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$file" || failed=1
