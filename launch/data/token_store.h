@@ -1,8 +1,8 @@
-// A token store, `*.tokens.h5`: the tokens of one data set, which of them are in the loss, and where
-// documents begin. tools/prepare.py writes it (h5py), training and scoring read it.
+// A token store, `*.tokens.h5`: the tokens of one data set, which of them are in the loss, and
+// where documents begin. tools/prepare.py writes it (h5py), training and scoring read it.
 //
-// Layout (checkpoint/FORMAT.md draws it). N tokens, D documents; every dataset is contiguous, little
-// endian, without filters or links:
+// Layout (checkpoint/FORMAT.md draws it). N tokens, D documents; every dataset is contiguous,
+// little endian, without filters or links:
 //   /ids          int32 or uint32 [N]  token ids, documents one after the other, no padding
 //   /loss_mask    uint8 [N]            1: the token is a target of the loss; 0 for the first token
 //                                      of every document, which nothing predicts
@@ -16,7 +16,8 @@
 //   vocab_size, bos_id, eos_id (-1: none), max_id (of /ids, -1 when N = 0);
 //   options, counts: JSON objects as text (what was asked: loss_on, format, ...; what happened to
 //   rows: dropped, truncated, ...);
-//   checksum: sum over t of (t + 1) (2 ids[t] + loss_mask[t] + 1) modulo 2^64, stored as uint64.
+//   checksum: sum over t of (t + 1) (2 ids[t] + loss_mask[t] + 1), plus sum over d = 0 .. D of
+//   (N + d + 1) doc_offsets[d], modulo 2^64, stored as uint64.
 #pragma once
 
 #include <cstddef>
