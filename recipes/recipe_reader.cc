@@ -1,0 +1,292 @@
+// From flat recipe keys to a Recipe, with the checks that need more than one key.
+#include "recipes/recipe_reader.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <regex>
+#include <set>
+
+#include "csrc/base/error.h"
+#include "recipes/recipe_schema.h"
+#include "recipes/recipe_values.h"
+#include "recipes/recipe_yaml.h"
+
+namespace sutor {
+namespace {
+
+// Where to point when the value of `key` is wrong: its place, or the file when it is a default.
+std::string place_of(const Recipe& recipe, const std::string& key) {
+  const auto origin = recipe.origins.find(key);
+  return origin == recipe.origins.end() ? recipe.file : origin->second;
+}
+
+void refuse_unready(const Field& field, Recipe& recipe, const std::string& where) {
+  const std::string shown = field.show(recipe);
+  if (field.ready.empty() ||
+      std::find(field.ready.begin(), field.ready.end(), shown) != field.ready.end()) {
+    return;
+  }
+  fail(204, "{}: `{}: {}` is not available in this version; leave it at {}", where, field.key,
+       shown, fmt::join(field.ready, " or "));
+}
+
+void fill_source(const std::string& name, const std::smatch& match, const RecipeValue& value,
+                 Recipe& recipe) {
+  std::vector<DataSource>& list = match[1] == "train" ? recipe.data.train : recipe.data.eval;
+  const size_t index = std::stoull(match[2]);
+  if (list.size() <= index) list.resize(index + 1);
+  const std::string expected = read_source_key(match[3].str(), value.node, list[index]);
+  if (!expected.empty()) {
+    fail(205, "{}: `{}`: expected {}, got {}", value.where, name, expected, describe(value.node));
+  }
+  if (list[index].weight != 1) {
+    fail(204, "{}: `{}: {}` is not available in this version; leave it at 1", value.where, name,
+         list[index].weight);
+  }
+}
+
+void fill(const RecipeValues& values, Recipe& recipe) {
+  static const std::regex source_key(R"(data\.(train|eval)\[(\d+)\]\.(\w+))");
+  for (const auto& [name, value] : values) {
+    recipe.origins[name] = value.where;
+    std::smatch match;
+    if (std::regex_match(name, match, source_key)) {
+      fill_source(name, match, value, recipe);
+      continue;
+    }
+    const Field& field = *find_field(name);
+    const std::string expected = field.read(value.node, recipe);
+    if (!expected.empty()) {
+      fail(205, "{}: `{}`: expected {}, got {}", value.where, name, expected, describe(value.node));
+    }
+    refuse_unready(field, recipe, value.where);
+  }
+}
+
+// Gives unnamed sources the file's name up to its first dot, and checks names and paths.
+void name_sources(Recipe& recipe) {
+  static const std::regex safe("[A-Za-z0-9_][A-Za-z0-9_.-]*");
+  std::set<std::string> names;
+  for (const char* list : {"train", "eval"}) {
+    auto& sources = std::string_view(list) == "train" ? recipe.data.train : recipe.data.eval;
+    for (size_t i = 0; i < sources.size(); ++i) {
+      const std::string item = fmt::format("data.{}[{}]", list, i);
+      DataSource& source = sources[i];
+      if (source.path.empty()) {
+        fail(206, "{}: `{}.path` is required", place_of(recipe, item + ".name"), item);
+      }
+      if (source.name.empty()) {
+        const std::string file = std::filesystem::path(source.path).filename().string();
+        source.name = file.substr(0, file.find('.'));
+      }
+      if (!std::regex_match(source.name, safe)) {
+        fail(205,
+             "{}: `{}.name`: expected letters, digits, `_`, `.` and `-` (a file is named after "
+             "it), got `{}`",
+             place_of(recipe, item + (recipe.origins.count(item + ".name") ? ".name" : ".path")),
+             item, source.name);
+      }
+      if (!names.insert(source.name).second) {
+        fail(205, "{}: two data sets are called `{}`; give one another `name`",
+             place_of(recipe, item + ".path"), source.name);
+      }
+    }
+  }
+}
+
+void check_order(const Recipe& recipe) {
+  std::vector<std::string> axes;
+  size_t begin = 0;
+  const std::string& order = recipe.parallel.order;
+  for (size_t end = 0; end != std::string::npos; begin = end + 1) {
+    end = order.find('-', begin);
+    axes.push_back(order.substr(begin, end == std::string::npos ? end : end - begin));
+  }
+  std::sort(axes.begin(), axes.end());
+  if (axes != std::vector<std::string>{"cp", "dp", "ep", "pp", "tp"}) {
+    fail(205,
+         "{}: `parallel.order`: expected tp, cp, ep, dp and pp in some order, joined by `-`, got "
+         "`{}`",
+         place_of(recipe, "parallel.order"), order);
+  }
+}
+
+void check_select(const Recipe& recipe) {
+  const SelectOptions& select = recipe.esft.select;
+  const std::string where = place_of(recipe, "esft.select.method");
+  if (recipe.esft.config) return;
+  if (select.method == "top_n" && !select.n) {
+    fail(206, "{}: `esft.select.n` (experts a layer) is required for method top_n", where);
+  }
+  if (select.method == "budget" && !select.budget) {
+    fail(206,
+         "{}: `esft.select.budget` (share of all routed experts) is required for method budget",
+         where);
+  }
+}
+
+void check_eval(const Recipe& recipe) {
+  if (!recipe.eval.best) return;
+  std::vector<std::string> choices;
+  for (const DataSource& source : recipe.data.eval) choices.push_back(source.name + ".loss");
+  if (std::find(choices.begin(), choices.end(), *recipe.eval.best) == choices.end()) {
+    fail(205, "{}: `eval.best`: expected {}, got `{}`", place_of(recipe, "eval.best"),
+         choices.empty() ? "nothing, as data.eval is empty"
+                         : fmt::format("one of {}", fmt::join(choices, ", ")),
+         *recipe.eval.best);
+  }
+}
+
+void check_required(const Recipe& recipe) {
+  for (const auto& [key, value] :
+       {std::pair{"model.path", &recipe.model.path}, std::pair{"output", &recipe.output}}) {
+    if (value->empty()) fail(206, "{}: `{}` is required", recipe.file, key);
+  }
+}
+
+// One "key: value  # origin" line.
+std::string commented(const Recipe& recipe, const std::string& indent, const std::string& name,
+                      const std::string& value, const std::string& key) {
+  const auto origin = recipe.origins.find(key);
+  const std::string line = fmt::format("{}{}: {}", indent, name, value);
+  return fmt::format("{:<44}  # {}\n", line,
+                     origin == recipe.origins.end() ? "default" : origin->second);
+}
+
+std::string show_source_key(const DataSource& source, const std::string& key) {
+  if (key == "weight") return fmt::format("{}", source.weight);
+  return quoted(key == "path" ? source.path : key == "name" ? source.name : source.format);
+}
+
+std::string source_list_yaml(const Recipe& recipe, const char* list,
+                             const std::vector<DataSource>& sources) {
+  if (sources.empty()) return commented(recipe, "  ", list, "[]", fmt::format("data.{}", list));
+  std::string text = fmt::format("  {}:\n", list);
+  for (size_t i = 0; i < sources.size(); ++i) {
+    for (const std::string& key : source_keys()) {
+      text +=
+          commented(recipe, key == source_keys().front() ? "    - " : "      ", key,
+                    show_source_key(sources[i], key), fmt::format("data.{}[{}].{}", list, i, key));
+    }
+  }
+  return text;
+}
+
+double parse_figure(std::string_view text, std::string_view key) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0)) {
+    fail(205, "`{}`: expected a number of at least 0 or a share like 3%, got `{}`", key, text);
+  }
+  return value;
+}
+
+}  // namespace
+
+Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets) {
+  Recipe recipe;
+  recipe.file = path.string();
+  fill(read_recipe_values(path, sets), recipe);
+  check_required(recipe);
+  name_sources(recipe);
+  check_order(recipe);
+  check_select(recipe);
+  check_eval(recipe);
+  return recipe;
+}
+
+void require_train_data(const Recipe& recipe) {
+  if (recipe.data.train.empty()) {
+    fail(206, "{}: `data.train` is required: a list like [{{path: rows.jsonl}}]", recipe.file);
+  }
+}
+
+std::string resolved_yaml(const Recipe& given) {
+  Recipe recipe = given;
+  std::string text;
+  std::vector<std::string> open;  // sections that the lines so far are in
+  for (const Field& field : recipe_fields()) {
+    std::vector<std::string> sections;
+    size_t begin = 0;
+    for (size_t dot; (dot = field.key.find('.', begin)) != std::string::npos; begin = dot + 1) {
+      sections.push_back(field.key.substr(begin, dot - begin));
+    }
+    for (size_t depth = 0; depth < sections.size(); ++depth) {
+      if (depth < open.size() && open[depth] == sections[depth]) continue;
+      open.resize(depth);
+      open.push_back(sections[depth]);
+      text += fmt::format("{:{}}{}:\n", "", 2 * depth, sections[depth]);
+      if (sections[depth] == "data" && depth == 0) {
+        text += source_list_yaml(recipe, "train", recipe.data.train);
+        text += source_list_yaml(recipe, "eval", recipe.data.eval);
+      }
+    }
+    open.resize(sections.size());
+    text += commented(recipe, std::string(2 * sections.size(), ' '), field.key.substr(begin),
+                      field.show(recipe), field.key);
+  }
+  return text;
+}
+
+std::string_view name_of(Stage stage) {
+  switch (stage) {
+    case Stage::kPrepare:
+      return "prepare";
+    case Stage::kScore:
+      return "score";
+    case Stage::kSelect:
+      return "select";
+    case Stage::kTrain:
+      return "train";
+    case Stage::kExport:
+      return "export";
+  }
+  SUTOR_ASSERT(false);
+}
+
+std::string stage_keys(const Recipe& given, Stage stage) {
+  static const std::map<Stage, std::vector<std::string>> prefixes = {
+      {Stage::kPrepare, {"data.tokenizer", "data.template", "data.loss_on"}},
+      {Stage::kScore,
+       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.score."}},
+      {Stage::kSelect, {"esft.select.", "esft.layer_base"}},
+      {Stage::kTrain,
+       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.layer_base",
+        "esft.also_train", "esft.keep_frozen", "optim.", "schedule.", "train.", "eval."}},
+      {Stage::kExport, {"export."}}};
+  Recipe recipe = given;
+  std::string text = fmt::format("stage: {}\n", name_of(stage));
+  for (const Field& field : recipe_fields()) {
+    const auto covers = [&](const std::string& prefix) { return field.key.starts_with(prefix); };
+    const auto& of_stage = prefixes.at(stage);
+    if (field.key == "train.threads" || !std::any_of(of_stage.begin(), of_stage.end(), covers)) {
+      continue;
+    }
+    text += fmt::format("{}: {}\n", field.key, field.show(recipe));
+  }
+  if (stage == Stage::kSelect || stage == Stage::kExport) return text;
+  for (const char* list : {"train", "eval"}) {
+    if (stage == Stage::kScore && std::string_view(list) == "eval") continue;
+    for (const DataSource& source : *list == 't' ? recipe.data.train : recipe.data.eval) {
+      text += fmt::format("data.{}: {} {}\n", list, quoted(source.name), source.format);
+    }
+  }
+  return text;
+}
+
+int64_t parse_warmup(std::string_view text, int64_t steps) {
+  if (!text.ends_with('%')) return static_cast<int64_t>(parse_figure(text, "schedule.warmup"));
+  const double percent = parse_figure(text.substr(0, text.size() - 1), "schedule.warmup");
+  // The small term keeps 7% of 100 at 7 although 0.07 * 100 is a little more in binary.
+  return static_cast<int64_t>(std::ceil(percent * static_cast<double>(steps) / 100 - 1e-9));
+}
+
+double parse_min_lr(std::string_view text, double lr) {
+  if (!text.ends_with('%')) return parse_figure(text, "schedule.min_lr");
+  return parse_figure(text.substr(0, text.size() - 1), "schedule.min_lr") / 100 * lr;
+}
+
+}  // namespace sutor

@@ -1,0 +1,297 @@
+// The table of recipe keys. A new key is one line here and one member in its options struct.
+#include "recipes/recipe_schema.h"
+
+#include <algorithm>
+
+#include "recipes/recipe_values.h"
+
+namespace sutor {
+namespace {
+
+using values::boolean;
+using values::kBeta;
+using values::kNotNegative;
+using values::kPositive;
+using values::kShare;
+using values::number;
+using values::number_or;
+using values::number_or_percent;
+using values::one_of;
+using values::read_layers;
+using values::read_threads;
+using values::seed;
+using values::show_value;
+using values::text;
+using values::text_or_null;
+using values::texts;
+using values::token_count;
+using values::whole;
+using values::whole_or_null;
+
+// even, or a table of layers a stage.
+std::string read_stages(const YAML::Node& node, std::string& value) {
+  if (!node.IsSequence()) return text()(node, value);
+  value = fmt::format("a table of {} stages", node.size());
+  return "";
+}
+
+// From a recipe to one of its members.
+template <typename... Members>
+auto at(Members... members) {
+  return [... members = members](Recipe & recipe) -> auto& { return (recipe.*....*members); };
+}
+
+template <typename At, typename Read>
+Field field(std::string key, At at, Read read, std::vector<std::string> ready = {}) {
+  Field result;
+  result.key = std::move(key);
+  result.read = [at, read](const YAML::Node& node, Recipe& recipe) {
+    return read(node, at(recipe));
+  };
+  result.show = [at](Recipe& recipe) { return show_value(at(recipe)); };
+  result.ready = std::move(ready);
+  return result;
+}
+
+// A text that is shown as it was written: figures and percentages.
+Field as_written(Field field) {
+  field.show = [show = field.show](Recipe& recipe) {
+    const std::string shown = show(recipe);
+    return shown.starts_with('"') ? shown.substr(1, shown.size() - 2) : shown;
+  };
+  return field;
+}
+
+Field betas_field() {
+  Field result;
+  result.key = "optim.betas";
+  result.read = [](const YAML::Node& node, Recipe& recipe) -> std::string {
+    const std::string expected = "a list of two numbers of at least 0 and below 1";
+    if (!node.IsSequence() || node.size() != 2) return expected;
+    const bool good = number(kBeta)(node[0], recipe.optim.beta1).empty() &&
+                      number(kBeta)(node[1], recipe.optim.beta2).empty();
+    return good ? "" : expected;
+  };
+  result.show = [](Recipe& recipe) {
+    return fmt::format("[{}, {}]", recipe.optim.beta1, recipe.optim.beta2);
+  };
+  return result;
+}
+
+// For optionals whose absence has a name of its own.
+Field shown_absent_as(std::string word, Field field) {
+  field.show = [word, show = field.show](Recipe& recipe) {
+    std::string shown = show(recipe);
+    return shown == "null" ? word : shown;
+  };
+  return field;
+}
+
+void add_model_and_data(std::vector<Field>& fields) {
+  fields.push_back(field("model.path", at(&Recipe::model, &ModelOptions::path), text()));
+  fields.push_back(
+      field("model.dtype", at(&Recipe::model, &ModelOptions::dtype), one_of({"bf16", "fp32"})));
+  fields.push_back(
+      field("model.adapters", at(&Recipe::model, &ModelOptions::adapters), texts(), {"[]"}));
+  const std::vector<std::string> one = {"1"};
+  fields.push_back(
+      field("parallel.tp", at(&Recipe::parallel, &ParallelOptions::tp), whole(1), one));
+  fields.push_back(
+      field("parallel.cp", at(&Recipe::parallel, &ParallelOptions::cp), whole(1), one));
+  fields.push_back(
+      field("parallel.pp", at(&Recipe::parallel, &ParallelOptions::pp), whole(1), one));
+  fields.push_back(field("parallel.ep", at(&Recipe::parallel, &ParallelOptions::ep), whole(1)));
+  fields.push_back(
+      field("parallel.etp", at(&Recipe::parallel, &ParallelOptions::etp), whole(1), one));
+  fields.push_back(field("parallel.order", at(&Recipe::parallel, &ParallelOptions::order), text()));
+  fields.push_back(field("parallel.stages", at(&Recipe::parallel, &ParallelOptions::stages),
+                         read_stages, {"even"}));
+  fields.push_back(as_written(field("parallel.sequence_parallel",
+                                    at(&Recipe::parallel, &ParallelOptions::sequence_parallel),
+                                    one_of({"auto", "true", "false"}), {"auto", "false"})));
+  fields.push_back(field("parallel.expert_placement",
+                         at(&Recipe::parallel, &ParallelOptions::expert_placement),
+                         one_of({"contiguous", "balanced"}), {"contiguous"}));
+  fields.push_back(field("parallel.frozen_replicas",
+                         at(&Recipe::parallel, &ParallelOptions::frozen_replicas), whole(0),
+                         {"0"}));
+  fields.push_back(field("parallel.dispatcher", at(&Recipe::parallel, &ParallelOptions::dispatcher),
+                         one_of({"alltoall", "allgather"}), {"alltoall"}));
+  fields.push_back(field("data.tokenizer", at(&Recipe::data, &DataOptions::tokenizer), text()));
+  fields.push_back(field("data.template", at(&Recipe::data, &DataOptions::chat_template), text()));
+  fields.push_back(field("data.loss_on", at(&Recipe::data, &DataOptions::loss_on),
+                         one_of({"assistant", "last", "completion", "all"})));
+  fields.push_back(
+      field("data.seq_len", at(&Recipe::data, &DataOptions::seq_len), token_count(false)));
+  fields.push_back(field("data.packing", at(&Recipe::data, &DataOptions::packing), boolean()));
+  fields.push_back(field("data.too_long", at(&Recipe::data, &DataOptions::too_long),
+                         one_of({"drop", "truncate", "split"})));
+}
+
+void add_esft(std::vector<Field>& fields) {
+  fields.push_back(field("esft.score.tokens",
+                         at(&Recipe::esft, &EsftOptions::score, &ScoreOptions::tokens),
+                         token_count(true)));
+  fields.push_back(field("esft.score.count",
+                         at(&Recipe::esft, &EsftOptions::score, &ScoreOptions::count),
+                         one_of({"all", "supervised"})));
+  fields.push_back(field("esft.score.seed",
+                         at(&Recipe::esft, &EsftOptions::score, &ScoreOptions::seed), seed()));
+  fields.push_back(field("esft.select.method",
+                         at(&Recipe::esft, &EsftOptions::select, &SelectOptions::method),
+                         one_of({"token", "gate", "random", "top_n", "budget"})));
+  fields.push_back(shown_absent_as(
+      "auto",
+      field("esft.select.top_p", at(&Recipe::esft, &EsftOptions::select, &SelectOptions::top_p),
+            number_or("auto", kShare))));
+  fields.push_back(field("esft.select.n",
+                         at(&Recipe::esft, &EsftOptions::select, &SelectOptions::n),
+                         whole_or_null(1)));
+  fields.push_back(field("esft.select.budget",
+                         at(&Recipe::esft, &EsftOptions::select, &SelectOptions::budget),
+                         number_or("null", kShare)));
+  fields.push_back(field("esft.select.seed",
+                         at(&Recipe::esft, &EsftOptions::select, &SelectOptions::seed), seed()));
+  fields.push_back(shown_absent_as(
+      "all", field("esft.select.layers",
+                   at(&Recipe::esft, &EsftOptions::select, &SelectOptions::layers), read_layers)));
+  fields.push_back(field("esft.select.min_per_layer",
+                         at(&Recipe::esft, &EsftOptions::select, &SelectOptions::min_per_layer),
+                         whole(0)));
+  fields.push_back(field("esft.select.shared_experts",
+                         at(&Recipe::esft, &EsftOptions::select, &SelectOptions::shared_experts),
+                         boolean()));
+  fields.push_back(field(
+      "esft.select.non_expert_modules",
+      at(&Recipe::esft, &EsftOptions::select, &SelectOptions::non_expert_modules), boolean()));
+  fields.push_back(field("esft.config", at(&Recipe::esft, &EsftOptions::config), text_or_null()));
+  fields.push_back(
+      field("esft.layer_base", at(&Recipe::esft, &EsftOptions::layer_base), whole(0, 1)));
+  fields.push_back(field("esft.also_train", at(&Recipe::esft, &EsftOptions::also_train), texts()));
+  fields.push_back(
+      field("esft.keep_frozen", at(&Recipe::esft, &EsftOptions::keep_frozen), texts()));
+}
+
+void add_training(std::vector<Field>& fields) {
+  fields.push_back(field("optim.name", at(&Recipe::optim, &OptimOptions::name), one_of({"adamw"})));
+  fields.push_back(field("optim.lr", at(&Recipe::optim, &OptimOptions::lr), number(kPositive)));
+  fields.push_back(betas_field());
+  fields.push_back(field("optim.eps", at(&Recipe::optim, &OptimOptions::eps), number(kPositive)));
+  fields.push_back(field("optim.weight_decay", at(&Recipe::optim, &OptimOptions::weight_decay),
+                         number(kNotNegative)));
+  fields.push_back(
+      field("optim.decay", at(&Recipe::optim, &OptimOptions::decay), one_of({"all", "matrices"})));
+  fields.push_back(
+      field("optim.clip", at(&Recipe::optim, &OptimOptions::clip), number(kNotNegative)));
+  fields.push_back(field("schedule.name", at(&Recipe::schedule, &ScheduleOptions::name),
+                         one_of({"constant", "linear", "cosine"})));
+  fields.push_back(
+      as_written(field("schedule.warmup", at(&Recipe::schedule, &ScheduleOptions::warmup),
+                       number_or_percent(true))));
+  fields.push_back(
+      as_written(field("schedule.min_lr", at(&Recipe::schedule, &ScheduleOptions::min_lr),
+                       number_or_percent(false))));
+  fields.push_back(
+      field("schedule.steps", at(&Recipe::schedule, &ScheduleOptions::steps), whole_or_null(1)));
+  fields.push_back(
+      field("schedule.epochs", at(&Recipe::schedule, &ScheduleOptions::epochs), number(kPositive)));
+  fields.push_back(field("train.method", at(&Recipe::train, &TrainOptions::method),
+                         one_of({"esft", "full", "lora"}), {"esft", "full"}));
+  fields.push_back(
+      field("train.global_batch", at(&Recipe::train, &TrainOptions::global_batch), whole(1)));
+  fields.push_back(
+      field("train.micro_batch", at(&Recipe::train, &TrainOptions::micro_batch), whole(1)));
+  fields.push_back(field("train.recompute", at(&Recipe::train, &TrainOptions::recompute),
+                         one_of({"none", "selective", "full"}), {"none"}));
+  fields.push_back(field("train.balance_loss", at(&Recipe::train, &TrainOptions::balance_loss),
+                         number(kNotNegative)));
+  fields.push_back(field("train.z_loss", at(&Recipe::train, &TrainOptions::z_loss),
+                         number(kNotNegative), {"0"}));
+  fields.push_back(field("train.seed", at(&Recipe::train, &TrainOptions::seed), seed()));
+  fields.push_back(field("train.early_stop", at(&Recipe::train, &TrainOptions::early_stop),
+                         whole_or_null(1), {"null"}));
+  fields.push_back(
+      as_written(field("train.threads", at(&Recipe::train, &TrainOptions::threads), read_threads)));
+}
+
+void add_outputs(std::vector<Field>& fields) {
+  fields.push_back(
+      field("checkpoint.every", at(&Recipe::checkpoint, &CheckpointOptions::every), whole(0)));
+  fields.push_back(
+      field("checkpoint.keep", at(&Recipe::checkpoint, &CheckpointOptions::keep), whole(1)));
+  fields.push_back(field("checkpoint.async", at(&Recipe::checkpoint, &CheckpointOptions::async),
+                         boolean(), {"false"}));
+  fields.push_back(field("checkpoint.on_signal",
+                         at(&Recipe::checkpoint, &CheckpointOptions::on_signal),
+                         texts({"TERM", "USR1", "INT"}), {"[]"}));
+  fields.push_back(field("log.every", at(&Recipe::log, &LogOptions::every), whole(1)));
+  fields.push_back(field("log.tensorboard", at(&Recipe::log, &LogOptions::tensorboard), boolean()));
+  fields.push_back(
+      field("log.wandb", at(&Recipe::log, &LogOptions::wandb), text_or_null(), {"null"}));
+  fields.push_back(field("log.experts", at(&Recipe::log, &LogOptions::experts),
+                         one_of({"brief", "detailed"}), {"brief"}));
+  fields.push_back(field("eval.every", at(&Recipe::eval, &EvalOptions::every), whole(0)));
+  fields.push_back(field("eval.metrics", at(&Recipe::eval, &EvalOptions::metrics),
+                         texts({"loss", "ppl", "token_acc"})));
+  fields.push_back(field("eval.best", at(&Recipe::eval, &EvalOptions::best), text_or_null()));
+  fields.push_back(
+      field("eval.before_training", at(&Recipe::eval, &EvalOptions::before_training), boolean()));
+  fields.push_back(field("export.format", at(&Recipe::export_, &ExportOptions::format),
+                         texts({"adapter", "merged"})));
+  fields.push_back(field("export.dtype", at(&Recipe::export_, &ExportOptions::dtype),
+                         one_of({"same_as_base", "fp32", "bf16"}), {"same_as_base"}));
+  fields.push_back(field("output", at(&Recipe::output), text()));
+}
+
+}  // namespace
+
+const std::vector<Field>& recipe_fields() {
+  static const std::vector<Field> fields = [] {
+    std::vector<Field> all;
+    add_model_and_data(all);
+    add_esft(all);
+    add_training(all);
+    add_outputs(all);
+    return all;
+  }();
+  return fields;
+}
+
+const Field* find_field(std::string_view key) {
+  for (const Field& field : recipe_fields()) {
+    if (field.key == key) return &field;
+  }
+  return nullptr;
+}
+
+const std::vector<std::string>& source_keys() {
+  static const std::vector<std::string> keys = {"path", "format", "weight", "name"};
+  return keys;
+}
+
+std::string read_source_key(std::string_view key, const YAML::Node& node, DataSource& source) {
+  if (key == "path") return text()(node, source.path);
+  if (key == "name") return text()(node, source.name);
+  if (key == "weight") return number(kPositive)(node, source.weight);
+  return one_of({"auto", "messages", "completion", "text", "tokens"})(node, source.format);
+}
+
+bool is_source_list(std::string_view key) { return key == "data.train" || key == "data.eval"; }
+
+bool is_section(std::string_view key) { return !keys_under(key).empty() && !is_source_list(key); }
+
+std::vector<std::string> keys_under(std::string_view section) {
+  const std::string prefix = section.empty() ? "" : std::string(section) + ".";
+  std::vector<std::string> keys;
+  if (section == "data") keys = {"train", "eval"};
+  if (is_source_list(section)) return source_keys();
+  for (const Field& field : recipe_fields()) {
+    if (!field.key.starts_with(prefix)) continue;
+    const std::string rest = field.key.substr(prefix.size());
+    const std::string name = rest.substr(0, rest.find('.'));
+    if (std::find(keys.begin(), keys.end(), name) == keys.end()) keys.push_back(name);
+  }
+  return keys;
+}
+
+}  // namespace sutor

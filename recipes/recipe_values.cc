@@ -1,0 +1,35 @@
+// How recipe values are named in errors and written back.
+#include "recipes/recipe_values.h"
+
+#include <cctype>
+#include <nlohmann/json.hpp>
+#include <set>
+
+namespace sutor {
+
+using values::parse_number;
+
+std::string describe(const YAML::Node& node) {
+  if (node.IsNull()) return "nothing";
+  if (node.IsSequence()) return fmt::format("a list of {}", node.size());
+  if (node.IsMap()) return "a mapping";
+  const bool figure = parse_number<double>(node).has_value();
+  return fmt::format("{}`{}`", figure ? "" : "the text ", node.Scalar());
+}
+
+std::string quoted(const std::string& text) {
+  static const std::set<std::string> reserved = {"null", "true", "false", "yes", "no",
+                                                 "on",   "off",  "y",     "n"};
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '/' ||
+           c == '-';
+  };
+  std::string lower = text;
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const bool good = !text.empty() && std::all_of(text.begin(), text.end(), plain) &&
+                    text[0] != '-' && text[0] != '.' && !reserved.count(lower) &&
+                    !parse_number<double>(YAML::Node(text));
+  return good ? text : nlohmann::json(text).dump();
+}
+
+}  // namespace sutor

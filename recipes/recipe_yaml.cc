@@ -1,0 +1,277 @@
+// Walks YAML nodes into flat recipe keys.
+#include "recipes/recipe_yaml.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <numeric>
+#include <regex>
+#include <utility>
+
+#include "csrc/base/error.h"
+#include "recipes/recipe_schema.h"
+#include "recipes/recipe_values.h"
+
+namespace sutor {
+namespace {
+
+// Levenshtein distance: insertions, deletions and substitutions from one text to the other.
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t substituted = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = std::exchange(row[j], std::min({substituted, row[j] + 1, row[j - 1] + 1}));
+    }
+  }
+  return row.back();
+}
+
+// All keys that hold values, as {section, name}.
+std::vector<std::pair<std::string, std::string>> all_keys() {
+  std::vector<std::pair<std::string, std::string>> keys = {{"data", "train"}, {"data", "eval"}};
+  for (const Field& field : recipe_fields()) {
+    const size_t dot = field.key.rfind('.');
+    if (dot == std::string::npos) {
+      keys.emplace_back("", field.key);
+    } else {
+      keys.emplace_back(field.key.substr(0, dot), field.key.substr(dot + 1));
+    }
+  }
+  return keys;
+}
+
+std::string joined(const std::string& section, const std::string& name) {
+  return section.empty() ? name : section + "." + name;
+}
+
+// Replaces ${NAME} in a text; `where` is for the error.
+std::string expand(const std::string& text, const std::string& where) {
+  static const std::regex variable(R"(\$\{([^}]*)\})");
+  std::string result;
+  auto last = text.cbegin();
+  for (std::sregex_iterator it(text.begin(), text.end(), variable), end; it != end; ++it) {
+    const std::string name = (*it)[1];
+    const char* value = std::getenv(name.c_str());
+    if (!value) {
+      fail(209, "{}: the environment variable {} of `{}` is not set", where, name, text);
+    }
+    result.append(last, (*it)[0].first).append(value);
+    last = (*it)[0].second;
+  }
+  return result.append(last, text.cend());
+}
+
+YAML::Node expand(const YAML::Node& node, const std::string& where) {
+  if (node.IsSequence()) {
+    YAML::Node list(YAML::NodeType::Sequence);
+    for (const YAML::Node& item : node) list.push_back(expand(item, where));
+    return list;
+  }
+  if (!node.IsScalar() || node.Scalar().find("${") == std::string::npos) return node;
+  YAML::Node result(expand(node.Scalar(), where));
+  result.SetTag(node.Tag());
+  return result;
+}
+
+// Puts the keys of YAML trees into RecipeValues.
+class Walker {
+ public:
+  Walker(RecipeValues& values, std::string file) : values_(values), file_(std::move(file)) {}
+
+  // A whole mapping whose keys start with `prefix` ("" or "esft.").
+  void map(const YAML::Node& node, const std::string& prefix) {
+    std::map<std::string, std::string> seen;
+    for (const auto& item : node) {
+      const std::string key_at = position(item.first);
+      if (!item.first.IsScalar())
+        fail(205, "{}: expected a key, got {}", key_at, describe(item.first));
+      const std::string name = prefix + item.first.Scalar();
+      const auto [first, is_new] = seen.emplace(name, key_at);
+      if (!is_new)
+        fail(207, "{}: key `{}` is written twice (first at {})", key_at, name, first->second);
+      if (name != "base") place(name, item.second, key_at);
+    }
+  }
+
+  // The value of one key, section or list.
+  void place(const std::string& name, const YAML::Node& node, const std::string& key_at) {
+    static const std::regex item_key(R"((data\.(?:train|eval))\[(\d{1,4})\](?:\.(\w+))?)");
+    const std::string at = node.IsNull() || node.Mark().is_null() ? key_at : position(node, key_at);
+    std::smatch match;
+    if (std::regex_match(name, match, item_key)) {
+      source_item(match, node, key_at, at);
+    } else if (is_source_list(name)) {
+      source_list(name, node, at);
+    } else if (find_field(name)) {
+      if (node.IsMap()) fail(205, "{}: `{}` is a value, got a mapping", at, name);
+      values_[name] = {expand(node, at), at};
+    } else if (is_section(name)) {
+      if (node.IsNull()) return;
+      if (!node.IsMap()) {
+        fail(205, "{}: `{}` is a section with the keys {}; got {}", at, name,
+             fmt::join(keys_under(name), ", "), describe(node));
+      }
+      map(node, name + ".");
+    } else {
+      fail(201, "{}: unknown key `{}` ({})", key_at, name, suggestion(name));
+    }
+  }
+
+ private:
+  std::string position(const YAML::Node& node, const std::string& otherwise = "") const {
+    if (file_.empty()) return otherwise;
+    return fmt::format("{}:{}:{}", file_, node.Mark().line + 1, node.Mark().column + 1);
+  }
+
+  void source_list(const std::string& name, const YAML::Node& node, const std::string& at) {
+    if (!node.IsSequence()) {
+      fail(205, "{}: `{}` is a list like [{{path: rows.jsonl}}]; got {}", at, name, describe(node));
+    }
+    std::erase_if(values_, [&](const auto& item) { return item.first.starts_with(name + "["); });
+    for (size_t i = 0; i < node.size(); ++i) {
+      const std::string item = fmt::format("{}[{}]", name, i);
+      const std::string item_at = position(node[i], at);
+      if (!node[i].IsMap()) {
+        fail(205, "{}: an item of `{}` is a mapping with the keys {}; got {}", item_at, name,
+             fmt::join(source_keys(), ", "), describe(node[i]));
+      }
+      map(node[i], item + ".");
+    }
+  }
+
+  // data.train[N] as a whole, or data.train[N].key.
+  void source_item(const std::smatch& match, const YAML::Node& node, const std::string& key_at,
+                   const std::string& at) {
+    const std::string list = match[1], key = match[3];
+    const int64_t index = std::stoll(match[2]);
+    const std::string item = fmt::format("{}[{}]", list, index);
+    if (index > 0 && !values_.count(fmt::format("{}[{}].path", list, index - 1))) {
+      fail(205, "{}: `{}` has no item {} before it", key_at, item, index - 1);
+    }
+    if (key.empty()) {
+      if (!node.IsMap()) fail(205, "{}: `{}` is a mapping, got {}", at, item, describe(node));
+      std::erase_if(values_, [&](const auto& each) { return each.first.starts_with(item + "."); });
+      return map(node, item + ".");
+    }
+    if (std::find(source_keys().begin(), source_keys().end(), key) == source_keys().end()) {
+      fail(201, "{}: unknown key `{}` ({})", key_at, match[0].str(), suggestion(match[0]));
+    }
+    values_[item + "." + key] = {expand(node, at), at};
+  }
+
+  RecipeValues& values_;
+  std::string file_;  // "" for --set
+};
+
+YAML::Node load_yaml(const std::filesystem::path& path) {
+  std::ifstream stream(path);
+  if (!stream || std::filesystem::is_directory(path)) {
+    fail(203, "recipe {} cannot be read: {}", path.string(),
+         std::filesystem::exists(path) ? "it is no readable file" : "it does not exist");
+  }
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(stream);
+    if (documents.size() > 1)
+      fail(203, "{}: {} YAML documents; a recipe is one", path.string(), documents.size());
+    YAML::Node root = documents.empty() ? YAML::Node(YAML::NodeType::Map) : documents[0];
+    if (root.IsNull()) return YAML::Node(YAML::NodeType::Map);
+    if (!root.IsMap()) {
+      fail(203, "{}:1:1: a recipe is a mapping like `model: {{path: ...}}`; got {}", path.string(),
+           describe(root));
+    }
+    return root;
+  } catch (const YAML::Exception& error) {
+    fail(203, "{}:{}:{}: not valid YAML: {}", path.string(), error.mark.line + 1,
+         error.mark.column + 1, error.msg);
+  }
+}
+
+// Reads what `path` inherits, then its own keys over that.
+void read_file_values(const std::filesystem::path& path, std::vector<std::filesystem::path> chain,
+                      RecipeValues& values) {
+  const YAML::Node root = load_yaml(path);
+  chain.push_back(std::filesystem::weakly_canonical(path));
+  for (const auto& item : root) {
+    if (!item.first.IsScalar() || item.first.Scalar() != "base") continue;
+    const YAML::Mark mark = item.second.Mark();
+    const std::string at = fmt::format("{}:{}:{}", path.string(), mark.line + 1, mark.column + 1);
+    if (!item.second.IsScalar()) {
+      fail(205, "{}: `base` is the path of another recipe, got {}", at, describe(item.second));
+    }
+    const std::filesystem::path base = path.parent_path() / expand(item.second.Scalar(), at);
+    if (std::find(chain.begin(), chain.end(), std::filesystem::weakly_canonical(base)) !=
+        chain.end()) {
+      std::vector<std::string> names;
+      for (const auto& link : chain) names.push_back(link.filename().string());
+      fail(208, "{}: `base` goes round in a circle: {} -> {}", at, fmt::join(names, " -> "),
+           base.filename().string());
+    }
+    if (!std::filesystem::exists(base))
+      fail(203, "{}: base recipe {} does not exist", at, base.string());
+    read_file_values(base, chain, values);
+  }
+  Walker(values, path.string()).map(root, "");
+}
+
+void apply_set(const std::string& set, RecipeValues& values) {
+  const size_t equals = set.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    fail(205, "--set {}: expected key=value, for example --set optim.lr=1e-4", set);
+  }
+  const std::string key = set.substr(0, equals);
+  const std::string where = "--set " + key;
+  YAML::Node node;
+  try {
+    node = YAML::Load(set.substr(equals + 1));
+  } catch (const YAML::Exception& error) {
+    fail(203, "{}: the value `{}` is not valid YAML: {}", where, set.substr(equals + 1), error.msg);
+  }
+  Walker(values, "").place(key, node, where);
+}
+
+}  // namespace
+
+std::string suggestion(const std::string& name) {
+  const size_t dot = name.rfind('.');
+  std::string section = dot == std::string::npos ? "" : name.substr(0, dot);
+  const std::string leaf = dot == std::string::npos ? name : name.substr(dot + 1);
+  section = section.substr(0, section.find('['));
+  const size_t near = leaf.size() <= 3 ? 1 : std::max<size_t>(2, leaf.size() / 3);
+  std::vector<std::string> siblings = keys_under(section);
+  if (siblings.empty()) return fmt::format("sections are {}", fmt::join(keys_under(""), ", "));
+
+  const auto closer = [&](const std::string& a, const std::string& b) {
+    return edit_distance(a, leaf) < edit_distance(b, leaf);
+  };
+  const std::string sibling = *std::min_element(siblings.begin(), siblings.end(), closer);
+  if (edit_distance(sibling, leaf) <= 1) return fmt::format("did you mean `{}`?", sibling);
+  for (const auto& [owner, key] : all_keys()) {
+    if (key != leaf) continue;
+    if (owner.empty()) return fmt::format("`{}` belongs to the top level", leaf);
+    return fmt::format("`{}` belongs to `{}`: write `{}.{}`", leaf, owner, owner, leaf);
+  }
+  if (edit_distance(sibling, leaf) <= near) return fmt::format("did you mean `{}`?", sibling);
+  for (const auto& [owner, key] : all_keys()) {
+    if (edit_distance(key, leaf) <= near) {
+      return fmt::format("did you mean `{}`?", joined(owner, key));
+    }
+  }
+  return fmt::format("{} {}",
+                     section.empty() ? "sections are" : fmt::format("`{}` has the keys", section),
+                     fmt::join(siblings, ", "));
+}
+
+RecipeValues read_recipe_values(const std::filesystem::path& path,
+                                const std::vector<std::string>& sets) {
+  RecipeValues values;
+  read_file_values(path, {}, values);
+  for (const std::string& set : sets) apply_set(set, values);
+  return values;
+}
+
+}  // namespace sutor

@@ -1,0 +1,30 @@
+// A recipe as flat keys: files and what they inherit, --set, ${NAME}; every key checked to be
+// known.
+#pragma once
+
+#include <yaml-cpp/yaml.h>
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace sutor {
+
+struct RecipeValue {
+  YAML::Node node;    // a scalar or a list of scalars, ${NAME} replaced
+  std::string where;  // "my.yaml:14:3" or "--set optim.lr"
+};
+
+// Keys by full name; items of source lists as "data.train[0].path". Later words win.
+using RecipeValues = std::map<std::string, RecipeValue>;
+
+// Throws E0201, E0203, E0205 (not a mapping or list where one belongs), E0207, E0208, E0209.
+RecipeValues read_recipe_values(const std::filesystem::path& path,
+                                const std::vector<std::string>& sets);
+
+// What to write instead of the unknown key `name`: "did you mean `top_p`?", "`lr` belongs to
+// `optim`: write `optim.lr`", or the keys of the section.
+std::string suggestion(const std::string& name);
+
+}  // namespace sutor

@@ -1,0 +1,297 @@
+// Recipes: values and units, strictness, inheritance, --set, and the resolved form.
+#include "recipes/recipe_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <functional>
+
+#include "csrc/base/error.h"
+#include "tests/support/temp_dir.h"
+
+namespace sutor {
+namespace {
+
+using testing::TempDir;
+
+constexpr const char* kLeast = "model: {path: m}\noutput: out\n";
+
+Recipe read(const std::string& text, const std::vector<std::string>& sets = {}) {
+  TempDir dir;
+  return read_recipe(dir.write("my.yaml", text), sets);
+}
+
+// The report of the error that reading throws, with the directory cut off; "" without an error.
+std::string report(const std::string& text, const std::vector<std::string>& sets = {}) {
+  TempDir dir;
+  try {
+    read_recipe(dir.write("my.yaml", text), sets);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), kExitUsage);
+    std::string result = error.report();
+    const std::string folder = dir.path().string() + "/";
+    for (size_t at; (at = result.find(folder)) != std::string::npos;)
+      result.erase(at, folder.size());
+    return result;
+  }
+  return "";
+}
+
+void expect_report(const std::string& text, const std::string& start,
+                   const std::vector<std::string>& sets = {}) {
+  const std::string got = report(text, sets);
+  EXPECT_EQ(got.substr(0, start.size()), start) << "whole report: " << got;
+}
+
+TEST(RecipeReader, KeepsDefaultsWhereNothingIsWritten) {
+  const Recipe recipe = read(kLeast);
+  EXPECT_EQ(recipe.model.dtype, "bf16");
+  EXPECT_EQ(recipe.data.seq_len, 4096);
+  EXPECT_EQ(recipe.optim.beta2, 0.95);
+  EXPECT_FALSE(recipe.esft.select.top_p);
+  EXPECT_FALSE(recipe.esft.select.layers);
+}
+
+TEST(RecipeReader, ReadsEveryTypeOfValue) {
+  const Recipe recipe = read(R"(
+model: {path: "/models/a b", dtype: fp32}
+data:
+  train: [{path: rows.jsonl, format: text, name: mine}, {path: more.v2.jsonl}]
+  eval:
+    - path: held/task.jsonl
+  seq_len: 4k
+  packing: false
+  too_long: split
+esft:
+  score: {tokens: -1}
+  select: {method: budget, budget: 0.05, layers: [3, 1]}
+  keep_frozen: ["*.gate.weight"]
+optim: {lr: 2e-4, betas: [0.8, 0.99]}
+schedule: {warmup: 3%, min_lr: 10%, steps: 20, epochs: 0.5}
+train: {seed: 18446744073709551615, threads: 2}
+eval: {best: task.loss}
+output: out
+)");
+  EXPECT_EQ(recipe.model.path, "/models/a b");
+  ASSERT_EQ(recipe.data.train.size(), 2u);
+  EXPECT_EQ(recipe.data.train[0].name, "mine");
+  EXPECT_EQ(recipe.data.train[1].name, "more");
+  EXPECT_EQ(recipe.data.eval[0].name, "task");
+  EXPECT_EQ(recipe.data.seq_len, 4096);
+  EXPECT_FALSE(recipe.data.packing);
+  EXPECT_EQ(recipe.esft.score.tokens, -1);
+  EXPECT_EQ(recipe.esft.select.budget, 0.05);
+  EXPECT_EQ(recipe.esft.select.layers, (std::vector<int>{3, 1}));
+  EXPECT_EQ(recipe.esft.keep_frozen, (std::vector<std::string>{"*.gate.weight"}));
+  EXPECT_EQ(recipe.optim.beta1, 0.8);
+  EXPECT_EQ(recipe.schedule.warmup, "3%");
+  EXPECT_EQ(recipe.schedule.steps, 20);
+  EXPECT_EQ(recipe.train.seed, 18446744073709551615u);
+  EXPECT_EQ(recipe.train.threads, "2");
+}
+
+TEST(RecipeReader, NamesUnknownKeysWithPlaceAndNearestKey) {
+  expect_report(
+      "model: {path: m}\nesft:\n  select:\n    topp: 0.2\noutput: o\n",
+      "my.yaml:4:5: error[E0201]: unknown key `esft.select.topp` (did you mean `top_p`?)");
+  expect_report("lr: 1e-5\n",
+                "my.yaml:1:1: error[E0201]: unknown key `lr` (`lr` belongs to `optim`: "
+                "write `optim.lr`)");
+  expect_report(
+      "train: {warmup: 3}\n",
+      "my.yaml:1:9: error[E0201]: unknown key `train.warmup` (`warmup` belongs to `schedule`");
+  expect_report("data: {train: [{file: a}]}\n",
+                "my.yaml:1:17: error[E0201]: unknown key `data.train[0].file`");
+  expect_report("modle: {path: m}\n",
+                "my.yaml:1:1: error[E0201]: unknown key `modle` (did you mean `model`?)");
+  expect_report(kLeast,
+                "error[E0201]: --set train.stepz: unknown key `train.stepz` (did you mean "
+                "`schedule.steps`?)",
+                {"train.stepz=3"});
+}
+
+TEST(RecipeReader, RefusesKeysWrittenTwice) {
+  expect_report(
+      "optim:\n  lr: 1\n  lr: 2\n",
+      "my.yaml:3:3: error[E0207]: key `optim.lr` is written twice (first at my.yaml:2:3)");
+  expect_report("output: a\noutput: b\n", "my.yaml:2:1: error[E0207]");
+}
+
+TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
+  expect_report(
+      "optim: {lr: fast}\n",
+      "my.yaml:1:13: error[E0205]: `optim.lr`: expected a number above 0, got the text `fast`");
+  expect_report("optim: {lr: \"1e-4\"}\n",
+                "my.yaml:1:13: error[E0205]: `optim.lr`: expected a number");
+  expect_report("train: {micro_batch: 0}\n",
+                "my.yaml:1:22: error[E0205]: `train.micro_batch`: expected a whole number of at "
+                "least 1, got `0`");
+  expect_report("train: {micro_batch: 1.5}\n", "my.yaml:1:22: error[E0205]");
+  expect_report("schedule: {name: cos}\n",
+                "my.yaml:1:18: error[E0205]: `schedule.name`: expected one of "
+                "constant, linear, cosine, got the text `cos`");
+  expect_report("data: {packing: yes}\n",
+                "my.yaml:1:17: error[E0205]: `data.packing`: expected true or false");
+  expect_report("optim: 3\n",
+                "my.yaml:1:8: error[E0205]: `optim` is a section with the keys name, lr");
+  expect_report("data: {train: rows.jsonl}\n",
+                "my.yaml:1:15: error[E0205]: `data.train` is a list");
+  expect_report("optim: {betas: [0.9]}\n", "my.yaml:1:16: error[E0205]");
+  expect_report("optim: {betas: [0.9, 1]}\n", "my.yaml:1:16: error[E0205]");
+  expect_report("schedule: {warmup: 101%}\n", "my.yaml:1:20: error[E0205]");
+  expect_report("optim: {lr: .nan}\n", "my.yaml:1:13: error[E0205]");
+  expect_report("output: {a: b}\n",
+                "my.yaml:1:9: error[E0205]: `output` is a value, got a mapping");
+  expect_report("output:\n", "my.yaml:1:1: error[E0205]: `output`: expected text, got nothing");
+  expect_report(kLeast + std::string("parallel: {order: tp-ep}\n"),
+                "my.yaml:3:19: error[E0205]: `parallel.order`");
+  expect_report(kLeast + std::string("eval: {best: a.loss}\n"),
+                "my.yaml:3:14: error[E0205]: `eval.best`");
+}
+
+TEST(RecipeReader, RefusesByNameWhatIsNotAvailable) {
+  for (const char* set :
+       {"parallel.tp=2", "parallel.cp=2", "parallel.pp=2", "parallel.etp=2",
+        "parallel.stages=[14,13]", "parallel.expert_placement=balanced",
+        "parallel.frozen_replicas=1", "parallel.dispatcher=allgather", "model.adapters=[a]",
+        "train.method=lora", "train.recompute=full", "train.z_loss=0.1", "train.early_stop=3",
+        "log.wandb=x", "log.experts=detailed", "checkpoint.async=true",
+        "checkpoint.on_signal=[TERM]", "export.dtype=fp32", "data.train=[{path: a, weight: 2}]"}) {
+    const std::string got = report(kLeast, {set});
+    EXPECT_NE(got.find("E0204"), std::string::npos) << set << ": " << got;
+  }
+  EXPECT_EQ(report(kLeast, {"parallel.tp=1", "train.recompute=none", "parallel.ep=8",
+                            "parallel.sequence_parallel=false"}),
+            "");
+}
+
+TEST(RecipeReader, WantsRequiredKeys) {
+  expect_report("output: o\n", "error[E0206]: my.yaml: `model.path` is required");
+  expect_report("model: {path: m}\n", "error[E0206]: my.yaml: `output` is required");
+  expect_report(kLeast + std::string("data: {eval: [{name: a}]}\n"),
+                "my.yaml:3:22: error[E0206]: `data.eval[0].path` is required");
+  expect_report(kLeast, "error[E0206]", {"esft.select.method=top_n"});
+  EXPECT_THROW(require_train_data(read(kLeast)), Error);
+}
+
+TEST(RecipeReader, RefusesDataSetsOfOneName) {
+  expect_report(
+      kLeast + std::string("data: {train: [{path: a/x.jsonl}], eval: [{path: b/x.jsonl}]}\n"),
+      "my.yaml:3:50: error[E0205]: two data sets are called `x`");
+}
+
+TEST(RecipeReader, AppliesSetsOverTheFile) {
+  const std::string text =
+      kLeast + std::string("data: {train: [{path: a.jsonl}, {path: b.jsonl}]}\n");
+  const Recipe recipe = read(text, {"optim.lr=1e-3", "esft.select={method: gate, top_p: 0.1}",
+                                    "data.train[1].path=c.jsonl", "esft.also_train=[x, y]"});
+  EXPECT_EQ(recipe.optim.lr, 1e-3);
+  EXPECT_EQ(recipe.esft.select.method, "gate");
+  EXPECT_EQ(recipe.data.train[1].path, "c.jsonl");
+  EXPECT_EQ(recipe.esft.also_train.size(), 2u);
+  EXPECT_EQ(recipe.origins.at("optim.lr"), "--set optim.lr");
+  const Recipe replaced = read(text, {"data.train=[{path: z.jsonl}]"});
+  ASSERT_EQ(replaced.data.train.size(), 1u);
+  EXPECT_EQ(replaced.data.train[0].path, "z.jsonl");
+  expect_report(text, "error[E0205]: --set optim.lr: expected key=value", {"optim.lr"});
+  expect_report(text, "error[E0205]: --set data.train[5].path: `data.train[5]` has no item 4",
+                {"data.train[5].path=x"});
+}
+
+TEST(RecipeReader, InheritsFromABaseAndRefusesCircles) {
+  TempDir dir;
+  dir.write(
+      "shared/base.yaml",
+      "model: {path: m, dtype: fp32}\noptim: {lr: 1}\ndata: {train: [{path: a}, {path: b}]}\n");
+  const auto file = dir.write(
+      "my.yaml", "optim: {lr: 2}\noutput: o\nbase: shared/base.yaml\ndata: {train: [{path: c}]}\n");
+  const Recipe recipe = read_recipe(file);
+  EXPECT_EQ(recipe.model.dtype, "fp32");
+  EXPECT_EQ(recipe.optim.lr, 2);
+  ASSERT_EQ(recipe.data.train.size(), 1u);
+  EXPECT_EQ(recipe.data.train[0].path, "c");
+  EXPECT_NE(recipe.origins.at("model.dtype").find("base.yaml:1:25"), std::string::npos);
+
+  dir.write("shared/base.yaml", "base: ../my.yaml\n");
+  try {
+    read_recipe(file);
+    FAIL() << "the circle was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), 208);
+    EXPECT_NE(std::string(error.what()).find("my.yaml -> base.yaml -> my.yaml"), std::string::npos);
+  }
+}
+
+TEST(RecipeReader, ReplacesEnvironmentVariables) {
+  setenv("SUTOR_TEST_ROOT", "/data/x", 1);
+  EXPECT_EQ(read("model: {path: \"${SUTOR_TEST_ROOT}/m\"}\noutput: o\n").model.path, "/data/x/m");
+  unsetenv("SUTOR_TEST_ROOT");
+  expect_report("model: {path: \"${SUTOR_TEST_ROOT}/m\"}\n",
+                "my.yaml:1:15: error[E0209]: the environment variable SUTOR_TEST_ROOT");
+}
+
+TEST(RecipeReader, PointsAtSyntaxErrors) {
+  expect_report("model: {path: m\noutput: o\n", "my.yaml:");
+  expect_report("- a\n", "my.yaml:1:1: error[E0203]");
+  EXPECT_THROW(read_recipe("/no/such/recipe.yaml"), Error);
+}
+
+TEST(RecipeReader, ResolvedFormReadsBackToTheSameRecipe) {
+  TempDir dir;
+  const Recipe recipe = read(R"(
+model: {path: "a b: c"}
+data: {train: [{path: x.jsonl}], eval: [{path: "y, z.jsonl", name: y}]}
+esft: {select: {method: random, n: 4, layers: [1]}, config: null, also_train: ["*.gate.weight"]}
+schedule: {warmup: 3%, min_lr: 10%}
+eval: {best: y.loss}
+output: "true"
+)",
+                             {"train.seed=7"});
+  const std::string text = resolved_yaml(recipe);
+  EXPECT_NE(text.find("seed: 7"), std::string::npos);
+  EXPECT_NE(text.find("# --set train.seed"), std::string::npos);
+  EXPECT_NE(text.find("# default"), std::string::npos);
+  const Recipe again = read_recipe(dir.write("resolved.yaml", text));
+  const auto uncommented = [](const std::string& yaml) {
+    std::string result;
+    for (size_t begin = 0, end; begin < yaml.size(); begin = end + 1) {
+      end = yaml.find('\n', begin);
+      const std::string line = yaml.substr(begin, end - begin);
+      result += line.substr(0, line.find("  #")) + "\n";
+    }
+    return result;
+  };
+  EXPECT_EQ(uncommented(resolved_yaml(again)), uncommented(text));
+  EXPECT_EQ(again.model.path, "a b: c");
+  EXPECT_EQ(again.output, "true");
+}
+
+TEST(RecipeReader, StageKeysChangeOnlyWithWhatTheStageReads) {
+  const std::string text = kLeast + std::string("data: {train: [{path: a.jsonl}]}\n");
+  const auto differs = [&](Stage stage, const std::string& set) {
+    return stage_keys(read(text), stage) != stage_keys(read(text, {set}), stage);
+  };
+  EXPECT_TRUE(differs(Stage::kTrain, "optim.lr=1"));
+  EXPECT_FALSE(differs(Stage::kScore, "optim.lr=1"));
+  EXPECT_FALSE(differs(Stage::kTrain, "train.threads=2"));
+  EXPECT_FALSE(differs(Stage::kTrain, "parallel.ep=2"));
+  EXPECT_FALSE(differs(Stage::kTrain, "log.every=9"));
+  EXPECT_TRUE(differs(Stage::kSelect, "esft.select.top_p=0.3"));
+  EXPECT_FALSE(differs(Stage::kPrepare, "esft.select.top_p=0.3"));
+  EXPECT_TRUE(differs(Stage::kPrepare, "data.loss_on=all"));
+  EXPECT_TRUE(differs(Stage::kScore, "data.seq_len=8"));
+  EXPECT_TRUE(differs(Stage::kExport, "export.format=[adapter]"));
+}
+
+TEST(RecipeReader, ParsesWarmupAndMinLr) {
+  EXPECT_EQ(parse_warmup("30", 600), 30);
+  EXPECT_EQ(parse_warmup("3%", 600), 18);
+  EXPECT_EQ(parse_warmup("7%", 100), 7);
+  EXPECT_EQ(parse_warmup("3%", 10), 1);
+  EXPECT_DOUBLE_EQ(parse_min_lr("10%", 4e-3), 4e-4);
+  EXPECT_EQ(parse_min_lr("1e-6", 1), 1e-6);
+  EXPECT_THROW(parse_warmup("x", 1), Error);
+}
+
+}  // namespace
+}  // namespace sutor
