@@ -81,7 +81,29 @@ bool same_directory(const fs::path& path, const struct stat& expected) {
   fail(220, "{} exists already. Remove it or name another output.", path.string());
 }
 
-// Renames a directory to a name that nobody has.
+}  // namespace
+
+void fail_write(const fs::path& path, std::string_view what, int error, int64_t bytes) {
+  if (error == ENOSPC || error == EDQUOT) {
+    fail(501, "{} while writing {}{}. Free some space or choose another output.",
+         error == ENOSPC ? "the disk is full" : "the disk quota is used up", path.string(),
+         bytes > 0 ? fmt::format(" ({} bytes wanted)", bytes) : "");
+  }
+  fail(502, "cannot {} {}: {}", what, path.string(), std::strerror(error));
+}
+
+void reserve_space(int fd, const fs::path& path, int64_t bytes) {
+  if (bytes <= 0) return;
+  if (::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
+  if (errno == ENOSPC || errno == EDQUOT) fail_write(path, "reserve", errno, bytes);
+  struct statvfs space;
+  if (::fstatvfs(fd, &space) != 0) return;
+  const auto free_bytes = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
+  if (space.f_blocks > 0 && free_bytes < static_cast<uint64_t>(bytes)) {
+    fail_write(path, "reserve", ENOSPC, bytes);
+  }
+}
+
 void rename_new(const fs::path& from, const fs::path& to) {
   struct stat source;
   if (::lstat(from.c_str(), &source) != 0) fail_write(from, "find", errno);
@@ -102,17 +124,6 @@ void rename_new(const fs::path& from, const fs::path& to) {
   if (error == ENOENT && same_directory(to, source)) return;
   if (error == EEXIST || error == ENOTEMPTY) fail_exists(to);
   fail_write(to, "rename to", error);
-}
-
-}  // namespace
-
-void fail_write(const fs::path& path, std::string_view what, int error, int64_t bytes) {
-  if (error == ENOSPC || error == EDQUOT) {
-    fail(501, "{} while writing {}{}. Free some space or choose another output.",
-         error == ENOSPC ? "the disk is full" : "the disk quota is used up", path.string(),
-         bytes > 0 ? fmt::format(" ({} bytes wanted)", bytes) : "");
-  }
-  fail(502, "cannot {} {}: {}", what, path.string(), std::strerror(error));
 }
 
 FileDescriptor::~FileDescriptor() { close(); }
@@ -214,17 +225,7 @@ OutputFile::OutputFile(const fs::path& path)
   if (fd_.get() < 0) fail_write(path, "create", errno);
 }
 
-void OutputFile::reserve(int64_t bytes) {
-  if (bytes <= 0) return;
-  if (::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
-  if (errno == ENOSPC || errno == EDQUOT) fail_write(path_, "reserve", errno, bytes);
-  struct statvfs space;
-  if (::fstatvfs(fd_.get(), &space) != 0) return;
-  const auto free_bytes = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
-  if (space.f_blocks > 0 && free_bytes < static_cast<uint64_t>(bytes)) {
-    fail_write(path_, "reserve", ENOSPC, bytes);
-  }
-}
+void OutputFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
 
 void OutputFile::append(std::span<const std::byte> bytes) {
   write_all(fd_.get(), path_, written_, bytes);

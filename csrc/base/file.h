@@ -29,6 +29,15 @@ void fsync_directory(const std::filesystem::path& path);
 [[noreturn]] void fail_write(const std::filesystem::path& path, std::string_view what, int error,
                              int64_t bytes = 0);
 
+// Asks the file system for `bytes` of an open file at once, so that a full disk shows before the
+// work is done (E0501). File systems that cannot promise space are asked for their free space
+// instead.
+void reserve_space(int fd, const std::filesystem::path& path, int64_t bytes);
+
+// Renames a directory to a name that nobody has; E0220 when somebody has it. Not yet durable: fsync
+// the parent afterwards.
+void rename_new(const std::filesystem::path& from, const std::filesystem::path& to);
+
 // A file descriptor that closes itself.
 class FileDescriptor {
  public:
@@ -81,9 +90,7 @@ class OutputFile {
   explicit OutputFile(const std::filesystem::path& path);
   const std::filesystem::path& path() const { return path_; }
   int64_t written() const { return written_; }
-  // Asks the file system for `bytes` at once, so that a full disk shows before the work is done.
-  // File systems that cannot promise space are asked for their free space instead.
-  void reserve(int64_t bytes);
+  void reserve(int64_t bytes);  // see reserve_space
   void append(std::span<const std::byte> bytes);
   void append(std::string_view text);
   // Appends [begin, end) of another file, by copy_file_range where the file systems can.
