@@ -1,0 +1,244 @@
+// Reads the score files that others publish: text records and summary.json.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "layers/esft/score_records.h"
+
+namespace sutor {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr int kMaxExperts = 1 << 16;
+constexpr std::string_view kRecordPrefix = "expert_weights_";
+
+// The choices of one forward pass at one layer.
+struct Pass {
+  std::vector<int64_t> ids;
+  std::vector<float> weights;
+};
+using LayerRecords = std::map<int, std::vector<Pass>>;
+
+template <typename T>
+void parse_fields(std::string_view text, std::vector<T>& values, const std::string& where) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    T value{};
+    const auto [next, error] = std::from_chars(at, end, value);
+    if (error != std::errc() || (next != end && *next != '\t')) {
+      fail(333, "{}: expected numbers separated by TABs, found `{}`.", where,
+           std::string_view(at, std::min<size_t>(20, static_cast<size_t>(end - at))));
+    }
+    values.push_back(value);
+    if (next == end) return;
+    at = next + 1;
+  }
+}
+
+Pass parse_line(std::string_view line, const std::string& where) {
+  while (!line.empty() && (line.back() == '\r' || line.back() == '\t')) line.remove_suffix(1);
+  const size_t gap = line.find("\t\t");
+  if (gap == std::string_view::npos) {
+    fail(333, "{}: expected expert ids, two TABs, and as many weights.", where);
+  }
+  Pass pass;
+  parse_fields(line.substr(0, gap), pass.ids, where);
+  parse_fields(line.substr(gap + 2), pass.weights, where);
+  if (pass.ids.size() != pass.weights.size()) {
+    fail(333, "{}: {} expert ids, but {} weights.", where, pass.ids.size(), pass.weights.size());
+  }
+  for (int64_t id : pass.ids) {
+    if (id < 0 || id >= kMaxExperts) fail(333, "{}: {} is no expert id.", where, id);
+  }
+  return pass;
+}
+
+std::vector<Pass> read_record_file(const fs::path& path) {
+  const std::string text = read_file(path);
+  std::vector<Pass> passes;
+  size_t begin = 0;
+  for (int number = 1; begin < text.size(); ++number) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line(text.data() + begin, end - begin);
+    if (!line.empty()) {
+      passes.push_back(parse_line(line, fmt::format("{}:{}", path.string(), number)));
+    }
+    begin = end + 1;
+  }
+  return passes;
+}
+
+std::optional<int> record_layer(const std::string& name) {
+  if (name.rfind(kRecordPrefix, 0) != 0 || !name.ends_with(".txt")) return std::nullopt;
+  const char* const begin = name.data() + kRecordPrefix.size();
+  const char* const end = name.data() + name.size() - 4;
+  int layer = 0;
+  const auto [stop, error] = std::from_chars(begin, end, layer);
+  if (error != std::errc() || stop != end || layer < 0) return std::nullopt;
+  return layer;
+}
+
+void collect_records(const fs::path& folder, LayerRecords& records) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::optional<int> layer = record_layer(entry.path().filename().string());
+    if (!layer) continue;
+    std::vector<Pass>& all = records[*layer];
+    for (Pass& pass : read_record_file(entry.path())) all.push_back(std::move(pass));
+  }
+}
+
+// Ids of the same token are all different, so the longest run length that never repeats an id and
+// divides every line is top-k: a multiple of it would need neighbours that never share an expert.
+bool fits_top_k(const LayerRecords& records, size_t k) {
+  std::vector<int64_t> run;
+  for (const auto& [layer, passes] : records) {
+    for (const Pass& pass : passes) {
+      if (pass.ids.size() % k != 0) return false;
+      for (size_t begin = 0; begin < pass.ids.size(); begin += k) {
+        run.assign(pass.ids.begin() + static_cast<ptrdiff_t>(begin),
+                   pass.ids.begin() + static_cast<ptrdiff_t>(begin + k));
+        std::sort(run.begin(), run.end());
+        if (std::adjacent_find(run.begin(), run.end()) != run.end()) return false;
+      }
+    }
+  }
+  return true;
+}
+
+RecordShape find_shape(const LayerRecords& records, RecordShape shape, const fs::path& folder) {
+  int64_t highest = -1;
+  for (const auto& [layer, passes] : records) {
+    for (const Pass& pass : passes) {
+      highest = std::max(highest, *std::max_element(pass.ids.begin(), pass.ids.end()));
+    }
+  }
+  if (highest < 0) fail(333, "{}: the record files hold no tokens.", folder.string());
+  if (shape.num_experts == 0) shape.num_experts = static_cast<int>(highest) + 1;
+  if (highest >= shape.num_experts) {
+    fail(333, "{}: the records name expert {}, but there are {} experts.", folder.string(), highest,
+         shape.num_experts);
+  }
+  if (shape.top_k != 0) {
+    if (!fits_top_k(records, static_cast<size_t>(shape.top_k))) {
+      fail(333, "{}: the records are not those of top-{} routing.", folder.string(), shape.top_k);
+    }
+    return shape;
+  }
+  for (int k = std::min(shape.num_experts, 64); k > 0 && shape.top_k == 0; --k) {
+    if (fits_top_k(records, static_cast<size_t>(k))) shape.top_k = k;
+  }
+  return shape;
+}
+
+bool is_rank_folder(const fs::directory_entry& entry) {
+  return entry.is_directory() && entry.path().filename().string().rfind("rank_", 0) == 0;
+}
+
+bool holds_records(const fs::path& folder) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (is_rank_folder(entry) || record_layer(entry.path().filename().string())) return true;
+  }
+  return false;
+}
+
+int parse_key(const std::string& key, int most, const std::string& where) {
+  int value = -1;
+  const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), value);
+  if (error != std::errc() || end != key.data() + key.size() || value < 0 || value >= most) {
+    fail(332, "{}: the key \"{}\" is no number of a layer or an expert.", where, key);
+  }
+  return value;
+}
+
+std::map<int, std::vector<double>> parse_scores(const Json& json, const std::string& where) {
+  if (!json.is_object()) fail(332, "{}: expected an object of layers.", where);
+  std::map<int, std::vector<double>> result;
+  for (const auto& [layer_key, experts] : json.items()) {
+    if (!experts.is_object()) fail(332, "{}: layer {} is no object of experts.", where, layer_key);
+    std::vector<double>& scores = result[parse_key(layer_key, kMaxExperts, where)];
+    for (const auto& [expert_key, score] : experts.items()) {
+      const auto expert = static_cast<size_t>(parse_key(expert_key, kMaxExperts, where));
+      if (!score.is_number() || !(score.get<double>() >= 0)) {
+        fail(332, "{}: layer {}, expert {}: {} is no score.", where, layer_key, expert_key,
+             score.dump());
+      }
+      if (scores.size() <= expert) scores.resize(expert + 1, 0);
+      scores[expert] = score.get<double>();
+    }
+  }
+  return result;
+}
+
+ScoreTable read_summary(const fs::path& path) {
+  const std::string name = path.string();
+  Json json;
+  try {
+    json = Json::parse(read_file(path));
+  } catch (const Json::exception& error) {
+    fail(332, "{}: not valid JSON: {}", name, error.what());
+  }
+  if (!json.is_object() || !json.contains("token_scores")) {
+    fail(332, "{}: this is no score summary: expected the keys token_scores and gate_scores.",
+         name);
+  }
+  ScoreTable table;
+  table.token = parse_scores(json["token_scores"], name + ": token_scores");
+  if (json.contains("gate_scores")) {
+    table.gate = parse_scores(json["gate_scores"], name + ": gate_scores");
+  }
+  for (auto* scores : {&table.token, &table.gate}) {
+    for (const auto& [layer, values] : *scores) {
+      table.num_experts = std::max(table.num_experts, static_cast<int>(values.size()));
+    }
+  }
+  for (auto* scores : {&table.token, &table.gate}) {
+    for (auto& [layer, values] : *scores) values.resize(table.num_experts, 0);
+  }
+  return table;
+}
+
+}  // namespace
+
+ExpertScores read_records(const fs::path& folder, const RecordShape& given) {
+  LayerRecords records;
+  collect_records(folder, records);
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (is_rank_folder(entry)) collect_records(entry.path(), records);
+  }
+  if (records.empty()) {
+    fail(333, "{}: found no expert_weights_<layer>.txt, neither here nor in rank_*/.",
+         folder.string());
+  }
+  const RecordShape shape = find_shape(records, given, folder);
+  std::vector<int> layers;
+  for (const auto& [layer, passes] : records) layers.push_back(layer);
+  ExpertScores scores(layers, shape.num_experts, shape.top_k);
+  for (const auto& [layer, passes] : records) {
+    for (const Pass& pass : passes) scores.add(layer, pass.ids, pass.weights, shape.top_k);
+  }
+  return scores;
+}
+
+ScoreTable read_score_table(const fs::path& path, const RecordShape& shape) {
+  if (fs::is_directory(path)) {
+    if (holds_records(path)) return read_records(path, shape).table();
+    for (const char* name : {"scores.h5", "summary.json"}) {
+      if (fs::exists(path / name)) return read_score_table(path / name, shape);
+    }
+    fail(332,
+         "{}: this folder holds no scores: no expert_weights_<layer>.txt, rank_*/, scores.h5 or "
+         "summary.json.",
+         path.string());
+  }
+  if (path.extension() == ".json") return read_summary(path);
+  return read_scores(path).scores.table();
+}
+
+}  // namespace sutor
