@@ -80,13 +80,13 @@ constexpr std::string_view type_name() {
 }
 
 // An open file. Paths inside are absolute ("/", "/layer.3/token"); groups are made as needed.
-// Failing reads throw E0308, or the code given to open(); failing writes E0502.
+// Failing reads throw E0309, or the code given to open(); failing writes E0502.
 class File {
  public:
   // A new file; refuses to overwrite (E0502). `alignment` bytes for arrays of 1 MiB and more.
   static File create(const std::filesystem::path& path, int64_t alignment = 1);
   // Read-only. `code`: of the Error when the file, now or later, is not what it should be.
-  static File open(const std::filesystem::path& path, int code = 308);
+  static File open(const std::filesystem::path& path, int code = 309);
 
   const std::filesystem::path& path() const { return path_; }
   int64_t size() const { return size_; }  // of a file opened to be read
@@ -152,7 +152,7 @@ class File {
 
   std::filesystem::path path_;
   int64_t size_ = 0;
-  int code_ = 308;
+  int code_ = 309;
   Handle file_;
 };
 

@@ -1,0 +1,80 @@
+// Reading a partial checkpoint: any rows of any tensor, whatever layout wrote it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/tile_index.h"
+#include "csrc/base/file.h"
+#include "parallel_state/sharded_tensor.h"
+
+namespace sutor {
+
+// Opening checks, in this order: the manifest's digest and version (E0341..E0343), the size of
+// every file (E0344), the digest and content of every index (E0345), that the tiles cover every
+// tensor exactly once (E0346), the digest of state.h5 (E0347). Data are checked when they are read.
+class CheckpointReader {
+ public:
+  explicit CheckpointReader(const std::filesystem::path& directory);
+
+  const std::filesystem::path& path() const { return path_; }
+  const Manifest& manifest() const { return manifest_; }
+  const CheckpointMeta& meta() const { return manifest_.meta; }  // `state` included
+  // By name.
+  const std::vector<IndexedTensor>& tensors() const { return tensors_; }
+  bool has(std::string_view tensor) const { return tiles_.contains(tensor); }
+
+  // Fills the destination's rows and verifies the checksum of every block it touches. Throws E0348
+  // when the tensor is not there or has another shape or dtype, E0347 naming file and tile when the
+  // bytes are not the ones that were written. Thread-safe.
+  void read(TensorKind kind, const ShardedTensor& destination) const;
+
+  // Reads everything: tile digests, block checksums and all bytes between tiles. Throws E0347.
+  void verify() const;
+
+ private:
+  struct Place {
+    Tile tile;
+    int writer = 0;
+  };
+  using Places = std::vector<Place>;  // by row_begin, without gaps
+
+  void read_indices();
+  void check_coverage() const;
+  void read_state();
+  void read_piece(const IndexedTensor& tensor, const Place& place, int64_t row_begin,
+                  int64_t row_end, std::byte* into) const;
+  const InputFile& data_file(int writer) const;
+  [[noreturn]] void fail_tile(const IndexedTensor& tensor, const Place& place) const;
+
+  struct Files {
+    std::mutex mutex;
+    std::map<int, InputFile> open;
+  };
+
+  std::filesystem::path path_;
+  Manifest manifest_;
+  std::vector<IndexedTensor> tensors_;
+  // By tensor name, then by kind.
+  std::map<std::string, std::vector<Places>, std::less<>> tiles_;
+  std::map<std::string_view, size_t> tensor_number_;
+  std::unique_ptr<Files> files_ = std::make_unique<Files>();
+};
+
+// A writer file's bytes outside of its tiles, hashed in their order.
+Digest metadata_digest(const InputFile& file, const TileIndex& index);
+
+// Tiles of one tensor and kind in the order of their rows: throws E0346 naming the tensor unless
+// they hold every row exactly once. `where`: file or directory for the message.
+void check_rows_covered(const IndexedTensor& tensor, TensorKind kind,
+                        const std::vector<std::pair<int64_t, int64_t>>& row_ranges,
+                        const std::string& where);
+
+}  // namespace sutor
