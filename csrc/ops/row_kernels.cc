@@ -1,0 +1,310 @@
+#include "csrc/ops/row_kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace sutor::ops {
+namespace {
+
+inline float bits_to_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+inline float get(float x) { return x; }
+inline float get(BFloat x) { return bits_to_float(static_cast<uint32_t>(x.bits) << 16); }
+
+inline void put(float& to, float x) { to = x; }
+inline void put(BFloat& to, float x) {  // round to nearest even; NaN stays NaN
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  to.bits = static_cast<uint16_t>(nan ? (bits >> 16) | 0x40 : rounded);
+}
+
+template <typename T>
+inline float rounded(float x) {
+  T stored;
+  put(stored, x);
+  return get(stored);
+}
+
+// exp(x) to about 1 ulp, without branches, so that loops over it vectorise: 2^n * p(r).
+inline float fast_exp(float x) {
+  const float clamped = std::min(std::max(x, -87.3f), 88.7f);
+  const float n = std::nearbyintf(clamped * 1.44269504088896341f);
+  float r = clamped - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  // 2^n in two factors: n reaches 128, whose power alone is no float.
+  const int half = static_cast<int>(n) / 2;
+  const int rest = static_cast<int>(n) - half;
+  const float a = bits_to_float(static_cast<uint32_t>(half + 127) << 23);
+  const float b = bits_to_float(static_cast<uint32_t>(rest + 127) << 23);
+  const float value = p * a * b;
+  return x < -87.3f ? 0.0f : (x != x ? x : value);
+}
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+}  // namespace
+
+template <typename T>
+void rms_norm_forward(const T* x, const T* w, T* y, float* rstd, int64_t rows, int64_t cols,
+                      float eps) {
+  for (int64_t r = 0; r < rows; ++r, x += cols, y += cols) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < cols; ++c) sum += get(x[c]) * get(x[c]);
+    const float scale = 1.0f / std::sqrt(sum / static_cast<float>(cols) + eps);
+    rstd[r] = scale;
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) put(y[c], get(w[c]) * rounded<T>(get(x[c]) * scale));
+  }
+}
+
+template <typename T>
+void rms_norm_backward(const T* dy, const T* x, const T* w, const float* rstd, T* dx, int64_t rows,
+                       int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r, x += cols, dy += cols, dx += cols) {
+    const float scale = rstd[r];
+    float dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (int64_t c = 0; c < cols; ++c) dot += get(dy[c]) * get(w[c]) * get(x[c]);
+    const float mean = dot * scale * scale / static_cast<float>(cols);
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) {
+      put(dx[c], scale * (get(dy[c]) * get(w[c]) - get(x[c]) * mean));
+    }
+  }
+}
+
+template <typename T>
+void swiglu_forward(const T* gate, const T* up, int64_t stride, const float* weight, T* out,
+                    int64_t rows, int64_t width) {
+  for (int64_t r = 0; r < rows; ++r, gate += stride, up += stride, out += width) {
+    const float w = weight ? weight[r] : 1.0f;
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) {
+      const float g = get(gate[i]);
+      put(out[i], w * (g * sigmoid(g) * get(up[i])));
+    }
+  }
+}
+
+template <typename T>
+void swiglu_backward(const T* gate, const T* up, int64_t stride, const float* weight,
+                     const T* d_out, T* d_gate, T* d_up, T* out, float* d_weight, int64_t rows,
+                     int64_t width) {
+  for (int64_t r = 0; r < rows; ++r, gate += stride, up += stride, d_out += width) {
+    const float w = weight ? weight[r] : 1.0f;
+    if (d_weight) {
+      float dot = 0;
+#pragma omp simd reduction(+ : dot)
+      for (int64_t i = 0; i < width; ++i) {
+        const float g = get(gate[i]);
+        dot += get(d_out[i]) * (g * sigmoid(g) * get(up[i]));
+      }
+      d_weight[r] = dot;
+    }
+    if (out) {
+#pragma omp simd
+      for (int64_t i = 0; i < width; ++i) {
+        const float g = get(gate[i]);
+        put(out[r * width + i], w * (g * sigmoid(g) * get(up[i])));
+      }
+    }
+    if (d_gate) {
+#pragma omp simd
+      for (int64_t i = 0; i < width; ++i) {
+        const float g = get(gate[i]);
+        const float s = sigmoid(g);
+        const float d = w * get(d_out[i]);
+        put(d_gate[r * stride + i], d * get(up[i]) * s * (1.0f + g * (1.0f - s)));
+        put(d_up[r * stride + i], d * g * s);
+      }
+    }
+  }
+}
+
+template <typename T>
+void sum_rows(const T* rows, const int64_t* position, T* y, int64_t tokens, int64_t k,
+              int64_t cols) {
+  constexpr int64_t kBlock = 256;
+  float sum[kBlock];
+  for (int64_t t = 0; t < tokens; ++t, position += k, y += cols) {
+    for (int64_t begin = 0; begin < cols; begin += kBlock) {
+      const int64_t n = std::min(kBlock, cols - begin);
+      std::fill(sum, sum + n, 0.0f);
+      for (int64_t j = 0; j < k; ++j) {
+        const T* row = rows + position[j] * cols + begin;
+#pragma omp simd
+        for (int64_t c = 0; c < n; ++c) sum[c] += get(row[c]);
+      }
+#pragma omp simd
+      for (int64_t c = 0; c < n; ++c) put(y[begin + c], sum[c]);
+    }
+  }
+}
+
+template <typename T>
+void gather_rows(const T* from, const int64_t* index, T* to, int64_t count, int64_t cols) {
+  for (int64_t i = 0; i < count; ++i) {
+    std::memcpy(to + i * cols, from + index[i] * cols, static_cast<size_t>(cols) * sizeof(T));
+  }
+}
+
+template <typename T>
+void load_rows(const T* from, int64_t from_stride, float* to, int64_t to_stride, int64_t rows,
+               int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r, from += from_stride, to += to_stride) {
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) to[c] = get(from[c]);
+  }
+}
+
+template <typename T>
+void store_rows(const float* from, int64_t from_stride, T* to, int64_t to_stride, int64_t rows,
+                int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r, from += from_stride, to += to_stride) {
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) put(to[c], from[c]);
+  }
+}
+
+void causal_softmax(float* s, int64_t rows, int64_t cols, int64_t first_visible, float scale,
+                    float* lse) {
+  for (int64_t r = 0; r < rows; ++r, s += cols) {
+    const int64_t n = std::min(cols, first_visible + r + 1);
+    float top = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : top)
+    for (int64_t c = 0; c < n; ++c) top = std::max(top, s[c]);
+    top *= scale;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < n; ++c) {
+      s[c] = fast_exp(scale * s[c] - top);
+      sum += s[c];
+    }
+    const float inverse = 1.0f / sum;
+#pragma omp simd
+    for (int64_t c = 0; c < n; ++c) s[c] *= inverse;
+    std::fill(s + n, s + cols, 0.0f);
+    lse[r] = top + std::log(sum);
+  }
+}
+
+void causal_probabilities(float* s, int64_t rows, int64_t cols, int64_t first_visible, float scale,
+                          const float* lse) {
+  for (int64_t r = 0; r < rows; ++r, s += cols) {
+    const int64_t n = std::min(cols, first_visible + r + 1);
+    const float shift = lse[r];
+#pragma omp simd
+    for (int64_t c = 0; c < n; ++c) s[c] = fast_exp(scale * s[c] - shift);
+    std::fill(s + n, s + cols, 0.0f);
+  }
+}
+
+void softmax_backward(const float* p, float* dp, const float* delta, int64_t rows, int64_t cols,
+                      float scale) {
+  for (int64_t r = 0; r < rows; ++r, p += cols, dp += cols) {
+    const float shift = delta[r];
+#pragma omp simd
+    for (int64_t c = 0; c < cols; ++c) dp[c] = p[c] * (dp[c] - shift) * scale;
+  }
+}
+
+void row_dots(const float* a, const float* b, float* delta, int64_t rows, int64_t cols) {
+  for (int64_t r = 0; r < rows; ++r, a += cols, b += cols) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t c = 0; c < cols; ++c) sum += a[c] * b[c];
+    delta[r] = sum;
+  }
+}
+
+template <typename T>
+void rotate(const T* from, T* to, const float* cos, const float* sin, int64_t heads,
+            int64_t head_stride, int64_t width, float sign, bool interleaved) {
+  const int64_t half = width / 2;
+  for (int64_t h = 0; h < heads; ++h, from += head_stride, to += head_stride) {
+    for (int64_t j = 0; j < half; ++j) {
+      const int64_t a = interleaved ? 2 * j : j;
+      const int64_t b = interleaved ? 2 * j + 1 : j + half;
+      const float x = get(from[a]), y = get(from[b]);
+      const float c = cos[j], s = sign * sin[j];
+      put(to[a], x * c - y * s);
+      put(to[b], y * c + x * s);
+    }
+  }
+}
+
+void cross_entropy(float* logits, const int64_t* target, float* loss, uint8_t* correct,
+                   int64_t rows, int64_t vocab, float scale) {
+  for (int64_t r = 0; r < rows; ++r, logits += vocab) {
+    float top = -std::numeric_limits<float>::infinity();
+#pragma omp simd reduction(max : top)
+    for (int64_t v = 0; v < vocab; ++v) top = std::max(top, logits[v]);
+    const float wanted = logits[target[r]];
+    // Sums of up to 200,000 terms: partial sums of 1,024 in fp32, then double.
+    double sum = 0;
+    for (int64_t begin = 0; begin < vocab; begin += 1024) {
+      const int64_t end = std::min(vocab, begin + 1024);
+      float part = 0;
+#pragma omp simd reduction(+ : part)
+      for (int64_t v = begin; v < end; ++v) {
+        logits[v] = fast_exp(logits[v] - top);
+        part += logits[v];
+      }
+      sum += part;
+    }
+    loss[r] = static_cast<float>(std::log(sum) + top - wanted);
+    correct[r] = wanted >= top;
+    const float factor = static_cast<float>(scale / sum);
+#pragma omp simd
+    for (int64_t v = 0; v < vocab; ++v) logits[v] *= factor;
+    logits[target[r]] -= scale;
+  }
+}
+
+double sum_of_squares(const float* x, int64_t count) {
+  double total = 0;
+  for (int64_t begin = 0; begin < count; begin += 1024) {
+    const int64_t end = std::min(count, begin + 1024);
+    double part = 0;
+#pragma omp simd reduction(+ : part)
+    for (int64_t i = begin; i < end; ++i) part += static_cast<double>(x[i]) * x[i];
+    total += part;
+  }
+  return total;
+}
+
+#define SUTOR_INSTANTIATE(T)                                                                       \
+  template void rms_norm_forward<T>(const T*, const T*, T*, float*, int64_t, int64_t, float);      \
+  template void rms_norm_backward<T>(const T*, const T*, const T*, const float*, T*, int64_t,      \
+                                     int64_t);                                                     \
+  template void swiglu_forward<T>(const T*, const T*, int64_t, const float*, T*, int64_t,          \
+                                  int64_t);                                                        \
+  template void swiglu_backward<T>(const T*, const T*, int64_t, const float*, const T*, T*, T*,    \
+                                   T*, float*, int64_t, int64_t);                                  \
+  template void sum_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t, int64_t);              \
+  template void gather_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t);                    \
+  template void load_rows<T>(const T*, int64_t, float*, int64_t, int64_t, int64_t);                \
+  template void store_rows<T>(const float*, int64_t, T*, int64_t, int64_t, int64_t);               \
+  template void rotate<T>(const T*, T*, const float*, const float*, int64_t, int64_t, int64_t,     \
+                          float, bool);
+SUTOR_INSTANTIATE(float)
+SUTOR_INSTANTIATE(BFloat)
+#undef SUTOR_INSTANTIATE
+
+}  // namespace sutor::ops

@@ -1,0 +1,102 @@
+#include "layers/attention.h"
+
+#include <cmath>
+
+#include "layers/packed_attention.h"
+
+namespace sutor {
+namespace {
+
+class GqaAttention final : public Attention {
+ public:
+  GqaAttention(ParameterStore& store, const std::string& prefix, const GqaOptions& options,
+               const Rope& rope)
+      : options_(options),
+        rope_(rope),
+        q_(store, prefix + ".q_proj"),
+        k_(store, prefix + ".k_proj"),
+        v_(store, prefix + ".v_proj"),
+        o_(store, prefix + ".o_proj") {
+    if (!options.qk_norm) return;
+    q_norm_.emplace(store, prefix + ".q_norm.weight", options.norm_eps);
+    k_norm_.emplace(store, prefix + ".k_norm.weight", options.norm_eps);
+  }
+
+  at::Tensor forward(const at::Tensor& x, const ForwardContext& context,
+                     const Rope::Tables& tables) const override {
+    const int64_t tokens = x.size(0), d = options_.head_dim;
+    at::Tensor q = q_.forward(x).view({tokens, options_.heads, d});
+    at::Tensor k = k_.forward(x).view({tokens, options_.kv_heads, d});
+    const at::Tensor v = v_.forward(x).view({tokens, options_.kv_heads, d});
+    if (q_norm_) q = q_norm_->forward(q);
+    if (k_norm_) k = k_norm_->forward(k);
+    q = rope_.apply(q, tables, 0);
+    k = rope_.apply(k, tables, 0);
+    const at::Tensor out = packed_attention(q, k, at::Tensor(), v, context.batch.doc_offsets,
+                                            1.0 / std::sqrt(static_cast<double>(d)));
+    return o_.forward(out.view({tokens, options_.heads * d}));
+  }
+
+ private:
+  GqaOptions options_;
+  const Rope& rope_;
+  Linear q_, k_, v_, o_;
+  std::optional<RmsNorm> q_norm_, k_norm_;
+};
+
+class MlaAttention final : public Attention {
+ public:
+  MlaAttention(ParameterStore& store, const std::string& prefix, const MlaOptions& options,
+               const Rope& rope)
+      : options_(options),
+        rope_(rope),
+        q_(store, prefix + (options.q_lora ? ".q_b_proj" : ".q_proj")),
+        kv_a_(store, prefix + ".kv_a_proj_with_mqa"),
+        kv_b_(store, prefix + ".kv_b_proj"),
+        o_(store, prefix + ".o_proj"),
+        kv_norm_(store, prefix + ".kv_a_layernorm.weight", options.latent_norm_eps) {
+    if (!options.q_lora) return;
+    q_a_.emplace(store, prefix + ".q_a_proj");
+    q_norm_.emplace(store, prefix + ".q_a_layernorm.weight", options.latent_norm_eps);
+  }
+
+  at::Tensor forward(const at::Tensor& x, const ForwardContext& context,
+                     const Rope::Tables& tables) const override {
+    const MlaOptions& o = options_;
+    const int64_t tokens = x.size(0);
+    const at::Tensor q_in = q_a_ ? q_norm_->forward(q_a_->forward(x)) : x;
+    at::Tensor q = q_.forward(q_in).view({tokens, o.heads, o.nope_dim + o.rope_dim});
+    q = rope_.apply(q, tables, o.nope_dim);
+    const auto latent = kv_a_.forward(x).split_with_sizes({o.kv_lora_rank, o.rope_dim}, -1);
+    const at::Tensor k_rope =
+        rope_.apply(latent[1].unsqueeze(1), tables, 0).view({tokens, o.rope_dim});
+    const auto kv = kv_b_.forward(kv_norm_.forward(latent[0]))
+                        .view({tokens, o.heads, o.nope_dim + o.v_dim})
+                        .split_with_sizes({o.nope_dim, o.v_dim}, -1);
+    const at::Tensor out =
+        packed_attention(q, kv[0], k_rope, kv[1], context.batch.doc_offsets, o.scale);
+    return o_.forward(out.view({tokens, o.heads * o.v_dim}));
+  }
+
+ private:
+  MlaOptions options_;
+  const Rope& rope_;
+  Linear q_, kv_a_, kv_b_, o_;
+  RmsNorm kv_norm_;
+  std::optional<Linear> q_a_;
+  std::optional<RmsNorm> q_norm_;
+};
+
+}  // namespace
+
+std::unique_ptr<Attention> make_gqa_attention(ParameterStore& store, const std::string& prefix,
+                                              const GqaOptions& options, const Rope& rope) {
+  return std::make_unique<GqaAttention>(store, prefix, options, rope);
+}
+
+std::unique_ptr<Attention> make_mla_attention(ParameterStore& store, const std::string& prefix,
+                                              const MlaOptions& options, const Rope& rope) {
+  return std::make_unique<MlaAttention>(store, prefix, options, rope);
+}
+
+}  // namespace sutor

@@ -1,0 +1,41 @@
+// Self-attention blocks: grouped-query (most families) and multi-head latent (DeepSeek).
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "layers/forward_context.h"
+#include "layers/linear.h"
+#include "layers/rms_norm.h"
+#include "layers/rope.h"
+
+namespace sutor {
+
+class Attention {
+ public:
+  virtual ~Attention() = default;
+  virtual at::Tensor forward(const at::Tensor& x, const ForwardContext& context,
+                             const Rope::Tables& tables) const = 0;  // [T, H]
+};
+
+struct GqaOptions {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  bool qk_norm = false;  // RMS norm on each head of q and k, before the rotation
+  double norm_eps = 1e-6;
+};
+// prefix: model.layers.3.self_attn
+std::unique_ptr<Attention> make_gqa_attention(ParameterStore& store, const std::string& prefix,
+                                              const GqaOptions& options, const Rope& rope);
+
+// arXiv 2405.04434, section 2.1: keys and values are expanded from a latent; a rotated part of the
+// key is shared by all heads.
+struct MlaOptions {
+  int64_t heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0, kv_lora_rank = 0;
+  bool q_lora = false;
+  double scale = 1;             // softmax scale, YaRN's mscale^2 included
+  double latent_norm_eps = 1e-6;
+};
+std::unique_ptr<Attention> make_mla_attention(ParameterStore& store, const std::string& prefix,
+                                              const MlaOptions& options, const Rope& rope);
+
+}  // namespace sutor

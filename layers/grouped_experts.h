@@ -1,0 +1,46 @@
+// The routed experts of a layer on one rank, trained ones first: y = W_down(w * silu(W_gate x) * W_up x)
+// for rows grouped by slot. Input gradients run over all slots, weight gradients only over the
+// trained prefix, straight into the flat fp32 gradient. Inside, the routing weight multiplies the
+// activation, before W_down: the same numbers, and its gradient needs no output row (2512.14080).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "layers/parameter_store.h"
+#include "layers/token_dispatcher.h"
+
+namespace sutor {
+
+// What the backward pass needs. R rows, Rt of them in trained slots.
+struct ExpertsSaved {
+  at::Tensor gate_up;       // [R, 2I] before the activation
+  at::Tensor trained_rows;  // [Rt, H] inputs of the trained slots
+};
+
+struct ExpertsGradients {
+  at::Tensor rows;       // [R, H] in slot order; undefined unless asked for
+  at::Tensor weights_R;  // fp32; undefined unless asked for
+};
+
+class GroupedExperts {
+ public:
+  explicit GroupedExperts(ExpertStorage& storage) : storage_(storage) {}
+  const ExpertStorage& storage() const { return storage_; }
+
+  // Returns [R, H] in slot order. saved: filled for a later backward() unless null.
+  at::Tensor forward(const Dispatched& in, ExpertsSaved* saved) const;
+  // d_source: the gradient of the output, laid out like in.source. Adds weight gradients of the
+  // trained slots to the storage's grad tensors.
+  ExpertsGradients backward(const Dispatched& in, const ExpertsSaved& saved,
+                            const at::Tensor& d_source, bool want_rows, bool want_weights) const;
+
+ private:
+  void weight_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
+                        const at::Tensor& d_gate_up, const at::Tensor& act,
+                        const at::Tensor& d_rows) const;
+  ExpertStorage& storage_;
+};
+
+}  // namespace sutor

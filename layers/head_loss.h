@@ -1,0 +1,25 @@
+// Language-model head and cross entropy in one, in chunks of rows, over supervised positions only;
+// logits are never held whole. The gradient comes out of the forward pass.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "layers/parameter_store.h"
+
+namespace sutor {
+
+struct HeadLoss {
+  double loss_sum = 0;      // nats, summed over the supervised positions
+  int64_t correct = 0;      // positions whose target has the largest logit
+  at::Tensor d_hidden;      // [T, H]: scale * d(loss_sum)/d(hidden); undefined without gradient
+};
+
+// hidden [T, H]; targets: id or a negative number for no target, [T]; head weight [V, H]. With
+// `gradient`: d_hidden, and the head's weight gradient into its main_grad when it trains.
+// Softmax and loss in fp32.
+HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets,
+                   const Parameter& head, double scale, bool gradient);
+
+}  // namespace sutor

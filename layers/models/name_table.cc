@@ -1,0 +1,51 @@
+#include "layers/models/name_table.h"
+
+namespace sutor {
+
+void NameTable::add(const std::string& name, std::vector<int64_t> shape, TensorRole role,
+                    int layer) {
+  map_.add({.name = name, .shape = std::move(shape), .role = role, .layer = layer});
+}
+
+void NameTable::mlp(const std::string& prefix, int64_t hidden, int64_t width, TensorRole role,
+                    int layer) {
+  add(prefix + ".gate_proj.weight", {width, hidden}, role, layer);
+  add(prefix + ".up_proj.weight", {width, hidden}, role, layer);
+  add(prefix + ".down_proj.weight", {hidden, width}, role, layer);
+}
+
+void NameTable::experts(const std::string& prefix, int64_t num_experts, int64_t hidden,
+                        int64_t width, int layer) {
+  struct Part {
+    const char* projection;
+    std::vector<int64_t> shape;
+    const char* fused;
+    int64_t row_begin;
+    std::vector<int64_t> fused_shape;
+  };
+  const Part parts[] = {
+      {"gate", {width, hidden}, ".gate_up_proj", 0, {num_experts, 2 * width, hidden}},
+      {"up", {width, hidden}, ".gate_up_proj", width, {num_experts, 2 * width, hidden}},
+      {"down", {hidden, width}, ".down_proj", 0, {num_experts, hidden, width}},
+  };
+  for (int64_t e = 0; e < num_experts; ++e) {
+    for (const Part& part : parts) {
+      const std::string name =
+          prefix + "." + std::to_string(e) + "." + part.projection + "_proj.weight";
+      TensorEntry entry{.name = name,
+                        .shape = part.shape,
+                        .role = TensorRole::kRoutedExpert,
+                        .layer = layer,
+                        .expert = static_cast<int>(e),
+                        .projection = part.projection};
+      entry.sources = {{.name = name},
+                       {.name = prefix + part.fused,
+                        .index = e,
+                        .row_begin = part.row_begin,
+                        .disk_shape = part.fused_shape}};
+      map_.add(std::move(entry));
+    }
+  }
+}
+
+}  // namespace sutor

@@ -1,0 +1,32 @@
+// The feed-forward half of an MoE layer: router, dispatch, routed experts, combine, shared experts.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "layers/feed_forward.h"
+#include "layers/grouped_experts.h"
+#include "layers/mlp.h"
+#include "layers/router.h"
+
+namespace sutor {
+
+class MoeLayer final : public FeedForward {
+ public:
+  // prefix: model.layers.3.mlp; `shared`: name of the shared experts below it, empty for none.
+  MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
+           const RouterOptions& router, const std::string& shared);
+  // Collective over the expert-parallel group, forward and backward, with or without tokens.
+  at::Tensor forward(const at::Tensor& x, ForwardContext& context) const override;
+
+ private:
+  at::Tensor with_balance_loss(const Routing& routing, ForwardContext& context) const;
+
+  int layer_;
+  Router router_;
+  GroupedExperts experts_;
+  std::unique_ptr<TokenDispatcher> dispatcher_;
+  std::optional<Mlp> shared_;
+};
+
+}  // namespace sutor

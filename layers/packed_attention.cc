@@ -1,0 +1,207 @@
+#include "layers/packed_attention.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "csrc/ops/torch_ops.h"
+
+namespace sutor {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+constexpr int64_t kQueryBlock = 128;  // rows of scores at a time
+
+struct Inputs {
+  at::Tensor q, k, k_shared, v;
+  std::vector<int64_t> offsets;
+  float scale;
+
+  int64_t heads() const { return q.size(1); }
+  int64_t kv_heads() const { return k.size(1); }
+  int64_t group() const { return heads() / kv_heads(); }
+  int64_t dq() const { return q.size(2); }
+  int64_t dk() const { return k.size(2); }
+  int64_t dv() const { return v.size(2); }
+  int64_t longest() const {
+    int64_t n = 0;
+    for (size_t d = 0; d + 1 < offsets.size(); ++d) n = std::max(n, offsets[d + 1] - offsets[d]);
+    return n;
+  }
+};
+
+// One unit of work: a document (slot) and a kv head (begin).
+std::vector<ops::Unit> units_of(const Inputs& in) {
+  std::vector<ops::Unit> units;
+  for (size_t d = 0; d + 1 < in.offsets.size(); ++d) {
+    const double n = static_cast<double>(in.offsets[d + 1] - in.offsets[d]);
+    if (n == 0) continue;
+    for (int64_t h = 0; h < in.kv_heads(); ++h) {
+      units.push_back({static_cast<int64_t>(d), h, h + 1, n * n + 64 * n});
+    }
+  }
+  return units;
+}
+
+at::Tensor scratch(int64_t rows, int64_t cols) { return at::empty({rows, cols}, at::kFloat); }
+
+template <typename T>
+void load(const at::Tensor& x, int64_t head, int64_t begin, int64_t count, const at::Tensor& to,
+          int64_t column) {
+  ops::load_rows(ops::data<T>(x) + begin * x.stride(0) + head * x.stride(1), x.stride(0),
+                 to.data_ptr<float>() + column, to.stride(0), count, x.size(2));
+}
+
+template <typename T>
+void store(const at::Tensor& from, int64_t column, const at::Tensor& x, int64_t head, int64_t begin,
+           int64_t count) {
+  ops::store_rows(from.data_ptr<float>() + column, from.stride(0),
+                  ops::data<T>(x) + begin * x.stride(0) + head * x.stride(1), x.stride(0), count,
+                  x.size(2));
+}
+
+template <typename T>
+void load_keys(const Inputs& in, int64_t head, int64_t begin, int64_t count, const at::Tensor& to) {
+  load<T>(in.k, head, begin, count, to, 0);
+  if (in.k_shared.defined()) {
+    ops::load_rows(ops::data<T>(in.k_shared) + begin * in.k_shared.stride(0),
+                   in.k_shared.stride(0), to.data_ptr<float>() + in.dk(), to.stride(0), count,
+                   in.k_shared.size(1));
+  }
+}
+
+template <typename T>
+void forward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out,
+                  const at::Tensor& lse) {
+  const int64_t first = in.offsets[unit.slot], n = in.offsets[unit.slot + 1] - first;
+  const int64_t block = std::min(n, kQueryBlock);
+  const at::Tensor keys = scratch(n, in.dq()), values = scratch(n, in.dv());
+  const at::Tensor q = scratch(block, in.dq()), o = scratch(block, in.dv());
+  const at::Tensor scores = at::empty({block * n}, at::kFloat);
+  load_keys<T>(in, unit.begin, first, n, keys);
+  load<T>(in.v, unit.begin, first, n, values, 0);
+  for (int64_t g = 0; g < in.group(); ++g) {
+    const int64_t head = unit.begin * in.group() + g;
+    for (int64_t at = 0; at < n; at += block) {
+      const int64_t rows = std::min(block, n - at), seen = at + rows;
+      at::Tensor s = scores.narrow(0, 0, rows * seen).view({rows, seen});
+      at::Tensor o_rows = o.narrow(0, 0, rows);
+      load<T>(in.q, head, first + at, rows, q, 0);
+      at::mm_out(s, q.narrow(0, 0, rows), keys.narrow(0, 0, seen).t());
+      ops::causal_softmax(s.data_ptr<float>(), rows, seen, at, in.scale,
+                          lse.data_ptr<float>() + head * lse.stride(0) + first + at);
+      at::mm_out(o_rows, s, values.narrow(0, 0, seen));
+      store<T>(o, 0, out, head, first + at, rows);
+    }
+  }
+}
+
+struct Gradients {
+  at::Tensor q, k, v;   // like the inputs
+  at::Tensor k_shared;  // fp32 [kv_heads, T, ds]: summed over heads afterwards, in order
+};
+
+template <typename T>
+void backward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out,
+                   const at::Tensor& lse, const at::Tensor& d_out, const Gradients& grads) {
+  const int64_t first = in.offsets[unit.slot], n = in.offsets[unit.slot + 1] - first;
+  const int64_t block = std::min(n, kQueryBlock);
+  const at::Tensor keys = scratch(n, in.dq()), values = scratch(n, in.dv());
+  at::Tensor d_keys = at::zeros({n, in.dq()}, at::kFloat);
+  at::Tensor d_values = at::zeros({n, in.dv()}, at::kFloat);
+  const at::Tensor q = scratch(block, in.dq()), dq = scratch(block, in.dq());
+  const at::Tensor o = scratch(block, in.dv()), d_o = scratch(block, in.dv());
+  const at::Tensor p_buffer = at::empty({block * n}, at::kFloat), dp_buffer = at::empty({block * n}, at::kFloat);
+  std::vector<float> delta(block);
+  load_keys<T>(in, unit.begin, first, n, keys);
+  load<T>(in.v, unit.begin, first, n, values, 0);
+  for (int64_t g = 0; g < in.group(); ++g) {
+    const int64_t head = unit.begin * in.group() + g;
+    for (int64_t at = 0; at < n; at += block) {
+      const int64_t rows = std::min(block, n - at), seen = at + rows;
+      at::Tensor p = p_buffer.narrow(0, 0, rows * seen).view({rows, seen});
+      at::Tensor dp = dp_buffer.narrow(0, 0, rows * seen).view({rows, seen});
+      const at::Tensor q_rows = q.narrow(0, 0, rows), d_o_rows = d_o.narrow(0, 0, rows);
+      at::Tensor dq_rows = dq.narrow(0, 0, rows);
+      load<T>(in.q, head, first + at, rows, q, 0);
+      load<T>(out, head, first + at, rows, o, 0);
+      load<T>(d_out, head, first + at, rows, d_o, 0);
+      at::mm_out(p, q_rows, keys.narrow(0, 0, seen).t());
+      ops::causal_probabilities(p.data_ptr<float>(), rows, seen, at, in.scale,
+                                lse.data_ptr<float>() + head * lse.stride(0) + first + at);
+      ops::row_dots(o.data_ptr<float>(), d_o.data_ptr<float>(), delta.data(), rows, in.dv());
+      d_values.narrow(0, 0, seen).addmm_(p.t(), d_o_rows);
+      at::mm_out(dp, d_o_rows, values.narrow(0, 0, seen).t());
+      ops::softmax_backward(p.data_ptr<float>(), dp.data_ptr<float>(), delta.data(), rows, seen,
+                            in.scale);
+      at::mm_out(dq_rows, dp, keys.narrow(0, 0, seen));
+      store<T>(dq, 0, grads.q, head, first + at, rows);
+      d_keys.narrow(0, 0, seen).addmm_(dp.t(), q_rows);
+    }
+  }
+  store<T>(d_keys, 0, grads.k, unit.begin, first, n);
+  store<T>(d_values, 0, grads.v, unit.begin, first, n);
+  if (grads.k_shared.defined()) {
+    const int64_t width = grads.k_shared.size(2);
+    ops::load_rows(d_keys.data_ptr<float>() + in.dk(), d_keys.stride(0),
+                   grads.k_shared.data_ptr<float>() +
+                       (unit.begin * grads.k_shared.size(1) + first) * width,
+                   width, n, width);
+  }
+}
+
+class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& k_shared, const at::Tensor& v,
+                            std::vector<int64_t> offsets, double scale) {
+    const Inputs in{q, k, k_shared, v, std::move(offsets), static_cast<float>(scale)};
+    at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
+    at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
+    std::vector<ops::Unit> units = units_of(in);
+    ops::dispatch_dtype(q.scalar_type(), [&](auto t) {
+      ops::run_units(units, [&](const ops::Unit& unit) {
+        forward_unit<decltype(t)>(in, unit, out, lse);
+      });
+    });
+    ctx->save_for_backward({q, k, k_shared, v, out, lse});
+    ctx->saved_data["offsets"] = in.offsets;
+    ctx->saved_data["scale"] = scale;
+    return out;
+  }
+
+  static tensor_list backward(AutogradContext* ctx, tensor_list grad_outputs) {
+    const auto saved = ctx->get_saved_variables();
+    const Inputs in{saved[0], saved[1], saved[2], saved[3],
+                    ctx->saved_data["offsets"].toIntVector(),
+                    static_cast<float>(ctx->saved_data["scale"].toDouble())};
+    const at::Tensor d_out = grad_outputs[0].contiguous();
+    const auto like = [](const at::Tensor& x) {
+      return at::empty(x.sizes(), x.options());
+    };
+    Gradients grads{like(in.q), like(in.k), like(in.v), {}};
+    if (in.k_shared.defined()) {
+      grads.k_shared = at::zeros({in.kv_heads(), in.k_shared.size(0), in.k_shared.size(1)},
+                                 at::kFloat);
+    }
+    std::vector<ops::Unit> units = units_of(in);
+    ops::dispatch_dtype(in.q.scalar_type(), [&](auto t) {
+      ops::run_units(units, [&](const ops::Unit& unit) {
+        backward_unit<decltype(t)>(in, unit, saved[4], saved[5], d_out, grads);
+      });
+    });
+    at::Tensor d_shared;
+    if (grads.k_shared.defined()) d_shared = grads.k_shared.sum(0).to(in.q.scalar_type());
+    return {grads.q, grads.k, d_shared, grads.v, at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& k_shared,
+                            const at::Tensor& v, const std::vector<int64_t>& doc_offsets,
+                            double scale) {
+  return AttentionFunction::apply(q, k, k_shared, v, doc_offsets, scale);
+}
+
+}  // namespace sutor

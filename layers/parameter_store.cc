@@ -1,0 +1,190 @@
+#include "layers/parameter_store.h"
+
+#include <torch/types.h>
+
+#include "csrc/base/error.h"
+
+namespace sutor {
+
+at::ScalarType torch_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return at::kFloat;
+    case DType::kBF16: return at::kBFloat16;
+    case DType::kF16: return at::kHalf;
+    default: fail(212, "dtype {} cannot be computed with", name_of(dtype));
+  }
+}
+
+DType disk_dtype(at::ScalarType dtype) {
+  if (dtype == at::kFloat) return DType::kF32;
+  if (dtype == at::kBFloat16) return DType::kBF16;
+  SUTOR_ASSERT(dtype == at::kHalf);
+  return DType::kF16;
+}
+
+ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::string>& trained,
+                               const ParallelState& parallel, at::ScalarType dtype,
+                               bool decay_matrices_only)
+    : model_(model),
+      parallel_(parallel),
+      dtype_(dtype),
+      dense_group_(parallel.dp(), dtype),
+      expert_group_(parallel.edp(), dtype) {
+  std::unordered_map<std::string, bool> trains;
+  for (const std::string& name : trained) trains[name] = true;
+  std::vector<std::pair<Parameter*, size_t>> trained_dense;
+  for (const TensorEntry& entry : model.tensors.entries()) {
+    if (entry.role == TensorRole::kRoutedExpert) continue;
+    dense_.push_back(std::make_unique<Parameter>());
+    Parameter& parameter = *dense_.back();
+    parameter.name = entry.name;
+    by_name_[entry.name] = &parameter;
+    if (trains.count(entry.name)) {
+      const bool decays = !decay_matrices_only || entry.shape.size() >= 2;
+      trained_dense.emplace_back(&parameter, dense_group_.add(entry.name, entry.shape, decays));
+      trained_dense_by_layer_.emplace(entry.layer, &parameter);
+    } else {
+      parameter.value = at::empty(entry.shape, at::TensorOptions().dtype(dtype));
+    }
+  }
+  for (int layer = 0; layer < model.num_layers; ++layer) {
+    if (model.is_moe(layer)) add_experts(layer, trains);
+  }
+  dense_group_.allocate();
+  expert_group_.allocate();
+  for (auto& [parameter, index] : trained_dense) {
+    parameter->value = dense_group_.value(index).requires_grad_();
+    parameter->main_grad = dense_group_.grad(index);
+  }
+  bind_experts();
+}
+
+// Plans the storage of a layer's local experts. In the flat buffer: gate and up of every trained
+// slot, then down of every trained slot, so that both stacks are contiguous.
+void ParameterStore::add_experts(int layer, const std::unordered_map<std::string, bool>& trains) {
+  const ExpertPlacement& placement = parallel_.placement();
+  const int ep_rank = parallel_.coordinates().ep;
+  ExpertStorage storage;
+  storage.num_experts = model_.num_experts;
+  storage.num_local = placement.num_local_experts();
+  storage.hidden = model_.hidden_size;
+  storage.width = model_.expert_width;
+  std::vector<std::map<std::string, const TensorEntry*>> of_local(storage.num_local);
+  for (const TensorEntry& entry : model_.tensors.entries()) {
+    if (entry.role != TensorRole::kRoutedExpert || entry.layer != layer) continue;
+    if (placement.ep_rank_of(layer, entry.expert) != ep_rank) continue;
+    of_local[placement.local_id(layer, entry.expert)][entry.projection] = &entry;
+  }
+  std::vector<int64_t> trained, frozen;
+  for (int64_t local = 0; local < storage.num_local; ++local) {
+    const bool is_trained = trains.count(of_local[local].at("gate")->name) > 0;
+    (is_trained ? trained : frozen).push_back(local);
+  }
+  storage.num_trained = static_cast<int64_t>(trained.size());
+  storage.slot_of_local.resize(storage.num_local);
+  for (size_t i = 0; i < trained.size(); ++i) storage.slot_of_local[trained[i]] = i;
+  for (size_t i = 0; i < frozen.size(); ++i) {
+    storage.slot_of_local[frozen[i]] = storage.num_trained + i;
+  }
+  const size_t first = expert_group_.size();
+  for (const int64_t local : trained) {
+    for (const char* projection : {"gate", "up"}) {
+      const TensorEntry& entry = *of_local[local].at(projection);
+      expert_group_.add(entry.name, entry.shape, true);
+    }
+  }
+  const size_t down = expert_group_.size();
+  for (const int64_t local : trained) {
+    const TensorEntry& entry = *of_local[local].at("down");
+    expert_group_.add(entry.name, entry.shape, true);
+  }
+  expert_flat_[layer] = {first, down};
+  const auto options = at::TensorOptions().dtype(dtype_);
+  const int64_t n = static_cast<int64_t>(frozen.size());
+  storage.frozen_gate_up = at::empty({n, 2 * storage.width, storage.hidden}, options);
+  storage.frozen_down = at::empty({n, storage.hidden, storage.width}, options);
+  experts_.emplace(layer, std::move(storage));
+}
+
+void ParameterStore::bind_experts() {
+  for (auto& [layer, storage] : experts_) {
+    const auto [first, down] = expert_flat_.at(layer);
+    const int64_t n = storage.num_trained, h = storage.hidden, w = storage.width;
+    if (n == 0) {
+      storage.trained_gate_up = at::empty({0, 2 * w, h}, at::TensorOptions().dtype(dtype_));
+      storage.trained_down = at::empty({0, h, w}, at::TensorOptions().dtype(dtype_));
+      continue;
+    }
+    storage.trained_gate_up = expert_group_.values_from(first, {n, 2 * w, h});
+    storage.trained_down = expert_group_.values_from(down, {n, h, w});
+    storage.grad_gate_up = expert_group_.grads_from(first, {n, 2 * w, h});
+    storage.grad_down = expert_group_.grads_from(down, {n, h, w});
+  }
+}
+
+Parameter* ParameterStore::find(const std::string& name) {
+  const auto it = by_name_.find(name);
+  return it == by_name_.end() ? nullptr : it->second;
+}
+
+Parameter& ParameterStore::get(const std::string& name) {
+  Parameter* parameter = find(name);
+  if (parameter == nullptr) fail(7002, "no tensor `{}` in the name table of {}", name, model_.family);
+  return *parameter;
+}
+
+std::vector<ShardedTensor> ParameterStore::tensors() {
+  std::vector<ShardedTensor> result;
+  const int ep_rank = parallel_.coordinates().ep;
+  for (const TensorEntry& entry : model_.tensors.entries()) {
+    ShardedTensor piece{.name = entry.name, .dtype = disk_dtype(dtype_), .global_shape = entry.shape};
+    piece.row_count = entry.shape[0];
+    at::Tensor held;
+    if (entry.role != TensorRole::kRoutedExpert) {
+      held = get(entry.name).value;
+    } else {
+      const ExpertPlacement& placement = parallel_.placement();
+      if (placement.ep_rank_of(entry.layer, entry.expert) != ep_rank) continue;
+      const ExpertStorage& storage = experts_.at(entry.layer);
+      const int64_t slot = storage.slot_of_local[placement.local_id(entry.layer, entry.expert)];
+      held = entry.projection == "down" ? storage.down(slot)
+                                        : storage.gate_up(slot).narrow(
+                                              0, entry.projection == "up" ? storage.width : 0,
+                                              storage.width);
+    }
+    piece.data = static_cast<std::byte*>(held.data_ptr());
+    result.push_back(std::move(piece));
+  }
+  return result;
+}
+
+std::vector<ShardedTensor> ParameterStore::frozen_tensors() {
+  std::unordered_map<std::string, bool> trained;
+  for (const FlatGroup* group : {&dense_group_, &expert_group_}) {
+    for (size_t i = 0; i < group->size(); ++i) trained[group->name(i)] = true;
+  }
+  std::vector<ShardedTensor> result;
+  for (ShardedTensor& piece : tensors()) {
+    if (!trained.count(piece.name)) result.push_back(std::move(piece));
+  }
+  return result;
+}
+
+void ParameterStore::collect_gradients(int layer) {
+  at::NoGradGuard no_grad;
+  const auto [begin, end] = trained_dense_by_layer_.equal_range(layer);
+  for (auto it = begin; it != end; ++it) {
+    Parameter& parameter = *it->second;
+    at::Tensor& grad = parameter.value.mutable_grad();
+    if (!grad.defined()) continue;
+    parameter.main_grad.add_(grad);
+    grad.reset();
+  }
+}
+
+void ParameterStore::masters_from_values() {
+  dense_group_.masters_from_values();
+  expert_group_.masters_from_values();
+}
+
+}  // namespace sutor

@@ -1,0 +1,19 @@
+#include "parallel_state/parallel_state.h"
+
+namespace sutor {
+
+ParallelState::ParallelState(const ParallelOptions& options, int num_experts, Comm& world)
+    : world_(world),
+      placement_(num_experts, options, world.size()),
+      layout_(options, world.size()),
+      coordinates_(layout_.coordinates(world.rank())),
+      dp_(split("dp-cp")),
+      ep_(split("ep")),
+      edp_(split("edp")) {}
+
+// The smallest rank of a group names it: the same colour on all its ranks, another for each group.
+std::unique_ptr<Comm> ParallelState::split(const char* group) const {
+  return world_.split(layout_.group_of(group, world_.rank()).front());
+}
+
+}  // namespace sutor
