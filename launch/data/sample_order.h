@@ -14,16 +14,16 @@ namespace sutor {
 
 // A run of tokens of one document; attention, positions and targets do not leave it.
 struct Piece {
-  int store = 0;                                      // index into the token stores
-  int64_t begin = 0;                                  // first token in the store
-  int64_t length = 0;                                 // tokens, 1 .. seq_len
-  bool in_loss(const TokenStore& token_store) const;  // whether it has any target
+  int store = 0;           // index into the token stores
+  int64_t begin = 0;       // first token in the store
+  int64_t length = 0;      // tokens, 1 .. seq_len
+  int64_t supervised = 0;  // targets among its tokens but the first
 };
 
 struct Sample {
   std::vector<Piece> pieces;
   int64_t tokens = 0;      // 1 .. seq_len
-  int64_t supervised = 0;  // targets; the first token of a piece is none
+  int64_t supervised = 0;  // targets of the pieces
 };
 
 struct PackingReport {

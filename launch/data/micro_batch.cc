@@ -1,0 +1,66 @@
+// Lays samples flat.
+#include "launch/data/micro_batch.h"
+
+#include <algorithm>
+
+namespace sutor {
+namespace {
+
+void append(const TokenStore& store, const Piece& piece, MicroBatch& batch) {
+  const auto ids = store.ids(piece.begin, piece.length);
+  const auto mask = store.loss_mask(piece.begin, piece.length);
+  batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
+  for (int64_t i = 0; i + 1 < piece.length; ++i) {
+    batch.targets.push_back(mask[i + 1] ? ids[i + 1] : kNoTarget);
+  }
+  batch.targets.push_back(kNoTarget);
+  batch.doc_offsets.push_back(static_cast<int64_t>(batch.ids.size()));
+  batch.supervised += piece.supervised;
+}
+
+}  // namespace
+
+std::vector<MicroBatch> micro_batches(std::span<const TokenStore* const> stores,
+                                      std::span<const Sample> samples, Range range,
+                                      int64_t micro_batch) {
+  std::vector<MicroBatch> batches;
+  for (int64_t begin = range.begin; begin < range.end; begin += micro_batch) {
+    MicroBatch& batch = batches.emplace_back();
+    batch.doc_offsets.push_back(0);
+    for (int64_t i = begin; i < std::min(begin + micro_batch, range.end); ++i) {
+      for (const Piece& piece : samples[i].pieces) append(*stores[piece.store], piece, batch);
+    }
+  }
+  return batches;
+}
+
+int64_t micro_batch_count(int64_t samples, int64_t ranks, int64_t micro_batch) {
+  const int64_t most = (samples + ranks - 1) / ranks;
+  return (most + micro_batch - 1) / micro_batch;
+}
+
+std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> stores,
+                                           std::span<const Sample> batch, int64_t rank,
+                                           int64_t ranks, int64_t micro_batch) {
+  const int64_t samples = static_cast<int64_t>(batch.size());
+  std::vector<MicroBatch> batches =
+      micro_batches(stores, batch, rank_share({0, samples}, rank, ranks), micro_batch);
+  MicroBatch empty;
+  empty.doc_offsets.push_back(0);
+  batches.resize(micro_batch_count(samples, ranks, micro_batch), empty);
+  return batches;
+}
+
+int64_t supervised_tokens(std::span<const Sample> batch) {
+  int64_t count = 0;
+  for (const Sample& sample : batch) count += sample.supervised;
+  return count;
+}
+
+int64_t token_count(std::span<const Sample> batch) {
+  int64_t count = 0;
+  for (const Sample& sample : batch) count += sample.tokens;
+  return count;
+}
+
+}  // namespace sutor
