@@ -1,0 +1,182 @@
+// The verifiers that checkpoint/merged_export.h declares.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "checkpoint/export_plan.h"
+#include "checkpoint/merged_export.h"
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/parallel.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
+struct Comparison {
+  bool equal = true;
+  Digest second;  // of the second file's bytes
+};
+
+// Compares `count` bytes of two files, each from its own offset.
+Comparison compare(const InputFile& a, int64_t a_begin, const InputFile& b, int64_t b_begin,
+                   int64_t count) {
+  thread_local std::vector<std::byte> buffers(2 * kPieceBytes);
+  Comparison result;
+  Hasher hasher;
+  for (int64_t done = 0; done < count; done += kPieceBytes) {
+    const auto now = static_cast<size_t>(std::min(kPieceBytes, count - done));
+    const auto piece_a = std::span(buffers).first(now);
+    const auto piece_b = std::span(buffers).subspan(kPieceBytes, now);
+    a.read_at(a_begin + done, piece_a);
+    b.read_at(b_begin + done, piece_b);
+    result.equal = result.equal && std::memcmp(piece_a.data(), piece_b.data(), now) == 0;
+    hasher.update(piece_b);
+  }
+  result.second = hasher.digest();
+  return result;
+}
+
+[[noreturn]] void fail_equal(const std::string& name, const fs::path& where) {
+  fail(102,
+       "{}: tensor `{}` was to be trained but equals the base bit for bit. Did it get any token, "
+       "and "
+       "is the learning rate large enough for the stored dtype?",
+       where.string(), name);
+}
+
+void check_trained(const std::string& name, const Digest& expected, const Comparison& found,
+                   const fs::path& where) {
+  if (found.second != expected) {
+    fail(101, "{}: tensor `{}` is {}, but the trained values are {}", where.string(), name,
+         found.second.text(), expected.text());
+  }
+  if (found.equal) fail_equal(name, where);
+}
+
+// One stored tensor of the base beside the same one of the export.
+void verify_stored(const SafetensorsEntry& entry, const SafetensorsFile& base,
+                   const SafetensorsFile& merged, const std::vector<TrainedRange>& ranges,
+                   const std::map<std::string, Digest>& changed, VerifyReport& report) {
+  const auto untouched = [&](int64_t begin, int64_t end) {
+    if (compare(base.file(), begin, merged.file(), begin, end - begin).equal) return;
+    fail(101, "{}: tensor `{}` was not trained but differs from the base", merged.path().string(),
+         entry.name);
+  };
+  int64_t at = entry.begin;
+  for (const TrainedRange& range : ranges) {
+    if (range.begin < entry.begin || range.end > entry.end) continue;
+    untouched(at, range.begin);
+    const Comparison found =
+        compare(base.file(), range.begin, merged.file(), range.begin, range.end - range.begin);
+    check_trained(range.name, changed.at(range.name), found, merged.path());
+    ++report.changed;
+    at = range.end;
+  }
+  untouched(at, entry.end);
+  if (at == entry.begin) ++report.identical;
+}
+
+VerifyReport verify_shard(const SafetensorsFile& base, const fs::path& path,
+                          const std::vector<TrainedRange>& ranges,
+                          const std::map<std::string, Digest>& changed) {
+  if (!fs::exists(path)) fail(101, "{} is missing", path.string());
+  const SafetensorsFile merged(path);
+  const int64_t header_bytes = base.header().data_begin;
+  if (merged.file().size() != base.file().size() || merged.header().data_begin != header_bytes ||
+      !compare(base.file(), 0, merged.file(), 0, header_bytes).equal) {
+    fail(101, "{}: the header or the size differs from that of {}", path.string(),
+         base.path().string());
+  }
+  std::vector<VerifyReport> reports(base.tensors().size());
+  parallel_tasks(0, static_cast<int64_t>(reports.size()), [&](int64_t i) {
+    verify_stored(base.tensors()[i], base, merged, ranges, changed, reports[i]);
+  });
+  VerifyReport sum;
+  for (const VerifyReport& report : reports) {
+    sum.changed += report.changed;
+    sum.identical += report.identical;
+  }
+  return sum;
+}
+
+void verify_other_files(const HfDirectory& base, const fs::path& merged,
+                        const std::set<fs::path>& expected, bool anything_trained) {
+  for (const fs::path& file : expected) {
+    if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
+    const InputFile a(base.path() / file);
+    const InputFile b(merged / file);
+    if (a.size() != b.size() || !compare(a, 0, b, 0, a.size()).equal) {
+      fail(101, "{} differs from {}", b.path().string(), a.path().string());
+    }
+  }
+  std::set<fs::path> known = expected;
+  for (const auto& shard : base.shards()) known.insert(shard->path().filename());
+  if (anything_trained) known.insert(kMergedInfoFile);
+  for (const fs::path& file : files_below(merged)) {
+    if (!known.count(file)) fail(101, "{} is not in the base", (merged / file).string());
+  }
+}
+
+}  // namespace
+
+VerifyReport verify_merged(const HfDirectory& base, const TensorMap& model, const fs::path& merged,
+                           const std::map<std::string, Digest>& changed) {
+  std::vector<std::string> names;
+  for (const auto& [name, digest] : changed) names.push_back(name);
+  const auto ranges = trained_ranges(base, model, names);
+  VerifyReport report;
+  for (size_t i = 0; i < base.shards().size(); ++i) {
+    const SafetensorsFile& shard = *base.shards()[i];
+    const VerifyReport part =
+        verify_shard(shard, merged / shard.path().filename(), ranges[i], changed);
+    report.changed += part.changed;
+    report.identical += part.identical;
+  }
+  const std::set<fs::path> others = copied_files(base, !changed.empty());
+  verify_other_files(base, merged, others, !changed.empty());
+  report.other_files = static_cast<int64_t>(others.size());
+  return report;
+}
+
+VerifyReport verify_adapter(const HfDirectory& base, const TensorMap& model, const Adapter& adapter,
+                            const std::map<std::string, Digest>& changed) {
+  adapter.check_base(base.digest(), base.path().string());
+  for (const auto& [name, stored] : adapter.tensors()) {
+    if (!changed.count(name)) {
+      fail(101, "{}: tensor `{}` was not trained", stored.file->path().string(), name);
+    }
+  }
+  std::vector<TrainedTensor> tensors = adapter.trained_tensors();
+  const std::map<std::string, Digest> found = stored_digests(tensors);
+  for (const auto& [name, digest] : changed) {
+    const auto at = found.find(name);
+    if (at == found.end()) {
+      fail(101, "{}: the trained tensor `{}` is missing", adapter.path().string(), name);
+    }
+    if (at->second != digest) {
+      fail(101, "{}: tensor `{}` is {}, but the trained values are {}", adapter.path().string(),
+           name, at->second.text(), digest.text());
+    }
+  }
+  // In the base's dtype, so that a mere change of dtype does not pass for training.
+  store_as_base(tensors, base, model);
+  parallel_tasks(0, static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    const ResolvedSource source = *base.resolve(*model.find(tensors[i].name));
+    int64_t at = source.begin;
+    bool equal = true;
+    std::vector<std::byte> original;
+    stream_converted(tensors[i], tensors[i].stored_dtype, [&](std::span<const std::byte> bytes) {
+      original.resize(bytes.size());
+      source.stored.file->file().read_at(at, original);
+      equal = equal && std::memcmp(original.data(), bytes.data(), bytes.size()) == 0;
+      at += static_cast<int64_t>(bytes.size());
+    });
+    if (equal) fail_equal(tensors[i].name, adapter.path());
+  });
+  return {.changed = static_cast<int64_t>(tensors.size())};
+}
+
+}  // namespace sutor

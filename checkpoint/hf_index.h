@@ -1,0 +1,46 @@
+// How Hugging Face splits a model over files: names of the shards, model.safetensors.index.json.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "csrc/base/safetensors.h"
+
+namespace sutor {
+
+constexpr const char* kSingleWeightsFile = "model.safetensors";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // what transformers takes
+
+struct HfIndex {
+  std::map<std::string, std::string> weight_map;  // tensor -> plain file name
+  std::optional<int64_t> total_size;              // bytes of all tensors
+};
+
+// Throws E0304 naming file and key: not JSON, no weight_map, a tensor named twice, a file name that
+// is not a plain name of the same directory.
+HfIndex read_hf_index(const std::filesystem::path& path);
+
+struct HfShard {
+  std::string file_name;
+  std::vector<SafetensorsDeclaration> tensors;  // in the order in which they are to be written
+};
+
+struct HfShardPlan {
+  std::vector<HfShard> shards;
+  std::string index_json;  // empty for a single file, which has no index
+};
+
+// Fills one shard after the other in the given order, none larger than `max_bytes` unless a tensor
+// alone is. Inside a shard the tensors stand as the Python library would store them.
+HfShardPlan plan_shards(const std::vector<SafetensorsDeclaration>& tensors, int64_t max_bytes);
+
+// "500MB", "5GB" (powers of 1000), "64MiB" (powers of 1024) or a number of bytes. Throws E0202
+// naming `option`.
+int64_t parse_byte_size(const std::string& text, const std::string& option);
+
+}  // namespace sutor

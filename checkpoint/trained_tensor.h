@@ -1,0 +1,45 @@
+// A trained tensor on its way into an export: whole, by name, wherever its values are kept.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/hf_directory.h"
+#include "csrc/base/dtype.h"
+#include "csrc/base/hash.h"
+#include "parallel_state/sharded_tensor.h"
+#include "parallel_state/tensor_map.h"
+
+namespace sutor {
+
+struct TrainedTensor {
+  std::string name;  // global HF name
+  std::vector<int64_t> shape;
+  DType dtype = DType::kF32;         // of what read() gives
+  DType stored_dtype = DType::kF32;  // of what an adapter holds; a merged export takes the base's
+  // Copies rows [row_begin, row_begin + row_count) to `into`, row_count x row bytes.
+  std::function<void(int64_t row_begin, int64_t row_count, std::byte* into)> read;
+};
+
+// Over memory that has to outlive it. `whole` must hold all its rows.
+TrainedTensor trained_tensor(const ShardedTensor& whole);
+
+// Sets every stored_dtype to that of the base. Throws E0301 for a name that the model does not
+// have, E0302 for another shape.
+void store_as_base(std::vector<TrainedTensor>& tensors, const HfDirectory& base,
+                   const TensorMap& model);
+
+// Gives the tensor's bytes in `dtype` to `sink`, piece by piece; about 2 MiB are held at a time
+// (more when a single row is larger).
+void stream_converted(const TrainedTensor& tensor, DType dtype,
+                      const std::function<void(std::span<const std::byte>)>& sink);
+
+// What the bytes of an export must hash to, by name: the tensors converted to their stored_dtype.
+std::map<std::string, Digest> stored_digests(const std::vector<TrainedTensor>& tensors);
+
+}  // namespace sutor
