@@ -26,6 +26,7 @@ class Program:
 
     def __init__(self, path):
         self.path = path
+        self.prepared = {}  # what decides a token store -> the folder of one
 
     def run(self, *arguments, ranks=1, timeout=60, env=None, code=0):
         """Fails the test when the exit code is not `code` (None accepts any) or time runs out."""
@@ -94,12 +95,18 @@ class Run:
             recipe[section].update(values)
         self.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None))
 
-    def prepare(self, like=None):
-        """Makes the token store, or takes it from a run over the same rows."""
-        if like is None:
+    def prepare(self):
+        """Makes the token store; one that the same rows gave before is copied, to save time."""
+        recipe = yaml.safe_load(self.recipe.read_text())
+        rows = pathlib.Path(recipe["data"]["train"][0]["path"]).read_text()
+        config = (pathlib.Path(recipe["model"]["path"]) / "config.json").read_text()
+        key = rows, config, *(str(recipe["data"][k]) for k in ("seq_len", "packing", "loss_on"))
+        if "eval" in recipe["data"] or key not in self.program.prepared:
             self.program.run("prepare", self.recipe)
+            self.program.prepared[key] = self.folder / "tokens"
+            shutil.copytree(self.output / "tokens", self.folder / "tokens", dirs_exist_ok=True)
         else:
-            shutil.copytree(like.output / "tokens", self.output / "tokens")
+            shutil.copytree(self.program.prepared[key], self.output / "tokens")
         return self
 
     def train(self, *arguments, ranks=1, ep=1, code=0, timeout=90):

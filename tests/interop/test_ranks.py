@@ -32,12 +32,10 @@ def select(model, what):
 
 def train_everywhere(program, directory, folder, ids, config, layouts, **sections):
     """{layout: (metrics, adapter tensors)}"""
-    rows, first, results = runner.write_rows(ids, folder / "rows.jsonl"), None, {}
+    rows, results = runner.write_rows(ids, folder / "rows.jsonl"), {}
     for ep, replicas in layouts:
         run = runner.Run(program, folder / f"{ep}x{replicas}", directory, rows, config, **sections)
-        run.prepare(like=first)
-        first = first or run
-        run.train(ranks=ep * replicas, ep=ep)
+        run.prepare().train(ranks=ep * replicas, ep=ep)
         adapter, _ = run.export()
         results[ep, replicas] = run.metrics(), runner.read_tensors(adapter)
     return results
@@ -103,12 +101,11 @@ def test_full_training_with_replicas(program, model_dir, tmp_path):
     shape = models.shape("qw-gqa")
     model, ids = models.build(shape), models.sample_ids(shape)
     expected = reference.train(model, reference.all_names(model), [ids] * 5)
-    rows, first = runner.write_rows(ids, tmp_path / "rows.jsonl"), None
+    rows = runner.write_rows(ids, tmp_path / "rows.jsonl")
     for ep, replicas in [(1, 1), (2, 1), (1, 2)]:
         run = runner.Run(program, tmp_path / f"{ep}x{replicas}", model_dir(shape), rows,
                          train={"method": "full"})
-        run.prepare(like=first).train(ranks=ep * replicas, ep=ep)
-        first = first or run
+        run.prepare().train(ranks=ep * replicas, ep=ep)
         assert run.losses() == pytest.approx(expected["losses"], rel=1e-5)
 
 

@@ -12,7 +12,7 @@ import runner
 STEPS = 12
 
 
-def make_run(program, model_dir, folder, name="ds-lite", like=None, **sections):
+def make_run(program, model_dir, folder, name="ds-lite", **sections):
     """Batches of two of five rows, so that order, epochs and short batches matter too."""
     shape = models.shape(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def make_run(program, model_dir, folder, name="ds-lite", like=None, **sections):
     sections = {"train": {"global_batch": 2}, "checkpoint": {"every": 3, "keep": 9},
                 "schedule": {"name": "cosine", "warmup": 2, "steps": STEPS}} | sections
     run = runner.Run(program, folder, model_dir(shape), rows, config, **sections)
-    return run.prepare(like=like)
+    return run.prepare()
 
 
 def kill_after(process, run, step, timeout=60):
@@ -53,7 +53,7 @@ def cut_back(run, step):
 def test_resume_after_a_kill_is_bit_equal(program, model_dir, tmp_path, name):
     whole = make_run(program, model_dir, tmp_path / "whole", name)
     whole.train()
-    broken = make_run(program, model_dir, tmp_path / "broken", name, like=whole)
+    broken = make_run(program, model_dir, tmp_path / "broken", name)
     process = program.start("train", broken.recipe)
     kill_after(process, broken, step=5)
     broken.train("--resume")
@@ -68,7 +68,7 @@ def test_resume_after_a_kill_is_bit_equal(program, model_dir, tmp_path, name):
 def test_resume_of_ranks_after_a_kill_is_bit_equal(program, model_dir, tmp_path, ep, replicas):
     whole = make_run(program, model_dir, tmp_path / "whole")
     whole.train(ranks=ep * replicas, ep=ep)
-    broken = make_run(program, model_dir, tmp_path / "broken", like=whole)
+    broken = make_run(program, model_dir, tmp_path / "broken")
     process = program.start("train", broken.recipe, "--set", f"parallel.ep={ep}",
                             ranks=ep * replicas)
     kill_after(process, broken, step=5)
@@ -91,12 +91,10 @@ def test_resume_at_another_layout(program, model_dir, tmp_path, before, after):
 
 def test_two_whole_runs_are_bit_equal(program, model_dir, tmp_path):
     """Same input, same bits, on one rank and on four."""
-    first = None
     for ranks, ep in [(1, 1), (4, 2)]:
         losses = []
         for i in range(2):
-            run = make_run(program, model_dir, tmp_path / f"{ranks}-{i}", like=first)
-            first = first or run
+            run = make_run(program, model_dir, tmp_path / f"{ranks}-{i}")
             run.train(ranks=ranks, ep=ep)
             losses.append(run.losses())
         assert losses[0] == losses[1]
@@ -106,7 +104,7 @@ def test_two_whole_runs_are_bit_equal(program, model_dir, tmp_path):
 def test_stop_on_request_saves_and_asks_to_be_started_again(program, model_dir, tmp_path, ranks):
     whole = make_run(program, model_dir, tmp_path / "whole")
     whole.train(ranks=ranks, ep=ranks)
-    run = make_run(program, model_dir, tmp_path / "run", like=whole,
+    run = make_run(program, model_dir, tmp_path / "run",
                    schedule={"name": "cosine", "warmup": 2, "steps": STEPS},
                    checkpoint={"every": 0})
     process = program.start("train", run.recipe, "--set", f"parallel.ep={ranks}", ranks=ranks)
