@@ -47,15 +47,13 @@ echo "From here on there are only sutor verbs and recipe files, in $PWD."
 
 say "2/5 an untrained model"
 if [[ ! -f untrained/config.json ]]; then
+  # Of size "tiny" in what is not set here: MLA with 4 heads, 1 dense layer, 2 shared experts.
   show "$sutor" init-model --family deepseek_v2 --size tiny --seed 1 --dtype fp32 --out untrained \
     --tokenizer data/tokenizer.json --set vocab_size=2048 --set hidden_size=128 \
-    --set num_hidden_layers=4 --set first_k_dense_replace=1 --set intermediate_size=384 \
-    --set num_attention_heads=4 --set num_key_value_heads=4 --set q_lora_rank=null \
-    --set kv_lora_rank=64 --set qk_nope_head_dim=32 --set qk_rope_head_dim=16 \
-    --set v_head_dim=32 --set n_routed_experts=64 --set n_shared_experts=2 \
-    --set num_experts_per_tok=6 --set moe_intermediate_size=32 --set routed_scaling_factor=4.0 \
-    --set topk_method=greedy --set n_group=1 --set topk_group=1 --set norm_topk_prob=false \
-    --set tie_word_embeddings=false --set bos_token_id=0 --set eos_token_id=1
+    --set num_hidden_layers=4 --set intermediate_size=384 --set kv_lora_rank=64 \
+    --set qk_nope_head_dim=32 --set qk_rope_head_dim=16 --set v_head_dim=32 \
+    --set n_routed_experts=64 --set num_experts_per_tok=6 --set moe_intermediate_size=32 \
+    --set routed_scaling_factor=4.0 --set rope_scaling=null --set max_position_embeddings=512
 fi
 say "3/5 pre-training of all its parameters on eight domains"
 show "$sutor" run pretrain.yaml ${pretrain[@]+"${pretrain[@]}"}
