@@ -47,23 +47,23 @@ def experts_of(values):
     return values.get("n_routed_experts") or values["num_experts"]
 
 
-def _deepseek(name, **values):
+def _deepseek(name, seed=0, **values):
     base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
                 num_key_value_heads=4, kv_lora_rank=24, q_lora_rank=None, qk_nope_head_dim=16,
                 qk_rope_head_dim=8, v_head_dim=12, intermediate_size=96, moe_intermediate_size=32,
                 n_routed_experts=16, n_shared_experts=2, num_experts_per_tok=3,
                 first_k_dense_replace=1, topk_method="greedy", n_group=1, topk_group=1,
                 routed_scaling_factor=1.0, rope_parameters=YARN, tie_word_embeddings=False)
-    return Shape(name, "deepseek_v2", base | values)
+    return Shape(name, "deepseek_v2", base | values, seed=seed)
 
 
-def _qwen3(name, **values):
+def _qwen3(name, seed=0, **values):
     base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
                 num_key_value_heads=2, head_dim=16, intermediate_size=96, moe_intermediate_size=32,
                 num_experts=16, num_experts_per_tok=3, norm_topk_prob=True, decoder_sparse_step=1,
                 mlp_only_layers=[], attention_bias=False, rope_parameters=PLAIN,
                 tie_word_embeddings=False)
-    return Shape(name, "qwen3_moe", base | values)
+    return Shape(name, "qwen3_moe", base | values, seed=seed)
 
 
 SHAPES = [
@@ -81,7 +81,7 @@ SHAPES = [
     _qwen3("qw-gqa"),
     _qwen3("qw-odd-bias-tied", hidden_size=72, vocab_size=131, num_attention_heads=6,
            num_key_value_heads=2, head_dim=10, moe_intermediate_size=22, num_experts=12,
-           norm_topk_prob=False, attention_bias=True, tie_word_embeddings=True),
+           norm_topk_prob=False, attention_bias=True, tie_word_embeddings=True, seed=1),
     _qwen3("qw-sparse-step", num_hidden_layers=5, decoder_sparse_step=2, num_experts=24,
            num_key_value_heads=4, head_dim=24, rope_parameters=dict(PLAIN, rope_theta=1e6)),
     _qwen3("qw-mlp-only", num_hidden_layers=4, mlp_only_layers=[0, 2], num_key_value_heads=1,
