@@ -43,8 +43,8 @@ class TrainableSet {
 // What beyond the expert config decides: regular expressions (ECMAScript) that must match a whole
 // global name. Each must match a tensor of the model, else E0316.
 struct TrainablePatterns {
-  std::vector<std::string> also_train;
-  std::vector<std::string> keep_frozen;  // wins over also_train and over the config's flags
+  std::vector<std::string> also_train = {};
+  std::vector<std::string> keep_frozen = {};  // wins over also_train and over the config's flags
 };
 
 // The routed experts of `config` with all their projections; with `shared_experts` the shared
