@@ -43,6 +43,9 @@ class Comm {
   // A communicator of the ranks of this one that give the same color, ordered by rank.
   virtual std::unique_ptr<Comm> split(int color) = 0;
 
+  // For a rank that failed: waits until all ranks of the job have called this too. False when they
+  // have not within `seconds`, so that this error is not everybody's.
+  virtual bool all_failed(double seconds) = 0;
   // Ends the whole job with this exit code, without waiting for anybody.
   [[noreturn]] virtual void abort(int exit_code) = 0;
 

@@ -33,7 +33,9 @@ MPI_Op mpi_op(ReduceOp op) {
 
 class MpiComm final : public Comm {
  public:
-  explicit MpiComm(MPI_Comm comm) : comm_(comm) {
+  // failures: a duplicate that nothing but all_failed() uses, or MPI_COMM_NULL.
+  explicit MpiComm(MPI_Comm comm, MPI_Comm failures = MPI_COMM_NULL)
+      : comm_(comm), failures_(failures) {
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
@@ -134,6 +136,20 @@ class MpiComm final : public Comm {
     return std::make_unique<MpiComm>(part);
   }
 
+  bool all_failed(double seconds) override {
+    if (failures_ == MPI_COMM_NULL) return false;
+    MPI_Request request;
+    if (MPI_Ibarrier(failures_, &request) != MPI_SUCCESS) return false;
+    const auto begin = std::chrono::steady_clock::now();
+    for (int done = 0; !done;) {
+      if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return false;
+      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+      if (!done && waited.count() > seconds) return false;
+      sched_yield();
+    }
+    return true;
+  }
+
   [[noreturn]] void abort(int exit_code) override {
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     std::_Exit(exit_code);
@@ -189,7 +205,7 @@ class MpiComm final : public Comm {
     fail(603, "MPI failed in `{}` on rank {}: {}", name, rank_, text);
   }
 
-  MPI_Comm comm_;
+  MPI_Comm comm_, failures_;
   int rank_ = 0, size_ = 1;
 };
 
@@ -201,7 +217,10 @@ std::unique_ptr<Comm> make_world_comm() {
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-  return std::make_unique<MpiComm>(MPI_COMM_WORLD);
+  MPI_Comm failures;
+  MPI_Comm_dup(MPI_COMM_WORLD, &failures);
+  MPI_Comm_set_errhandler(failures, MPI_ERRORS_RETURN);
+  return std::make_unique<MpiComm>(MPI_COMM_WORLD, failures);
 }
 
 void finish_world() {

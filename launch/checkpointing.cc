@@ -1,0 +1,197 @@
+#include "launch/checkpointing.h"
+
+#include <fmt/core.h>
+#include <torch/types.h>
+
+#include <random>
+
+#include "checkpoint/checkpoint_list.h"
+#include "checkpoint/checkpoint_paths.h"
+#include "checkpoint/checkpoint_reader.h"
+#include "checkpoint/partial_checkpoint.h"
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace {
+
+std::string random_uuid() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}", device(), device());
+}
+
+// What `body` throws, as "code message"; empty when it does not.
+template <typename Body>
+std::string problem_of(Body&& body) {
+  try {
+    body();
+    return "";
+  } catch (const Error& error) {
+    return fmt::format("{} {}", error.code(), error.what());
+  }
+}
+
+constexpr const char* kKindNames[] = {"master", "exp_avg", "exp_avg_sq"};
+
+}  // namespace
+
+nlohmann::json to_json(const TrainState& state) {
+  return {{"step", state.step},
+          {"cursor", {{"epoch", state.cursor.epoch}, {"position", state.cursor.position}}},
+          {"seed", state.seed},
+          {"schedule", state.schedule},
+          {"data_digest", state.data_digest},
+          {"best", {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
+          // Nothing draws random numbers while training: the order of the data is a function of
+          // (seed, epoch, position), and there is no dropout.
+          {"rng", "none"}};
+}
+
+TrainState train_state_from(const nlohmann::json& json, const std::string& where) {
+  try {
+    TrainState state;
+    state.step = json.at("step");
+    state.cursor.epoch = json.at("cursor").at("epoch");
+    state.cursor.position = json.at("cursor").at("position");
+    state.seed = json.at("seed");
+    state.schedule = json.at("schedule");
+    state.data_digest = json.at("data_digest");
+    state.best_metric = json.at("best").at("metric");
+    state.best_value = json.at("best").at("value");
+    state.best_step = json.at("best").at("step");
+    return state;
+  } catch (const nlohmann::json::exception& error) {
+    fail(342, "{}: the training state cannot be read: {}", where, error.what());
+  }
+}
+
+Checkpointer::Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
+                           ParameterStore& store, nlohmann::json provenance)
+    : root_(std::move(root)),
+      base_(base),
+      plan_(plan),
+      store_(store),
+      world_(store.parallel().world()),
+      provenance_(std::move(provenance)) {}
+
+std::vector<IndexedTensor> Checkpointer::wanted() const {
+  std::vector<IndexedTensor> tensors;
+  for (const std::string& name : plan_.trainable.names()) {
+    tensors.push_back({name, DType::kF32, store_.model().tensors.find(name)->shape});
+  }
+  return tensors;
+}
+
+// Every rank learns whether any rank had a problem; all throw the first one.
+void Checkpointer::agree(const std::string& problem, const char* what) {
+  const std::vector<std::string> all = world_.all_gather_text(problem, what);
+  for (int r = 0; r < world_.size(); ++r) {
+    if (all[r].empty()) continue;
+    const size_t space = all[r].find(' ');
+    const std::string rank = world_.size() > 1 ? fmt::format("rank {}: ", r) : "";
+    throw Error(std::stoi(all[r].substr(0, space)), rank + all[r].substr(space + 1));
+  }
+}
+
+void Checkpointer::save(const TrainState& state, int keep) {
+  const bool root_rank = world_.rank() == 0;
+  const std::string uuid = world_.broadcast_text(random_uuid(), 0, "checkpoint name");
+  agree(problem_of([&] {
+          if (!root_rank) return;
+          std::filesystem::create_directories(root_);
+          begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted()));
+        }),
+        "begin checkpoint");
+  std::string record;
+  const std::string write_problem = problem_of([&] {
+    CheckpointWriter writer(root_, state.step, uuid, world_.rank());
+    for (FlatGroup* group : {&store_.dense_group(), &store_.expert_group()}) {
+      for (size_t kind = 0; kind < 3; ++kind) {
+        for (const ShardedTensor& rows : group->state(kKindNames[kind])) {
+          writer.add(kAllKinds[kind], rows);
+        }
+      }
+    }
+    record = writer.write();
+  });
+  std::string publish_problem;
+  try {
+    agree(write_problem, "write checkpoint");
+    const std::vector<std::string> records = world_.all_gather_text(record, "checkpoint records");
+    publish_problem = problem_of([&] {
+      if (!root_rank) return;
+      CheckpointMeta meta;
+      meta.step = state.step;
+      meta.base_digest = base_.text();
+      meta.plan_digest = plan_.digest.text();
+      meta.expert_config = nlohmann::json::parse(to_json(plan_.config));
+      meta.layout = store_.parallel().layout().describe();
+      meta.state = to_json(state);
+      meta.provenance = provenance_;
+      publish_checkpoint(root_, state.step, uuid, records, meta, wanted());
+      apply_retention(root_, keep);
+    });
+    agree(publish_problem, "publish checkpoint");
+  } catch (const Error&) {
+    if (root_rank) discard_checkpoint(root_, state.step, uuid);
+    throw;
+  }
+}
+
+void Checkpointer::mark_best(int64_t step) {
+  if (world_.rank() == 0) write_pointer(root_, kBestPointer, step);
+}
+
+bool Checkpointer::resume(TrainState& state, bool strict) {
+  std::string chosen;
+  agree(problem_of([&] {
+          if (world_.rank() != 0) return;
+          remove_leftovers(root_);
+          const NewestCheckpoint newest = newest_valid_checkpoint(root_, strict);
+          for (const std::string& reason : newest.passed_over) {
+            fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
+          }
+          if (newest.entry) chosen = newest.entry->path.string();
+        }),
+        "choose checkpoint");
+  chosen = world_.broadcast_text(chosen, 0, "chosen checkpoint");
+  if (chosen.empty()) return false;
+  agree(problem_of([&] {
+          const CheckpointReader reader(chosen);
+          const CheckpointMeta& meta = reader.meta();
+          if (meta.base_digest != base_.text()) {
+            fail(305,
+                 "{} belongs to another base model: it was trained on {}, model.path is {}. Use the "
+                 "base that it was trained on.",
+                 chosen, meta.base_digest, base_.text());
+          }
+          if (meta.plan_digest != plan_.digest.text()) {
+            fail(350,
+                 "{} trains other parameters than this recipe: plan {}, here {}. Use the expert "
+                 "config that it was made with, or another output.",
+                 chosen, meta.plan_digest, plan_.digest.text());
+          }
+          const TrainState saved = train_state_from(meta.state, chosen);
+          if (saved.seed != state.seed || saved.data_digest != state.data_digest ||
+              saved.schedule != state.schedule) {
+            fail(221,
+                 "{} was made with other training keys or data; going on would mix two trainings. "
+                 "Differences:\nthen:\n{}data {}\nnow:\n{}data {}",
+                 chosen, saved.schedule, saved.data_digest, state.schedule, state.data_digest);
+          }
+          for (FlatGroup* group : {&store_.dense_group(), &store_.expert_group()}) {
+            for (size_t kind = 0; kind < 3; ++kind) {
+              for (const ShardedTensor& rows : group->state(kKindNames[kind])) {
+                reader.read(kAllKinds[kind], rows);
+              }
+            }
+            group->values_from_masters();
+          }
+          state = saved;
+        }),
+        "read checkpoint");
+  store_.dense_group().gather_values();
+  store_.expert_group().gather_values();
+  return true;
+}
+
+}  // namespace sutor

@@ -1,0 +1,29 @@
+// Loss, perplexity and token accuracy of a model on a named set of documents.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "csrc/comm/comm.h"
+#include "launch/data/sample_order.h"
+#include "launch/data/token_store.h"
+#include "launch/metrics_log.h"
+#include "layers/causal_model.h"
+
+namespace sutor {
+
+struct EvalSet {
+  std::string name;
+  const TokenStore* store = nullptr;
+  std::vector<Sample> samples;  // packs of isolated documents, made for speed; the result is the same
+};
+
+// Documents in file order, packed to about `tokens_per_batch` tokens a forward pass.
+EvalSet make_eval_set(const std::string& name, const TokenStore& store, int64_t seq_len,
+                      int64_t tokens_per_batch);
+
+// Mean over all targets of the set. Collective over `data_parallel`: its ranks share the documents.
+EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
+                     Comm& data_parallel);
+
+}  // namespace sutor

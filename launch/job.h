@@ -1,0 +1,22 @@
+// Running a verb over the ranks of a job, so that all of them end together whatever happens.
+#pragma once
+
+#include <functional>
+
+#include "csrc/comm/comm.h"
+
+namespace sutor {
+
+// Finds the ranks (none, mpiexec, srun), sets the thread count to this rank's share of the node's
+// cores (OMP_NUM_THREADS wins), runs `body` on each, and returns the
+// exit code of this process. An error that every rank meets is printed once; an error of some ranks
+// is printed with the rank's number, and then ends the whole job with its code.
+int run_job(const std::function<int(Comm& world)>& body);
+
+// The recipe's train.threads: a number, or auto for what run_job() chose. Throws E0205.
+void set_threads(const std::string& threads);
+
+// Runs `body` in this process alone; errors become messages and exit codes.
+int run_alone(const std::function<int()>& body);
+
+}  // namespace sutor

@@ -1,0 +1,25 @@
+// The learning rate of each step.
+#pragma once
+
+#include <cstdint>
+
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+class LrSchedule {
+ public:
+  // Throws E0205 for a warm-up or minimum that cannot be read.
+  LrSchedule(const ScheduleOptions& options, double lr, int64_t total_steps);
+  // step: 1 = the first. Warm-up rises linearly to `lr` at its last step; then constant, linear or
+  // cosine to min_lr, reached at the last step.
+  double at(int64_t step) const;
+
+ private:
+  enum class Kind { kConstant, kLinear, kCosine };
+  Kind kind_;
+  double lr_, min_lr_;
+  int64_t warmup_, total_;
+};
+
+}  // namespace sutor

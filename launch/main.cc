@@ -1,0 +1,56 @@
+// The sutor program: finds the verb and runs it.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <string_view>
+
+#include "csrc/base/error.h"
+#include "launch/provenance.h"
+#include "launch/verb.h"
+
+namespace {
+
+struct Verb {
+  std::string_view name, summary;
+  int (*run)(const sutor::Arguments&);
+};
+
+constexpr Verb kVerbs[] = {
+    {"run", "all stages of a recipe in order, skipping what is still valid", sutor::verb_run},
+    {"prepare", "rows (JSONL) -> token store", sutor::verb_prepare},
+    {"score", "route a sample through the frozen model and count experts", sutor::verb_score},
+    {"select", "choose the experts to train from scores", sutor::verb_select},
+    {"params", "names and regexes of what trains, per rank", sutor::verb_params},
+    {"train", "train the chosen experts (or everything)", sutor::verb_train},
+    {"export", "adapter and merged model directory", sutor::verb_export},
+    {"inspect", "what a checkpoint, adapter, token store or model directory holds", sutor::verb_inspect},
+    {"logits", "logits and router choices of given ids, for comparison", sutor::verb_logits},
+    {"init-model", "a randomly initialised model directory", sutor::verb_init_model},
+};
+
+int usage(FILE* to) {
+  fmt::print(to, "{}\nFine-tunes mixture-of-experts models by training only the experts that a task uses.\n\n"
+             "usage: sutor VERB [RECIPE.yaml] [options]; sutor VERB --help\n\n",
+             sutor::version_text());
+  for (const Verb& verb : kVerbs) fmt::print(to, "  {:<11} {}\n", verb.name, verb.summary);
+  fmt::print(to, "\nexit codes: 0 done, 1 check failed, 2 recipe or usage, 3 data or checkpoint invalid,\n"
+             "4 directory busy, 5 memory or disk, 6 communication, 7 diverged, 70 internal, 75 requeue\n");
+  return to == stdout ? sutor::kExitOk : sutor::kExitUsage;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) return usage(stderr);
+  const std::string_view name = argv[1];
+  if (name == "--help" || name == "-h" || name == "help") return usage(stdout);
+  if (name == "--version") {
+    fmt::print("{}\n", sutor::version_text());
+    return sutor::kExitOk;
+  }
+  for (const Verb& verb : kVerbs) {
+    if (verb.name == name) return verb.run(sutor::Arguments(argv + 2, argv + argc));
+  }
+  fmt::print(stderr, "error[E0202]: no verb `{}`\n\n", name);
+  return usage(stderr);
+}

@@ -1,0 +1,17 @@
+// What the verbs that take a recipe have in common: RECIPE, --set.
+#pragma once
+
+#include <boost/program_options.hpp>
+
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+// Adds --recipe (also positional) and --set to a verb's options.
+void add_recipe_options(boost::program_options::options_description& options,
+                        boost::program_options::positional_options_description& positional);
+
+// Reads the recipe; throws E0202 when none was given.
+Recipe recipe_from(const boost::program_options::variables_map& values);
+
+}  // namespace sutor

@@ -1,0 +1,59 @@
+#include "launch/session.h"
+
+#include <ATen/Parallel.h>
+
+#include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
+
+namespace sutor {
+
+ModelSource::ModelSource(const std::filesystem::path& path)
+    : directory(path), family(family_of(directory.config())), info(family.info(directory.config())) {
+  directory.check(info.tensors);
+}
+
+Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
+    : source_(source),
+      parallel_(options.parallel, source.info.num_experts, world),
+      store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only) {
+  load_weights();
+  model_ = source.family.build(source.directory.config(), store_);
+}
+
+void Session::load_weights() {
+  std::vector<ShardedTensor> tensors = store_.tensors();
+  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    source_.directory.load(*source_.info.tensors.find(tensors[i].name), tensors[i]);
+  });
+  store_.masters_from_values();
+}
+
+at::ScalarType computing_dtype(const std::string& text) {
+  const DType dtype = parse_dtype(text);
+  if (dtype != DType::kF32 && dtype != DType::kBF16) {
+    fail(212, "sutor computes in fp32 or bf16, found `{}`", text);
+  }
+  return torch_dtype(dtype);
+}
+
+Digest base_digest(const HfDirectory& directory, Comm& world) {
+  Digest digest;
+  if (world.rank() == 0) digest = directory.digest(at::get_num_threads());
+  world.broadcast(std::as_writable_bytes(std::span(&digest, 1)), 0, "base digest");
+  return digest;
+}
+
+Digest digest_of(const std::vector<ShardedTensor>& tensors) {
+  std::vector<Digest> digests(tensors.size());
+  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    digests[i] = xxh3(std::span<const std::byte>(tensors[i].data, tensors[i].num_bytes()));
+  });
+  Hasher hasher;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    hasher.update(tensors[i].name);
+    hasher.update(digests[i].text());
+  }
+  return hasher.digest();
+}
+
+}  // namespace sutor

@@ -1,0 +1,31 @@
+#include "launch/token_stores.h"
+
+#include "csrc/base/error.h"
+#include "launch/run_paths.h"
+#include "recipes/recipe_reader.h"
+
+namespace sutor {
+
+std::string data_set_name(const DataSource& source) {
+  return source.name.empty() ? std::filesystem::path(source.path).stem().string() : source.name;
+}
+
+TokenStores::TokenStores(const Recipe& recipe, int64_t vocab_size) {
+  require_train_data(recipe);
+  const RunPaths paths(recipe.output);
+  const auto open = [&](const DataSource& source) -> const TokenStore* {
+    const std::filesystem::path path = paths.tokens(data_set_name(source));
+    if (!std::filesystem::exists(path)) {
+      fail(331, "{} does not exist: run `sutor prepare` with this recipe first (or `sutor run`)",
+           path.string());
+    }
+    stores_.push_back(std::make_unique<TokenStore>(path));
+    stores_.back()->check_vocab(vocab_size);
+    stores_.back()->check_supervised();
+    return stores_.back().get();
+  };
+  for (const DataSource& source : recipe.data.train) train_.push_back(open(source));
+  for (const DataSource& source : recipe.data.eval) eval_.push_back(open(source));
+}
+
+}  // namespace sutor

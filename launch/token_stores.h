@@ -1,0 +1,29 @@
+// The token stores that a recipe's training data name, opened and checked against the model.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "launch/data/token_store.h"
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+// The name of a data set: `name`, or the stem of its file.
+std::string data_set_name(const DataSource& source);
+
+class TokenStores {
+ public:
+  // Opens output/tokens/<name>.tokens.h5 of every set. Throws E0331 (with `sutor prepare` named)
+  // when one is missing, E0330 for ids beyond the vocabulary, E0334 for a set without any target.
+  TokenStores(const Recipe& recipe, int64_t vocab_size);
+
+  std::span<const TokenStore* const> train() const { return train_; }
+  std::span<const TokenStore* const> eval() const { return eval_; }
+
+ private:
+  std::vector<std::unique_ptr<TokenStore>> stores_;
+  std::vector<const TokenStore*> train_, eval_;
+};
+
+}  // namespace sutor

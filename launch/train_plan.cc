@@ -1,0 +1,77 @@
+#include "launch/train_plan.h"
+
+#include <set>
+#include <sstream>
+
+#include "csrc/base/error.h"
+#include "launch/run_paths.h"
+
+namespace sutor {
+namespace {
+
+Digest digest_of_names(const TrainableSet& trainable) {
+  Hasher hasher;
+  for (const std::string& name : trainable.names()) {
+    hasher.update(name);
+    hasher.update("\n");
+  }
+  return hasher.digest();
+}
+
+}  // namespace
+
+TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model) {
+  const TrainablePatterns patterns{recipe.esft.also_train, recipe.esft.keep_frozen};
+  if (recipe.train.method == "full") {
+    TrainableSet trainable = full_trainable_set(model, patterns);
+    const Digest digest = digest_of_names(trainable);
+    return {{}, std::move(trainable), digest};
+  }
+  const std::filesystem::path path =
+      recipe.esft.config ? std::filesystem::path(*recipe.esft.config) : RunPaths(recipe.output).expert_config();
+  if (!std::filesystem::exists(path)) {
+    fail(206,
+         "no expert config: {} does not exist. Run `sutor score` and `sutor select` first (or `sutor "
+         "run`, which does all), or set esft.config.",
+         path.string());
+  }
+  // A config that select wrote here carries the model's own numbers already.
+  const int layer_base = recipe.esft.config ? recipe.esft.layer_base : 0;
+  ExpertConfig config =
+      check_expert_config(read_expert_config(path), model, layer_base, path.string());
+  TrainableSet trainable = trainable_set(model, config, patterns);
+  const Digest digest = digest_of_names(trainable);
+  return {std::move(config), std::move(trainable), digest};
+}
+
+void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm& world) {
+  const std::string mine = plan.digest.text() + " " + xxh3(recipe_text).text();
+  const std::vector<std::string> all = world.all_gather_text(mine, "compare plans");
+  std::string different;
+  for (int r = 0; r < world.size(); ++r) {
+    if (all[r] != all[0]) different += (different.empty() ? "" : ", ") + std::to_string(r);
+  }
+  if (!different.empty()) {
+    fail(604,
+         "the plan of rank {} is not the plan of rank 0: they read another recipe, model or expert "
+         "config (rank 0: {}).",
+         different, all[0]);
+  }
+}
+
+void check_marked(const TrainPlan& plan, const std::vector<std::string>& marked_here, Comm& world) {
+  std::string mine;
+  for (const std::string& name : marked_here) mine += name + "\n";
+  std::set<std::string> marked;
+  for (const std::string& list : world.all_gather_text(mine, "compare marked parameters")) {
+    std::istringstream lines(list);
+    for (std::string name; std::getline(lines, name);) marked.insert(name);
+  }
+  const std::set<std::string> planned(plan.trainable.names().begin(), plan.trainable.names().end());
+  if (marked != planned) {
+    fail(7003, "{} parameters were marked to train, the plan has {}: the two sets differ",
+         marked.size(), planned.size());
+  }
+}
+
+}  // namespace sutor

@@ -1,0 +1,133 @@
+#include "launch/train_report.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <torch/types.h>
+
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "launch/metrics_log.h"
+
+namespace sutor {
+namespace {
+
+int64_t elements_of(const TensorEntry& entry) {
+  int64_t n = 1;
+  for (const int64_t size : entry.shape) n *= size;
+  return n;
+}
+
+// Names of the tensors of a group whose masters differ from the weights on disk. Collective.
+std::set<std::string> changed_tensors(FlatGroup& group, const ModelSource& source) {
+  std::set<std::string> changed;
+  for (const auto& [name, master] : group.full_masters()) {
+    at::Tensor base = at::empty_like(master);
+    ShardedTensor whole{.name = name, .dtype = DType::kF32, .global_shape = master.sizes().vec()};
+    whole.row_count = whole.global_shape[0];
+    whole.data = reinterpret_cast<std::byte*>(base.data_ptr<float>());
+    source.directory.load(*source.info.tensors.find(name), whole);
+    if (std::memcmp(base.data_ptr(), master.data_ptr(), whole.num_bytes()) != 0) changed.insert(name);
+  }
+  return changed;
+}
+
+}  // namespace
+
+void print_train_banner(const Recipe& recipe, const ModelInfo& model, const TrainPlan& plan,
+                        Session& session, const PackingReport& data, int64_t total_steps) {
+  std::map<std::string, std::pair<int64_t, int64_t>> tensors, parameters;  // role -> trained, all
+  int64_t trained = 0, all = 0, experts = 0;
+  for (const TensorEntry& entry : model.tensors.entries()) {
+    const bool trains = plan.trainable.contains(entry.name);
+    const std::string role(name_of(entry.role));
+    const int64_t n = elements_of(entry);
+    tensors[role].first += trains;
+    tensors[role].second += 1;
+    parameters[role].first += trains ? n : 0;
+    parameters[role].second += n;
+    trained += trains ? n : 0;
+    all += n;
+  }
+  for (const auto& [layer, ids] : plan.trainable.experts()) experts += static_cast<int64_t>(ids.size());
+  const int64_t moe_layers = std::count(model.moe_layer.begin(), model.moe_layer.end(), true);
+  fmt::print("model    {} {}: {} layers ({} MoE x {} experts, top {}), {} parameters, {}\n",
+             model.family, recipe.model.path, model.num_layers, moe_layers, model.num_experts,
+             model.top_k, format_count(all), recipe.model.dtype);
+  fmt::print("layout   {}, {} threads a rank\n", session.parallel().layout().describe(),
+             at::get_num_threads());
+  fmt::print("trains   {} of {} parameters ({:.2f}%), {} of {} experts; backward down to {}\n",
+             format_count(trained), format_count(all), 100.0 * trained / all, experts,
+             moe_layers * model.num_experts,
+             plan.trainable.lowest_layer() < 0
+                 ? "the embedding"
+                 : plan.trainable.lowest_layer() >= model.num_layers
+                       ? "the head"
+                       : fmt::format("layer {}", plan.trainable.lowest_layer()));
+  for (const auto& [role, count] : tensors) {
+    if (count.first == 0) {
+      fmt::print("           {:<15} frozen\n", role);
+      continue;
+    }
+    fmt::print("           {:<15} {} of {} tensors, {} parameters ({:.2f}% of them)\n", role,
+               count.first, count.second, format_count(parameters[role].first),
+               100.0 * parameters[role].first / parameters[role].second);
+  }
+  ParameterStore& store = session.store();
+  fmt::print("memory   trained weights, gradients and optimizer {} on this rank\n",
+             format_bytes(store.dense_group().state_bytes() + store.expert_group().state_bytes()));
+  fmt::print("data     {} documents, {} samples, {} tokens ({:.1f}% in the loss); dropped {}, truncated "
+             "{}, split {}{}\n",
+             format_count(data.documents), format_count(data.samples), format_count(data.tokens),
+             data.tokens > 0 ? 100.0 * data.supervised / data.tokens : 0.0, data.dropped,
+             data.truncated, data.split,
+             recipe.data.packing ? fmt::format("; packing {:.1f}%", 100 * data.efficiency) : "");
+  fmt::print("steps    {} x {} samples, lr {} {}, weight decay {}\n", total_steps,
+             recipe.train.global_batch, recipe.optim.lr, recipe.schedule.name,
+             recipe.optim.weight_decay);
+  std::fflush(stdout);
+}
+
+Proof make_proof(const TrainPlan& plan, Session& session, const Digest& frozen_before) {
+  ParameterStore& store = session.store();
+  Comm& world = session.parallel().world();
+  std::set<std::string> changed = changed_tensors(store.dense_group(), session.source());
+  changed.merge(changed_tensors(store.expert_group(), session.source()));
+  const std::vector<ShardedTensor> frozen = store.frozen_tensors();
+  const bool same = digest_of(frozen) == frozen_before;
+
+  // Dense tensors are counted by rank 0, experts by the first replica of each.
+  const bool root = world.rank() == 0, first_replica = session.parallel().coordinates().edp == 0;
+  int64_t counts[3] = {0, 0, same ? 0 : 1};  // changed, frozen, ranks with a moved frozen tensor
+  for (const std::string& name : changed) {
+    const bool expert = store.model().tensors.find(name)->role == TensorRole::kRoutedExpert;
+    counts[0] += expert ? first_replica : root;
+  }
+  for (const ShardedTensor& piece : frozen) {
+    const bool expert = store.model().tensors.find(piece.name)->role == TensorRole::kRoutedExpert;
+    counts[1] += expert ? first_replica : root;
+  }
+  world.all_reduce(std::span<int64_t>(counts), ReduceOp::kSum, "proof");
+  return {static_cast<int64_t>(plan.trainable.names().size()), counts[0], counts[1], counts[2] == 0};
+}
+
+void print_proof(const Proof& proof, const TrainState& state, int64_t tokens, int64_t total_steps) {
+  fmt::print("proof    trained tensors changed {} of {}; frozen tensors {} of {} (digests before and "
+             "after)\n",
+             proof.changed, proof.trained,
+             proof.frozen_unchanged ? "unchanged" : "CHANGED", proof.frozen);
+  fmt::print("         {} steps, {} tokens in this run", total_steps, format_count(tokens));
+  if (state.best_step >= 0) {
+    fmt::print("; best {} {:.6f} at step {}", state.best_metric, state.best_value, state.best_step);
+  }
+  fmt::print("\n");
+  if (proof.changed < proof.trained) {
+    fmt::print("warning[W0703]: {} trained tensors did not change: an expert that never got a token has "
+               "no gradient, and without weight decay stays as it is\n",
+               proof.trained - proof.changed);
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace sutor

@@ -1,0 +1,71 @@
+// The training loop: ESFT or full, on one process or many.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "launch/checkpointing.h"
+#include "launch/data/sample_order.h"
+#include "launch/evaluate.h"
+#include "launch/lr_schedule.h"
+#include "launch/metrics_log.h"
+#include "launch/run_paths.h"
+#include "launch/session.h"
+#include "launch/token_stores.h"
+#include "launch/train_plan.h"
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+struct ResumeMode {
+  bool resume = false;
+  bool strict = false;
+  bool overwrite = false;
+};
+
+class Trainer {
+ public:
+  // Collective over `world`: opens data and model, plans, loads. Nothing is written yet.
+  Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& provenance);
+  // Trains to the end. Prints on rank 0.
+  void run(const ResumeMode& mode);
+
+ private:
+  struct StepResult {
+    double loss = 0, grad_norm = 0, balance_loss = 0;
+    int64_t tokens = 0, supervised = 0;
+  };
+
+  void open_data();
+  void start(const ResumeMode& mode);
+  void print_banner() const;
+  StepResult train_step(std::span<const Sample> batch, int64_t step, double lr);
+  double clip_and_norm();
+  void log_step(const StepResult& result, int64_t step, double lr, double seconds);
+  void evaluate_all(int64_t step);
+  void save(bool final);
+  void prove_result();
+  bool is_root() const { return world_.rank() == 0; }
+
+  const Recipe& recipe_;
+  Comm& world_;
+  RunPaths paths_;
+  ModelSource source_;
+  TrainPlan plan_;
+  TokenStores stores_;
+  Digest base_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<SampleStream> stream_;
+  std::vector<EvalSet> eval_sets_;
+  std::unique_ptr<Checkpointer> checkpointer_;
+  std::unique_ptr<MetricsLog> log_;
+  std::unique_ptr<LrSchedule> schedule_;
+  TrainState state_;
+  int64_t total_steps_ = 0;
+  int64_t tokens_seen_ = 0, last_saved_ = -1;
+  double seconds_per_step_ = 0;  // smoothed
+  Digest frozen_before_;
+};
+
+}  // namespace sutor

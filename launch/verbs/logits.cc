@@ -1,0 +1,154 @@
+// sutor logits: logits, router choices and, on request, gradients of given ids, to be compared with
+// other implementations.
+#include <fmt/format.h>
+#include <torch/types.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/safetensors.h"
+#include "launch/command_line.h"
+#include "launch/job.h"
+#include "launch/micro_step.h"
+#include "launch/session.h"
+#include "layers/esft/trainable_params.h"
+#include "parallel_state/expert_config.h"
+
+namespace po = boost::program_options;
+
+namespace sutor {
+namespace {
+
+constexpr VerbHelp kHelp{
+    "logits", "Writes logits and router choices of given token ids as safetensors.",
+    "sutor logits --model DIR --ids FILE.json --out FILE.safetensors [--dtype fp32|bf16] "
+    "[--grads EXPERT_CONFIG]",
+    "sutor logits --model model/ --ids ids.json --dtype fp32 --out logits.safetensors\n"
+    "sutor logits --model model/ --ids ids.json --grads expert_config.json --out grads.safetensors"};
+
+struct Rows {
+  int64_t rows = 0, tokens = 0;
+  std::vector<int64_t> ids;
+};
+
+Rows read_ids(const std::string& path, int64_t vocab) {
+  Rows result;
+  try {
+    const nlohmann::json json = nlohmann::json::parse(read_file(path));
+    for (const auto& row : json) {
+      if (result.rows > 0 && static_cast<int64_t>(row.size()) != result.tokens) {
+        fail(335, "{}: row {} has {} ids, the rows before have {}: all must be equally long", path,
+             result.rows, row.size(), result.tokens);
+      }
+      result.tokens = static_cast<int64_t>(row.size());
+      for (const auto& id : row) {
+        const int64_t value = id.get<int64_t>();
+        if (value < 0 || value >= vocab) {
+          fail(330, "{}: row {} holds the id {}, the vocabulary has {}", path, result.rows, value, vocab);
+        }
+        result.ids.push_back(value);
+      }
+      ++result.rows;
+    }
+  } catch (const nlohmann::json::exception& error) {
+    fail(335, "{}: expected a list of lists of token ids: {}", path, error.what());
+  }
+  if (result.ids.empty()) fail(335, "{} holds no token ids", path);
+  return result;
+}
+
+void write_tensors(const std::map<std::string, at::Tensor>& tensors, const std::string& path) {
+  std::vector<SafetensorsDeclaration> declared;
+  for (const auto& [name, tensor] : tensors) {
+    const DType dtype = tensor.scalar_type() == at::kLong ? DType::kI64 : DType::kF32;
+    declared.push_back({name, std::string(name_of(dtype)), tensor.sizes().vec()});
+  }
+  sort_as_safetensors(declared);
+  std::filesystem::remove(path);
+  SafetensorsWriter writer(path, declared);
+  for (const SafetensorsDeclaration& declaration : declared) {
+    const at::Tensor data = tensors.at(declaration.name).contiguous();
+    writer.append({static_cast<const std::byte*>(data.data_ptr()), data.nbytes()});
+  }
+  writer.finish();
+}
+
+// Loss of predicting every next token, and the gradients of what the config trains.
+void add_gradients(const ModelSource& source, Session& session, const TrainableSet& trainable,
+                   const Rows& rows, std::map<std::string, at::Tensor>& out) {
+  MicroBatch batch{.ids = rows.ids};
+  for (int64_t r = 0; r <= rows.rows; ++r) batch.doc_offsets.push_back(r * rows.tokens);
+  for (size_t i = 0; i < rows.ids.size(); ++i) {
+    const bool last = static_cast<int64_t>(i) % rows.tokens == rows.tokens - 1;
+    batch.targets.push_back(last ? kNoTarget : rows.ids[i + 1]);
+    batch.supervised += !last;
+  }
+  if (batch.supervised == 0) fail(334, "rows of one token have no next token to predict");
+  const double scale = 1.0 / static_cast<double>(batch.supervised);
+  const MicroStepResult result =
+      forward_backward(session.model(), session.store(), batch,
+                       {.lowest_layer = trainable.lowest_layer(), .loss_scale = scale});
+  out["loss"] = at::full({1}, result.loss_sum * scale, at::kFloat);
+  for (FlatGroup* group : {&session.store().dense_group(), &session.store().expert_group()}) {
+    for (size_t i = 0; i < group->size(); ++i) out["grad." + group->name(i)] = group->grad(i);
+  }
+}
+
+void add_logits(Session& session, const Rows& rows, std::map<std::string, at::Tensor>& out) {
+  std::vector<int64_t> offsets;
+  for (int64_t r = 0; r <= rows.rows; ++r) offsets.push_back(r * rows.tokens);
+  const PackedBatch batch = make_packed_batch(rows.ids, offsets);
+  ForwardContext context{.batch = batch};
+  const auto shaped = [&](const at::Tensor& x) {
+    return x.contiguous().view({rows.rows, rows.tokens, x.size(-1)}).clone();
+  };
+  context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor& weights,
+                           const at::Tensor&) {
+    const std::string prefix = "router." + std::to_string(layer);
+    out[prefix + ".topk_idx"] = shaped(idx);
+    out[prefix + ".topk_weights"] = shaped(weights);
+  };
+  at::NoGradGuard no_grad;
+  const at::Tensor hidden = session.model().hidden_states(context);
+  out["logits"] = shaped(at::linear(hidden, session.model().head().value).to(at::kFloat));
+}
+
+}  // namespace
+
+int verb_logits(const Arguments& arguments) {
+  po::options_description options;
+  options.add_options()("model", po::value<std::string>()->required(), "model directory")(
+      "ids", po::value<std::string>()->required(), "JSON: a list of equally long rows of ids")(
+      "out", po::value<std::string>()->required(), "safetensors file to write")(
+      "dtype", po::value<std::string>()->default_value("fp32"), "fp32 or bf16")(
+      "grads", po::value<std::string>(),
+      "expert config: also the mean loss over next tokens and the gradients of what it trains")(
+      "layer-base", po::value<int>()->default_value(0), "1 for configs whose layers count from 1");
+  return run_job([&](Comm& world) {
+    const auto values = parse_command_line(kHelp, options, {}, arguments);
+    if (!values) return kExitOk;
+    if (world.size() > 1) fail(205, "`sutor logits` runs as one process, found {} ranks", world.size());
+    const ModelSource source((*values)["model"].as<std::string>());
+    const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
+    SessionOptions session_options{.dtype = computing_dtype((*values)["dtype"].as<std::string>())};
+    std::optional<TrainableSet> trainable;
+    if (values->count("grads")) {
+      const std::string path = (*values)["grads"].as<std::string>();
+      trainable = trainable_set(
+          source.info, check_expert_config(read_expert_config(path), source.info,
+                                           (*values)["layer-base"].as<int>(), path));
+      session_options.trained = trainable->names();
+    }
+    Session session(source, world, session_options);
+    std::map<std::string, at::Tensor> out;
+    add_logits(session, rows, out);
+    if (trainable) add_gradients(source, session, *trainable, rows, out);
+    write_tensors(out, (*values)["out"].as<std::string>());
+    return kExitOk;
+  });
+}
+
+}  // namespace sutor
