@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 VOCABULARY = 2048
-SPECIAL_TOKENS = {"bos_token": "<|begin|>", "eos_token": "<|end|>"}  # ids 0 and 1
+SPECIAL_TOKENS = ["<|begin|>", "<|end|>"]  # ids 0 and 1, as config.json names them
 SHORTEST, LONGEST = 300, 20_000  # characters of a document; longer ones end at a line before this
 
 # package -> licence, as its copyright file says; "libpython3-*" stands for the current version's.
@@ -233,17 +233,10 @@ def train_tokenizer(texts, folder):
     tokenizer.train_from_iterator(
         texts,
         trainers.BpeTrainer(vocab_size=VOCABULARY,
-                            special_tokens=list(SPECIAL_TOKENS.values()),
+                            special_tokens=SPECIAL_TOKENS,
                             show_progress=False,
                             initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": True,
-        "add_eos_token": True,
-        **SPECIAL_TOKENS
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
     return tokenizer
 
 
