@@ -1,0 +1,182 @@
+// sutor init-model: a randomly initialised Hugging Face model directory of a family and size.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/hf_directory.h"
+#include "checkpoint/hf_index.h"
+#include "checkpoint/random_model.h"
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/nearest.h"
+#include "launch/command_line.h"
+#include "launch/job.h"
+#include "layers/models/models.h"
+
+namespace po = boost::program_options;
+
+namespace sutor {
+namespace {
+
+constexpr VerbHelp kHelp{
+    "init-model", "Writes a Hugging Face model directory with seeded random weights.",
+    "sutor init-model --family deepseek_v2|qwen3_moe --out DIR [--size tiny|small] [--set "
+    "key=value]...",
+    "sutor init-model --family qwen3_moe --size tiny --out tiny/\n"
+    "sutor init-model --family deepseek_v2 --size small --dtype bf16 --set n_routed_experts=32 "
+    "--tokenizer tokenizer.json --out small/"};
+
+std::string text_of(const po::variables_map& values, const char* option) {
+  if (!values.count(option)) fail(202, "init-model: --{} is required; see --help", option);
+  return values[option].as<std::string>();
+}
+
+// The config's own key for the dtype of its weights.
+const char* dtype_key(const nlohmann::json& config) {
+  return config.contains("dtype") ? "dtype" : "torch_dtype";
+}
+
+std::string_view config_name_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return "float32";
+    case DType::kBF16:
+      return "bfloat16";
+    case DType::kF16:
+      return "float16";
+    default:
+      fail(212, "a model cannot be {}: choose fp32, bf16 or fp16", name_of(dtype));
+  }
+}
+
+// Applies one `key=value`; dots go into objects (rope_scaling.factor).
+void set_value(nlohmann::json& config, const std::string& setting) {
+  const size_t equals = setting.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    fail(202, "--set {}: expected key=value", setting);
+  }
+  const std::string key = setting.substr(0, equals);
+  const std::string text = setting.substr(equals + 1);
+  nlohmann::json* at = &config;
+  for (size_t begin = 0; begin <= key.size();) {
+    const size_t end = std::min(key.find('.', begin), key.size());
+    const std::string part = key.substr(begin, end - begin);
+    if (!at->is_object()) {
+      fail(201, "--set {}: `{}` is no object in config.json; set it as a whole", setting,
+           key.substr(0, begin - 1));
+    }
+    if (!at->contains(part)) {
+      std::vector<std::string> known;
+      for (const auto& item : at->items()) known.push_back(item.key());
+      fail(201, "--set {}: unknown key `{}` (did you mean `{}`?). Keys of config.json: {}", setting,
+           part, nearest(part, known), fmt::join(known, ", "));
+    }
+    at = &(*at)[part];
+    begin = end + 1;
+  }
+  const nlohmann::json value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  *at = value.is_discarded() ? nlohmann::json(text) : value;
+}
+
+nlohmann::json config_from(const Family& family, const po::variables_map& values) {
+  const std::string size = values["size"].as<std::string>();
+  if (size != "tiny" && size != "small") {
+    fail(202, "--size {}: expected tiny or small (any other by --set key=value)", size);
+  }
+  nlohmann::json config = family.preset(size);
+  if (values.count("set")) {
+    for (const std::string& setting : values["set"].as<std::vector<std::string>>()) {
+      set_value(config, setting);
+    }
+  }
+  if (config["model_type"] != family.name) {
+    fail(202, "--set model_type: choose the family with --family");
+  }
+  if (values.count("dtype")) {
+    config[dtype_key(config)] = config_name_of(parse_dtype(values["dtype"].as<std::string>()));
+  }
+  return config;
+}
+
+double initializer_range(const nlohmann::json& config) {
+  const nlohmann::json value = config.value("initializer_range", nlohmann::json(0.02));
+  if (!value.is_number() || !(value.get<double>() >= 0)) {
+    fail(321, "config.json: `initializer_range` should be a number of at least 0, found {}",
+         value.dump());
+  }
+  return value.get<double>();
+}
+
+std::string generation_config(const nlohmann::json& config) {
+  nlohmann::json generation = {{"_from_model_config", true}};
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+    if (config.contains(key) && !config[key].is_null()) generation[key] = config[key];
+  }
+  return generation.dump(2) + "\n";
+}
+
+std::string read_tokenizer(const std::string& path) {
+  std::string text = read_file(path);
+  if (!nlohmann::json::accept(text)) {
+    fail(301, "--tokenizer {}: not JSON. Give the tokenizer.json of Hugging Face tokenizers.",
+         path);
+  }
+  return text;
+}
+
+int init_model(const po::variables_map& values) {
+  const std::string out = text_of(values, "out");
+  const Family& family = family_named(text_of(values, "family"));
+  const nlohmann::json config = config_from(family, values);
+  const ModelInfo model = family.info(config);
+  RandomModelOptions options;
+  options.seed = values["seed"].as<uint64_t>();
+  options.dtype = config_dtype(config);
+  options.std = initializer_range(config);
+  options.max_shard_bytes = parse_byte_size(values["shard-size"].as<std::string>(), "--shard-size");
+  options.other_files["config.json"] = config.dump(2) + "\n";
+  options.other_files["generation_config.json"] = generation_config(config);
+  if (values.count("tokenizer")) {
+    options.other_files["tokenizer.json"] = read_tokenizer(text_of(values, "tokenizer"));
+  }
+  if (values.count("chat-template")) {
+    options.other_files["chat_template.jinja"] = read_file(text_of(values, "chat-template"));
+  }
+  write_random_model(out, model.tensors, options);
+  int64_t parameters = 0;
+  for (const TensorEntry& tensor : model.tensors.entries()) {
+    int64_t elements = 1;
+    for (const int64_t extent : tensor.shape) elements *= extent;
+    parameters += elements;
+  }
+  const auto moe_layers = std::count(model.moe_layer.begin(), model.moe_layer.end(), true);
+  fmt::print(
+      "wrote {}: {}, {} layers ({} with {} experts, top-{}), {} parameters in {} tensors, {}, "
+      "seed {}\n",
+      out, family.name, model.num_layers, moe_layers, model.num_experts, model.top_k, parameters,
+      model.tensors.size(), config_name_of(options.dtype), options.seed);
+  return kExitOk;
+}
+
+}  // namespace
+
+int verb_init_model(const Arguments& arguments) {
+  po::options_description options("options");
+  options.add_options()("family", po::value<std::string>(), "model family: deepseek_v2, qwen3_moe")(
+      "size", po::value<std::string>()->default_value("tiny"), "tiny (< 4 MB) or small")(
+      "out", po::value<std::string>(), "the directory to make; it must not exist")(
+      "seed", po::value<uint64_t>()->default_value(0), "of the weights")(
+      "dtype", po::value<std::string>(), "fp32 (default), bf16 or fp16")(
+      "set", po::value<std::vector<std::string>>()->composing(),
+      "key=value: any field of config.json; the value is JSON, else a string")(
+      "shard-size", po::value<std::string>()->default_value("5GB"), "largest file, e.g. 64MB")(
+      "tokenizer", po::value<std::string>(), "copied in as tokenizer.json")(
+      "chat-template", po::value<std::string>(), "copied in as chat_template.jinja");
+  return run_alone([&] {
+    const auto values = parse_command_line(kHelp, options, {}, arguments);
+    return values ? init_model(*values) : static_cast<int>(kExitOk);
+  });
+}
+
+}  // namespace sutor
