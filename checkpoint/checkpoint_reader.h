@@ -1,13 +1,16 @@
 // Reading a partial checkpoint: any rows of any tensor, whatever layout wrote it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/manifest.h"
@@ -29,7 +32,7 @@ class CheckpointReader {
   const CheckpointMeta& meta() const { return manifest_.meta; }  // `state` included
   // By name.
   const std::vector<IndexedTensor>& tensors() const { return tensors_; }
-  bool has(std::string_view tensor) const { return tiles_.contains(tensor); }
+  bool has(std::string_view tensor) const { return stored_.contains(tensor); }
 
   // Fills the destination's rows and verifies the checksum of every block it touches. Throws E0348
   // when the tensor is not there or has another shape or dtype, E0347 naming file and tile when the
@@ -44,10 +47,13 @@ class CheckpointReader {
     Tile tile;
     int writer = 0;
   };
-  using Places = std::vector<Place>;  // by row_begin, without gaps
+  struct Stored {
+    IndexedTensor tensor;
+    std::array<std::vector<Place>, std::size(kAllKinds)> places;  // by row_begin, without gaps
+  };
 
   void read_indices();
-  void check_coverage() const;
+  TileIndex load_index(const FileRecord& record) const;
   void read_state();
   void read_piece(const IndexedTensor& tensor, const Place& place, int64_t row_begin,
                   int64_t row_end, std::byte* into) const;
@@ -62,9 +68,7 @@ class CheckpointReader {
   std::filesystem::path path_;
   Manifest manifest_;
   std::vector<IndexedTensor> tensors_;
-  // By tensor name, then by kind.
-  std::map<std::string, std::vector<Places>, std::less<>> tiles_;
-  std::map<std::string_view, size_t> tensor_number_;
+  std::map<std::string, Stored, std::less<>> stored_;
   std::unique_ptr<Files> files_ = std::make_unique<Files>();
 };
 

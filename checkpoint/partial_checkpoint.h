@@ -47,15 +47,13 @@ class CheckpointWriter {
     TensorKind kind;
     ShardedTensor rows;
   };
-  TileIndex plan() const;
-  // The file's tiles get their offsets and checksums.
-  void write_tiles(const std::filesystem::path& path, TileIndex& index) const;
+  // Cuts the parts into tiles, sorted by dataset path; `sources` receives where each lies in
+  // memory.
+  TileIndex plan(std::vector<const std::byte*>& sources) const;
 
   std::filesystem::path staging_;
   int writer_;
   std::vector<Part> parts_;
-  // Of the i-th tile of plan(): where its bytes lie in memory.
-  std::vector<const std::byte*> sources_;
 };
 
 // Rank 0, after every writer succeeded. `records`: what each writer returned. `wanted`: every

@@ -30,7 +30,8 @@ struct IndexedTensor {
   std::vector<int64_t> shape;  // of the whole tensor; at least one axis
 
   int64_t rows() const { return shape[0]; }
-  int64_t row_bytes() const;
+  int64_t row_elements() const;
+  int64_t row_bytes() const { return row_elements() * static_cast<int64_t>(size_of(dtype)); }
   bool operator==(const IndexedTensor&) const = default;
 };
 

@@ -29,7 +29,7 @@ std::string error_of(int code, Function&& function) {
 
 void expect_refused(const std::filesystem::path& path, const std::string& dataset,
                     const std::string& reason) {
-  const std::string message = error_of(308, [&] { File::open(path).dataset(dataset); });
+  const std::string message = error_of(309, [&] { File::open(path).dataset(dataset); });
   EXPECT_NE(message.find(reason), std::string::npos) << message;
 }
 
@@ -132,9 +132,9 @@ TEST(H5Test, FilesThatAreNotHdf5AreNamedAndNothingIsPrinted) {
   TempDir dir;
   dir.write("x.h5", "this is text");
   ::testing::internal::CaptureStderr();
-  EXPECT_NE(error_of(308, [&] { File::open(dir / "x.h5"); }).find("x.h5"), std::string::npos);
+  EXPECT_NE(error_of(309, [&] { File::open(dir / "x.h5"); }).find("x.h5"), std::string::npos);
   error_of(399, [&] { File::open(dir / "absent.h5", 399); });
-  error_of(308, [&] { File::open(dir.path()); });
+  error_of(309, [&] { File::open(dir.path()); });
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
 }
 
@@ -144,7 +144,7 @@ TEST(H5Test, EveryTruncationIsRefused) {
   const std::string bytes = dir.read("x.h5");
   for (size_t size = 0; size < bytes.size(); size += 7) {
     const auto path = dir.write("y.h5", std::string_view(bytes).substr(0, size));
-    error_of(308, [&] { File::open(path).read<int32_t>("/a/b"); });
+    error_of(309, [&] { File::open(path).read<int32_t>("/a/b"); });
   }
 }
 
@@ -158,7 +158,7 @@ TEST(H5Test, SoftAndExternalLinksAreRefused) {
   expect_refused(path, "/loop", "link");
   expect_refused(path, "/outside", "link");
   expect_refused(path, "/outside/b", "link");
-  error_of(308, [&] { File::open(path).children("/"); });
+  error_of(309, [&] { File::open(path).children("/"); });
   EXPECT_FALSE(File::open(path).has("/outside"));
 }
 
@@ -238,7 +238,7 @@ TEST(H5Test, AWrongElementTypeNamesBoth) {
   TempDir dir;
   write_file(dir / "x.h5", fill_sample);
   const std::string message =
-      error_of(308, [&] { File::open(dir / "x.h5").read<int64_t>("/a/b"); });
+      error_of(309, [&] { File::open(dir / "x.h5").read<int64_t>("/a/b"); });
   EXPECT_NE(message.find("I64"), std::string::npos) << message;
   EXPECT_NE(message.find("I32"), std::string::npos) << message;
 }

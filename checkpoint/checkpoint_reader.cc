@@ -1,0 +1,207 @@
+#include "checkpoint/checkpoint_reader.h"
+
+#include <algorithm>
+
+#include "checkpoint/checkpoint_paths.h"
+#include "checkpoint/state_file.h"
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+}  // namespace
+
+Digest metadata_digest(const InputFile& file, const TileIndex& index) {
+  std::vector<std::pair<int64_t, int64_t>> tiles;  // bytes [begin, end)
+  for (const Tile& tile : index.tiles) {
+    tiles.emplace_back(tile.offset, tile.offset + index.bytes_of(tile));
+  }
+  tiles.emplace_back(file.size(), file.size());
+  std::sort(tiles.begin(), tiles.end());
+  Hasher hasher;
+  std::vector<std::byte> buffer;
+  int64_t position = 0;
+  for (const auto& [begin, end] : tiles) {
+    while (position < begin) {
+      buffer.resize(static_cast<size_t>(std::min(begin - position, kBlockBytes)));
+      file.read_at(position, buffer);
+      hasher.update(buffer);
+      position += static_cast<int64_t>(buffer.size());
+    }
+    position = std::max(position, end);
+  }
+  return hasher.digest();
+}
+
+void check_rows_covered(const IndexedTensor& tensor, TensorKind kind,
+                        const std::vector<std::pair<int64_t, int64_t>>& row_ranges,
+                        const std::string& where) {
+  auto sorted = row_ranges;
+  sorted.emplace_back(tensor.rows(), tensor.rows());
+  std::sort(sorted.begin(), sorted.end());
+  int64_t covered = 0;
+  for (const auto& [begin, end] : sorted) {
+    if (begin != covered) {
+      fail(346, "{}: rows {} to {} of {} ({}) are there {}", where, std::min(begin, covered),
+           std::max(begin, covered) - 1, tensor.name, name_of(kind),
+           begin > covered ? "in no writer's file" : "more than once");
+    }
+    covered = end;
+  }
+}
+
+CheckpointReader::CheckpointReader(const fs::path& directory)
+    : path_(directory), manifest_(read_manifest(directory)) {
+  read_indices();
+  read_state();
+}
+
+TileIndex CheckpointReader::load_index(const FileRecord& record) const {
+  const fs::path path = path_ / index_file(record.writer);
+  const std::string bytes = read_file(path, record.index_bytes);
+  if (xxh3(bytes) != record.index_digest) {
+    fail(345, "{} is damaged: its digest is not the one in the manifest", path.string());
+  }
+  TileIndex index = decode_index(bytes, record.bytes, path.string());
+  if (static_cast<int64_t>(index.tiles.size()) != record.tiles) {
+    fail(345, "{} lists {} tiles, but the manifest says {}", path.string(), index.tiles.size(),
+         record.tiles);
+  }
+  return index;
+}
+
+void CheckpointReader::read_indices() {
+  for (const FileRecord& record : manifest_.files) {
+    TileIndex index = load_index(record);
+    for (const IndexedTensor& tensor : index.tensors) {
+      const auto [at, added] = stored_.try_emplace(tensor.name);
+      if (added) at->second.tensor = tensor;
+      if (at->second.tensor != tensor) {
+        fail(346, "{}: writers give {} different shapes", path_.string(), tensor.name);
+      }
+    }
+    for (Tile& tile : index.tiles) {
+      Stored& stored = stored_.at(index.tensors[tile.tensor].name);
+      stored.places[static_cast<size_t>(tile.kind)].push_back({std::move(tile), record.writer});
+    }
+  }
+  for (auto& [name, stored] : stored_) {
+    for (const TensorKind kind : kAllKinds) {
+      auto& places = stored.places[static_cast<size_t>(kind)];
+      std::sort(places.begin(), places.end(),
+                [](const Place& a, const Place& b) { return a.tile.row_begin < b.tile.row_begin; });
+      std::vector<std::pair<int64_t, int64_t>> rows;
+      for (const Place& place : places)
+        rows.emplace_back(place.tile.row_begin, place.tile.row_end());
+      check_rows_covered(stored.tensor, kind, rows, path_.string());
+    }
+    tensors_.push_back(stored.tensor);
+  }
+  if (static_cast<int64_t>(tensors_.size()) != manifest_.tensors) {
+    fail(346, "{}: the files hold {} tensors, but the manifest says {}", path_.string(),
+         tensors_.size(), manifest_.tensors);
+  }
+}
+
+void CheckpointReader::read_state() {
+  const fs::path path = path_ / kStateFile;
+  if (xxh3(read_file(path, manifest_.state_bytes)) != manifest_.state_digest) {
+    fail(347, "{} is damaged: its digest is not the one in the manifest", path.string());
+  }
+  manifest_.meta.state = read_state_file(path, manifest_.meta.step);
+}
+
+const InputFile& CheckpointReader::data_file(int writer) const {
+  const std::lock_guard lock(files_->mutex);
+  const auto found = files_->open.find(writer);
+  if (found != files_->open.end()) return found->second;
+  return files_->open.emplace(writer, InputFile(path_ / writer_file(writer))).first->second;
+}
+
+void CheckpointReader::fail_tile(const IndexedTensor& tensor, const Place& place) const {
+  fail(347, "{} is damaged: the bytes of {} are not the ones that were written",
+       (path_ / writer_file(place.writer)).string(),
+       dataset_path(tensor.name, place.tile.kind, place.tile.row_begin));
+}
+
+void CheckpointReader::read_piece(const IndexedTensor& tensor, const Place& place,
+                                  int64_t row_begin, int64_t row_end, std::byte* into) const {
+  const Tile& tile = place.tile;
+  const int64_t row_bytes = tensor.row_bytes();
+  const int64_t begin = (row_begin - tile.row_begin) * row_bytes;
+  const int64_t end = (row_end - tile.row_begin) * row_bytes;
+  const InputFile& file = data_file(place.writer);
+  std::vector<std::byte> scratch;
+  for (int64_t block = begin / kBlockBytes; block * kBlockBytes < end; ++block) {
+    // A checksum covers its whole block, so a piece's first and last blocks are read whole.
+    const int64_t block_begin = block * kBlockBytes;
+    const int64_t block_end = std::min(block_begin + kBlockBytes, tile.row_count * row_bytes);
+    const bool inside = block_begin >= begin && block_end <= end;
+    std::span<std::byte> bytes;
+    if (inside) {
+      bytes = {into + (block_begin - begin), static_cast<size_t>(block_end - block_begin)};
+    } else {
+      scratch.resize(static_cast<size_t>(block_end - block_begin));
+      bytes = scratch;
+    }
+    file.read_at(tile.offset + block_begin, bytes);
+    if (crc32c(bytes) != tile.block_crcs[static_cast<size_t>(block)]) fail_tile(tensor, place);
+    if (inside) continue;
+    const int64_t copy_begin = std::max(begin, block_begin);
+    const int64_t copy_end = std::min(end, block_end);
+    std::copy(scratch.begin() + (copy_begin - block_begin),
+              scratch.begin() + (copy_end - block_begin), into + (copy_begin - begin));
+  }
+}
+
+void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) const {
+  const auto found = stored_.find(destination.name);
+  if (found == stored_.end()) {
+    fail(348, "{} does not hold {}; it holds {} trained tensors, e.g. {}", path_.string(),
+         destination.name, tensors_.size(), tensors_.empty() ? "none" : tensors_.front().name);
+  }
+  const IndexedTensor& tensor = found->second.tensor;
+  if (tensor.shape != destination.global_shape || tensor.dtype != destination.dtype) {
+    fail(348, "{} holds {} as {} {}, but {} {} is wanted", path_.string(), tensor.name,
+         name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
+         shape_text(destination.global_shape));
+  }
+  const int64_t begin = destination.row_begin;
+  const int64_t end = begin + destination.row_count;
+  SUTOR_ASSERT(begin >= 0 && begin <= end && end <= tensor.rows());
+  const auto& places = found->second.places[static_cast<size_t>(kind)];
+  auto place = std::upper_bound(
+      places.begin(), places.end(), begin,
+      [](int64_t row, const Place& candidate) { return row < candidate.tile.row_end(); });
+  for (; place != places.end() && place->tile.row_begin < end; ++place) {
+    const int64_t piece_begin = std::max(begin, place->tile.row_begin);
+    const int64_t piece_end = std::min(end, place->tile.row_end());
+    read_piece(tensor, *place, piece_begin, piece_end,
+               destination.data + (piece_begin - begin) * tensor.row_bytes());
+  }
+}
+
+void CheckpointReader::verify() const {
+  for (const FileRecord& record : manifest_.files) {
+    const TileIndex index = load_index(record);
+    const InputFile& file = data_file(record.writer);
+    if (metadata_digest(file, index) != record.metadata_digest) {
+      fail(347, "{} is damaged: bytes between its tiles have changed", file.path().string());
+    }
+    std::vector<std::byte> buffer;
+    for (const Tile& tile : index.tiles) {
+      buffer.resize(static_cast<size_t>(index.bytes_of(tile)));
+      file.read_at(tile.offset, buffer);
+      if (xxh3(buffer) != tile.digest || block_crcs(buffer) != tile.block_crcs) {
+        fail_tile(index.tensors[tile.tensor], {tile, record.writer});
+      }
+    }
+  }
+}
+
+}  // namespace sutor

@@ -1,0 +1,187 @@
+#include "checkpoint/manifest.h"
+
+#include <utility>
+
+#include "checkpoint/checkpoint_paths.h"
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+using nlohmann::json;
+
+constexpr std::string_view kFormat = "sutor.partial_checkpoint";
+constexpr int64_t kMaxManifestBytes = int64_t{256} << 20;
+constexpr std::string_view kFirstLineStart = "{\"digest\": \"";
+constexpr std::string_view kFirstLineEnd = "\",\n";
+
+[[noreturn]] void fail_manifest(const std::string& where, const std::string& reason) {
+  fail(342, "{} is damaged: {}", where, reason);
+}
+
+// A member of `object` as type T; integers must not be negative.
+template <typename T>
+T member(const json& object, const char* key, const std::string& where) {
+  const auto found = object.find(key);
+  if (found == object.end()) fail_manifest(where, fmt::format("key `{}` is missing", key));
+  bool fits = true;
+  if constexpr (std::is_integral_v<T>) {
+    fits = found->is_number_unsigned() ||
+           (found->is_number_integer() && found->template get<int64_t>() >= 0);
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    fits = found->is_string();
+  }
+  if (!fits) fail_manifest(where, fmt::format("key `{}` has the wrong type", key));
+  return found->template get<T>();
+}
+
+Digest digest_member(const json& object, const char* key, const std::string& where) {
+  return parse_digest(member<std::string>(object, key, where), where);
+}
+
+std::string digest_line(std::string_view rest) {
+  return fmt::format("{}{}{}", kFirstLineStart, xxh3(rest).text(), kFirstLineEnd);
+}
+
+json parse_checked(const std::string& text, const std::string& where) {
+  const size_t line_end = text.find('\n');
+  if (line_end == std::string::npos || !text.starts_with(kFirstLineStart)) {
+    fail_manifest(where, "its first line must hold its digest");
+  }
+  const std::string_view rest = std::string_view(text).substr(line_end + 1);
+  if (text.substr(0, line_end + 1) != digest_line(rest)) {
+    fail_manifest(where, "its digest does not fit its content");
+  }
+  json parsed = json::parse(text, nullptr, false);
+  if (!parsed.is_object()) fail_manifest(where, "it is not JSON");
+  return parsed;
+}
+
+void check_size(const fs::path& path, int64_t expected) {
+  std::error_code error;
+  if (!fs::is_regular_file(fs::symlink_status(path, error))) {
+    fail(344, "{} is missing or no regular file", path.string());
+  }
+  const auto found = static_cast<int64_t>(fs::file_size(path, error));
+  if (error || found != expected) {
+    fail(344, "{} has {} bytes, but the manifest says {}", path.string(), error ? -1 : found,
+         expected);
+  }
+}
+
+}  // namespace
+
+int64_t Manifest::total_bytes() const {
+  int64_t total = state_bytes;
+  for (const FileRecord& file : files) total += file.bytes + file.index_bytes;
+  return total;
+}
+
+json to_json(const FileRecord& record) {
+  return {{"writer", record.writer},
+          {"name", writer_file(record.writer)},
+          {"bytes", record.bytes},
+          {"metadata_digest", record.metadata_digest.text()},
+          {"index", index_file(record.writer)},
+          {"index_bytes", record.index_bytes},
+          {"index_digest", record.index_digest.text()},
+          {"tiles", record.tiles}};
+}
+
+FileRecord file_record(const json& value, const std::string& where) {
+  if (!value.is_object()) fail_manifest(where, "a file record is no object");
+  FileRecord record;
+  record.writer = member<int>(value, "writer", where);
+  record.bytes = member<int64_t>(value, "bytes", where);
+  record.metadata_digest = digest_member(value, "metadata_digest", where);
+  record.index_bytes = member<int64_t>(value, "index_bytes", where);
+  record.index_digest = digest_member(value, "index_digest", where);
+  record.tiles = member<int64_t>(value, "tiles", where);
+  // Names follow from the writer, so that no manifest can point anywhere else.
+  if (member<std::string>(value, "name", where) != writer_file(record.writer) ||
+      member<std::string>(value, "index", where) != index_file(record.writer)) {
+    fail_manifest(where,
+                  fmt::format("the files of writer {} must be called {} and {}", record.writer,
+                              writer_file(record.writer), index_file(record.writer)));
+  }
+  return record;
+}
+
+std::string encode_manifest(const Manifest& manifest) {
+  const CheckpointMeta& meta = manifest.meta;
+  json body = {{"format", kFormat},
+               {"format_version", kManifestVersion},
+               {"step", meta.step},
+               {"uuid", manifest.uuid},
+               {"base_digest", meta.base_digest},
+               {"plan_digest", meta.plan_digest},
+               {"expert_config", meta.expert_config},
+               {"layout", meta.layout},
+               {"provenance", meta.provenance},
+               {"tensors", manifest.tensors},
+               {"parameters", manifest.parameters},
+               {"state",
+                {{"name", kStateFile},
+                 {"bytes", manifest.state_bytes},
+                 {"digest", manifest.state_digest.text()}}}};
+  body["files"] = json::array();
+  for (const FileRecord& file : manifest.files) body["files"].push_back(to_json(file));
+  // The opening brace stands in the digest's line.
+  const std::string rest =
+      body.dump(1, ' ', false, json::error_handler_t::replace).substr(2) + "\n";
+  return digest_line(rest) + rest;
+}
+
+Manifest decode_manifest(const std::string& text, const std::string& where) {
+  const json body = parse_checked(text, where);
+  if (member<std::string>(body, "format", where) != kFormat) {
+    fail_manifest(where, fmt::format("its format is not {}", kFormat));
+  }
+  const auto version = member<int64_t>(body, "format_version", where);
+  if (version != kManifestVersion) {
+    fail(343, "{} has format version {}; this program reads version {}", where, version,
+         kManifestVersion);
+  }
+  Manifest manifest;
+  manifest.meta.step = member<int64_t>(body, "step", where);
+  manifest.uuid = member<std::string>(body, "uuid", where);
+  manifest.meta.base_digest = member<std::string>(body, "base_digest", where);
+  manifest.meta.plan_digest = member<std::string>(body, "plan_digest", where);
+  manifest.meta.expert_config = member<json>(body, "expert_config", where);
+  manifest.meta.layout = member<std::string>(body, "layout", where);
+  manifest.meta.provenance = member<json>(body, "provenance", where);
+  manifest.tensors = member<int64_t>(body, "tensors", where);
+  manifest.parameters = member<int64_t>(body, "parameters", where);
+  const json state = member<json>(body, "state", where);
+  manifest.state_bytes = member<int64_t>(state, "bytes", where);
+  manifest.state_digest = digest_member(state, "digest", where);
+  const json files = member<json>(body, "files", where);
+  if (!files.is_array()) fail_manifest(where, "key `files` must be a list");
+  for (const json& file : files) {
+    manifest.files.push_back(file_record(file, where));
+    const size_t count = manifest.files.size();
+    if (count > 1 && manifest.files[count - 2].writer >= manifest.files[count - 1].writer) {
+      fail_manifest(where, "its writers must be listed once, in order");
+    }
+  }
+  return manifest;
+}
+
+Manifest read_manifest(const fs::path& directory) {
+  const fs::path path = directory / kManifestFile;
+  std::error_code error;
+  if (!fs::exists(path, error)) {
+    fail(341, "{} is no complete checkpoint: it has no {}", directory.string(), kManifestFile);
+  }
+  Manifest manifest = decode_manifest(read_file(path, kMaxManifestBytes), path.string());
+  check_size(directory / kStateFile, manifest.state_bytes);
+  for (const FileRecord& file : manifest.files) {
+    check_size(directory / writer_file(file.writer), file.bytes);
+    check_size(directory / index_file(file.writer), file.index_bytes);
+  }
+  return manifest;
+}
+
+}  // namespace sutor
