@@ -60,7 +60,7 @@ std::string eval_line(const EvalMetrics& metrics);
 
 // "9m51s", "2h05m", "3d04h", "42s".
 std::string format_duration(double seconds);
-// "36.8 GiB", "512 MiB".
+// "36.8 GiB", "512.0 MiB".
 std::string format_bytes(int64_t bytes);
 // "1,234,567".
 std::string format_count(int64_t count);

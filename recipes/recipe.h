@@ -25,7 +25,7 @@ struct DataSource {
   std::string path;
   std::string format = "auto";  // auto | messages | completion | text | tokens
   double weight = 1.0;
-  std::string name;  // default: the file's name up to its first dot; names the token store
+  std::string name;  // default: the file's stem; the token store is named after it
 };
 
 struct DataOptions {

@@ -66,7 +66,7 @@ void fill(const RecipeValues& values, Recipe& recipe) {
   }
 }
 
-// Gives unnamed sources the file's name up to its first dot, and checks names and paths.
+// Gives unnamed sources the file's name without its extension, and checks names and paths.
 void name_sources(Recipe& recipe) {
   static const std::regex safe("[A-Za-z0-9_][A-Za-z0-9_.-]*");
   std::set<std::string> names;
@@ -79,8 +79,7 @@ void name_sources(Recipe& recipe) {
         fail(206, "{}: `{}.path` is required", place_of(recipe, item + ".name"), item);
       }
       if (source.name.empty()) {
-        const std::string file = std::filesystem::path(source.path).filename().string();
-        source.name = file.substr(0, file.find('.'));
+        source.name = std::filesystem::path(source.path).stem().string();
       }
       if (!std::regex_match(source.name, safe)) {
         fail(205,

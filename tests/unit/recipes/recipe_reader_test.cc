@@ -75,7 +75,7 @@ output: out
   EXPECT_EQ(recipe.model.path, "/models/a b");
   ASSERT_EQ(recipe.data.train.size(), 2u);
   EXPECT_EQ(recipe.data.train[0].name, "mine");
-  EXPECT_EQ(recipe.data.train[1].name, "more");
+  EXPECT_EQ(recipe.data.train[1].name, "more.v2");
   EXPECT_EQ(recipe.data.eval[0].name, "task");
   EXPECT_EQ(recipe.data.seq_len, 4096);
   EXPECT_FALSE(recipe.data.packing);

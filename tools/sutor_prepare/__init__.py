@@ -1,0 +1,1 @@
+"""Rows of JSON lines -> token stores: the Python half of `sutor prepare`."""

@@ -1,0 +1,171 @@
+"""Texts with trained parts -> token ids and masks.
+
+A document is a list of parts: (text or token id, whether it is in the loss).
+"""
+
+import hashlib
+import json
+import os
+import re
+
+import tokenizers
+
+from .chat import read_json
+from .errors import PrepareError
+
+
+def _token_text(value):
+    return value.get("content") if isinstance(value, dict) else value
+
+
+class ModelTokenizer:
+    """The tokenizer.json of a model and what its neighbours say about special tokens."""
+
+    def __init__(self, wanted, model):
+        """wanted: auto (the model's), a tokenizer.json, or a folder with one."""
+        path = model if wanted == "auto" else wanted
+        if os.path.isdir(path) or wanted == "auto":
+            path = os.path.join(path, "tokenizer.json")
+        if not os.path.isfile(path):
+            raise PrepareError(
+                338, f"{path} does not exist. Set data.tokenizer to a tokenizer.json"
+            )
+        with open(path, "rb") as stream:
+            content = stream.read()
+        try:
+            self.tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+            self._description = json.loads(content)
+        except Exception as error:  # the library raises plain Exception
+            raise PrepareError(338, f"{path} is no tokenizer: {error}") from error
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.path = path
+        self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        self.folders = list(dict.fromkeys([os.path.dirname(path) or ".", model]))
+        special = {t.content for t in self.tokenizer.get_added_tokens_decoder().values() if t.special}
+        longest_first = sorted(special, key=len, reverse=True)
+        self.special_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._read_special_tokens(model)
+
+    def _read_special_tokens(self, model):
+        """bos, eos and the names that templates use. The model's config.json is the last resort."""
+        config = read_json(os.path.join(self.folders[0], "tokenizer_config.json"))
+        others = read_json(os.path.join(self.folders[0], "special_tokens_map.json"))
+        named = {**others, **config}
+        self.special_tokens = {}
+        for key, value in named.items():
+            if key.endswith("_token") and isinstance(_token_text(value), str):
+                self.special_tokens[key] = _token_text(value)
+        model_config = read_json(os.path.join(model, "config.json"))
+        self.model_vocab = model_config.get("vocab_size")
+        for key in ("bos_token", "eos_token"):
+            ids = model_config.get(key + "_id")
+            ids = ids[0] if isinstance(ids, list) and ids else ids
+            if key not in named and type(ids) is int:
+                text = self.tokenizer.id_to_token(ids)
+                if text is not None:
+                    self.special_tokens[key] = text
+        self.bos_id = self._id_of("bos_token")
+        self.eos_id = self._id_of("eos_token")
+        self.add_bos = self.bos_id >= 0 and named.get("add_bos_token", self._adds_bos(named))
+
+    def _id_of(self, key):
+        text = self.special_tokens.get(key)
+        token = self.tokenizer.token_to_id(text) if text is not None else None
+        return -1 if token is None else token
+
+    def _adds_bos(self, named):
+        if not named:
+            return True  # a bare tokenizer.json: what config.json names is used
+        ids = self.tokenizer.encode("x", add_special_tokens=True).ids
+        return bool(ids) and ids[0] == self.bos_id
+
+    def vocab_size(self):
+        return self.model_vocab or self.tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def parts_of(self, name):
+        """The kinds of the normalizer or pre-tokenizer, sequences flattened."""
+        flat, queue = [], [self._description.get(name)]
+        while queue:
+            part = queue.pop(0)
+            if part:
+                queue += part.get("normalizers", []) + part.get("pretokenizers", [])
+                flat.append(part)
+        return flat
+
+    def is_segmentable(self):
+        """Whether encoding pieces one by one gives what the pieces give at inference."""
+        levels = [part for part in self.parts_of("pre_tokenizer") if part["type"] == "ByteLevel"]
+        prepends = [part for part in self.parts_of("normalizer") if part["type"] == "Prepend"]
+        return bool(levels) and not prepends and not any(p.get("add_prefix_space") for p in levels)
+
+
+class Encoder:
+    """Encodes many documents at once."""
+
+    def __init__(self, model_tokenizer):
+        self._tokenizer = model_tokenizer.tokenizer
+        self._segmentable = model_tokenizer.is_segmentable()
+
+    def encode(self, documents):
+        """For every document (ids, mask), lists of equal length."""
+        joined = [self._joined(parts) for parts in documents]
+        texts = [text for parts in joined for text, _ in parts if isinstance(text, str)]
+        if self._segmentable:
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        else:
+            encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        encoded = iter(encodings)
+        return [self._assemble(parts, encoded) for parts in joined]
+
+    def _joined(self, parts):
+        """Parts as (text or id, what is trained): a flag, or spans of a text put together."""
+        if self._segmentable:
+            return [part for part in parts if part[0] != ""]
+        result = []
+        for value, trained in parts:
+            if not isinstance(value, str):
+                result.append((value, trained))
+                continue
+            if not result or not isinstance(result[-1][0], str):
+                result.append(("", []))
+            text, spans = result[-1]
+            if trained and value:
+                spans = spans + [(len(text), len(text) + len(value))]
+            result[-1] = (text + value, spans)
+        return [part for part in result if part[0] != ""]
+
+    @staticmethod
+    def _assemble(parts, encoded):
+        ids, mask = [], []
+        for value, trained in parts:
+            if not isinstance(value, str):
+                ids.append(value)
+                mask.append(int(trained))
+                continue
+            encoding = next(encoded)
+            ids += encoding.ids
+            if isinstance(trained, list):
+                mask += overlapping(encoding.offsets, trained)
+            else:
+                mask += [int(trained)] * len(encoding.ids)
+        return ids, mask
+
+
+def overlapping(offsets, spans):
+    """1 for every token that shares a character with a span. Both are in rising order."""
+    mask, at = [], 0
+    for begin, end in offsets:
+        while at < len(spans) and spans[at][1] <= begin:
+            at += 1
+        mask.append(int(at < len(spans) and spans[at][0] < end and begin < end))
+    return mask
+
+
+def parts_of_spans(text, spans):
+    """A text with trained spans as parts."""
+    parts, at = [], 0
+    for begin, end in spans:
+        parts += [(text[at:begin], False), (text[begin:end], True)]
+        at = end
+    return parts + [(text[at:], False)]

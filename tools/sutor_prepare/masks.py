@@ -1,0 +1,133 @@
+"""Which characters of a rendered conversation are in the loss.
+
+With {% generation %} marks in the template: what they cover. Else by prefix difference: the text
+of an assistant turn is what the conversation up to it renders beyond the generation prompt before
+it. Where a template rewrites earlier turns (thinking dropped, another end token), every assistant
+turn becomes a sample of its own, which is exactly what the model sees when it serves.
+"""
+
+import jinja2
+
+from .errors import PrepareError
+from .rows import is_masked
+
+
+class Conversation:
+    """One row's renders, each made once."""
+
+    def __init__(self, template, messages, tools, where):
+        self._template = template
+        self._messages = messages
+        self._tools = tools
+        self._where = where
+        self._made = {}
+
+    def render(self, count, generation_prompt=False, then_user=False):
+        """The first `count` messages, perhaps with a user's message after them."""
+        key = (count, generation_prompt, then_user)
+        if key not in self._made:
+            messages = self._messages[:count]
+            if then_user:
+                messages = messages + [{"role": "user", "content": "x"}]
+            self._made[key] = self._guarded(messages, generation_prompt)
+        return self._made[key]
+
+    def _guarded(self, messages, generation_prompt):
+        try:
+            return self._template.render(messages, self._tools, generation_prompt)
+        except (jinja2.exceptions.TemplateError, TypeError, ValueError, KeyError) as error:
+            raise PrepareError(
+                336, f"the chat template refuses the messages: {error}", self._where
+            ) from error
+
+    def can_render(self, count, then_user):
+        try:
+            self.render(count, then_user=then_user)
+            return True
+        except PrepareError:
+            return False
+
+
+class MaskMaker:
+    def __init__(self, template, loss_on, special):
+        """special: a pattern of the tokenizer's special tokens, where turns end."""
+        self._template = template
+        self._loss_on = loss_on
+        self._special = special
+        self.per_turn = 0  # rows that became a sample a turn
+        self.without_stop = 0  # trained turns that do not end with a special token
+
+    def samples(self, messages, tools, where):
+        """A list of (text, spans): spans are sorted [begin, end) in characters, in the loss."""
+        talk = Conversation(self._template, messages, tools, where)
+        full, marks = talk.render(len(messages))
+        if self._loss_on == "all":
+            return [(full, [(0, len(full))])]
+        turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        chosen = turns if self._loss_on == "assistant" else turns[-1:]
+        chosen = [i for i in chosen if not is_masked(messages[i])]
+        if not chosen:
+            return [(full, [])]
+        if self._template.has_generation():
+            return [(full, self._marked(marks, turns, chosen, where))]
+        return self._by_prefix(talk, full, chosen, where)
+
+    def _marked(self, marks, turns, chosen, where):
+        if chosen == turns:
+            return [span for span in marks if span[0] < span[1]]
+        if len(marks) != len(turns):
+            raise PrepareError(
+                336,
+                f"the template marks {len(marks)} generations for {len(turns)} assistant messages, "
+                "so single ones cannot be left out of the loss",
+                where,
+            )
+        spans = [marks[turns.index(i)] for i in chosen]
+        return [span for span in spans if span[0] < span[1]]
+
+    def _by_prefix(self, talk, full, chosen, where):
+        turns = []  # (text before the answer, text with the answer, number of the message)
+        whole = True
+        for i in chosen:
+            before = talk.render(i, generation_prompt=True)[0]
+            after = talk.render(i + 1)[0]
+            if not after.startswith(before):
+                raise PrepareError(
+                    339,
+                    "the chat template's generation prompt is not the start of the rendered answer "
+                    f"(message {i}), so the trained part cannot be told exactly. Use a template "
+                    "with {% generation %} marks (data.template), or rows of `prompt` and "
+                    "`completion`",
+                    where,
+                )
+            whole = whole and full.startswith(before) and full.startswith(after)
+            turns.append((before, after, i))
+        if whole:
+            spans, text = [], full
+            for before, after, i in turns:
+                end, text = self._stop(talk, text, before, after, i)
+                spans.append((len(before), end))
+            return [(text, spans)]
+        self.per_turn += 1
+        samples = []
+        for before, after, i in turns:
+            end, text = self._stop(talk, after, before, after, i)
+            samples.append((text, [(len(before), end)]))
+        return samples
+
+    def _stop(self, talk, text, before, after, i):
+        """Where the trained part of a turn ends, and the text (a stop token may be appended)."""
+        stops = list(self._special.finditer(after, len(before)))
+        if stops:
+            return stops[-1].end(), text
+        # The stop is the next message's first token (GLM-4.5).
+        following = self._special.match(text, len(after))
+        if following:
+            return following.end(), text
+        if len(text) == len(after) and talk.can_render(i + 1, then_user=True):
+            longer = talk.render(i + 1, then_user=True)[0]
+            following = self._special.match(longer, len(after))
+            if longer.startswith(after) and following:
+                return following.end(), text + following.group()
+        self.without_stop += 1
+        return len(after), text

@@ -1,0 +1,151 @@
+"""Reads JSON lines, tells their format, and checks what every row must hold."""
+
+import hashlib
+import json
+
+from .errors import PrepareError
+
+FORMATS = {
+    "tokens": ("input_ids",),
+    "messages": ("messages",),
+    "completion": ("prompt", "completion"),
+    "text": ("text",),
+}
+NOT_IN_LOSS = -100
+
+
+class RowReader:
+    """Iterates over (where, row). Knows digest and size of the file when it has been read."""
+
+    def __init__(self, path):
+        self.path = path
+        self.rows = 0
+        self.bytes = 0
+        self._hash = hashlib.sha256()
+
+    def digest(self):
+        return "sha256:" + self._hash.hexdigest()
+
+    def __iter__(self):
+        try:
+            stream = open(self.path, "rb")
+        except OSError as error:
+            raise PrepareError(331, f"{self.path} cannot be read: {error.strerror}") from error
+        with stream:
+            for number, line in enumerate(stream, 1):
+                self._hash.update(line)
+                self.bytes += len(line)
+                if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+                    line = line[3:]
+                if line.strip():
+                    self.rows += 1
+                    yield f"{self.path}:{number}", self._parse(line, f"{self.path}:{number}")
+
+    @staticmethod
+    def _parse(line, where):
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise PrepareError(
+                337,
+                f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start} of the line. "
+                "Convert the file, for example with `iconv -t UTF-8`",
+                where,
+            ) from error
+        except ValueError as error:
+            raise PrepareError(
+                336, f"not a JSON object on one line: {error}. Rows are JSON lines", where
+            ) from error
+        if not isinstance(row, dict):
+            raise PrepareError(336, f"expected a JSON object, got {kind_of(row)}", where)
+        return row
+
+
+def kind_of(value):
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list"}
+    return names.get(type(value), "an object")
+
+
+def detect_format(row, where):
+    for name, keys in FORMATS.items():
+        if all(key in row for key in keys):
+            return name
+    raise PrepareError(
+        336,
+        f"the format of a row with the keys {', '.join(row) or '(none)'} is not known. Rows hold "
+        "`messages`, `prompt` and `completion`, `text`, or `input_ids`",
+        where,
+    )
+
+
+def text_of(row, key, where):
+    value = row.get(key)
+    if not isinstance(value, str):
+        got = "nothing" if key not in row else kind_of(value)
+        raise PrepareError(336, f"`{key}`: expected text, got {got}", where)
+    check_encodable(value, key, where)
+    return value
+
+
+def check_encodable(text, key, where):
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PrepareError(
+            337, f"`{key}` holds half a surrogate pair at character {error.start}", where
+        ) from error
+
+
+def messages_of(row, where):
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise PrepareError(336, "`messages`: expected a list of messages", where)
+    for number, message in enumerate(messages):
+        name = f"messages[{number}]"
+        if not isinstance(message, dict):
+            raise PrepareError(336, f"`{name}`: expected an object, got {kind_of(message)}", where)
+        if not isinstance(message.get("role"), str):
+            raise PrepareError(336, f"`{name}.role`: expected text", where)
+        if message.get("content") is None and message.get("tool_calls"):
+            continue
+        content = message.get("content")
+        if not isinstance(content, str):
+            raise PrepareError(
+                336, f"`{name}.content`: expected text, got {kind_of(content)}", where
+            )
+        check_encodable(content, f"{name}.content", where)
+    return messages
+
+
+def is_masked(message):
+    """Whether a message asks not to be trained: `mask: 1` (the ESFT authors) or `train: false`."""
+    return message.get("mask") in (1, True) or message.get("train") is False
+
+
+def tokens_of(row, where):
+    """(ids, mask) of a row that is tokenized already."""
+    ids = row.get("input_ids")
+    if not isinstance(ids, list) or not ids:
+        raise PrepareError(336, "`input_ids`: expected a list of token ids", where)
+    for position, token in enumerate(ids):
+        if type(token) is not int or not 0 <= token < 2**31:
+            raise PrepareError(336, f"`input_ids[{position}]`: {token!r} is no token id", where)
+    labels = row.get("labels")
+    if labels is None:
+        return ids, [1] * len(ids)
+    if not isinstance(labels, list) or len(labels) != len(ids):
+        got = f"a list of {len(labels)}" if isinstance(labels, list) else kind_of(labels)
+        raise PrepareError(336, f"`labels`: expected a list of {len(ids)}, got {got}", where)
+    for position, (label, token) in enumerate(zip(labels, ids)):
+        if type(label) is not int or label not in (token, NOT_IN_LOSS):
+            raise PrepareError(
+                336,
+                f"`labels[{position}]`: expected the id there ({token}) or {NOT_IN_LOSS}, got "
+                f"{label!r}. Labels are not shifted",
+                where,
+            )
+    return ids, [int(label != NOT_IN_LOSS) for label in labels]

@@ -1,0 +1,102 @@
+"""Writes token stores; launch/data/token_store.h describes the file."""
+
+import array
+import json
+import os
+import tempfile
+
+import h5py
+import numpy as np
+
+CHUNK = 1 << 22  # tokens handled at once
+
+
+class StoreWriter:
+    """Documents go to unnamed files on the disk of the store; finish() makes the store of them."""
+
+    def __init__(self, path):
+        self.path = path
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        folder = os.path.dirname(path) or "."
+        self._ids = tempfile.TemporaryFile(dir=folder)
+        self._mask = tempfile.TemporaryFile(dir=folder)
+        self._offsets = array.array("q", [0])
+        self.tokens = 0
+        self.supervised = 0
+        self.max_id = -1
+
+    @property
+    def documents(self):
+        return len(self._offsets) - 1
+
+    def add(self, ids, mask):
+        """One document; returns how many of its tokens are in the loss."""
+        ids = np.asarray(ids, dtype=np.int32)
+        mask = np.asarray(mask, dtype=np.uint8)
+        mask[0] = 0  # nothing predicts the first token
+        self._ids.write(ids.tobytes())
+        self._mask.write(mask.tobytes())
+        self.tokens += len(ids)
+        self._offsets.append(self.tokens)
+        supervised = int(mask.sum())
+        self.supervised += supervised
+        self.max_id = max(self.max_id, int(ids.max()))
+        return supervised
+
+    def finish(self, attributes):
+        """Publishes the store with these attributes beside those it counts itself."""
+        temporary = f"{self.path}.{os.getpid()}.tmp"
+        try:
+            with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+                checksum = self._write_arrays(file)
+                counted = {
+                    "format": "sutor.token_store",
+                    "format_version": 1,
+                    "documents": self.documents,
+                    "tokens": self.tokens,
+                    "supervised_tokens": self.supervised,
+                    "max_id": self.max_id,
+                }
+                for name, value in {**attributes, **counted}.items():
+                    if isinstance(value, dict):
+                        value = json.dumps(value, ensure_ascii=False, sort_keys=True)
+                    dtype = np.int64 if isinstance(value, int) else None
+                    file.attrs.create(name, value, dtype=dtype)
+                file.attrs.create("checksum", checksum, dtype=np.uint64)
+            _fsync(temporary)
+            os.replace(temporary, self.path)
+            _fsync(os.path.dirname(self.path) or ".")
+        finally:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+
+    def _write_arrays(self, file):
+        """Returns the checksum of ids, mask and offsets."""
+        ids = file.create_dataset("ids", (self.tokens,), dtype="<i4")
+        mask = file.create_dataset("loss_mask", (self.tokens,), dtype="u1")
+        offsets = np.frombuffer(self._offsets, dtype=np.int64)
+        file.create_dataset("doc_offsets", data=offsets, dtype="<i8")
+        self._ids.seek(0)
+        self._mask.seek(0)
+        checksum = np.uint64(0)
+        with np.errstate(over="ignore"):
+            for begin in range(0, self.tokens, CHUNK):
+                count = min(CHUNK, self.tokens - begin)
+                part = np.frombuffer(self._ids.read(4 * count), dtype=np.int32)
+                flags = np.frombuffer(self._mask.read(count), dtype=np.uint8)
+                ids[begin : begin + count] = part
+                mask[begin : begin + count] = flags
+                place = np.arange(begin + 1, begin + count + 1, dtype=np.uint64)
+                value = part.astype(np.uint64) * np.uint64(2) + flags + np.uint64(1)
+                checksum += np.sum(place * value, dtype=np.uint64)
+            place = np.arange(len(offsets), dtype=np.uint64) + np.uint64(self.tokens + 1)
+            checksum += np.sum(place * offsets.astype(np.uint64), dtype=np.uint64)
+        return checksum
+
+
+def _fsync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
