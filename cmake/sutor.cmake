@@ -3,7 +3,7 @@
 add_library(sutor_flags INTERFACE)
 target_include_directories(sutor_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_compile_definitions(sutor_flags INTERFACE FMT_HEADER_ONLY=1)
-target_compile_options(sutor_flags INTERFACE -Wall -Wextra -Wno-unused-parameter
+target_compile_options(sutor_flags INTERFACE -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
   -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
 if(SUTOR_WERROR)
   target_compile_options(sutor_flags INTERFACE -Werror)

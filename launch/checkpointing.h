@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/manifest.h"
+#include "checkpoint/tile_index.h"
 #include "csrc/comm/comm.h"
 #include "layers/parameter_store.h"
 #include "launch/data/sample_order.h"
@@ -41,7 +42,6 @@ class Checkpointer {
   void mark_best(int64_t step);
 
  private:
-  struct Part;
   std::vector<IndexedTensor> wanted() const;
   void agree(const std::string& problem, const char* what);
 

@@ -4,12 +4,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cmath>
-
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/ops/memory.h"
-#include "launch/micro_step.h"
 #include "launch/train_report.h"
 #include "recipes/recipe_reader.h"
 
@@ -21,7 +18,7 @@ double now_seconds() {
 }
 
 // Micro-batches that hold samples, over all ranks.
-int64_t non_empty_micro_batches(int64_t samples, int64_t ranks, int64_t micro_batch) {
+int64_t filled_micro_batches(int64_t samples, int64_t ranks, int64_t micro_batch) {
   int64_t count = 0;
   for (int64_t r = 0; r < ranks; ++r) {
     count += (rank_share({0, samples}, r, ranks).size() + micro_batch - 1) / micro_batch;
@@ -97,7 +94,7 @@ void Trainer::run(const ResumeMode& mode) {
     const double begin = now_seconds();
     const int64_t step = state_.step + 1;
     const double lr = schedule_->at(step);
-    const StepResult result = train_step(stream_->next_batch(), step, lr);
+    const BatchResult result = train_batch(stream_->next_batch(), step, lr);
     state_.step = step;
     state_.cursor = stream_->cursor();
     log_step(result, step, lr, now_seconds() - begin);
@@ -108,78 +105,33 @@ void Trainer::run(const ResumeMode& mode) {
   prove_result();
 }
 
-// -------------------------------- one training step --------------------------------
-Trainer::StepResult Trainer::train_step(std::span<const Sample> batch, int64_t step, double lr) {
-  ParameterStore& store = session_->store();
+Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t step, double lr) {
   Comm& dp = session_->parallel().dp();
-  StepResult result;
-  result.tokens = token_count(batch);
-  result.supervised = supervised_tokens(batch);
-  const std::vector<MicroBatch> micro = rank_micro_batches(
-      stream_->stores(), batch, dp.rank(), dp.size(), recipe_.train.micro_batch);
-
-  MicroStepOptions options{.lowest_layer = plan_.trainable.lowest_layer()};
-  // A batch without any target still routes, so that all ranks stay in step; it moves nothing.
-  options.loss_scale = result.supervised > 0 ? 1.0 / static_cast<double>(result.supervised) : 0.0;
-  if (recipe_.train.balance_loss > 0) {
-    options.balance_weight =
-        recipe_.train.balance_loss /
-        static_cast<double>(non_empty_micro_batches(static_cast<int64_t>(batch.size()), dp.size(),
-                                                    recipe_.train.micro_batch));
-  }
-  store.dense_group().zero_grad();
-  store.expert_group().zero_grad();
-  double sums[2] = {0, 0};  // loss, balance loss
-  for (const MicroBatch& micro_batch : micro) {
-    const MicroStepResult r =
-        forward_backward(session_->model(), store, micro_batch, options);
-    sums[0] += r.loss_sum;
-    sums[1] += r.balance_loss;
-  }
-  store.expert_group().reduce_gradients();
-  store.dense_group().reduce_gradients();
-  dp.all_reduce(std::span<double>(sums), ReduceOp::kSum, "step loss");
-  result.loss = result.supervised > 0 ? sums[0] / static_cast<double>(result.supervised) : 0;
-  result.balance_loss = sums[1];
-  result.grad_norm = clip_and_norm();
-  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-    fail(701, "training diverged at step {}: loss {}, gradient norm {}. Try a lower optim.lr; the "
-         "last checkpoint is untouched.", step, result.loss, result.grad_norm);
-  }
-  for (FlatGroup* group : {&store.expert_group(), &store.dense_group()}) {
-    group->adamw_step(recipe_.optim, lr, step);
-    group->gather_values();
-  }
-  return result;
-}
-// ------------------------------------------------------------------------------------
-
-// The norm counts every parameter once: each element is in the chunk of exactly one rank.
-double Trainer::clip_and_norm() {
-  ParameterStore& store = session_->store();
-  double squares = store.expert_group().sum_of_squares() + store.dense_group().sum_of_squares();
-  world_.all_reduce(std::span(&squares, 1), ReduceOp::kSum, "gradient norm");
-  const double norm = std::sqrt(squares);
-  const double factor = recipe_.optim.clip > 0 ? recipe_.optim.clip / (norm + 1e-6) : 1.0;
-  if (factor < 1.0) {
-    store.expert_group().scale_gradients(static_cast<float>(factor));
-    store.dense_group().scale_gradients(static_cast<float>(factor));
-  }
-  return norm;
+  const int64_t micro_batch = recipe_.train.micro_batch;
+  const std::vector<MicroBatch> micro =
+      rank_micro_batches(stream_->stores(), batch, dp.rank(), dp.size(), micro_batch);
+  const StepInput input{micro, supervised_tokens(batch),
+                        filled_micro_batches(static_cast<int64_t>(batch.size()), dp.size(), micro_batch)};
+  const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
+                            .balance_loss = recipe_.train.balance_loss,
+                            .optim = recipe_.optim,
+                            .lr = lr,
+                            .step = step};
+  return {train_step(*session_, input, options), token_count(batch), input.supervised};
 }
 
-void Trainer::log_step(const StepResult& result, int64_t step, double lr, double seconds) {
+void Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
   tokens_seen_ += result.tokens;
   int64_t memory = ops::peak_tensor_bytes();
   world_.all_reduce(std::span(&memory, 1), ReduceOp::kMax, "peak memory");
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   if (!is_root()) return;
-  StepMetrics metrics{.step = step, .loss = result.loss, .grad_norm = result.grad_norm, .lr = lr};
+  StepMetrics metrics{.step = step, .loss = result.step.loss, .grad_norm = result.step.grad_norm, .lr = lr};
   metrics.tokens = result.tokens;
   metrics.supervised_tokens = result.supervised;
   metrics.tokens_per_s = static_cast<double>(result.tokens) / seconds;
   metrics.peak_memory_bytes = memory;
-  if (recipe_.train.balance_loss > 0) metrics.balance_loss = result.balance_loss;
+  if (recipe_.train.balance_loss > 0) metrics.balance_loss = result.step.balance_loss;
   log_->add(metrics);
   if (step % std::max<int64_t>(1, recipe_.log.every) == 0 || step == total_steps_) {
     const double left = seconds_per_step_ * static_cast<double>(total_steps_ - step);

@@ -14,6 +14,7 @@
 #include "launch/session.h"
 #include "launch/token_stores.h"
 #include "launch/train_plan.h"
+#include "launch/train_step.h"
 #include "recipes/recipe.h"
 
 namespace sutor {
@@ -32,17 +33,16 @@ class Trainer {
   void run(const ResumeMode& mode);
 
  private:
-  struct StepResult {
-    double loss = 0, grad_norm = 0, balance_loss = 0;
+  struct BatchResult {
+    StepResult step;
     int64_t tokens = 0, supervised = 0;
   };
 
   void open_data();
   void start(const ResumeMode& mode);
   void print_banner() const;
-  StepResult train_step(std::span<const Sample> batch, int64_t step, double lr);
-  double clip_and_norm();
-  void log_step(const StepResult& result, int64_t step, double lr, double seconds);
+  BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
+  void log_step(const BatchResult& result, int64_t step, double lr, double seconds);
   void evaluate_all(int64_t step);
   void save(bool final);
   void prove_result();

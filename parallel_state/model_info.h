@@ -19,8 +19,8 @@ struct ModelInfo {
   int top_k = 0;
   int64_t expert_width = 0;
   bool tied_head = false;
-  std::vector<bool> moe_layer;  // [num_layers]
-  TensorMap tensors;       // the head is absent when it is tied
+  std::vector<bool> moe_layer{};  // [num_layers]
+  TensorMap tensors{};     // the head is absent when it is tied
 
   bool is_moe(int layer) const { return layer >= 0 && layer < num_layers && moe_layer[layer]; }
 };

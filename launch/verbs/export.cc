@@ -74,13 +74,13 @@ void write_one(const std::string& format, const Work& work, const ExportRequest&
     write_adapter(folder, work.trained, work.config, work.origin);
     fmt::print("wrote {}: {} tensors\n", folder.string(), work.trained.size());
     if (!request.verify) return;
-    const VerifyReport report = verify_adapter(work.base, work.model, Adapter(folder), digests);
+    const VerifyReport report = verify_adapter(work.base, work.model.tensors, Adapter(folder), digests);
     fmt::print("verified: {} trained tensors differ from the base and are as trained\n", report.changed);
   } else {
-    const auto digests = export_merged(work.base, work.model, work.trained, folder, work.origin);
+    const auto digests = export_merged(work.base, work.model.tensors, work.trained, folder, work.origin);
     fmt::print("wrote {}: {} tensors changed\n", folder.string(), digests.size());
     if (!request.verify) return;
-    const VerifyReport report = verify_merged(work.base, work.model, folder, digests);
+    const VerifyReport report = verify_merged(work.base, work.model.tensors, folder, digests);
     fmt::print("verified: {} trained tensors as trained, {} others byte-identical to the base, {} other "
                "files\n", report.changed, report.identical, report.other_files);
   }
@@ -129,7 +129,7 @@ void run_export(const Recipe& recipe, const ExportRequest& request,
     }
     fmt::print("checkpoint {} (step {})\n", directory.string(), reader->meta().step);
     work.trained = tensors_of(*reader);
-    store_as_base(work.trained, base, model);
+    store_as_base(work.trained, base, model.tensors);
     work.trained = moved_only(std::move(work.trained), base, model);
     for (const auto& [layer, ids] : reader->meta().expert_config.at("experts").items()) {
       work.config.experts[std::stoi(layer)] = ids.get<std::vector<int>>();

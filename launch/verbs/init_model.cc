@@ -1,5 +1,6 @@
 // sutor init-model: a randomly initialised Hugging Face model directory of a family and size.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -30,6 +31,25 @@ constexpr VerbHelp kHelp{
 std::string text_of(const po::variables_map& values, const char* option) {
   if (!values.count(option)) fail(202, "init-model: --{} is required; see --help", option);
   return values[option].as<std::string>();
+}
+
+const Family& family_option(const std::string& name) {
+  std::vector<std::string> known;
+  for (const Family& family : families()) {
+    if (family.name == name) return family;
+    known.emplace_back(family.name);
+  }
+  fail(202, "--family {}: unknown (did you mean `{}`?). Known: {}", name, nearest(name, known),
+       fmt::join(known, ", "));
+}
+
+// A preset is always good, so what the family refuses was set on the command line.
+ModelInfo info_of(const Family& family, const nlohmann::json& config) {
+  try {
+    return family.info(config);
+  } catch (const Error& error) {
+    fail(205, "--set: {}", error.what());
+  }
 }
 
 // The config's own key for the dtype of its weights.
@@ -127,9 +147,9 @@ std::string read_tokenizer(const std::string& path) {
 
 int init_model(const po::variables_map& values) {
   const std::string out = text_of(values, "out");
-  const Family& family = family_named(text_of(values, "family"));
+  const Family& family = family_option(text_of(values, "family"));
   const nlohmann::json config = config_from(family, values);
-  const ModelInfo model = family.info(config);
+  const ModelInfo model = info_of(family, config);
   RandomModelOptions options;
   options.seed = values["seed"].as<uint64_t>();
   options.dtype = config_dtype(config);

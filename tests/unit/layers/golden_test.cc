@@ -1,0 +1,151 @@
+// Tiny models against what transformers 5.23.0 computes for them (tests/golden/make_goldens.py).
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "csrc/base/safetensors.h"
+#include "launch/micro_step.h"
+#include "launch/session.h"
+#include "layers/esft/trainable_params.h"
+
+namespace sutor {
+namespace {
+
+const std::filesystem::path kModels = std::filesystem::path(SUTOR_TEST_DATA) / "golden" / "models";
+
+at::Tensor tensor_of(const SafetensorsFile& file, const std::string& name) {
+  const SafetensorsEntry& entry = *file.find(name);
+  const auto dtype = entry.dtype_name == "I64"   ? at::kLong
+                     : entry.dtype_name == "F64" ? at::kDouble
+                                                 : at::kFloat;
+  at::Tensor tensor = at::empty(entry.shape, dtype);
+  const auto bytes = file.bytes(entry);
+  std::memcpy(tensor.data_ptr(), bytes.data(), bytes.size());
+  return tensor;
+}
+
+class Golden : public ::testing::TestWithParam<const char*> {
+ protected:
+  Golden()
+      : source_(kModels / GetParam()),
+        expected_(kModels / GetParam() / "expected.safetensors"),
+        world_(make_self_comm()),
+        config_(read_expert_config(kModels / GetParam() / "expert_config.json")),
+        ids_(tensor_of(expected_, "ids")) {}
+
+  std::unique_ptr<Session> open(const std::vector<std::string>& trained) {
+    return std::make_unique<Session>(source_, *world_, SessionOptions{.trained = trained});
+  }
+
+  MicroBatch batch() const {
+    MicroBatch batch;
+    const int64_t rows = ids_.size(0), tokens = ids_.size(1);
+    const int64_t* id = ids_.data_ptr<int64_t>();
+    batch.ids.assign(id, id + rows * tokens);
+    for (int64_t r = 0; r <= rows; ++r) batch.doc_offsets.push_back(r * tokens);
+    for (int64_t i = 0; i < rows * tokens; ++i) {
+      batch.targets.push_back(i % tokens == tokens - 1 ? kNoTarget : id[i + 1]);
+    }
+    batch.supervised = rows * (tokens - 1);
+    return batch;
+  }
+
+  ModelSource source_;
+  SafetensorsFile expected_;
+  std::unique_ptr<Comm> world_;
+  ExpertConfig config_;
+  at::Tensor ids_;
+};
+
+TEST_P(Golden, LogitsAndRouterChoicesEqualThoseOfTransformers) {
+  const auto session = open({});
+  const MicroBatch micro = batch();
+  const PackedBatch packed = make_packed_batch(micro.ids, micro.doc_offsets);
+  ForwardContext context{.batch = packed};
+  context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor& weights,
+                           const at::Tensor&) {
+    const std::string prefix = "router." + std::to_string(layer);
+    const at::Tensor wanted = tensor_of(expected_, prefix + ".topk_idx").view(idx.sizes());
+    const at::Tensor wanted_weights =
+        tensor_of(expected_, prefix + ".topk_weights").view(weights.sizes());
+    const auto [sorted, order] = idx.sort(1);
+    const auto [wanted_sorted, wanted_order] = wanted.sort(1);
+    EXPECT_TRUE(at::equal(sorted, wanted_sorted)) << prefix;
+    EXPECT_LT((weights.gather(1, order) - wanted_weights.gather(1, wanted_order)).abs().max().item<float>(),
+              1e-5)
+        << prefix;
+  };
+  const at::Tensor hidden = session->model().hidden_states(context);
+  at::NoGradGuard no_grad;
+  const at::Tensor logits = at::linear(hidden, session->model().head().value);
+  const at::Tensor wanted = tensor_of(expected_, "logits").view(logits.sizes());
+  EXPECT_LT((logits - wanted).abs().max().item<float>(), 1e-4);
+}
+
+TEST_P(Golden, LossAndEveryGradientEqualThoseOfTransformers) {
+  const TrainableSet all = full_trainable_set(source_.info);
+  const auto session = open(all.names());
+  const MicroBatch micro = batch();
+  const double scale = 1.0 / static_cast<double>(micro.supervised);
+  const MicroStepResult result =
+      forward_backward(session->model(), session->store(), micro,
+                       {.lowest_layer = all.lowest_layer(), .loss_scale = scale});
+  const float loss = tensor_of(expected_, "loss").item<float>();
+  EXPECT_NEAR(result.loss_sum * scale / loss, 1.0, 1e-6);
+  for (FlatGroup* group : {&session->store().dense_group(), &session->store().expert_group()}) {
+    for (size_t i = 0; i < group->size(); ++i) {
+      const std::string name = "grad." + group->name(i);
+      if (!expected_.find(name)) continue;
+      const at::Tensor wanted = tensor_of(expected_, name);
+      const float norm = wanted.norm().item<float>();
+      EXPECT_LE((group->grad(i) - wanted).norm().item<float>(), 1e-4 * norm + 1e-9) << name;
+    }
+  }
+}
+
+TEST_P(Golden, ThreeStepsOnChosenExpertsEqualThoseOfTransformers) {
+  const TrainableSet chosen = trainable_set(source_.info, config_);
+  const auto session = open(chosen.names());
+  ParameterStore& store = session->store();
+  const MicroBatch micro = batch();
+  const double scale = 1.0 / static_cast<double>(micro.supervised);
+  const at::Tensor losses = tensor_of(expected_, "train.losses");
+  const at::Tensor norms = tensor_of(expected_, "train.grad_norms");
+  const OptimOptions optim{.lr = 1e-3};
+  for (int64_t step = 1; step <= losses.numel(); ++step) {
+    store.expert_group().zero_grad();
+    const MicroStepResult result =
+        forward_backward(session->model(), store, micro,
+                         {.lowest_layer = chosen.lowest_layer(), .loss_scale = scale});
+    const double norm = std::sqrt(store.expert_group().sum_of_squares());
+    EXPECT_NEAR(result.loss_sum * scale / losses[step - 1].item<double>(), 1.0, 1e-5);
+    EXPECT_NEAR(norm / norms[step - 1].item<double>(), 1.0, 1e-4);
+    if (norm > 1) store.expert_group().scale_gradients(static_cast<float>(1 / (norm + 1e-6)));
+    store.expert_group().adamw_step(optim, optim.lr, step);
+  }
+  for (size_t i = 0; i < store.expert_group().size(); ++i) {
+    const std::string name = store.expert_group().name(i);
+    const at::Tensor wanted = tensor_of(expected_, "train.after." + name);
+    EXPECT_LT((store.expert_group().value(i) - wanted).abs().max().item<float>(), 1e-5) << name;
+  }
+}
+
+TEST_P(Golden, NothingFrozenMovesOrGetsAGradient) {
+  const TrainableSet chosen = trainable_set(source_.info, config_);
+  const auto session = open(chosen.names());
+  const Digest before = digest_of(session->store().frozen_tensors());
+  forward_backward(session->model(), session->store(), batch(),
+                   {.lowest_layer = chosen.lowest_layer(), .loss_scale = 1.0});
+  EXPECT_EQ(digest_of(session->store().frozen_tensors()), before);
+  EXPECT_EQ(session->store().dense_group().num_elements(), 0);
+  EXPECT_EQ(session->store().expert_group().num_elements(), chosen.num_parameters());
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Golden,
+                         ::testing::Values("deepseek_v2_lite", "deepseek_v2_grouped",
+                                           "qwen3_moe_gqa", "qwen3_moe_sparse"));
+
+}  // namespace
+}  // namespace sutor
