@@ -263,6 +263,14 @@ Inspected inspect_file(const fs::path& path) {
   fail_unknown(path, "a file of another kind");
 }
 
+Inspected inspect_path(const fs::path& path, bool verify) {
+  try {
+    return fs::is_directory(path) ? inspect_directory(path, verify) : inspect_file(path);
+  } catch (const fs::filesystem_error& error) {
+    fail(301, "cannot read {}: {}", error.path1().string(), error.code().message());
+  }
+}
+
 }  // namespace
 
 int verb_inspect(const Arguments& arguments) {
@@ -278,9 +286,7 @@ int verb_inspect(const Arguments& arguments) {
   if (!path.has_filename()) path = path.parent_path();  // "step-00000100/"
   std::error_code error;
   if (!fs::exists(path, error)) fail(301, "{} does not exist", path.string());
-  const Inspected inspected = fs::is_directory(path)
-                                  ? inspect_directory(path, (*values)["verify"].as<bool>())
-                                  : inspect_file(path);
+  const Inspected inspected = inspect_path(path, (*values)["verify"].as<bool>());
   const InspectReport& report = inspected.report;
   fmt::print("{}", (*values)["json"].as<bool>() ? report.json() : report.text());
   return inspected.exit_code;
