@@ -6,7 +6,6 @@
 #include <set>
 
 #include "csrc/base/error.h"
-#include "csrc/base/hash.h"
 
 namespace sutor {
 namespace {
@@ -117,15 +116,6 @@ TrainableSet::TrainableSet(const ModelInfo& model, std::vector<std::string> name
     if (!at_end) lowest_layer_ = std::min(lowest_layer_, tensor->layer);
   }
   for (const auto& [layer, ids] : experts) experts_[layer].assign(ids.begin(), ids.end());
-}
-
-uint64_t TrainableSet::digest() const {
-  Hasher hasher;
-  for (const std::string& name : names_) {
-    hasher.update_int(static_cast<int64_t>(name.size()));
-    hasher.update(name);
-  }
-  return hasher.digest().low;
 }
 
 TrainableSet trainable_set(const ModelInfo& model, const ExpertConfig& config,

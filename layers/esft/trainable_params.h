@@ -28,8 +28,6 @@ class TrainableSet {
   // Backward has to go down to this global layer: -1 when the embedding trains, num_layers when
   // only the final norm or the head does.
   int lowest_layer() const { return lowest_layer_; }
-  // XXH3 of the names: ranks compare it at start.
-  uint64_t digest() const;
 
  private:
   std::vector<std::string> names_;

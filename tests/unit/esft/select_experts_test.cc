@@ -128,7 +128,8 @@ TEST(Select, EveryExpertIsDrawnAboutEquallyOften) {
     SelectOptions options = method("random");
     options.n = 2;
     options.seed = seed;
-    for (int id : select_experts(options, table).config.experts.at(0)) ++drawn[id];
+    const ExpertConfig config = select_experts(options, table).config;
+    for (int id : config.experts.at(0)) ++drawn[id];
   }
   for (int count : drawn) EXPECT_NEAR(count, 1000, 130);  // more than 4 standard deviations
 }
