@@ -53,11 +53,29 @@ class Program:
 
 
 def stop(process):
-    """Ends a started program and everything that it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    """SIGKILLs a started program and everything that it started, ranks of a launcher too."""
+    for pid in descendants(process.pid) + [process.pid]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def descendants(pid):
+    """Ids of all processes below `pid`: launchers put ranks into sessions of their own."""
+    children = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # it ended meanwhile
+        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
 
 
 class Run:
@@ -66,7 +84,7 @@ class Run:
     The data is one batch a step: every step sees all rows, so losses do not depend on their order.
     """
 
-    def __init__(self, program, folder, model, rows, config=None, steps=5, **sections):
+    def __init__(self, program, folder, directory, rows, config=None, steps=5, **sections):
         self.program = program
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +92,7 @@ class Run:
         self.recipe = self.folder / "recipe.yaml"
         count = sum(1 for line in pathlib.Path(rows).read_text().splitlines() if line.strip())
         recipe = {
-            "model": {"path": str(model), "dtype": "fp32"},
+            "model": {"path": str(directory), "dtype": "fp32"},
             "parallel": {"ep": 1},
             "data": {"train": [{"path": str(rows), "name": "rows"}], "packing": False,
                      "loss_on": "all", "seq_len": 64},

@@ -95,15 +95,14 @@ def test_merged_model(program, model_dir, tmp_path, name, dtype, form):
 
 @pytest.mark.parametrize("dtype,form", FORMS, ids=lambda v: str(v))
 def test_export_without_training_is_the_base(program, model_dir, tmp_path, dtype, form):
-    """Every byte of every weight file: learning rate zero, so the trained tensors stay too."""
+    """Every file, byte for byte, and no other file."""
     shape = models.shape("ds-lite")
-    base, ids = model_dir(shape, dtype=dtype, **form), models.sample_ids(shape)
-    config = models.pick_experts(models.build(shape))
-    run = runner.Run(program, tmp_path, base, runner.write_rows(ids, tmp_path / "rows.jsonl"),
-                     config, steps=1, optim={"lr": 0.0})
-    run.prepare().train(code=None)
-    program.run("export", run.recipe, "--checkpoint", run.checkpoints()[-1], "--format", "merged")
+    base = model_dir(shape, dtype=dtype, **form)
+    run = runner.Run(program, tmp_path, base,
+                     runner.write_rows(models.sample_ids(shape), tmp_path / "rows.jsonl"))
+    program.run("export", run.recipe, "--checkpoint", "none", "--format", "merged", "--verify")
     merged = run.output / "export" / "merged"
+    assert {p.name for p in base.iterdir()} == {p.name for p in merged.iterdir()}
     for path in base.iterdir():
         assert path.read_bytes() == (merged / path.name).read_bytes(), path.name
 
@@ -152,11 +151,7 @@ def test_an_adapter_in_the_published_form_is_read(program, model_dir, tmp_path):
               adapter / "model.safetensors")
     (adapter / "expert_cfg.json").write_text(json.dumps(config))
     result = program.run("inspect", adapter)
-    assert str(len(names)) in result.output
-    for name, tensor in tensors.items():
-        views.value(name).copy_(tensor.float())
-    run = runner.Run(program, tmp_path / "run", base,
-                     runner.write_rows(ids, tmp_path / "rows.jsonl"), config)
-    program.run("export", run.recipe, "--adapter", adapter, "--format", "merged")
-    loaded = reference.Views(load_checked(run.output / "export" / "merged"))
-    assert all(torch.equal(loaded.value(n), views.value(n)) for n in views.names())
+    assert "adapter" in result.output and str(len(names)) in result.output, str(result)
+    (adapter / "expert_cfg.json").write_text("{")
+    result = program.run("inspect", adapter, code=3)
+    assert "expert_cfg.json" in result.output

@@ -36,8 +36,6 @@ def kill_after(process, run, step, timeout=60):
         runner.stop(process)
         output, _ = process.communicate()
     assert path.exists() and path.read_text().count("\n") >= step, output
-    # Ranks that mpiexec put into sessions of their own end with it; wait until they are gone.
-    time.sleep(0.5)
 
 
 def cut_back(run, step):
