@@ -1,46 +1,19 @@
 #include "launch/job.h"
 
 #include <ATen/Parallel.h>
-#include <unistd.h>
 
-#include <cstdio>
 #include <cstdlib>
-#include <exception>
-#include <new>
 #include <thread>
 
 #include "csrc/base/error.h"
 #include "csrc/ops/memory.h"
+#include "launch/failure.h"
 
 namespace sutor {
 namespace {
 
 // How long the other ranks get to meet the same error.
 constexpr double kSameErrorSeconds = 2.0;
-
-struct Failure {
-  int exit_code = kExitOk;
-  std::string message;
-};
-
-// Turns what `body` throws into a message and an exit code.
-Failure failure_of(const std::function<int()>& body) {
-  try {
-    return {body(), ""};
-  } catch (const Error& error) {
-    return {error.exit_code(), error.report()};
-  } catch (const std::bad_alloc&) {
-    return {kExitResources, "error[E0503]: out of memory"};
-  } catch (const std::exception& error) {
-    return {kExitInternal, std::string("error[E7000]: ") + error.what()};
-  }
-}
-
-void print_failure(const std::string& message) {
-  std::fflush(stdout);
-  std::fprintf(stderr, "%s\n", message.c_str());
-  std::fflush(stderr);
-}
 
 int ranks_on_this_node(int world_size) {
   for (const char* name : {"MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"}) {
@@ -57,12 +30,6 @@ void share_cores(int world_size) {
 }
 
 }  // namespace
-
-int run_alone(const std::function<int()>& body) {
-  const Failure result = failure_of(body);
-  if (!result.message.empty()) print_failure(result.message);
-  return result.exit_code;
-}
 
 void set_threads(const std::string& threads) {
   if (threads == "auto") return;

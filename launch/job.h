@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "csrc/comm/comm.h"
+#include "launch/failure.h"
 
 namespace sutor {
 
@@ -15,8 +16,5 @@ int run_job(const std::function<int(Comm& world)>& body);
 
 // The recipe's train.threads: a number, or auto for what run_job() chose. Throws E0205.
 void set_threads(const std::string& threads);
-
-// Runs `body` in this process alone; errors become messages and exit codes.
-int run_alone(const std::function<int()>& body);
 
 }  // namespace sutor

@@ -12,7 +12,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/nearest.h"
 #include "launch/command_line.h"
-#include "launch/job.h"
+#include "launch/failure.h"
 #include "layers/models/models.h"
 
 namespace po = boost::program_options;

@@ -9,7 +9,7 @@
 
 #include "csrc/base/error.h"
 #include "launch/command_line.h"
-#include "launch/job.h"
+#include "launch/failure.h"
 #include "launch/model_config.h"
 #include "layers/esft/name_schemes.h"
 

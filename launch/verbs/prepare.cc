@@ -18,7 +18,7 @@
 
 #include "csrc/base/error.h"
 #include "launch/command_line.h"
-#include "launch/job.h"
+#include "launch/failure.h"
 #include "launch/metrics_log.h"
 #include "launch/provenance.h"
 #include "launch/recipe_arguments.h"

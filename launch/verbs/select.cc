@@ -12,7 +12,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "launch/command_line.h"
-#include "launch/job.h"
+#include "launch/failure.h"
 #include "launch/model_config.h"
 #include "launch/recipe_arguments.h"
 #include "launch/run_paths.h"
