@@ -17,6 +17,8 @@ struct Inputs {
   std::vector<int64_t> offsets;
   float scale;
 
+  // No shared part is a tensor of one axis: autograd takes no undefined inputs.
+  bool has_shared() const { return k_shared.dim() == 2; }
   int64_t heads() const { return q.size(1); }
   int64_t kv_heads() const { return k.size(1); }
   int64_t group() const { return heads() / kv_heads(); }
@@ -63,7 +65,7 @@ void store(const at::Tensor& from, int64_t column, const at::Tensor& x, int64_t 
 template <typename T>
 void load_keys(const Inputs& in, int64_t head, int64_t begin, int64_t count, const at::Tensor& to) {
   load<T>(in.k, head, begin, count, to, 0);
-  if (in.k_shared.defined()) {
+  if (in.has_shared()) {
     ops::load_rows(ops::data<T>(in.k_shared) + begin * in.k_shared.stride(0),
                    in.k_shared.stride(0), to.data_ptr<float>() + in.dk(), to.stride(0), count,
                    in.k_shared.size(1));
@@ -180,7 +182,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
       return at::empty(x.sizes(), x.options());
     };
     Gradients grads{like(in.q), like(in.k), like(in.v), {}};
-    if (in.k_shared.defined()) {
+    if (in.has_shared()) {
       grads.k_shared = at::zeros({in.kv_heads(), in.k_shared.size(0), in.k_shared.size(1)},
                                  at::kFloat);
     }
@@ -201,7 +203,8 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
 at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& k_shared,
                             const at::Tensor& v, const std::vector<int64_t>& doc_offsets,
                             double scale) {
-  return AttentionFunction::apply(q, k, k_shared, v, doc_offsets, scale);
+  const at::Tensor shared = k_shared.defined() ? k_shared : at::empty({0}, q.options());
+  return AttentionFunction::apply(q, k, shared, v, doc_offsets, scale);
 }
 
 }  // namespace sutor
