@@ -42,7 +42,8 @@ class ModelTokenizer:
         self.path = path
         self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
         self.folders = list(dict.fromkeys([os.path.dirname(path) or ".", model]))
-        special = {t.content for t in self.tokenizer.get_added_tokens_decoder().values() if t.special}
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        special = {token.content for token in added if token.special}
         longest_first = sorted(special, key=len, reverse=True)
         self.special_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._read_special_tokens(model)
