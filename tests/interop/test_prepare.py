@@ -165,7 +165,11 @@ def test_next_role_is_the_stop_where_there_is_no_other(tmp_path, model):
     folder = model("byte_level", "role_is_stop")
     [(ids, mask)] = documents(run(tmp_path, [{"messages": TALK}], folder))
     assert (trained_text(folder, ids, mask)
-            == "It is blue.<|user|>|  Black, with stars. 好\n\n<|user|>")
+            == "\nIt is blue.<|user|>|\n  Black, with stars. 好\n\n<|user|>")
+    thinking = [{**message, "reasoning_content": "Hm."} for message in TALK]
+    first, second = documents(run(tmp_path, [{"messages": thinking}], folder))
+    assert trained_text(folder, *first) == "\nHm.\nIt is blue.<|user|>"
+    assert trained_text(folder, *second) == "\nHm.\n  Black, with stars. 好\n\n<|user|>"
 
 
 def test_rewritten_turns_become_documents_of_their_own(tmp_path, model):

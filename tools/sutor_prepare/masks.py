@@ -12,6 +12,9 @@ from .errors import PrepareError
 from .rows import is_masked
 
 
+NEXT_WORDS = "x"  # what a user says behind an answer, to see which token opens that turn
+
+
 class Conversation:
     """One row's renders, each made once."""
 
@@ -28,7 +31,7 @@ class Conversation:
         if key not in self._made:
             messages = self._messages[:count]
             if then_user:
-                messages = messages + [{"role": "user", "content": "x"}]
+                messages = messages + [{"role": "user", "content": NEXT_WORDS}]
             self._made[key] = self._guarded(messages, generation_prompt)
         return self._made[key]
 
@@ -40,12 +43,19 @@ class Conversation:
                 336, f"the chat template refuses the messages: {error}", self._where
             ) from error
 
-    def can_render(self, count, then_user):
+    def user_opening(self, i, special):
+        """The special token right behind answer i when a user speaks next; None without one."""
         try:
-            self.render(count, then_user=then_user)
-            return True
+            text = self.render(i + 1, then_user=True)[0]
         except PrepareError:
-            return False
+            return None  # the template wants something else there
+        stops = list(special.finditer(text))
+        answer = (self._messages[i].get("content") or "").strip()
+        # The template may have rewritten what is before the answer, but not its end.
+        if not stops or text[stops[-1].end() :].strip() != NEXT_WORDS:
+            return None
+        behind = text[: stops[-1].start()].rstrip().endswith(answer)
+        return stops[-1].group() if behind else None
 
 
 class MaskMaker:
@@ -124,10 +134,8 @@ class MaskMaker:
         following = self._special.match(text, len(after))
         if following:
             return following.end(), text
-        if len(text) == len(after) and talk.can_render(i + 1, then_user=True):
-            longer = talk.render(i + 1, then_user=True)[0]
-            following = self._special.match(longer, len(after))
-            if longer.startswith(after) and following:
-                return following.end(), text + following.group()
+        opening = talk.user_opening(i, self._special) if len(text) == len(after) else None
+        if opening:
+            return len(after) + len(opening), text + opening
         self.without_stop += 1
         return len(after), text

@@ -89,7 +89,7 @@ TEST(Tensorboard, FramesEveryRecordWithMaskedChecksums) {
   TempDir dir;
   TensorboardWriter writer(dir / "events", 7);
   writer.add(8, {{"loss", 0.5}, {"lr", 1e-3}});
-  const std::string content = TempDir::read(writer.path());
+  const std::string content = dir.read(writer.path());
   const auto masked = [](std::string_view data) {
     const uint32_t crc = crc32c(std::as_bytes(std::span(data)));
     return ((crc >> 15) | (crc << 17)) + 0xa282ead8u;
