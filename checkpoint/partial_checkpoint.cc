@@ -44,10 +44,6 @@ bool all_finite(std::span<const std::byte> bytes, DType dtype) {
 FileDescriptor open_for_sync(const fs::path& path) {
   FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
   if (fd.get() < 0) fail_write(path, "open", errno);
-  struct stat status;
-  if (::fstat(fd.get(), &status) != 0 || ::fchmod(fd.get(), status.st_mode & 0640) != 0) {
-    fail_write(path, "set mode of", errno);
-  }
   return fd;
 }
 

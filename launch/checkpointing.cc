@@ -40,7 +40,8 @@ nlohmann::json to_json(const TrainState& state) {
           {"seed", state.seed},
           {"schedule", state.schedule},
           {"data_digest", state.data_digest},
-          {"best", {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
+          {"best",
+           {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
           // Nothing draws random numbers while training: the order of the data is a function of
           // (seed, epoch, position), and there is no dropout.
           {"rng", "none"}};
@@ -159,10 +160,11 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
           const CheckpointReader reader(chosen);
           const CheckpointMeta& meta = reader.meta();
           if (meta.base_digest != base_.text()) {
-            fail(305,
-                 "{} belongs to another base model: it was trained on {}, model.path is {}. Use the "
-                 "base that it was trained on.",
-                 chosen, meta.base_digest, base_.text());
+            fail(
+                305,
+                "{} belongs to another base model: it was trained on {}, model.path is {}. Use the "
+                "base that it was trained on.",
+                chosen, meta.base_digest, base_.text());
           }
           if (meta.plan_digest != plan_.digest.text()) {
             fail(350,

@@ -6,9 +6,9 @@
 #include "checkpoint/manifest.h"
 #include "checkpoint/tile_index.h"
 #include "csrc/comm/comm.h"
-#include "layers/parameter_store.h"
 #include "launch/data/sample_order.h"
 #include "launch/train_plan.h"
+#include "layers/parameter_store.h"
 
 namespace sutor {
 
@@ -17,7 +17,7 @@ struct TrainState {
   int64_t step = 0;
   Cursor cursor;
   uint64_t seed = 0;
-  std::string schedule;   // canonical text of the recipe keys that decide the training
+  std::string schedule;  // canonical text of the recipe keys that decide the training
   std::string data_digest;
   std::string best_metric;  // "task.loss"
   double best_value = 0;

@@ -15,7 +15,8 @@ namespace sutor {
 struct EvalSet {
   std::string name;
   const TokenStore* store = nullptr;
-  std::vector<Sample> samples;  // packs of isolated documents, made for speed; the result is the same
+  std::vector<Sample>
+      samples;  // packs of isolated documents, made for speed; the result is the same
 };
 
 // Documents in file order, packed to about `tokens_per_batch` tokens a forward pass.

@@ -23,18 +23,23 @@ constexpr Verb kVerbs[] = {
     {"params", "names and regexes of what trains, per rank", sutor::verb_params},
     {"train", "train the chosen experts (or everything)", sutor::verb_train},
     {"export", "adapter and merged model directory", sutor::verb_export},
-    {"inspect", "what a checkpoint, adapter, token store or model directory holds", sutor::verb_inspect},
+    {"inspect", "what a checkpoint, adapter, token store or model directory holds",
+     sutor::verb_inspect},
     {"logits", "logits and router choices of given ids, for comparison", sutor::verb_logits},
     {"init-model", "a randomly initialised model directory", sutor::verb_init_model},
 };
 
 int usage(FILE* to) {
-  fmt::print(to, "{}\nFine-tunes mixture-of-experts models by training only the experts that a task uses.\n\n"
-             "usage: sutor VERB [RECIPE.yaml] [options]; sutor VERB --help\n\n",
-             sutor::version_text());
+  fmt::print(
+      to,
+      "{}\nFine-tunes mixture-of-experts models by training only the experts that a task uses.\n\n"
+      "usage: sutor VERB [RECIPE.yaml] [options]; sutor VERB --help\n\n",
+      sutor::version_text());
   for (const Verb& verb : kVerbs) fmt::print(to, "  {:<11} {}\n", verb.name, verb.summary);
-  fmt::print(to, "\nexit codes: 0 done, 1 check failed, 2 recipe or usage, 3 data or checkpoint invalid,\n"
-             "4 directory busy, 5 memory or disk, 6 communication, 7 diverged, 70 internal, 75 requeue\n");
+  fmt::print(
+      to,
+      "\nexit codes: 0 done, 1 check failed, 2 recipe or usage, 3 data or checkpoint invalid,\n"
+      "4 directory busy, 5 memory or disk, 6 communication, 7 diverged, 70 internal, 75 requeue\n");
   return to == stdout ? sutor::kExitOk : sutor::kExitUsage;
 }
 

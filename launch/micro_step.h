@@ -8,8 +8,8 @@
 namespace sutor {
 
 struct MicroStepOptions {
-  int lowest_layer = 0;      // TrainableSet::lowest_layer()
-  double loss_scale = 1;     // 1 / supervised tokens of the global batch
+  int lowest_layer = 0;       // TrainableSet::lowest_layer()
+  double loss_scale = 1;      // 1 / supervised tokens of the global batch
   double balance_weight = 0;  // balance_loss / micro-batches of the step, 0 = none
 };
 

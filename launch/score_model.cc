@@ -24,7 +24,8 @@ std::vector<Sample> sample_pieces(std::span<const TokenStore* const> stores, int
     }
   }
   std::mt19937_64 random(seed);
-  for (size_t i = documents.size(); i > 1; --i) std::swap(documents[i - 1], documents[random() % i]);
+  for (size_t i = documents.size(); i > 1; --i)
+    std::swap(documents[i - 1], documents[random() % i]);
   std::vector<Sample> pieces;
   int64_t left = budget < 0 ? std::numeric_limits<int64_t>::max() : budget;
   for (const Piece& document : documents) {
@@ -81,8 +82,8 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
       sample_pieces(stores, options.tokens, recipe.data.seq_len, options.seed);
   for (const Sample& sample : samples) result.tokens += sample.tokens;
 
-  for (const MicroBatch& batch : rank_micro_batches(stores, samples, dp.rank(), dp.size(),
-                                                    recipe.train.micro_batch)) {
+  for (const MicroBatch& batch :
+       rank_micro_batches(stores, samples, dp.rank(), dp.size(), recipe.train.micro_batch)) {
     const PackedBatch packed = make_packed_batch(batch.ids, batch.doc_offsets);
     ForwardContext context{.batch = packed};
     context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor&,
@@ -94,13 +95,15 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
         result.scores.add(layer, rows.idx, rows.weights, static_cast<int>(k));
       } else {
         result.scores.add(layer, {i.data_ptr<int64_t>(), static_cast<size_t>(i.numel())},
-                          {w.data_ptr<float>(), static_cast<size_t>(w.numel())}, static_cast<int>(k));
+                          {w.data_ptr<float>(), static_cast<size_t>(w.numel())},
+                          static_cast<int>(k));
       }
       if (!writer) return;
       for (size_t d = 0; d + 1 < batch.doc_offsets.size(); ++d) {
         const int64_t from = batch.doc_offsets[d] * k;
         const size_t count = static_cast<size_t>(batch.doc_offsets[d + 1] * k - from);
-        writer->add(layer, {i.data_ptr<int64_t>() + from, count}, {w.data_ptr<float>() + from, count});
+        writer->add(layer, {i.data_ptr<int64_t>() + from, count},
+                    {w.data_ptr<float>() + from, count});
       }
     };
     session.model().hidden_states(context);
@@ -109,7 +112,8 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   dp.all_reduce(result.scores.flat(), ReduceOp::kSum, "scores");
   Hasher hasher;
   for (const TokenStore* store : stores) hasher.update(store->digest().text());
-  for (const int64_t value : {options.tokens, static_cast<int64_t>(options.seed), recipe.data.seq_len}) {
+  for (const int64_t value :
+       {options.tokens, static_cast<int64_t>(options.seed), recipe.data.seq_len}) {
     hasher.update_int(value);
   }
   result.sample_digest = hasher.digest();

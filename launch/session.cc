@@ -8,7 +8,9 @@
 namespace sutor {
 
 ModelSource::ModelSource(const std::filesystem::path& path)
-    : directory(path), family(family_of(directory.config())), info(family.info(directory.config())) {
+    : directory(path),
+      family(family_of(directory.config())),
+      info(family.info(directory.config())) {
   directory.check(info.tensors);
 }
 

@@ -11,8 +11,10 @@ constexpr int64_t kStageFormat = 1;  // counts up whenever what a stage writes c
 
 StageLedger::StageLedger(std::filesystem::path path) : path_(std::move(path)) {
   if (!std::filesystem::exists(path_)) return;
-  nlohmann::json read = nlohmann::json::parse(read_file(path_), nullptr, /*allow_exceptions=*/false);
-  if (read.is_object()) entries_ = std::move(read);  // an unreadable ledger only means doing it again
+  nlohmann::json read =
+      nlohmann::json::parse(read_file(path_), nullptr, /*allow_exceptions=*/false);
+  if (read.is_object())
+    entries_ = std::move(read);  // an unreadable ledger only means doing it again
 }
 
 bool StageLedger::valid(Stage stage, const Digest& fingerprint,

@@ -16,15 +16,15 @@ namespace sutor {
 void run_score(const Recipe& recipe, Comm& world,
                const std::optional<std::filesystem::path>& records);
 
-// Collective. Throws E0220 when the output holds a training and neither --resume nor --overwrite was
-// said.
+// Collective. Throws E0220 when the output holds a training and neither --resume nor --overwrite
+// was said.
 void run_train(const Recipe& recipe, Comm& world, const ResumeMode& mode,
                const nlohmann::json& provenance);
 
 struct ExportRequest {
-  std::vector<std::string> formats;    // adapter, merged
-  std::string checkpoint = "best";     // best | latest | none | a step directory
-  std::filesystem::path folder;        // adapter/ and merged/ go below it
+  std::vector<std::string> formats;  // adapter, merged
+  std::string checkpoint = "best";   // best | latest | none | a step directory
+  std::filesystem::path folder;      // adapter/ and merged/ go below it
   bool verify = false;
   bool overwrite = false;
 };

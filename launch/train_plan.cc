@@ -27,11 +27,12 @@ TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model) {
     const Digest digest = digest_of_names(trainable);
     return {{}, std::move(trainable), digest};
   }
-  const std::filesystem::path path =
-      recipe.esft.config ? std::filesystem::path(*recipe.esft.config) : RunPaths(recipe.output).expert_config();
+  const std::filesystem::path path = recipe.esft.config ? std::filesystem::path(*recipe.esft.config)
+                                                        : RunPaths(recipe.output).expert_config();
   if (!std::filesystem::exists(path)) {
     fail(206,
-         "no expert config: {} does not exist. Run `sutor score` and `sutor select` first (or `sutor "
+         "no expert config: {} does not exist. Run `sutor score` and `sutor select` first (or "
+         "`sutor "
          "run`, which does all), or set esft.config.",
          path.string());
   }

@@ -1,5 +1,5 @@
-// What a training does, decided from the recipe, the model's name table and the expert config alone,
-// so that it is the same on every rank; its digest is compared before anything is allocated.
+// What a training does, decided from the recipe, the model's name table and the expert config
+// alone, so that it is the same on every rank; its digest is compared before anything is allocated.
 #pragma once
 
 #include "csrc/base/hash.h"
@@ -11,13 +11,13 @@
 namespace sutor {
 
 struct TrainPlan {
-  ExpertConfig config;      // empty for train.method full
+  ExpertConfig config;  // empty for train.method full
   TrainableSet trainable;
-  Digest digest;            // of what trains; a checkpoint belongs to one
+  Digest digest;  // of what trains; a checkpoint belongs to one
 };
 
-// Reads esft.config, or the expert config in the output folder that `select` left. Throws E0206 when
-// there is none, E031x when it does not fit the model.
+// Reads esft.config, or the expert config in the output folder that `select` left. Throws E0206
+// when there is none, E031x when it does not fit the model.
 TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model);
 
 // Collective. Throws E0604 naming the ranks whose plan differs from rank 0's.

@@ -28,7 +28,8 @@ std::set<std::string> changed_tensors(FlatGroup& group, const ModelSource& sourc
     whole.row_count = whole.global_shape[0];
     whole.data = reinterpret_cast<std::byte*>(base.data_ptr<float>());
     source.directory.load(*source.info.tensors.find(name), whole);
-    if (std::memcmp(base.data_ptr(), master.data_ptr(), whole.num_bytes()) != 0) changed.insert(name);
+    if (std::memcmp(base.data_ptr(), master.data_ptr(), whole.num_bytes()) != 0)
+      changed.insert(name);
   }
   return changed;
 }
@@ -50,7 +51,8 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
     trained += trains ? n : 0;
     all += n;
   }
-  for (const auto& [layer, ids] : plan.trainable.experts()) experts += static_cast<int64_t>(ids.size());
+  for (const auto& [layer, ids] : plan.trainable.experts())
+    experts += static_cast<int64_t>(ids.size());
   const int64_t moe_layers = std::count(model.moe_layer.begin(), model.moe_layer.end(), true);
   fmt::print("model    {} {}: {} layers ({} MoE x {} experts, top {}), {} parameters, {}\n",
              model.family, recipe.model.path, model.num_layers, moe_layers, model.num_experts,
@@ -60,11 +62,10 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
   fmt::print("trains   {} of {} parameters ({:.2f}%), {} of {} experts; backward down to {}\n",
              format_count(trained), format_count(all), 100.0 * trained / all, experts,
              moe_layers * model.num_experts,
-             plan.trainable.lowest_layer() < 0
-                 ? "the embedding"
-                 : plan.trainable.lowest_layer() >= model.num_layers
-                       ? "the head"
-                       : fmt::format("layer {}", plan.trainable.lowest_layer()));
+             plan.trainable.lowest_layer() < 0 ? "the embedding"
+             : plan.trainable.lowest_layer() >= model.num_layers
+                 ? "the head"
+                 : fmt::format("layer {}", plan.trainable.lowest_layer()));
   for (const auto& [role, count] : tensors) {
     if (count.first == 0) {
       fmt::print("           {:<15} frozen\n", role);
@@ -77,12 +78,13 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
   ParameterStore& store = session.store();
   fmt::print("memory   trained weights, gradients and optimizer {} on this rank\n",
              format_bytes(store.dense_group().state_bytes() + store.expert_group().state_bytes()));
-  fmt::print("data     {} documents, {} samples, {} tokens ({:.1f}% in the loss); dropped {}, truncated "
-             "{}, split {}{}\n",
-             format_count(data.documents), format_count(data.samples), format_count(data.tokens),
-             data.tokens > 0 ? 100.0 * data.supervised / data.tokens : 0.0, data.dropped,
-             data.truncated, data.split,
-             recipe.data.packing ? fmt::format("; packing {:.1f}%", 100 * data.efficiency) : "");
+  fmt::print(
+      "data     {} documents, {} samples, {} tokens ({:.1f}% in the loss); dropped {}, truncated "
+      "{}, split {}{}\n",
+      format_count(data.documents), format_count(data.samples), format_count(data.tokens),
+      data.tokens > 0 ? 100.0 * data.supervised / data.tokens : 0.0, data.dropped, data.truncated,
+      data.split,
+      recipe.data.packing ? fmt::format("; packing {:.1f}%", 100 * data.efficiency) : "");
   fmt::print("steps    {} x {} samples, lr {} {}, weight decay {}\n", total_steps,
              recipe.train.global_batch, recipe.optim.lr, recipe.schedule.name,
              recipe.optim.weight_decay);
@@ -109,23 +111,25 @@ Proof make_proof(const TrainPlan& plan, Session& session, const Digest& frozen_b
     counts[1] += expert ? first_replica : root;
   }
   world.all_reduce(std::span<int64_t>(counts), ReduceOp::kSum, "proof");
-  return {static_cast<int64_t>(plan.trainable.names().size()), counts[0], counts[1], counts[2] == 0};
+  return {static_cast<int64_t>(plan.trainable.names().size()), counts[0], counts[1],
+          counts[2] == 0};
 }
 
 void print_proof(const Proof& proof, const TrainState& state, int64_t tokens, int64_t total_steps) {
-  fmt::print("proof    trained tensors changed {} of {}; frozen tensors {} of {} (digests before and "
-             "after)\n",
-             proof.changed, proof.trained,
-             proof.frozen_unchanged ? "unchanged" : "CHANGED", proof.frozen);
+  fmt::print(
+      "proof    trained tensors changed {} of {}; frozen tensors {} of {} (digests before and "
+      "after)\n",
+      proof.changed, proof.trained, proof.frozen_unchanged ? "unchanged" : "CHANGED", proof.frozen);
   fmt::print("         {} steps, {} tokens in this run", total_steps, format_count(tokens));
   if (state.best_step >= 0) {
     fmt::print("; best {} {:.6f} at step {}", state.best_metric, state.best_value, state.best_step);
   }
   fmt::print("\n");
   if (proof.changed < proof.trained) {
-    fmt::print("warning[W0703]: {} trained tensors did not change: an expert that never got a token has "
-               "no gradient, and without weight decay stays as it is\n",
-               proof.trained - proof.changed);
+    fmt::print(
+        "warning[W0703]: {} trained tensors did not change: an expert that never got a token has "
+        "no gradient, and without weight decay stays as it is\n",
+        proof.trained - proof.changed);
   }
   std::fflush(stdout);
 }

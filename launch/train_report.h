@@ -15,7 +15,7 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
 struct Proof {
   int64_t trained = 0, changed = 0;  // tensors; changed: the master differs from the base's weight
   int64_t frozen = 0;
-  bool frozen_unchanged = false;     // digests of all frozen tensors in memory, before and after
+  bool frozen_unchanged = false;  // digests of all frozen tensors in memory, before and after
 };
 
 // Collective over the world.

@@ -1,5 +1,5 @@
-// One optimizer step over a global batch: forward and backward of this rank's micro-batches, gradient
-// reduction, clip, AdamW. No files, no printing.
+// One optimizer step over a global batch: forward and backward of this rank's micro-batches,
+// gradient reduction, clip, AdamW. No files, no printing.
 #pragma once
 
 #include <span>

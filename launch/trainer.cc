@@ -110,8 +110,9 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
   const int64_t micro_batch = recipe_.train.micro_batch;
   const std::vector<MicroBatch> micro =
       rank_micro_batches(stream_->stores(), batch, dp.rank(), dp.size(), micro_batch);
-  const StepInput input{micro, supervised_tokens(batch),
-                        filled_micro_batches(static_cast<int64_t>(batch.size()), dp.size(), micro_batch)};
+  const StepInput input{
+      micro, supervised_tokens(batch),
+      filled_micro_batches(static_cast<int64_t>(batch.size()), dp.size(), micro_batch)};
   const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
                             .balance_loss = recipe_.train.balance_loss,
                             .optim = recipe_.optim,
@@ -126,7 +127,8 @@ void Trainer::log_step(const BatchResult& result, int64_t step, double lr, doubl
   world_.all_reduce(std::span(&memory, 1), ReduceOp::kMax, "peak memory");
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   if (!is_root()) return;
-  StepMetrics metrics{.step = step, .loss = result.step.loss, .grad_norm = result.step.grad_norm, .lr = lr};
+  StepMetrics metrics{
+      .step = step, .loss = result.step.loss, .grad_norm = result.step.grad_norm, .lr = lr};
   metrics.tokens = result.tokens;
   metrics.supervised_tokens = result.supervised;
   metrics.tokens_per_s = static_cast<double>(result.tokens) / seconds;

@@ -32,7 +32,7 @@ std::unique_ptr<Attention> make_gqa_attention(ParameterStore& store, const std::
 struct MlaOptions {
   int64_t heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0, kv_lora_rank = 0;
   bool q_lora = false;
-  double scale = 1;             // softmax scale, YaRN's mscale^2 included
+  double scale = 1;  // softmax scale, YaRN's mscale^2 included
   double latent_norm_eps = 1e-6;
 };
 std::unique_ptr<Attention> make_mla_attention(ParameterStore& store, const std::string& prefix,

@@ -122,9 +122,8 @@ RopeConfig ConfigReader::rope(double default_theta) const {
     unsupported(has("rope_parameters") ? "rope_parameters" : "rope_scaling",
                 "rope types are default and yarn");
   }
-  rope.original_max_positions =
-      inner.number_or({"original_max_position_embeddings"},
-                      number_or({"max_position_embeddings"}, 0));
+  rope.original_max_positions = inner.number_or({"original_max_position_embeddings"},
+                                                number_or({"max_position_embeddings"}, 0));
   if (rope.original_max_positions <= 0) {
     unsupported("rope_parameters", "yarn needs original_max_position_embeddings");
   }
@@ -135,7 +134,8 @@ RopeConfig ConfigReader::rope(double default_theta) const {
   rope.mscale = inner.number_or({"mscale"}, 0);
   rope.mscale_all_dim = inner.number_or({"mscale_all_dim"}, 0);
   rope.truncate = inner.flag_or({"truncate"}, true);
-  if (inner.has("attention_factor")) rope.attention_factor = inner.number_or({"attention_factor"}, 1);
+  if (inner.has("attention_factor"))
+    rope.attention_factor = inner.number_or({"attention_factor"}, 1);
   return rope;
 }
 

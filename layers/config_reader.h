@@ -21,7 +21,7 @@ class ConfigReader {
   explicit ConfigReader(const nlohmann::json& config);
 
   const std::string& family() const { return family_; }
-  int64_t integer(Names names) const;   // required, > 0
+  int64_t integer(Names names) const;  // required, > 0
   int64_t integer_or(Names names, int64_t fallback) const;
   double number_or(Names names, double fallback) const;
   bool flag_or(Names names, bool fallback) const;

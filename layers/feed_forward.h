@@ -15,7 +15,9 @@ class FeedForward {
 class DenseFeedForward final : public FeedForward {
  public:
   DenseFeedForward(ParameterStore& store, const std::string& prefix) : mlp_(store, prefix) {}
-  at::Tensor forward(const at::Tensor& x, ForwardContext&) const override { return mlp_.forward(x); }
+  at::Tensor forward(const at::Tensor& x, ForwardContext&) const override {
+    return mlp_.forward(x);
+  }
 
  private:
   Mlp mlp_;

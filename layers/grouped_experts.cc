@@ -109,7 +109,7 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
     const at::Tensor dy = gather(d_source, index, unit.begin, unit.end);
     if (trained) d_rows.narrow(0, unit.begin, n).copy_(dy);
     const at::Tensor d_act = at::mm(dy, storage_.down(unit.slot));
-    const at::Tensor d_gu = trained ? d_gate_up.narrow(0, unit.begin, n)
+    const at::Tensor d_gu = trained     ? d_gate_up.narrow(0, unit.begin, n)
                             : want_rows ? at::empty({n, 2 * width}, options)
                                         : at::Tensor();
     ops::dispatch_dtype(dy.scalar_type(), [&](auto t) {
@@ -145,8 +145,9 @@ void GroupedExperts::weight_gradients(const std::vector<int64_t>& offsets, const
       const int64_t out_rows = down ? storage_.hidden : 2 * storage_.width;
       for (int64_t b = 0; b < bands; ++b) {
         const int64_t begin = out_rows * b / bands, end = out_rows * (b + 1) / bands;
-        units.push_back({2 * slot + down, begin, end,
-                         static_cast<double>((end - begin) * (down ? storage_.width : storage_.hidden)) * n});
+        units.push_back(
+            {2 * slot + down, begin, end,
+             static_cast<double>((end - begin) * (down ? storage_.width : storage_.hidden)) * n});
       }
     }
   }

@@ -1,7 +1,8 @@
-// The routed experts of a layer on one rank, trained ones first: y = W_down(w * silu(W_gate x) * W_up x)
-// for rows grouped by slot. Input gradients run over all slots, weight gradients only over the
-// trained prefix, straight into the flat fp32 gradient. Inside, the routing weight multiplies the
-// activation, before W_down: the same numbers, and its gradient needs no output row (2512.14080).
+// The routed experts of a layer on one rank, trained ones first: y = W_down(w * silu(W_gate x) *
+// W_up x) for rows grouped by slot. Input gradients run over all slots, weight gradients only over
+// the trained prefix, straight into the flat fp32 gradient. Inside, the routing weight multiplies
+// the activation, before W_down: the same numbers, and its gradient needs no output row
+// (2512.14080).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -11,9 +11,9 @@
 namespace sutor {
 
 struct HeadLoss {
-  double loss_sum = 0;      // nats, summed over the supervised positions
-  int64_t correct = 0;      // positions whose target has the largest logit
-  at::Tensor d_hidden;      // [T, H]: scale * d(loss_sum)/d(hidden); undefined without gradient
+  double loss_sum = 0;  // nats, summed over the supervised positions
+  int64_t correct = 0;  // positions whose target has the largest logit
+  at::Tensor d_hidden;  // [T, H]: scale * d(loss_sum)/d(hidden); undefined without gradient
 };
 
 // hidden [T, H]; targets: id or a negative number for no target, [T]; head weight [V, H]. With

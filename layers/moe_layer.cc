@@ -18,9 +18,9 @@ struct RoutedState : torch::CustomClassHolder {
   ExpertsSaved saved;
 };
 
-// Dispatch, experts and combine as one node: its collectives run in a fixed order whatever this rank
-// owns. `anchor` requires a gradient exactly where the plan says that the layer has a backward pass,
-// so all ranks of the group enter it or none does.
+// Dispatch, experts and combine as one node: its collectives run in a fixed order whatever this
+// rank owns. `anchor` requires a gradient exactly where the plan says that the layer has a backward
+// pass, so all ranks of the group enter it or none does.
 class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
@@ -30,9 +30,9 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
     auto state = c10::make_intrusive<RoutedState>();
     state->experts = experts;
     state->dispatcher = dispatcher;
-    state->dispatched = dispatcher->dispatch(x, topk_idx, topk_weights.contiguous(),
-                                             static_cast<int>(layer),
-                                             experts->storage().slot_of_local);
+    state->dispatched =
+        dispatcher->dispatch(x, topk_idx, topk_weights.contiguous(), static_cast<int>(layer),
+                             experts->storage().slot_of_local);
     const at::Tensor rows = experts->forward(state->dispatched, keep ? &state->saved : nullptr);
     at::Tensor y = dispatcher->combine(rows, *state->dispatched.handle);
     if (keep) {
@@ -48,14 +48,15 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
     const DispatchHandle& handle = *state->dispatched.handle;
     const bool want_x = ctx->needs_input_grad(0), want_weights = ctx->needs_input_grad(1);
     const at::Tensor d_source = state->dispatcher->resend(grads[0].contiguous(), handle);
-    ExpertsGradients g = state->experts->backward(state->dispatched, state->saved, d_source, want_x,
-                                                  want_weights);
+    ExpertsGradients g =
+        state->experts->backward(state->dispatched, state->saved, d_source, want_x, want_weights);
     state->saved = {};
     at::Tensor dx, dw;
     if (want_x) dx = state->dispatcher->combine(g.rows, handle);
     if (want_weights) dw = state->dispatcher->return_values(g.weights_R, handle);
     ctx->saved_data.erase("state");
-    return {dx, dw, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dx,           dw,           at::Tensor(), at::Tensor(),
+            at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -90,13 +91,14 @@ at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const
   const at::Tensor weights = with_balance_loss(routing, context);
   const bool keep = at::GradMode::is_enabled() && layer_ >= context.lowest_layer;
   const at::Tensor anchor = at::zeros({1}, at::kFloat).set_requires_grad(keep);
-  at::Tensor y = RoutedExpertsFunction::apply(x, weights, anchor, routing.topk_idx, &experts_,
-                                              dispatcher_.get(), static_cast<int64_t>(layer_), keep);
+  at::Tensor y =
+      RoutedExpertsFunction::apply(x, weights, anchor, routing.topk_idx, &experts_,
+                                   dispatcher_.get(), static_cast<int64_t>(layer_), keep);
   return shared_ ? y + shared_->forward(x) : y;
 }
 
-// a * sum over experts of f_e P_e: f_e = experts x share of the assignments (no gradient), P_e = mean
-// probability, both over this micro-batch.
+// a * sum over experts of f_e P_e: f_e = experts x share of the assignments (no gradient), P_e =
+// mean probability, both over this micro-batch.
 at::Tensor MoeLayer::with_balance_loss(const Routing& routing, ForwardContext& context) const {
   const int64_t tokens = routing.topk_idx.size(0);
   if (context.balance_weight == 0 || tokens == 0) return routing.topk_weights;
@@ -104,8 +106,7 @@ at::Tensor MoeLayer::with_balance_loss(const Routing& routing, ForwardContext& c
   const at::Tensor share = at::bincount(routing.topk_idx.reshape({-1}), {}, experts)
                                .to(at::kFloat)
                                .mul_(static_cast<double>(experts) / routing.topk_idx.numel());
-  const at::Tensor loss =
-      (share * routing.probabilities.mean(0)).sum() * context.balance_weight;
+  const at::Tensor loss = (share * routing.probabilities.mean(0)).sum() * context.balance_weight;
   context.balance_loss += loss.item<double>();
   if (!loss.requires_grad()) return routing.topk_weights;
   return JoinLossFunction::apply(routing.topk_weights, loss);

@@ -14,8 +14,8 @@ namespace sutor {
 class MoeLayer final : public FeedForward {
  public:
   // prefix: model.layers.3.mlp; `shared`: name of the shared experts below it, empty for none.
-  MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
-           const RouterOptions& router, const std::string& shared);
+  MoeLayer(ParameterStore& store, int layer, const std::string& prefix, const RouterOptions& router,
+           const std::string& shared);
   // Collective over the expert-parallel group, forward and backward, with or without tokens.
   at::Tensor forward(const at::Tensor& x, ForwardContext& context) const override;
 

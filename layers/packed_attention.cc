@@ -66,9 +66,8 @@ template <typename T>
 void load_keys(const Inputs& in, int64_t head, int64_t begin, int64_t count, const at::Tensor& to) {
   load<T>(in.k, head, begin, count, to, 0);
   if (in.has_shared()) {
-    ops::load_rows(ops::data<T>(in.k_shared) + begin * in.k_shared.stride(0),
-                   in.k_shared.stride(0), to.data_ptr<float>() + in.dk(), to.stride(0), count,
-                   in.k_shared.size(1));
+    ops::load_rows(ops::data<T>(in.k_shared) + begin * in.k_shared.stride(0), in.k_shared.stride(0),
+                   to.data_ptr<float>() + in.dk(), to.stride(0), count, in.k_shared.size(1));
   }
 }
 
@@ -113,7 +112,8 @@ void backward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& ou
   at::Tensor d_values = at::zeros({n, in.dv()}, at::kFloat);
   const at::Tensor q = scratch(block, in.dq()), dq = scratch(block, in.dq());
   const at::Tensor o = scratch(block, in.dv()), d_o = scratch(block, in.dv());
-  const at::Tensor p_buffer = at::empty({block * n}, at::kFloat), dp_buffer = at::empty({block * n}, at::kFloat);
+  const at::Tensor p_buffer = at::empty({block * n}, at::kFloat),
+                   dp_buffer = at::empty({block * n}, at::kFloat);
   std::vector<float> delta(block);
   load_keys<T>(in, unit.begin, first, n, keys);
   load<T>(in.v, unit.begin, first, n, values, 0);
@@ -145,10 +145,10 @@ void backward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& ou
   store<T>(d_values, 0, grads.v, unit.begin, first, n);
   if (grads.k_shared.defined()) {
     const int64_t width = grads.k_shared.size(2);
-    ops::load_rows(d_keys.data_ptr<float>() + in.dk(), d_keys.stride(0),
-                   grads.k_shared.data_ptr<float>() +
-                       (unit.begin * grads.k_shared.size(1) + first) * width,
-                   width, n, width);
+    ops::load_rows(
+        d_keys.data_ptr<float>() + in.dk(), d_keys.stride(0),
+        grads.k_shared.data_ptr<float>() + (unit.begin * grads.k_shared.size(1) + first) * width,
+        width, n, width);
   }
 }
 
@@ -162,9 +162,8 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
     std::vector<ops::Unit> units = units_of(in);
     ops::dispatch_dtype(q.scalar_type(), [&](auto t) {
-      ops::run_units(units, [&](const ops::Unit& unit) {
-        forward_unit<decltype(t)>(in, unit, out, lse);
-      });
+      ops::run_units(units,
+                     [&](const ops::Unit& unit) { forward_unit<decltype(t)>(in, unit, out, lse); });
     });
     ctx->save_for_backward({q, k, k_shared, v, out, lse});
     ctx->saved_data["offsets"] = in.offsets;
@@ -174,17 +173,18 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
 
   static tensor_list backward(AutogradContext* ctx, tensor_list grad_outputs) {
     const auto saved = ctx->get_saved_variables();
-    const Inputs in{saved[0], saved[1], saved[2], saved[3],
+    const Inputs in{saved[0],
+                    saved[1],
+                    saved[2],
+                    saved[3],
                     ctx->saved_data["offsets"].toIntVector(),
                     static_cast<float>(ctx->saved_data["scale"].toDouble())};
     const at::Tensor d_out = grad_outputs[0].contiguous();
-    const auto like = [](const at::Tensor& x) {
-      return at::empty(x.sizes(), x.options());
-    };
+    const auto like = [](const at::Tensor& x) { return at::empty(x.sizes(), x.options()); };
     Gradients grads{like(in.q), like(in.k), like(in.v), {}};
     if (in.has_shared()) {
-      grads.k_shared = at::zeros({in.kv_heads(), in.k_shared.size(0), in.k_shared.size(1)},
-                                 at::kFloat);
+      grads.k_shared =
+          at::zeros({in.kv_heads(), in.k_shared.size(0), in.k_shared.size(1)}, at::kFloat);
     }
     std::vector<ops::Unit> units = units_of(in);
     ops::dispatch_dtype(in.q.scalar_type(), [&](auto t) {

@@ -9,8 +9,8 @@
 namespace sutor {
 
 struct PackedBatch {
-  at::Tensor ids;        // int64 [T]
-  at::Tensor positions;  // int64 [T], 0 at the first token of each document
+  at::Tensor ids;                    // int64 [T]
+  at::Tensor positions;              // int64 [T], 0 at the first token of each document
   std::vector<int64_t> doc_offsets;  // [documents + 1], doc_offsets[0] = 0, last = T
   int64_t num_tokens() const { return doc_offsets.empty() ? 0 : doc_offsets.back(); }
 };

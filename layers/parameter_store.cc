@@ -8,10 +8,14 @@ namespace sutor {
 
 at::ScalarType torch_dtype(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return at::kFloat;
-    case DType::kBF16: return at::kBFloat16;
-    case DType::kF16: return at::kHalf;
-    default: fail(212, "dtype {} cannot be computed with", name_of(dtype));
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kBF16:
+      return at::kBFloat16;
+    case DType::kF16:
+      return at::kHalf;
+    default:
+      fail(212, "dtype {} cannot be computed with", name_of(dtype));
   }
 }
 
@@ -129,7 +133,8 @@ Parameter* ParameterStore::find(const std::string& name) {
 
 Parameter& ParameterStore::get(const std::string& name) {
   Parameter* parameter = find(name);
-  if (parameter == nullptr) fail(7002, "no tensor `{}` in the name table of {}", name, model_.family);
+  if (parameter == nullptr)
+    fail(7002, "no tensor `{}` in the name table of {}", name, model_.family);
   return *parameter;
 }
 
@@ -137,7 +142,8 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
   std::vector<ShardedTensor> result;
   const int ep_rank = parallel_.coordinates().ep;
   for (const TensorEntry& entry : model_.tensors.entries()) {
-    ShardedTensor piece{.name = entry.name, .dtype = disk_dtype(dtype_), .global_shape = entry.shape};
+    ShardedTensor piece{
+        .name = entry.name, .dtype = disk_dtype(dtype_), .global_shape = entry.shape};
     piece.row_count = entry.shape[0];
     at::Tensor held;
     if (entry.role != TensorRole::kRoutedExpert) {
@@ -147,10 +153,10 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
       if (placement.ep_rank_of(entry.layer, entry.expert) != ep_rank) continue;
       const ExpertStorage& storage = experts_.at(entry.layer);
       const int64_t slot = storage.slot_of_local[placement.local_id(entry.layer, entry.expert)];
-      held = entry.projection == "down" ? storage.down(slot)
-                                        : storage.gate_up(slot).narrow(
-                                              0, entry.projection == "up" ? storage.width : 0,
-                                              storage.width);
+      held = entry.projection == "down"
+                 ? storage.down(slot)
+                 : storage.gate_up(slot).narrow(0, entry.projection == "up" ? storage.width : 0,
+                                                storage.width);
     }
     piece.data = static_cast<std::byte*>(held.data_ptr());
     result.push_back(std::move(piece));

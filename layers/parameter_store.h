@@ -30,10 +30,10 @@ struct Parameter {
 // The routed experts of one layer on this rank. Slots [0, num_trained) are the trained ones, in
 // rising local id; then the frozen ones. H hidden, I expert width.
 struct ExpertStorage {
-  int64_t num_experts = 0;              // global
+  int64_t num_experts = 0;  // global
   int64_t num_local = 0, num_trained = 0;
   int64_t hidden = 0, width = 0;
-  std::vector<int64_t> slot_of_local;   // local_expert_id -> slot
+  std::vector<int64_t> slot_of_local;        // local_expert_id -> slot
   at::Tensor trained_gate_up, trained_down;  // [num_trained, 2I, H], [num_trained, H, I]
   at::Tensor frozen_gate_up, frozen_down;    // [num_local - num_trained, ...]
   at::Tensor grad_gate_up, grad_down;        // fp32, like the trained ones
@@ -58,7 +58,8 @@ class ParameterStore {
   Parameter* find(const std::string& name);
   ExpertStorage& experts(int layer) { return experts_.at(layer); }
 
-  // Trained parameters: replicated over all data-parallel ranks, or over the expert-parallel replicas.
+  // Trained parameters: replicated over all data-parallel ranks, or over the expert-parallel
+  // replicas.
   FlatGroup& dense_group() { return dense_group_; }
   FlatGroup& expert_group() { return expert_group_; }
 
@@ -66,8 +67,8 @@ class ParameterStore {
   std::vector<ShardedTensor> tensors();
   // Those that do not train here.
   std::vector<ShardedTensor> frozen_tensors();
-  // Moves the gradients that autograd left at the dense parameters of a layer (-1: outside of layers)
-  // into main_grad.
+  // Moves the gradients that autograd left at the dense parameters of a layer (-1: outside of
+  // layers) into main_grad.
   void collect_gradients(int layer);
   // After the weights were loaded or stepped: fp32 masters from the compute copies.
   void masters_from_values();

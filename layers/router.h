@@ -1,5 +1,5 @@
-// The router of an MoE layer: softmax over all experts, top-k, weights. MODELS.md table 1a names the
-// families' variants; a family states its own through RouterOptions.
+// The router of an MoE layer: softmax over all experts, top-k, weights. MODELS.md table 1a names
+// the families' variants; a family states its own through RouterOptions.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,10 +20,10 @@ struct RouterOptions {
 };
 
 struct Routing {
-  at::Tensor topk_idx;        // int64 [T, K], no gradient
-  at::Tensor topk_weights;    // fp32 [T, K], as multiplied with the expert outputs
-  at::Tensor unscaled;        // fp32 [T, K], before `scale`: what the gate score sums
-  at::Tensor probabilities;   // fp32 [T, E] over all experts, before any mask
+  at::Tensor topk_idx;       // int64 [T, K], no gradient
+  at::Tensor topk_weights;   // fp32 [T, K], as multiplied with the expert outputs
+  at::Tensor unscaled;       // fp32 [T, K], before `scale`: what the gate score sums
+  at::Tensor probabilities;  // fp32 [T, E] over all experts, before any mask
 };
 
 class Router {

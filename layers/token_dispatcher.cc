@@ -82,9 +82,9 @@ class AllToAllDispatcher final : public TokenDispatcher {
     out.handle = handle;
     out.offsets = slot_order(recv_counts, slot_of_local, *handle);
     out.source = resend(x, *handle);
-    const at::Tensor weights = exchange(
-        gathered(topk_weights.reshape({-1}), inverse(handle->position_TK)), handle->send_rows,
-        handle->recv_rows, "dispatch weights");
+    const at::Tensor weights =
+        exchange(gathered(topk_weights.reshape({-1}), inverse(handle->position_TK)),
+                 handle->send_rows, handle->recv_rows, "dispatch weights");
     out.weights_R = gathered(weights, handle->row_index_R);
     return out;
   }
@@ -143,8 +143,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return recv;
   }
 
-  // Rows arrive by (source rank, local expert); fills row_index_R with the order by slot and returns
-  // the slots' offsets.
+  // Rows arrive by (source rank, local expert); fills row_index_R with the order by slot and
+  // returns the slots' offsets.
   std::vector<int64_t> slot_order(const std::vector<int64_t>& recv_counts,
                                   const std::vector<int64_t>& slot_of_local,
                                   DispatchHandle& handle) const {
@@ -169,7 +169,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     std::vector<int64_t> shape = send.sizes().vec();
     shape[0] = std::accumulate(recv_rows.begin(), recv_rows.end(), int64_t{0});
     at::Tensor recv = at::empty(shape, send.options());
-    const int64_t row = (send.dim() == 1 ? 1 : send.size(1)) * static_cast<int64_t>(send.element_size());
+    const int64_t row =
+        (send.dim() == 1 ? 1 : send.size(1)) * static_cast<int64_t>(send.element_size());
     ep_.all_to_all(send.data_ptr(), send_rows, recv.data_ptr(), recv_rows, row, name);
     return recv;
   }

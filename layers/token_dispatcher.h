@@ -1,8 +1,8 @@
-// Brings the rows of tokens to the ranks that hold their experts, and back. Every call is collective
-// over the expert-parallel group, and every rank makes the same calls, with or without tokens.
-// Forward: dispatch, then combine. Backward: resend the gradient of the output, then combine the
-// gradients of the rows, and send the gradients of the weights back.
-// T tokens of this rank, K choices a token, H hidden, R rows that this rank's experts work on.
+// Brings the rows of tokens to the ranks that hold their experts, and back. Every call is
+// collective over the expert-parallel group, and every rank makes the same calls, with or without
+// tokens. Forward: dispatch, then combine. Backward: resend the gradient of the output, then
+// combine the gradients of the rows, and send the gradients of the weights back. T tokens of this
+// rank, K choices a token, H hidden, R rows that this rank's experts work on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -20,16 +20,16 @@ struct DispatchHandle {
   at::Tensor position_TK;  // int64: row of the returned buffer that answers (token, choice)
   at::Tensor row_index_R;  // int64: row of the source that slot-sorted row r reads
   // Across ranks only: tokens in the order of sending, rows sent to and received from each rank.
-  at::Tensor send_token;   // int64 [sent]
+  at::Tensor send_token;  // int64 [sent]
   std::vector<int64_t> send_rows, recv_rows;
 };
 
 // Rows by reference: row r, in slot order, is source[row_index_R[r]]; the gather is left to the
 // expert kernels, which read a row once, while it is in cache.
 struct Dispatched {
-  at::Tensor source;              // [S, H]
-  at::Tensor weights_R;           // fp32, routing weights in slot order
-  std::vector<int64_t> offsets;   // [slots + 1] rows of each slot
+  at::Tensor source;             // [S, H]
+  at::Tensor weights_R;          // fp32, routing weights in slot order
+  std::vector<int64_t> offsets;  // [slots + 1] rows of each slot
   std::shared_ptr<const DispatchHandle> handle;
 };
 
@@ -46,7 +46,8 @@ class TokenDispatcher {
   // rows [R, H] in slot order -> [T, H]: the sum of each token's K rows, in order of k, in fp32.
   virtual at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const = 0;
   // values fp32 [R] in slot order -> [T, K].
-  virtual at::Tensor return_values(const at::Tensor& values, const DispatchHandle& handle) const = 0;
+  virtual at::Tensor return_values(const at::Tensor& values,
+                                   const DispatchHandle& handle) const = 0;
 };
 
 // All experts on this rank: no communication, the source is x itself.

@@ -11,16 +11,16 @@
 namespace sutor {
 
 struct ModelInfo {
-  std::string family;      // model_type of config.json
+  std::string family;  // model_type of config.json
   int num_layers = 0;
   int64_t hidden_size = 0;
   int64_t vocab_size = 0;
-  int num_experts = 0;     // routed experts of an MoE layer
+  int num_experts = 0;  // routed experts of an MoE layer
   int top_k = 0;
   int64_t expert_width = 0;
   bool tied_head = false;
   std::vector<bool> moe_layer{};  // [num_layers]
-  TensorMap tensors{};     // the head is absent when it is tied
+  TensorMap tensors{};            // the head is absent when it is tied
 
   bool is_moe(int layer) const { return layer >= 0 && layer < num_layers && moe_layer[layer]; }
 };

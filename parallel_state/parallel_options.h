@@ -6,11 +6,11 @@
 namespace sutor {
 
 struct ParallelOptions {
-  int tp = 1;   // tensor parallel size of dense parts
-  int cp = 1;   // context parallel size
-  int pp = 1;   // pipeline stages
-  int ep = 1;   // expert parallel size
-  int etp = 1;  // tensor parallel size inside an expert
+  int tp = 1;                            // tensor parallel size of dense parts
+  int cp = 1;                            // context parallel size
+  int pp = 1;                            // pipeline stages
+  int ep = 1;                            // expert parallel size
+  int etp = 1;                           // tensor parallel size inside an expert
   std::string order = "tp-cp-ep-dp-pp";  // leftmost varies fastest over ranks
   std::string stages = "even";
   std::string sequence_parallel = "auto";

@@ -6,14 +6,22 @@ namespace sutor {
 
 std::string_view name_of(TensorRole role) {
   switch (role) {
-    case TensorRole::kEmbedding: return "embedding";
-    case TensorRole::kHead: return "head";
-    case TensorRole::kNorm: return "norm";
-    case TensorRole::kAttention: return "attention";
-    case TensorRole::kDenseMlp: return "dense mlp";
-    case TensorRole::kRouter: return "router";
-    case TensorRole::kRoutedExpert: return "routed experts";
-    case TensorRole::kSharedExpert: return "shared experts";
+    case TensorRole::kEmbedding:
+      return "embedding";
+    case TensorRole::kHead:
+      return "head";
+    case TensorRole::kNorm:
+      return "norm";
+    case TensorRole::kAttention:
+      return "attention";
+    case TensorRole::kDenseMlp:
+      return "dense mlp";
+    case TensorRole::kRouter:
+      return "router";
+    case TensorRole::kRoutedExpert:
+      return "routed experts";
+    case TensorRole::kSharedExpert:
+      return "shared experts";
   }
   return "?";
 }

@@ -23,8 +23,9 @@ enum class TensorRole {
 
 std::string_view name_of(TensorRole role);
 
-// One place on disk that can supply a tensor. `index >= 0`: the disk tensor has one more leading axis
-// and this is its index-th slice. `row_begin`: first row within that (slice of the) disk tensor.
+// One place on disk that can supply a tensor. `index >= 0`: the disk tensor has one more leading
+// axis and this is its index-th slice. `row_begin`: first row within that (slice of the) disk
+// tensor.
 struct DiskSource {
   std::string name;
   int64_t index = -1;

@@ -62,7 +62,8 @@ uint16_t f16_from(float value) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return sign | 0x7e00;
   if (magnitude >= 0x477ff000u) return sign | 0x7c00;  // rounds to infinity
-  if (magnitude < 0x38800000u) {  // subnormal half: let the float adder round to a multiple of 2^-24
+  if (magnitude <
+      0x38800000u) {  // subnormal half: let the float adder round to a multiple of 2^-24
     const float shifted = float_of(magnitude) + 0.5f;
     return static_cast<uint16_t>(sign | (bits_of(shifted) - bits_of(0.5f)));
   }
@@ -120,8 +121,10 @@ void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DT
   if (is(DType::kBF16, DType::kF32)) return loop<uint16_t, float, float_from_bf16>(from, to, count);
   if (is(DType::kF32, DType::kF16)) return loop<float, uint16_t, f16_from>(from, to, count);
   if (is(DType::kF16, DType::kF32)) return loop<uint16_t, float, float_from_f16>(from, to, count);
-  if (is(DType::kF16, DType::kBF16)) return loop<uint16_t, uint16_t, bf16_from_f16>(from, to, count);
-  if (is(DType::kBF16, DType::kF16)) return loop<uint16_t, uint16_t, f16_from_bf16>(from, to, count);
+  if (is(DType::kF16, DType::kBF16))
+    return loop<uint16_t, uint16_t, bf16_from_f16>(from, to, count);
+  if (is(DType::kBF16, DType::kF16))
+    return loop<uint16_t, uint16_t, f16_from_bf16>(from, to, count);
   fail(306, "cannot convert {} to {}", name_of(from_dtype), name_of(to_dtype));
 }
 

@@ -1,6 +1,8 @@
 // The writing half of h5.h, and what both halves share.
 #include "csrc/base/h5.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
@@ -112,6 +114,11 @@ File File::create(const std::filesystem::path& path, int64_t alignment) {
   file.code_ = 502;
   file.file_ = Handle(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get()));
   if (file.file_.get() < 0) fail_h5_write(path, "create the HDF5 file");
+  // The library gives everybody what the umask leaves; other files of sutor are not for everybody.
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0 || ::chmod(path.c_str(), status.st_mode & 0640) != 0) {
+    fail_write(path, "set mode of", errno);
+  }
   return file;
 }
 

@@ -1,5 +1,5 @@
-// Communicator: the collectives that sutor uses, on plain host memory. Every call but rank(), size()
-// and name() is collective over the communicator: all its ranks call it in the same order.
+// Communicator: the collectives that sutor uses, on plain host memory. Every call but rank(),
+// size() and name() is collective over the communicator: all its ranks call it in the same order.
 // Every operation carries a name, for diagnosis. With one rank each returns at once.
 #pragma once
 

@@ -1,5 +1,5 @@
-// MpiComm: collectives over MPI. Only non-blocking operations are used, polled with a yield and then
-// a short sleep: with more ranks than cores MPICH's blocking calls cost whole scheduler ticks.
+// MpiComm: collectives over MPI. Only non-blocking operations are used, polled with a yield and
+// then a short sleep: with more ranks than cores MPICH's blocking calls cost whole scheduler ticks.
 #include <mpi.h>
 #include <sched.h>
 #include <time.h>
@@ -39,8 +39,8 @@ class MpiComm final : public Comm {
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
-  // Communicators end with MPI_Finalize: freeing one is collective, and a rank that unwinds after an
-  // error of its own must not wait for the others.
+  // Communicators end with MPI_Finalize: freeing one is collective, and a rank that unwinds after
+  // an error of its own must not wait for the others.
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }

@@ -289,19 +289,19 @@ double sum_of_squares(const float* x, int64_t count) {
   return total;
 }
 
-#define SUTOR_INSTANTIATE(T)                                                                       \
-  template void rms_norm_forward<T>(const T*, const T*, T*, float*, int64_t, int64_t, float);      \
-  template void rms_norm_backward<T>(const T*, const T*, const T*, const float*, T*, int64_t,      \
-                                     int64_t);                                                     \
-  template void swiglu_forward<T>(const T*, const T*, int64_t, const float*, T*, int64_t,          \
-                                  int64_t);                                                        \
-  template void swiglu_backward<T>(const T*, const T*, int64_t, const float*, const T*, T*, T*,    \
-                                   T*, float*, int64_t, int64_t);                                  \
-  template void sum_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t, int64_t);              \
-  template void gather_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t);                    \
-  template void load_rows<T>(const T*, int64_t, float*, int64_t, int64_t, int64_t);                \
-  template void store_rows<T>(const float*, int64_t, T*, int64_t, int64_t, int64_t);               \
-  template void rotate<T>(const T*, T*, const float*, const float*, int64_t, int64_t, int64_t,     \
+#define SUTOR_INSTANTIATE(T)                                                                    \
+  template void rms_norm_forward<T>(const T*, const T*, T*, float*, int64_t, int64_t, float);   \
+  template void rms_norm_backward<T>(const T*, const T*, const T*, const float*, T*, int64_t,   \
+                                     int64_t);                                                  \
+  template void swiglu_forward<T>(const T*, const T*, int64_t, const float*, T*, int64_t,       \
+                                  int64_t);                                                     \
+  template void swiglu_backward<T>(const T*, const T*, int64_t, const float*, const T*, T*, T*, \
+                                   T*, float*, int64_t, int64_t);                               \
+  template void sum_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t, int64_t);           \
+  template void gather_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t);                 \
+  template void load_rows<T>(const T*, int64_t, float*, int64_t, int64_t, int64_t);             \
+  template void store_rows<T>(const float*, int64_t, T*, int64_t, int64_t, int64_t);            \
+  template void rotate<T>(const T*, T*, const float*, const float*, int64_t, int64_t, int64_t,  \
                           float, bool);
 SUTOR_INSTANTIATE(float)
 SUTOR_INSTANTIATE(BFloat)

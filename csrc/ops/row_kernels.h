@@ -1,6 +1,6 @@
-// Arithmetic on rows of memory: the inner loops of the blocks, serial and without torch, so that the
-// compiler may vectorise them for the machine. Callers split rows over threads. All sums are fp32.
-// T is float or BFloat (bf16 bits); both are instantiated in row_kernels.cc.
+// Arithmetic on rows of memory: the inner loops of the blocks, serial and without torch, so that
+// the compiler may vectorise them for the machine. Callers split rows over threads. All sums are
+// fp32. T is float or BFloat (bf16 bits); both are instantiated in row_kernels.cc.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +25,9 @@ void rms_norm_backward(const T* dy, const T* x, const T* w, const float* rstd, T
 template <typename T>
 void swiglu_forward(const T* gate, const T* up, int64_t stride, const float* weight, T* out,
                     int64_t rows, int64_t width);
-// From d_out, the gradient of silu(gate) * up * weight. Writes d_gate and d_up (row stride `stride`),
-// the forward output again if `out` is not null, and d_weight[n] = <d_out, silu(gate) * up> if it is
-// not null. d_gate / d_up may be null when only the others are wanted.
+// From d_out, the gradient of silu(gate) * up * weight. Writes d_gate and d_up (row stride
+// `stride`), the forward output again if `out` is not null, and d_weight[n] = <d_out, silu(gate) *
+// up> if it is not null. d_gate / d_up may be null when only the others are wanted.
 template <typename T>
 void swiglu_backward(const T* gate, const T* up, int64_t stride, const float* weight,
                      const T* d_out, T* d_gate, T* d_up, T* out, float* d_weight, int64_t rows,

@@ -44,7 +44,8 @@ void parallel(int64_t count, int64_t grain, F&& f) {
 }
 
 // A piece of work with a cost; run_units spreads them over the threads, largest first, each on one
-// thread. The split depends on costs and thread count alone, so results do not vary from run to run.
+// thread. The split depends on costs and thread count alone, so results do not vary from run to
+// run.
 struct Unit {
   int64_t slot = 0;            // expert, or whatever the caller numbers
   int64_t begin = 0, end = 0;  // rows

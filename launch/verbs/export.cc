@@ -26,7 +26,8 @@ namespace sutor {
 namespace {
 
 constexpr VerbHelp kHelp{
-    "export", "Writes what a checkpoint trained: an adapter (trained tensors only) and a merged model "
+    "export",
+    "Writes what a checkpoint trained: an adapter (trained tensors only) and a merged model "
     "directory that transformers and the servers load.",
     "sutor export RECIPE [--checkpoint best|latest|none|DIR] [--format adapter,merged] [--verify]",
     "sutor export my.yaml --verify\n"
@@ -42,7 +43,8 @@ std::filesystem::path find_checkpoint(const RunPaths& paths, const std::string& 
   for (const std::string& reason : newest.passed_over) {
     fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
   }
-  if (!newest.entry) fail(349, "{} holds no checkpoint: train first, or name one with --checkpoint", root.string());
+  if (!newest.entry)
+    fail(349, "{} holds no checkpoint: train first, or name one with --checkpoint", root.string());
   return newest.entry->path;
 }
 
@@ -51,7 +53,8 @@ std::vector<TrainedTensor> tensors_of(const CheckpointReader& reader) {
   for (const IndexedTensor& indexed : reader.tensors()) {
     TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
     tensor.read = [&reader, indexed](int64_t begin, int64_t count, std::byte* into) {
-      reader.read(TensorKind::kMaster, {indexed.name, DType::kF32, indexed.shape, begin, count, into});
+      reader.read(TensorKind::kMaster,
+                  {indexed.name, DType::kF32, indexed.shape, begin, count, into});
     };
     tensors.push_back(std::move(tensor));
   }
@@ -74,15 +77,20 @@ void write_one(const std::string& format, const Work& work, const ExportRequest&
     write_adapter(folder, work.trained, work.config, work.origin);
     fmt::print("wrote {}: {} tensors\n", folder.string(), work.trained.size());
     if (!request.verify) return;
-    const VerifyReport report = verify_adapter(work.base, work.model.tensors, Adapter(folder), digests);
-    fmt::print("verified: {} trained tensors differ from the base and are as trained\n", report.changed);
+    const VerifyReport report =
+        verify_adapter(work.base, work.model.tensors, Adapter(folder), digests);
+    fmt::print("verified: {} trained tensors differ from the base and are as trained\n",
+               report.changed);
   } else {
-    const auto digests = export_merged(work.base, work.model.tensors, work.trained, folder, work.origin);
+    const auto digests =
+        export_merged(work.base, work.model.tensors, work.trained, folder, work.origin);
     fmt::print("wrote {}: {} tensors changed\n", folder.string(), digests.size());
     if (!request.verify) return;
     const VerifyReport report = verify_merged(work.base, work.model.tensors, folder, digests);
-    fmt::print("verified: {} trained tensors as trained, {} others byte-identical to the base, {} other "
-               "files\n", report.changed, report.identical, report.other_files);
+    fmt::print(
+        "verified: {} trained tensors as trained, {} others byte-identical to the base, {} other "
+        "files\n",
+        report.changed, report.identical, report.other_files);
   }
 }
 
@@ -95,13 +103,16 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors, const 
   for (TrainedTensor& tensor : tensors) {
     const TensorEntry& entry = *model.tensors.find(tensor.name);
     std::vector<std::byte> bytes(static_cast<size_t>(size_of(tensor.stored_dtype)));
-    ShardedTensor whole{tensor.name, tensor.stored_dtype, tensor.shape, 0, tensor.shape[0], nullptr};
+    ShardedTensor whole{tensor.name, tensor.stored_dtype, tensor.shape,
+                        0,           tensor.shape[0],     nullptr};
     bytes.resize(whole.num_bytes());
     whole.data = bytes.data();
     base.load(entry, whole);
     if (xxh3(bytes) == digests.at(tensor.name)) {
-      fmt::print(stderr, "warning[W0102]: {} is trained but equal to the base (no token reached it, or "
-                 "its change is below its dtype's resolution)\n", tensor.name);
+      fmt::print(stderr,
+                 "warning[W0102]: {} is trained but equal to the base (no token reached it, or "
+                 "its change is below its dtype's resolution)\n",
+                 tensor.name);
     } else {
       moved.push_back(std::move(tensor));
     }
@@ -149,7 +160,8 @@ int verb_export(const Arguments& arguments) {
   add_recipe_options(options, positional);
   options.add_options()("checkpoint", po::value<std::string>()->default_value("best"),
                         "best, latest, none (the base as it is), or a step directory")(
-      "format", po::value<std::string>(), "adapter, merged, or both with a comma (default: the recipe's)")(
+      "format", po::value<std::string>(),
+      "adapter, merged, or both with a comma (default: the recipe's)")(
       "out", po::value<std::string>(), "folder for adapter/ and merged/ (default: OUTPUT/export)")(
       "verify", po::bool_switch(), "compare what was written with the base, tensor by tensor")(
       "overwrite", po::bool_switch(), "replace an earlier export");

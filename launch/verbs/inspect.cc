@@ -15,6 +15,8 @@
 #include "csrc/base/h5.h"
 #include "launch/command_line.h"
 #include "launch/data/token_store.h"
+#include "launch/failure.h"
+#include "launch/metrics_log.h"
 #include "launch/verbs/inspect_model.h"
 #include "launch/verbs/inspect_report.h"
 #include "layers/esft/score_records.h"
@@ -152,7 +154,7 @@ Inspected inspect_token_store(const fs::path& path) {
   report.add("tokens", store.num_tokens());
   report.add("longest document", longest);
   report.add("supervised tokens", store.num_supervised(),
-             fmt::format("{} ({})", with_commas(store.num_supervised()),
+             fmt::format("{} ({})", format_count(store.num_supervised()),
                          percent_text(static_cast<double>(store.num_supervised()) / tokens)));
   report.add("supervised share", static_cast<double>(store.num_supervised()) / tokens, "");
   report.add("largest id", info.max_id);
@@ -160,7 +162,7 @@ Inspected inspect_token_store(const fs::path& path) {
   report.add("bos id", info.bos_id, info.bos_id < 0 ? "none" : std::to_string(info.bos_id));
   report.add("eos id", info.eos_id, info.eos_id < 0 ? "none" : std::to_string(info.eos_id));
   report.add("source", info.source_name,
-             fmt::format("{} ({} rows, {})", info.source_name, with_commas(info.rows),
+             fmt::format("{} ({} rows, {})", info.source_name, format_count(info.rows),
                          bytes_text(info.source_bytes)));
   report.add("rows", info.rows, "");
   report.add("source digest", info.source_digest, or_none(info.source_digest));
@@ -271,9 +273,7 @@ Inspected inspect_path(const fs::path& path, bool verify) {
   }
 }
 
-}  // namespace
-
-int verb_inspect(const Arguments& arguments) {
+int inspect(const Arguments& arguments) {
   po::options_description options(100);
   options.add_options()("path", po::value<std::string>()->required(), "what to look at")(
       "json", po::bool_switch(), "print JSON")("verify", po::bool_switch(),
@@ -290,6 +290,12 @@ int verb_inspect(const Arguments& arguments) {
   const InspectReport& report = inspected.report;
   fmt::print("{}", (*values)["json"].as<bool>() ? report.json() : report.text());
   return inspected.exit_code;
+}
+
+}  // namespace
+
+int verb_inspect(const Arguments& arguments) {
+  return run_alone([&] { return inspect(arguments); });
 }
 
 }  // namespace sutor

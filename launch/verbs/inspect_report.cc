@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "launch/metrics_log.h"
+
 namespace sutor {
 namespace {
 
@@ -16,7 +18,7 @@ std::string key_of(std::string label) {
 }
 
 std::string text_of(const ordered_json& value) {
-  if (value.is_number_integer()) return with_commas(value.get<int64_t>());
+  if (value.is_number_integer()) return format_count(value.get<int64_t>());
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
@@ -25,20 +27,13 @@ std::string text_of(const ordered_json& value) {
 
 }  // namespace
 
-std::string with_commas(int64_t value) {
-  std::string digits = std::to_string(value);
-  const size_t sign = value < 0 ? 1 : 0;
-  for (size_t at = digits.size(); at > sign + 3; at -= 3) digits.insert(at - 3, ",");
-  return digits;
-}
-
 std::string bytes_text(int64_t bytes) {
   static constexpr const char* kUnits[] = {"kB", "MB", "GB", "TB", "PB"};
   if (bytes < 1000) return fmt::format("{} bytes", bytes);
   double value = static_cast<double>(bytes);
   size_t unit = 0;
   for (value /= 1000; value >= 999.95 && unit + 1 < std::size(kUnits); ++unit) value /= 1000;
-  return fmt::format("{:.1f} {} ({} bytes)", value, kUnits[unit], with_commas(bytes));
+  return fmt::format("{:.1f} {} ({} bytes)", value, kUnits[unit], format_count(bytes));
 }
 
 std::string percent_text(double share) { return fmt::format("{:.2f}%", 100 * share); }

@@ -9,7 +9,6 @@
 
 namespace sutor {
 
-std::string with_commas(int64_t value);  // 12,345,678
 std::string bytes_text(int64_t bytes);   // "12.9 GB (12,901,234,567 bytes)"
 std::string percent_text(double share);  // 0.0431 -> "4.31%"
 

@@ -27,7 +27,8 @@ constexpr VerbHelp kHelp{
     "sutor logits --model DIR --ids FILE.json --out FILE.safetensors [--dtype fp32|bf16] "
     "[--grads EXPERT_CONFIG]",
     "sutor logits --model model/ --ids ids.json --dtype fp32 --out logits.safetensors\n"
-    "sutor logits --model model/ --ids ids.json --grads expert_config.json --out grads.safetensors"};
+    "sutor logits --model model/ --ids ids.json --grads expert_config.json --out "
+    "grads.safetensors"};
 
 struct Rows {
   int64_t rows = 0, tokens = 0;
@@ -47,7 +48,8 @@ Rows read_ids(const std::string& path, int64_t vocab) {
       for (const auto& id : row) {
         const int64_t value = id.get<int64_t>();
         if (value < 0 || value >= vocab) {
-          fail(330, "{}: row {} holds the id {}, the vocabulary has {}", path, result.rows, value, vocab);
+          fail(330, "{}: row {} holds the id {}, the vocabulary has {}", path, result.rows, value,
+               vocab);
         }
         result.ids.push_back(value);
       }
@@ -130,16 +132,17 @@ int verb_logits(const Arguments& arguments) {
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, {}, arguments);
     if (!values) return kExitOk;
-    if (world.size() > 1) fail(205, "`sutor logits` runs as one process, found {} ranks", world.size());
+    if (world.size() > 1)
+      fail(205, "`sutor logits` runs as one process, found {} ranks", world.size());
     const ModelSource source((*values)["model"].as<std::string>());
     const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
     SessionOptions session_options{.dtype = computing_dtype((*values)["dtype"].as<std::string>())};
     std::optional<TrainableSet> trainable;
     if (values->count("grads")) {
       const std::string path = (*values)["grads"].as<std::string>();
-      trainable = trainable_set(
-          source.info, check_expert_config(read_expert_config(path), source.info,
-                                           (*values)["layer-base"].as<int>(), path));
+      trainable =
+          trainable_set(source.info, check_expert_config(read_expert_config(path), source.info,
+                                                         (*values)["layer-base"].as<int>(), path));
       session_options.trained = trainable->names();
     }
     Session session(source, world, session_options);

@@ -22,7 +22,8 @@ namespace sutor {
 namespace {
 
 constexpr VerbHelp kHelp{
-    "run", "Goes the whole way of a recipe: prepare, score, select, train, export; a stage whose outputs "
+    "run",
+    "Goes the whole way of a recipe: prepare, score, select, train, export; a stage whose outputs "
     "are still valid is skipped, an unfinished training goes on.",
     "sutor run RECIPE [--set key=value]... [--overwrite]",
     "sutor run my.yaml\n"
@@ -101,7 +102,8 @@ class Run {
       for (const DataSource& source : *sets) inputs.push_back(source.path);
     }
     const std::filesystem::path model = recipe_.model.path;
-    for (const char* file : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"}) {
+    for (const char* file :
+         {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"}) {
       inputs.push_back(model / file);
     }
     inputs.push_back(recipe_.data.tokenizer);
@@ -111,7 +113,8 @@ class Run {
       alone([&] {
         const int code = prepare_tokens(recipe_, 0);
         // The script has said what is wrong; exit with its code.
-        if (code != kExitOk) fail(code * 100 + 99, "preparing the data failed, see the message above");
+        if (code != kExitOk)
+          fail(code * 100 + 99, "preparing the data failed, see the message above");
       });
     });
   }
@@ -125,9 +128,8 @@ class Run {
   void select() {
     const Digest print =
         stage_fingerprint(stage_keys(recipe_, Stage::kSelect), {paths_.scores()}, {base_});
-    stage(Stage::kSelect, print, {paths_.expert_config()}, [&] {
-      alone([&] { run_select(recipe_); });
-    });
+    stage(Stage::kSelect, print, {paths_.expert_config()},
+          [&] { alone([&] { run_select(recipe_); }); });
   }
 
   void train(bool overwrite) {
@@ -138,7 +140,8 @@ class Run {
     stage(Stage::kTrain, print, {paths_.checkpoints()}, [&] {
       // An unfinished training of the same keys and data goes on; of others it is refused.
       const bool resume = !overwrite && !list_checkpoints(paths_.checkpoints()).empty();
-      run_train(recipe_, world_, {.resume = resume, .overwrite = overwrite || !resume}, provenance_);
+      run_train(recipe_, world_, {.resume = resume, .overwrite = overwrite || !resume},
+                provenance_);
     });
   }
 
@@ -179,7 +182,8 @@ int verb_run(const Arguments& arguments) {
   po::options_description options;
   po::positional_options_description positional;
   add_recipe_options(options, positional);
-  options.add_options()("overwrite", po::bool_switch(), "delete an earlier training in the output first");
+  options.add_options()("overwrite", po::bool_switch(),
+                        "delete an earlier training in the output first");
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;

@@ -20,7 +20,8 @@ namespace sutor {
 namespace {
 
 constexpr VerbHelp kHelp{
-    "score", "Routes a sample of the training tokens through the frozen model and counts, for every "
+    "score",
+    "Routes a sample of the training tokens through the frozen model and counts, for every "
     "layer, how often and with what weight each expert was chosen.",
     "sutor score RECIPE [--set key=value]... [--records DIR]",
     "sutor score my.yaml --set esft.score.tokens=131072\n"

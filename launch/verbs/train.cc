@@ -33,7 +33,8 @@ void run_train(const Recipe& recipe, Comm& world, const ResumeMode& mode,
   }
   world.barrier("look at the output folder");
   if (mode.overwrite && world.rank() == 0) {
-    for (const auto& path : {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
+    for (const auto& path :
+         {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
       std::filesystem::remove_all(path);
     }
   }
@@ -46,8 +47,9 @@ int verb_train(const Arguments& arguments) {
   po::options_description options;
   po::positional_options_description positional;
   add_recipe_options(options, positional);
-  options.add_options()("resume", po::value<std::string>()->implicit_value("newest"),
-                        "go on from the newest complete checkpoint; =strict: do not pass over bad ones")(
+  options.add_options()(
+      "resume", po::value<std::string>()->implicit_value("newest"),
+      "go on from the newest complete checkpoint; =strict: do not pass over bad ones")(
       "overwrite", po::bool_switch(), "delete the training in the output folder first");
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
@@ -55,7 +57,8 @@ int verb_train(const Arguments& arguments) {
     ResumeMode mode{.overwrite = (*values)["overwrite"].as<bool>()};
     if (values->count("resume")) {
       const std::string how = (*values)["resume"].as<std::string>();
-      if (how != "newest" && how != "strict") fail(202, "--resume takes nothing or =strict, found `{}`", how);
+      if (how != "newest" && how != "strict")
+        fail(202, "--resume takes nothing or =strict, found `{}`", how);
       mode.resume = true;
       mode.strict = how == "strict";
       if (mode.overwrite) fail(202, "--resume and --overwrite exclude each other");

@@ -1,5 +1,5 @@
-// DeepSeek-V2 and V2-Lite (arXiv 2405.04434): latent attention with or without q_lora, softmax routing
-// (greedy or group-limited, never renormalised), shared experts, dense first layers.
+// DeepSeek-V2 and V2-Lite (arXiv 2405.04434): latent attention with or without q_lora, softmax
+// routing (greedy or group-limited, never renormalised), shared experts, dense first layers.
 // Numerics as transformers 5.23.0, models/deepseek_v2.
 #include <cmath>
 
@@ -138,9 +138,13 @@ std::unique_ptr<CausalModel> build(const nlohmann::json& json, ParameterStore& s
   const Config c(json);
   auto model = std::make_unique<CausalModel>(
       store, std::make_unique<Rope>(c.rope, c.rope_dim, RopeStyle::kInterleaved), c.norm_eps);
-  const MlaOptions attention{.heads = c.heads, .nope_dim = c.nope_dim, .rope_dim = c.rope_dim,
-                             .v_dim = c.v_dim, .kv_lora_rank = c.kv_lora_rank,
-                             .q_lora = c.q_lora_rank > 0, .scale = c.softmax_scale()};
+  const MlaOptions attention{.heads = c.heads,
+                             .nope_dim = c.nope_dim,
+                             .rope_dim = c.rope_dim,
+                             .v_dim = c.v_dim,
+                             .kv_lora_rank = c.kv_lora_rank,
+                             .q_lora = c.q_lora_rank > 0,
+                             .scale = c.softmax_scale()};
   RouterOptions router{.top_k = static_cast<int>(c.top_k)};
   router.fp32_logits = true;
   router.fp32_weights = true;
@@ -166,8 +170,12 @@ std::unique_ptr<CausalModel> build(const nlohmann::json& json, ParameterStore& s
 
 nlohmann::json preset(std::string_view size) {
   const bool tiny = size == "tiny";
-  nlohmann::json yarn = {{"type", "yarn"}, {"factor", 40.0}, {"beta_fast", 32}, {"beta_slow", 1},
-                         {"mscale", 0.707}, {"mscale_all_dim", 0.707},
+  nlohmann::json yarn = {{"type", "yarn"},
+                         {"factor", 40.0},
+                         {"beta_fast", 32},
+                         {"beta_slow", 1},
+                         {"mscale", 0.707},
+                         {"mscale_all_dim", 0.707},
                          {"original_max_position_embeddings", tiny ? 64 : 1024}};
   return {{"architectures", {"DeepseekV2ForCausalLM"}},
           {"model_type", "deepseek_v2"},

@@ -1,5 +1,5 @@
-// Qwen3-MoE: grouped-query attention with per-head q/k norm, softmax routing with renormalised top-k,
-// sparse step. Numerics as transformers 5.23.0, models/qwen3_moe.
+// Qwen3-MoE: grouped-query attention with per-head q/k norm, softmax routing with renormalised
+// top-k, sparse step. Numerics as transformers 5.23.0, models/qwen3_moe.
 #include <algorithm>
 
 #include "layers/causal_model.h"
@@ -100,8 +100,11 @@ std::unique_ptr<CausalModel> build(const nlohmann::json& json, ParameterStore& s
   const Config c(json);
   auto model = std::make_unique<CausalModel>(
       store, std::make_unique<Rope>(c.rope, c.head_dim, RopeStyle::kHalf), c.norm_eps);
-  const GqaOptions attention{.heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim,
-                             .qk_norm = true, .norm_eps = c.norm_eps};
+  const GqaOptions attention{.heads = c.heads,
+                             .kv_heads = c.kv_heads,
+                             .head_dim = c.head_dim,
+                             .qk_norm = true,
+                             .norm_eps = c.norm_eps};
   RouterOptions router{.top_k = static_cast<int>(c.top_k)};
   router.renormalize = c.renormalize;
   for (int layer = 0; layer < c.layers; ++layer) {

@@ -45,7 +45,8 @@ void FlatGroup::allocate() {
   values_ = at::zeros({total_}, at::TensorOptions().dtype(dtype_));
   grads_ = at::zeros({total_}, fp32);
   const int64_t chunk = chunk_end_ - chunk_begin_;
-  master_ = dtype_ == at::kFloat ? values_.narrow(0, chunk_begin_, chunk) : at::zeros({chunk}, fp32);
+  master_ =
+      dtype_ == at::kFloat ? values_.narrow(0, chunk_begin_, chunk) : at::zeros({chunk}, fp32);
   exp_avg_ = at::zeros({chunk}, fp32);
   exp_avg_sq_ = at::zeros({chunk}, fp32);
 }
@@ -60,7 +61,9 @@ at::Tensor FlatGroup::view(const at::Tensor& buffer, size_t index,
 at::Tensor FlatGroup::value(size_t index) const {
   return view(values_, index, tensors_[index].shape);
 }
-at::Tensor FlatGroup::grad(size_t index) const { return view(grads_, index, tensors_[index].shape); }
+at::Tensor FlatGroup::grad(size_t index) const {
+  return view(grads_, index, tensors_[index].shape);
+}
 at::Tensor FlatGroup::values_from(size_t index, std::vector<int64_t> shape) const {
   return view(values_, index, std::move(shape));
 }
@@ -129,9 +132,9 @@ void FlatGroup::gather_values() {
   const int64_t element = static_cast<int64_t>(values_.element_size());
   std::vector<int64_t> bytes(replicas_.size());
   for (int r = 0; r < replicas_.size(); ++r) bytes[r] = (cuts_[r + 1] - cuts_[r]) * element;
-  replicas_.all_gather(std::span(static_cast<std::byte*>(values_.data_ptr()),
-                                 static_cast<size_t>(total_ * element)),
-                       bytes, "gather trained weights");
+  replicas_.all_gather(
+      std::span(static_cast<std::byte*>(values_.data_ptr()), static_cast<size_t>(total_ * element)),
+      bytes, "gather trained weights");
 }
 
 std::vector<ShardedTensor> FlatGroup::state(const std::string& kind) {

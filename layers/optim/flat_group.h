@@ -1,6 +1,7 @@
-// The trained parameters that share their replicas, in flat buffers: compute copy (model dtype), fp32
-// gradient, and for this rank's chunk of rows fp32 master and AdamW moments. The chunk is what ZeRO-1
-// gives this replica: the buffer is cut at row boundaries into near-equal runs, one a replica.
+// The trained parameters that share their replicas, in flat buffers: compute copy (model dtype),
+// fp32 gradient, and for this rank's chunk of rows fp32 master and AdamW moments. The chunk is what
+// ZeRO-1 gives this replica: the buffer is cut at row boundaries into near-equal runs, one a
+// replica.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -64,9 +65,9 @@ class FlatGroup {
   at::ScalarType dtype_;
   std::vector<Flat> tensors_;
   int64_t total_ = 0, decayed_ = 0;
-  std::vector<int64_t> cuts_;             // [replicas + 1] element offsets, at row boundaries
+  std::vector<int64_t> cuts_;  // [replicas + 1] element offsets, at row boundaries
   int64_t chunk_begin_ = 0, chunk_end_ = 0;
-  at::Tensor values_, grads_;             // [total]
+  at::Tensor values_, grads_;                 // [total]
   at::Tensor master_, exp_avg_, exp_avg_sq_;  // [chunk]; master aliases values_ in fp32
 };
 

@@ -76,8 +76,7 @@ Outcome run(const ModelSource& source, Comm& world, int ep, const TrainableSet& 
                                    .optim = {.lr = 1e-3},
                                    .lr = 1e-3,
                                    .step = step};
-    const StepResult result =
-        train_step(session, {micro, supervised, test.rows}, step_options);
+    const StepResult result = train_step(session, {micro, supervised, test.rows}, step_options);
     out.losses.push_back(result.loss);
     out.norms.push_back(result.grad_norm);
     out.balance.push_back(result.balance_loss);
@@ -98,8 +97,7 @@ Outcome run(const ModelSource& source, Comm& world, int ep, const TrainableSet& 
   return out;
 }
 
-at::Tensor base_weight(const ModelSource& source, const std::string& name,
-                       const at::Tensor& like) {
+at::Tensor base_weight(const ModelSource& source, const std::string& name, const at::Tensor& like) {
   at::Tensor base = at::empty_like(like);
   ShardedTensor whole{.name = name, .dtype = DType::kF32, .global_shape = like.sizes().vec()};
   whole.row_count = like.size(0);
@@ -114,7 +112,8 @@ void compare(const ModelSource& source, const TrainableSet& trainable, const Cas
   const Outcome one = run(source, *self, 1, trainable, test, steps);
   const Outcome many = run(source, test_world(), test.ep, trainable, test, steps);
   for (int step = 0; step < steps; ++step) {
-    EXPECT_NEAR(many.losses[step], one.losses[step], 1e-5 * one.losses[step]) << "step " << step + 1;
+    EXPECT_NEAR(many.losses[step], one.losses[step], 1e-5 * one.losses[step])
+        << "step " << step + 1;
     // An expert without a token in the batch has a norm of exactly 0.
     EXPECT_NEAR(many.norms[step], one.norms[step], 1e-5 * one.norms[step]) << "step " << step + 1;
     EXPECT_NEAR(many.balance[step], one.balance[step], 1e-5) << "step " << step + 1;
@@ -126,7 +125,8 @@ void compare(const ModelSource& source, const TrainableSet& trainable, const Cas
     const auto shape = source.info.tensors.find(name)->shape;
     const int64_t begin = row * (whole.numel() / shape[0]);
     const at::Tensor wanted = whole.narrow(0, begin, gradient.numel());
-    EXPECT_LE((gradient - wanted).norm().item<float>(), 1e-5 * whole.norm().item<float>() + 1e-12) << name;
+    EXPECT_LE((gradient - wanted).norm().item<float>(), 1e-5 * whole.norm().item<float>() + 1e-12)
+        << name;
   }
   for (const auto& [name, weight] : many.weights) {
     const at::Tensor& wanted = one.weights.at(name);
@@ -167,7 +167,8 @@ class Layouts : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Layouts, ChosenExpertsTrainAlikeAtEveryLayout) {
-  compare_all(trainable_set(source_.info, read_expert_config(kModels / GetParam() / "expert_config.json")));
+  compare_all(
+      trainable_set(source_.info, read_expert_config(kModels / GetParam() / "expert_config.json")));
 }
 TEST_P(Layouts, RanksWithNothingToTrainTakePart) {
   compare_all(chosen({{last_moe(), {0}}}));  // only the last layer, only the first rank

@@ -73,7 +73,10 @@ TEST_P(Golden, LogitsAndRouterChoicesEqualThoseOfTransformers) {
     const auto [sorted, order] = idx.sort(1);
     const auto [wanted_sorted, wanted_order] = wanted.sort(1);
     EXPECT_TRUE(at::equal(sorted, wanted_sorted)) << prefix;
-    EXPECT_LT((weights.gather(1, order) - wanted_weights.gather(1, wanted_order)).abs().max().item<float>(),
+    EXPECT_LT((weights.gather(1, order) - wanted_weights.gather(1, wanted_order))
+                  .abs()
+                  .max()
+                  .item<float>(),
               1e-5)
         << prefix;
   };
