@@ -275,9 +275,10 @@ Inspected inspect_path(const fs::path& path, bool verify) {
 
 int inspect(const Arguments& arguments) {
   po::options_description options(100);
-  options.add_options()("path", po::value<std::string>()->required(), "what to look at")(
-      "json", po::bool_switch(), "print JSON")("verify", po::bool_switch(),
-                                               "checkpoints: read all data and check every digest");
+  auto add = options.add_options();
+  add("path", po::value<std::string>()->required(), "what to look at");
+  add("json", po::bool_switch(), "print JSON");
+  add("verify", po::bool_switch(), "checkpoints: read all data and check every digest");
   po::positional_options_description positional;
   positional.add("path", 1);
   const auto values = parse_command_line(kHelp, options, positional, arguments);

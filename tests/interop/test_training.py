@@ -133,7 +133,7 @@ def test_labels_and_documents_of_unequal_length(program, model_dir, tmp_path, na
 @pytest.mark.parametrize("name", ["ds-lite", "qw-gqa"])
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_schedule_and_evaluation(program, model_dir, tmp_path, name, schedule):
-    """The rate rises over the warm-up and falls to its minimum; evaluation is transformers' loss."""
+    """The rate rises over the warm-up, falls to its minimum; evaluation is transformers' loss."""
     shape = models.shape(name)
     model, ids = models.build(shape), models.sample_ids(shape)
     other = models.sample_ids(shape, rows=3, tokens=17, seed=8)
