@@ -2,6 +2,7 @@
 # Checks what no compiler checks: C++ format, direction of includes, Python and shell syntax, and
 # the length of lines. Use: bash tools/check_style.sh [--fix]     --fix formats the C++ files.
 set -euo pipefail
+export LC_ALL=C.UTF-8  # lines are counted in characters
 cd "$(dirname "$0")/.."
 
 folders=(launch recipes checkpoint layers parallel_state csrc tests tools)
