@@ -182,7 +182,7 @@ int init_model(const po::variables_map& values) {
 }  // namespace
 
 int verb_init_model(const Arguments& arguments) {
-  po::options_description options("options");
+  po::options_description options;
   options.add_options()("family", po::value<std::string>(), "model family: deepseek_v2, qwen3_moe")(
       "size", po::value<std::string>()->default_value("tiny"), "tiny (< 4 MB) or small")(
       "out", po::value<std::string>(), "the directory to make; it must not exist")(
