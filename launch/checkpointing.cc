@@ -4,6 +4,8 @@
 #include <torch/types.h>
 
 #include <random>
+#include <set>
+#include <sstream>
 
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/checkpoint_paths.h"
@@ -28,6 +30,44 @@ std::string problem_of(Body&& body) {
   } catch (const Error& error) {
     return fmt::format("{} {}", error.code(), error.what());
   }
+}
+
+// "key: value" lines of `a` that `b` does not have.
+std::vector<std::string> lines_missing(const std::string& a, const std::string& b) {
+  std::istringstream in(b), from(a);
+  std::set<std::string> present;
+  for (std::string line; std::getline(in, line);) present.insert(line);
+  std::vector<std::string> missing;
+  for (std::string line; std::getline(from, line);) {
+    if (!present.count(line)) missing.push_back(line);
+  }
+  return missing;
+}
+
+// What may change between a training and its resumption: how long it goes on, how a batch is cut,
+// and when it is measured. Everything else makes it another training.
+bool may_change(const std::string& line) {
+  for (const char* key : {"schedule.steps:", "schedule.epochs:", "train.micro_batch:", "eval."}) {
+    if (line.starts_with(key)) return true;
+  }
+  return false;
+}
+
+void check_same_training(const TrainState& saved, const TrainState& now, const std::string& where,
+                         bool print) {
+  std::string refused, changed;
+  for (const std::string& line : lines_missing(saved.schedule, now.schedule)) {
+    (may_change(line) ? changed : refused) += "\n  then " + line;
+  }
+  for (const std::string& line : lines_missing(now.schedule, saved.schedule)) {
+    (may_change(line) ? changed : refused) += "\n  now  " + line;
+  }
+  if (saved.data_digest != now.data_digest) refused += "\n  the training data";
+  if (!refused.empty()) {
+    fail(221, "{} was made with other keys or data; going on would mix two trainings:{}", where,
+         refused);
+  }
+  if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);
 }
 
 constexpr const char* kKindNames[] = {"master", "exp_avg", "exp_avg_sq"};
@@ -173,13 +213,7 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
                  chosen, meta.plan_digest, plan_.digest.text());
           }
           const TrainState saved = train_state_from(meta.state, chosen);
-          if (saved.seed != state.seed || saved.data_digest != state.data_digest ||
-              saved.schedule != state.schedule) {
-            fail(221,
-                 "{} was made with other training keys or data; going on would mix two trainings. "
-                 "Differences:\nthen:\n{}data {}\nnow:\n{}data {}",
-                 chosen, saved.schedule, saved.data_digest, state.schedule, state.data_digest);
-          }
+          check_same_training(saved, state, chosen, world_.rank() == 0);
           for (FlatGroup* group : {&store_.dense_group(), &store_.expert_group()}) {
             for (size_t kind = 0; kind < 3; ++kind) {
               for (const ShardedTensor& rows : group->state(kKindNames[kind])) {
@@ -188,7 +222,9 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
             }
             group->values_from_masters();
           }
+          const std::string schedule = state.schedule;
           state = saved;
+          state.schedule = schedule;
         }),
         "read checkpoint");
   store_.dense_group().gather_values();

@@ -31,8 +31,10 @@ std::string indented(std::string_view text) {
 }
 
 void print_help(const VerbHelp& help, const po::options_description& options) {
+  po::options_description plain(100);  // without a caption of its own
+  for (const auto& option : options.options()) plain.add(option);
   std::ostringstream list;
-  list << options;
+  list << plain;
   fmt::print("{}\n\nusage:\n{}\n\noptions:\n{}\nexamples:\n{}\n", help.summary,
              indented(help.usage), list.str(), indented(help.examples));
 }

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "csrc/base/error.h"
+#include "launch/failure.h"
 #include "launch/provenance.h"
 #include "launch/verb.h"
 
@@ -54,7 +55,8 @@ int main(int argc, char** argv) {
     return sutor::kExitOk;
   }
   for (const Verb& verb : kVerbs) {
-    if (verb.name == name) return verb.run(sutor::Arguments(argv + 2, argv + argc));
+    if (verb.name != name) continue;
+    return sutor::run_alone([&] { return verb.run(sutor::Arguments(argv + 2, argv + argc)); });
   }
   fmt::print(stderr, "error[E0202]: no verb `{}`\n\n", name);
   return usage(stderr);

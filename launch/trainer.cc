@@ -73,7 +73,11 @@ void Trainer::open_data() {
 }
 
 void Trainer::start(const ResumeMode& mode) {
-  if (mode.resume && checkpointer_->resume(state_, mode.strict)) {
+  if (mode.resume) {
+    if (!checkpointer_->resume(state_, mode.strict)) {
+      fail(349, "--resume: {} holds no checkpoint. Start without --resume.",
+           paths_.checkpoints().string());
+    }
     std::vector<const TokenStore*> train = stream_->stores();
     stream_ = std::make_unique<SampleStream>(train, recipe_.data, recipe_.train.seed,
                                              recipe_.train.global_batch, state_.cursor);

@@ -1,7 +1,5 @@
 """Killed and resumed trainings go on as if nothing had happened."""
 
-import os
-import signal
 import time
 
 import pytest
@@ -96,33 +94,6 @@ def test_two_whole_runs_are_bit_equal(program, model_dir, tmp_path):
             run.train(ranks=ranks, ep=ep)
             losses.append(run.losses())
         assert losses[0] == losses[1]
-
-
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_stop_on_request_saves_and_asks_to_be_started_again(program, model_dir, tmp_path, ranks):
-    whole = make_run(program, model_dir, tmp_path / "whole")
-    whole.train(ranks=ranks, ep=ranks)
-    run = make_run(program, model_dir, tmp_path / "run",
-                   schedule={"name": "cosine", "warmup": 2, "steps": STEPS},
-                   checkpoint={"every": 0})
-    process = program.start("train", run.recipe, "--set", f"parallel.ep={ranks}", ranks=ranks)
-    path, until = run.output / "metrics.jsonl", time.monotonic() + 60
-    while time.monotonic() < until and process.poll() is None:
-        if path.exists() and path.read_text().count("\n") >= 2:
-            os.kill(process.pid, signal.SIGTERM)
-            break
-        time.sleep(0.002)
-    try:
-        output, _ = process.communicate(timeout=20)
-    finally:
-        runner.stop(process)
-    done = len(run.metrics())
-    if process.returncode == 0 and done == STEPS:
-        pytest.skip("the training was over before the signal came")
-    assert process.returncode == 75, output
-    assert int(run.checkpoints()[-1].name.split("-")[1]) == done
-    run.train("--resume", ranks=ranks, ep=ranks)
-    assert run.losses() == whole.losses()
 
 
 def test_size_of_a_checkpoint(program, model_dir, tmp_path):

@@ -123,6 +123,7 @@ TEST(CheckExpertConfig, ConfigsOfOtherModelsAreRefused) {
   config.experts = {{1, {}}};
   refuse(config, 315);
   config.shared_experts = true;
+  message_of([&] { check_expert_config(config, model, -1, "x"); }, 213);
   EXPECT_TRUE(check_expert_config(config, model, 0, "x").trains_anything());
 }
 
