@@ -129,6 +129,7 @@ void write_expert_config(const ExpertConfig& config, const std::filesystem::path
 
 ExpertConfig check_expert_config(const ExpertConfig& config, const ModelInfo& model, int layer_base,
                                  const std::string& where) {
+  if (layer_base < 0) fail(213, "the layer base is {}, but must be 0 or more.", layer_base);
   if (!config.trains_anything()) {
     fail(315,
          "{}: the selection is empty: no expert, and neither shared_experts nor "
