@@ -116,22 +116,21 @@ Inspected inspect_checkpoints(const fs::path& root) {
     const auto entry = read_pointer(root, pointer);
     inspected.report.add(label, entry ? entry->path.filename().string() : "none");
   }
-  std::map<std::string, bool> complete;  // every step directory by name
+  std::map<int64_t, std::string> steps;
   for (const auto& entry : fs::directory_iterator(root)) {
     const std::string name = entry.path().filename().string();
-    if (entry.is_directory() && parse_step_directory(name)) complete[name] = false;
-  }
-  for (const CheckpointEntry& entry : list_checkpoints(root)) {
-    complete[entry.path.filename().string()] = true;
+    if (const auto step = parse_step_directory(name); step && entry.is_directory()) {
+      steps[*step] = name;
+    }
   }
   std::vector<Row> rows;
-  for (const auto& [name, good] : complete) {
-    if (!good) {
-      rows.push_back({name, nullptr, nullptr, "incomplete or damaged"});
-      continue;
+  for (const auto& [step, name] : steps) {
+    try {
+      const Manifest manifest = read_manifest(root / name);
+      rows.push_back({name, manifest.parameters, manifest.total_bytes(), "complete"});
+    } catch (const Error& error) {
+      rows.push_back({name, nullptr, nullptr, error.what()});
     }
-    const Manifest manifest = read_manifest(root / name);
-    rows.push_back({name, manifest.parameters, manifest.total_bytes(), "complete"});
   }
   inspected.report.add("number", static_cast<int64_t>(rows.size()));
   inspected.report.add_table("steps", {"step", "trained parameters", "bytes", "state"}, rows);

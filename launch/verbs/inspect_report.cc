@@ -21,6 +21,7 @@ std::string text_of(const ordered_json& value) {
   if (value.is_number_integer()) return format_count(value.get<int64_t>());
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_string()) return value.get<std::string>();
+  if (value.is_null()) return "-";
   if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
   return value.dump();
 }
