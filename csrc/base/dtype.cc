@@ -112,6 +112,7 @@ DType parse_dtype(std::string_view text) {
 
 void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
                       int64_t count) {
+  if (count == 0) return;  // the pointers of nothing may be null
   if (from_dtype == to_dtype) {
     std::memcpy(to, from, static_cast<size_t>(count) * size_of(from_dtype));
     return;
