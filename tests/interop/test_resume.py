@@ -7,16 +7,16 @@ import pytest
 import models
 import runner
 
-STEPS = 12
+STEPS, TOKENS = 15, 150  # long enough for a kill to come in between
 
 
 def make_run(program, model_dir, folder, name="ds-lite", **sections):
     """Batches of two of five rows, so that order, epochs and short batches matter too."""
     shape = models.shape(name)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = runner.write_rows(models.sample_ids(shape, rows=5, seed=2), folder / "rows.jsonl")
+    rows = runner.write_rows(models.sample_ids(shape, 5, TOKENS, seed=2), folder / "rows.jsonl")
     config = models.pick_experts(models.build(shape))
-    sections = {"train": {"global_batch": 2}, "checkpoint": {"every": 3, "keep": 9},
+    sections = {"train": {"global_batch": 2}, "checkpoint": {"every": 3, "keep": 9}, "data": {"seq_len": TOKENS},
                 "schedule": {"name": "cosine", "warmup": 2, "steps": STEPS}} | sections
     run = runner.Run(program, folder, model_dir(shape), rows, config, **sections)
     return run.prepare()
@@ -29,11 +29,11 @@ def kill_after(process, run, step, timeout=60):
         while time.monotonic() < until and process.poll() is None:
             if path.exists() and path.read_text().count("\n") >= step:
                 break
-            time.sleep(0.005)
+            time.sleep(0.002)
     finally:
         runner.stop(process)
         output, _ = process.communicate()
-    assert path.exists() and path.read_text().count("\n") >= step, output
+    assert step <= len(run.metrics()) < STEPS, f"it was not killed in its midst: {output}"
 
 
 def cut_back(run, step):
