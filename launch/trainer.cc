@@ -85,6 +85,7 @@ void Trainer::start(const ResumeMode& mode) {
     if (is_root()) fmt::print("resumed at step {} of {}\n", state_.step, total_steps_);
   }
   frozen_before_ = digest_of(session_->store().frozen_tensors());
+  resident_bytes_ = ops::live_tensor_bytes();
   if (!is_root()) return;
   write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
   log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
@@ -185,8 +186,14 @@ void Trainer::print_banner() const {
 }
 
 void Trainer::prove_result() {
+  const int64_t step_peak = ops::peak_tensor_bytes();  // before the proof's own buffers
   const Proof proof = make_proof(plan_, *session_, frozen_before_);
-  if (is_root()) print_proof(proof, state_, tokens_seen_, total_steps_);
+  if (is_root()) {
+    print_proof(proof, state_, tokens_seen_, total_steps_);
+    fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}\n",
+               format_bytes(step_peak), format_bytes(resident_bytes_),
+               format_bytes(step_peak - resident_bytes_));
+  }
   if (!proof.frozen_unchanged) {
     fail(7004, "a frozen tensor changed while training: this is a bug in sutor");
   }

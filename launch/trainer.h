@@ -66,6 +66,7 @@ class Trainer {
   int64_t tokens_seen_ = 0, last_saved_ = -1;
   double seconds_per_step_ = 0;  // smoothed
   Digest frozen_before_;
+  int64_t resident_bytes_ = 0;  // weights and training state of this rank
 };
 
 }  // namespace sutor
