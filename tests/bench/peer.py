@@ -142,9 +142,7 @@ def table(results):
         return f"{r['tokens_per_s']:.0f} ({r['lowest']:.0f}-{r['highest']:.0f})"
 
     def mark(r, key):
-        above = key == "speed_up"
-        met = r[key] >= TARGETS[key] if above else r[key] <= TARGETS[key]
-        return f"{r[key]:.2f}{'' if met else ' !'}"
+        return f"{r[key]:.2f}{' !' if key in missed(r) else ''}"
 
     head = ["family", "dtype", "tokens", "rows an expert", "share", "transformers tok/s",
             "sutor tok/s", "ratio", "RSS MiB", "ratio", "full tok/s", "step/full", "memory/full"]

@@ -201,16 +201,17 @@ def test_damaged_token_store(make, model_dir, good_config, ranks, damage):
     run = make(model_dir(SHAPE), good_config).prepare()
     path = run.output / "tokens" / "rows.tokens.h5"
     data = bytearray(path.read_bytes())
+    words = ["rows.tokens.h5"]
     if damage == "missing":
         path.unlink()
-        return refuse(run, 3, "rows.tokens.h5", "prepare", ranks=ranks, prepare=False)
-    if damage == "truncated":
+        words.append("prepare")
+    elif damage == "truncated":
         path.write_bytes(data[:len(data) // 2])
     else:
         ids = struct.pack("<4i", *models.sample_ids(SHAPE)[0, :4].tolist())
         data[data.index(ids)] ^= 1
         path.write_bytes(data)
-    return refuse(run, 3, "rows.tokens.h5", ranks=ranks, prepare=False)
+    refuse(run, 3, *words, ranks=ranks, prepare=False)
 
 
 def test_base_that_is_not_the_checkpoints(make, model_dir, copy_of, good_config, ranks):
