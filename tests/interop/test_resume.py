@@ -16,7 +16,8 @@ def make_run(program, model_dir, folder, name="ds-lite", **sections):
     folder.mkdir(parents=True, exist_ok=True)
     rows = runner.write_rows(models.sample_ids(shape, 5, TOKENS, seed=2), folder / "rows.jsonl")
     config = models.pick_experts(models.build(shape))
-    sections = {"train": {"global_batch": 2}, "checkpoint": {"every": 3, "keep": 9}, "data": {"seq_len": TOKENS},
+    sections = {"train": {"global_batch": 2}, "checkpoint": {"every": 3, "keep": 9},
+                "data": {"seq_len": TOKENS},
                 "schedule": {"name": "cosine", "warmup": 2, "steps": STEPS}} | sections
     run = runner.Run(program, folder, model_dir(shape), rows, config, **sections)
     return run.prepare()
