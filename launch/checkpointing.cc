@@ -12,6 +12,7 @@
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/partial_checkpoint.h"
 #include "csrc/base/error.h"
+#include "csrc/base/profile.h"
 
 namespace sutor {
 namespace {
@@ -134,6 +135,7 @@ void Checkpointer::agree(const std::string& problem, const char* what) {
 }
 
 void Checkpointer::save(const TrainState& state, int keep) {
+  const ProfileScope scope("save checkpoint");
   const bool root_rank = world_.rank() == 0;
   const std::string uuid = world_.broadcast_text(random_uuid(), 0, "checkpoint name");
   agree(problem_of([&] {

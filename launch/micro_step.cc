@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
+#include "csrc/base/profile.h"
 #include "layers/head_loss.h"
 
 namespace sutor {
@@ -15,6 +16,7 @@ struct Segment {
 };
 
 void run_backward(const at::Tensor& out, const at::Tensor& grad) {
+  const ProfileScope scope("layers, backward");
   torch::autograd::backward({out}, {grad});
 }
 

@@ -1,8 +1,11 @@
-// What the verbs that take a recipe have in common: RECIPE, --set.
+// What the verbs that take a recipe have in common: RECIPE, --set, --profile.
 #pragma once
 
 #include <boost/program_options.hpp>
 
+#include <functional>
+
+#include "csrc/comm/comm.h"
 #include "recipes/recipe.h"
 
 namespace sutor {
@@ -13,5 +16,12 @@ void add_recipe_options(boost::program_options::options_description& options,
 
 // Reads the recipe; throws E0202 when none was given.
 Recipe recipe_from(const boost::program_options::variables_map& values);
+
+// Adds --profile to a verb's options.
+void add_profile_option(boost::program_options::options_description& options);
+
+// Runs `body`; with --profile rank 0 then prints where its time went.
+void with_profile(const boost::program_options::variables_map& values, const Comm& world,
+                  const std::function<void()>& body);
 
 }  // namespace sutor

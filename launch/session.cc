@@ -4,6 +4,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/profile.h"
 
 namespace sutor {
 
@@ -23,6 +24,7 @@ Session::Session(const ModelSource& source, Comm& world, const SessionOptions& o
 }
 
 void Session::load_weights() {
+  const ProfileScope scope("load weights");
   std::vector<ShardedTensor> tensors = store_.tensors();
   parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()), [&](int64_t i) {
     source_.directory.load(*source_.info.tensors.find(tensors[i].name), tensors[i]);
@@ -39,6 +41,7 @@ at::ScalarType computing_dtype(const std::string& text) {
 }
 
 Digest base_digest(const HfDirectory& directory, Comm& world) {
+  const ProfileScope scope("base digest");
   Digest digest;
   if (world.rank() == 0) digest = directory.digest(at::get_num_threads());
   world.broadcast(std::as_writable_bytes(std::span(&digest, 1)), 0, "base digest");
@@ -46,6 +49,7 @@ Digest base_digest(const HfDirectory& directory, Comm& world) {
 }
 
 Digest digest_of(const std::vector<ShardedTensor>& tensors) {
+  const ProfileScope scope("digests of frozen tensors");
   std::vector<Digest> digests(tensors.size());
   parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()), [&](int64_t i) {
     digests[i] = xxh3(std::span<const std::byte>(tensors[i].data, tensors[i].num_bytes()));

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "csrc/base/profile.h"
 #include "launch/metrics_log.h"
 
 namespace sutor {
@@ -92,6 +93,7 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
 }
 
 Proof make_proof(const TrainPlan& plan, Session& session, const Digest& frozen_before) {
+  const ProfileScope scope("proof");
   ParameterStore& store = session.store();
   Comm& world = session.parallel().world();
   std::set<std::string> changed = changed_tensors(store.dense_group(), session.source());

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "csrc/base/error.h"
+#include "csrc/base/profile.h"
 #include "launch/micro_step.h"
 
 namespace sutor {
@@ -40,9 +41,13 @@ StepResult train_step(Session& session, const StepInput& input, const StepOption
     sums[0] += result.loss_sum;
     sums[1] += result.balance_loss;
   }
-  store.expert_group().reduce_gradients();
-  store.dense_group().reduce_gradients();
-  session.parallel().dp().all_reduce(std::span<double>(sums), ReduceOp::kSum, "step loss");
+  {
+    const ProfileScope scope("gradient reduction");
+    store.expert_group().reduce_gradients();
+    store.dense_group().reduce_gradients();
+    session.parallel().dp().all_reduce(std::span<double>(sums), ReduceOp::kSum, "step loss");
+  }
+  const ProfileScope scope("optimizer");
 
   StepResult result;
   result.loss = sums[0] * micro.loss_scale;

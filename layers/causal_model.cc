@@ -2,11 +2,18 @@
 
 #include <torch/types.h>
 
+#include "csrc/base/profile.h"
+
 namespace sutor {
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x, ForwardContext& context,
                                  const Rope::Tables& tables) const {
-  const at::Tensor h = x + attention->forward(input_norm.forward(x), context, tables);
+  at::Tensor h;
+  {
+    const ProfileScope scope("attention projections");
+    h = x + attention->forward(input_norm.forward(x), context, tables);
+  }
+  const ProfileScope scope("feed-forward");
   return h + feed_forward->forward(post_attention_norm.forward(h), context);
 }
 

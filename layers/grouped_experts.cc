@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include "csrc/base/profile.h"
+#include "csrc/ops/few_rows_gemm.h"
 #include "csrc/ops/torch_ops.h"
 
 namespace sutor {
@@ -56,6 +58,7 @@ at::Tensor ExpertStorage::down(int64_t slot) const {
 }
 
 at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) const {
+  const ProfileScope scope("experts");
   const int64_t rows = in.offsets.back(), width = storage_.width, hidden = storage_.hidden;
   const int64_t trained_rows = in.offsets[storage_.num_trained];
   const at::Tensor& index = in.handle->row_index_R;
@@ -72,7 +75,7 @@ at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) co
     if (saved && trained) saved->trained_rows.narrow(0, unit.begin, n).copy_(x);
     at::Tensor gate_up = saved ? saved->gate_up.narrow(0, unit.begin, n)
                                : at::empty({n, 2 * width}, in.source.options());
-    at::mm_out(gate_up, x, storage_.gate_up(unit.slot).t());
+    ops::few_rows_mm_transposed(x, storage_.gate_up(unit.slot), gate_up);
     const at::Tensor act = at::empty({n, width}, in.source.options());
     ops::dispatch_dtype(act.scalar_type(), [&](auto t) {
       using T = decltype(t);
@@ -81,7 +84,7 @@ at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) co
                           in.weights_R.data_ptr<float>() + unit.begin, ops::data<T>(act), n, width);
     });
     at::Tensor out = y.narrow(0, unit.begin, n);
-    at::mm_out(out, act, storage_.down(unit.slot).t());
+    ops::few_rows_mm_transposed(act, storage_.down(unit.slot), out);
   });
   return y;
 }
@@ -89,6 +92,7 @@ at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) co
 ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSaved& saved,
                                           const at::Tensor& d_source, bool want_rows,
                                           bool want_weights) const {
+  const ProfileScope scope("experts, backward");
   const int64_t rows = in.offsets.back(), width = storage_.width, hidden = storage_.hidden;
   const int64_t trained_rows = in.offsets[storage_.num_trained];
   const at::Tensor& index = in.handle->row_index_R;
@@ -108,7 +112,8 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
     const bool trained = unit.slot < storage_.num_trained;
     const at::Tensor dy = gather(d_source, index, unit.begin, unit.end);
     if (trained) d_rows.narrow(0, unit.begin, n).copy_(dy);
-    const at::Tensor d_act = at::mm(dy, storage_.down(unit.slot));
+    const at::Tensor d_act = at::empty({n, width}, options);
+    ops::few_rows_mm(dy, storage_.down(unit.slot), d_act);
     const at::Tensor d_gu = trained     ? d_gate_up.narrow(0, unit.begin, n)
                             : want_rows ? at::empty({n, 2 * width}, options)
                                         : at::Tensor();
@@ -124,7 +129,7 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
     });
     if (want_rows) {
       at::Tensor dx = result.rows.narrow(0, unit.begin, n);
-      at::mm_out(dx, d_gu, storage_.gate_up(unit.slot));
+      ops::few_rows_mm(d_gu, storage_.gate_up(unit.slot), dx);
     }
   });
   weight_gradients(in.offsets, saved.trained_rows, d_gate_up, act, d_rows);
@@ -134,6 +139,7 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
 void GroupedExperts::weight_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
                                       const at::Tensor& d_gate_up, const at::Tensor& act,
                                       const at::Tensor& d_rows) const {
+  const ProfileScope scope("experts, weight gradients");
   // A unit is a band of rows of one matrix: slots 2s (gate and up) and 2s + 1 (down).
   std::vector<ops::Unit> units;
   const int64_t threads = std::max(1, at::get_num_threads());

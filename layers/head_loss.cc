@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include "csrc/base/profile.h"
+#include "csrc/ops/few_rows_gemm.h"
 #include "csrc/ops/torch_ops.h"
 
 namespace sutor {
@@ -9,10 +11,37 @@ namespace {
 
 constexpr int64_t kChunkElements = int64_t{1} << 23;  // logits at a time: 32 MiB of fp32
 
+// h [rows, H] times the head's weight, in fp32: [rows, vocab].
+at::Tensor logits_of(const at::Tensor& h, const at::Tensor& weight) {
+  constexpr int64_t kColumns = 1024;
+  const ProfileScope scope("head, logits");
+  const int64_t vocab = weight.size(0);
+  at::Tensor logits = at::empty({h.size(0), vocab}, h.options().dtype(at::kFloat));
+  ops::parallel((vocab + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kColumns, count = std::min(end * kColumns, vocab) - first;
+    ops::few_rows_mm_transposed(h, weight.narrow(0, first, count), logits.narrow(1, first, count));
+  });
+  return logits;
+}
+
+// d_logits [rows, vocab] times the weight: [rows, H].
+at::Tensor d_hidden_of(const at::Tensor& d_logits, const at::Tensor& weight) {
+  constexpr int64_t kColumns = 256;
+  const ProfileScope scope("head, input gradient");
+  const int64_t hidden = weight.size(1);
+  at::Tensor d_h = at::empty({d_logits.size(0), hidden}, weight.options());
+  ops::parallel((hidden + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kColumns, count = std::min(end * kColumns, hidden) - first;
+    ops::few_rows_mm(d_logits, weight.narrow(1, first, count), d_h.narrow(1, first, count));
+  });
+  return d_h;
+}
+
 }  // namespace
 
 HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets,
                    const Parameter& head, double scale, bool gradient) {
+  const ProfileScope scope("head and loss");
   at::NoGradGuard no_grad;
   HeadLoss result;
   std::vector<int64_t> position, target;
@@ -29,7 +58,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
     const int64_t rows = std::min(chunk, count - begin);
     const at::Tensor index = at::tensor(at::ArrayRef<int64_t>(position.data() + begin, rows));
     const at::Tensor h = at::index_select(hidden, 0, index);
-    at::Tensor logits = at::linear(h, weight).to(at::kFloat);
+    const at::Tensor logits = logits_of(h, weight);
     std::vector<float> loss(rows);
     std::vector<uint8_t> correct(rows);
     ops::parallel(rows, 1, [&](int64_t from, int64_t to) {
@@ -43,7 +72,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
     }
     if (!gradient) continue;
     const at::Tensor d_logits = logits.to(weight.scalar_type());
-    result.d_hidden.index_copy_(0, index, at::mm(d_logits, weight));
+    result.d_hidden.index_copy_(0, index, d_hidden_of(d_logits, weight));
     if (head.trains()) {
       at::Tensor grad = head.main_grad;
       if (weight.scalar_type() == at::kFloat) {

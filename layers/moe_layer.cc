@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "csrc/base/profile.h"
 #include "csrc/ops/torch_ops.h"
 
 namespace sutor {
@@ -30,10 +31,14 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
     auto state = c10::make_intrusive<RoutedState>();
     state->experts = experts;
     state->dispatcher = dispatcher;
-    state->dispatched =
-        dispatcher->dispatch(x, topk_idx, topk_weights.contiguous(), static_cast<int>(layer),
-                             experts->storage().slot_of_local);
+    {
+      const ProfileScope scope("dispatch");
+      state->dispatched =
+          dispatcher->dispatch(x, topk_idx, topk_weights.contiguous(), static_cast<int>(layer),
+                               experts->storage().slot_of_local);
+    }
     const at::Tensor rows = experts->forward(state->dispatched, keep ? &state->saved : nullptr);
+    const ProfileScope scope("combine");
     at::Tensor y = dispatcher->combine(rows, *state->dispatched.handle);
     if (keep) {
       state->dispatched.source = at::Tensor();  // the backward pass resends into a new one
@@ -51,6 +56,7 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
     ExpertsGradients g =
         state->experts->backward(state->dispatched, state->saved, d_source, want_x, want_weights);
     state->saved = {};
+    const ProfileScope scope("combine, backward");
     at::Tensor dx, dw;
     if (want_x) dx = state->dispatcher->combine(g.rows, handle);
     if (want_weights) dw = state->dispatcher->return_values(g.weights_R, handle);
@@ -84,7 +90,10 @@ MoeLayer::MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
 }
 
 at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const {
-  const Routing routing = router_.forward(x);
+  const Routing routing = [&] {
+    const ProfileScope scope("router");
+    return router_.forward(x);
+  }();
   if (context.on_routing) {
     context.on_routing(layer_, routing.topk_idx, routing.topk_weights.detach(), routing.unscaled);
   }
@@ -94,7 +103,9 @@ at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const
   at::Tensor y =
       RoutedExpertsFunction::apply(x, weights, anchor, routing.topk_idx, &experts_,
                                    dispatcher_.get(), static_cast<int64_t>(layer_), keep);
-  return shared_ ? y + shared_->forward(x) : y;
+  if (!shared_) return y;
+  const ProfileScope scope("shared experts");
+  return y + shared_->forward(x);
 }
 
 // a * sum over experts of f_e P_e: f_e = experts x share of the assignments (no gradient), P_e =

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "csrc/base/profile.h"
 #include "csrc/ops/torch_ops.h"
 
 namespace sutor {
@@ -157,6 +158,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& k_shared, const at::Tensor& v,
                             std::vector<int64_t> offsets, double scale) {
+    const ProfileScope scope("attention core");
     const Inputs in{q, k, k_shared, v, std::move(offsets), static_cast<float>(scale)};
     at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
     at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
@@ -172,6 +174,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list grad_outputs) {
+    const ProfileScope scope("attention core, backward");
     const auto saved = ctx->get_saved_variables();
     const Inputs in{saved[0],
                     saved[1],

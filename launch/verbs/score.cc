@@ -23,7 +23,7 @@ constexpr VerbHelp kHelp{
     "score",
     "Routes a sample of the training tokens through the frozen model and counts, for every "
     "layer, how often and with what weight each expert was chosen.",
-    "sutor score RECIPE [--set key=value]... [--records DIR]",
+    "sutor score RECIPE [--set key=value]... [--records DIR] [--profile]",
     "sutor score my.yaml --set esft.score.tokens=131072\n"
     "mpiexec -n 4 sutor score my.yaml --set parallel.ep=4 --records scores/"};
 
@@ -55,6 +55,7 @@ int verb_score(const Arguments& arguments) {
   add_recipe_options(options, positional);
   options.add_options()("records", po::value<std::string>(),
                         "also write the authors' text records and summary.json to this folder");
+  add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
@@ -62,7 +63,7 @@ int verb_score(const Arguments& arguments) {
     set_threads(recipe.train.threads);
     std::optional<std::filesystem::path> records;
     if (values->count("records")) records = (*values)["records"].as<std::string>();
-    run_score(recipe, world, records);
+    with_profile(*values, world, [&] { run_score(recipe, world, records); });
     return kExitOk;
   });
 }

@@ -15,7 +15,7 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "train", "Trains the experts that the expert config names (or everything), with checkpoints.",
-    "sutor train RECIPE [--set key=value]... [--resume[=strict]] [--overwrite]",
+    "sutor train RECIPE [--set key=value]... [--resume[=strict]] [--overwrite] [--profile]",
     "sutor train my.yaml --set optim.lr=1e-5\n"
     "mpiexec -n 4 sutor train my.yaml --set parallel.ep=4 --resume"};
 
@@ -51,6 +51,7 @@ int verb_train(const Arguments& arguments) {
       "resume", po::value<std::string>()->implicit_value("newest"),
       "go on from the newest complete checkpoint; =strict: do not pass over bad ones")(
       "overwrite", po::bool_switch(), "delete the training in the output folder first");
+  add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
@@ -63,7 +64,9 @@ int verb_train(const Arguments& arguments) {
       mode.strict = how == "strict";
       if (mode.overwrite) fail(202, "--resume and --overwrite exclude each other");
     }
-    run_train(recipe_from(*values), world, mode, provenance("train", arguments));
+    const Recipe recipe = recipe_from(*values);
+    with_profile(*values, world,
+                 [&] { run_train(recipe, world, mode, provenance("train", arguments)); });
     return kExitOk;
   });
 }

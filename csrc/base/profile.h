@@ -1,0 +1,44 @@
+// Where the time goes: named scopes on one thread, a nested scope's time counted once, in itself.
+// Off unless enabled: a scope then costs one look at a flag. Printed by the verbs' --profile.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sutor {
+
+struct ProfileLine {
+  std::string name;
+  int64_t calls = 0;
+  double seconds = 0;  // without nested scopes
+};
+
+// Starts counting on the calling thread: scopes of other threads are ignored.
+void enable_profile();
+bool profile_enabled();
+// Forgets what was counted, for example after a warm-up.
+void reset_profile();
+// Most expensive first.
+std::vector<ProfileLine> profile_lines();
+// A table with shares of `total` seconds (the time since enabling or resetting) and a last line for
+// what no scope covers.
+std::string profile_table();
+
+class ProfileScope {
+ public:
+  // name: a literal.
+  explicit ProfileScope(const char* name);
+  ~ProfileScope();
+  ProfileScope(const ProfileScope&) = delete;
+  ProfileScope& operator=(const ProfileScope&) = delete;
+
+ private:
+  const char* name_;  // nullptr when this scope is not counted
+  std::chrono::steady_clock::time_point begin_;
+  double nested_ = 0;
+  ProfileScope* outer_ = nullptr;
+};
+
+}  // namespace sutor
