@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <type_traits>
 #include <vector>
@@ -43,9 +44,9 @@ void parallel(int64_t count, int64_t grain, F&& f) {
   });
 }
 
-// A piece of work with a cost; run_units spreads them over the threads, largest first, each on one
-// thread. The split depends on costs and thread count alone, so results do not vary from run to
-// run.
+// A piece of work with a cost. run_units hands them to the threads as these become free, largest
+// first, each to one thread. Units must write to different places: then which thread runs which
+// does not show in the results.
 struct Unit {
   int64_t slot = 0;            // expert, or whatever the caller numbers
   int64_t begin = 0, end = 0;  // rows
@@ -62,18 +63,10 @@ void run_units(std::vector<Unit>& units, F&& f) {
   }
   std::stable_sort(units.begin(), units.end(),
                    [](const Unit& a, const Unit& b) { return a.cost > b.cost; });
-  std::vector<std::vector<const Unit*>> bins(threads);
-  std::vector<double> load(threads, 0.0);
-  for (const Unit& unit : units) {
-    const auto least = std::min_element(load.begin(), load.end()) - load.begin();
-    bins[least].push_back(&unit);
-    load[least] += unit.cost;
-  }
-  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+  std::atomic<size_t> next = 0;
+  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
     at::AutoDispatchBelowAutograd guard;
-    for (int64_t bin = begin; bin < end; ++bin) {
-      for (const Unit* unit : bins[bin]) f(*unit);
-    }
+    for (size_t i = next++; i < units.size(); i = next++) f(units[i]);
   });
 }
 
