@@ -10,8 +10,11 @@ pkg_check_modules(YAMLCPP REQUIRED IMPORTED_TARGET yaml-cpp)
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 
-# fmt is used header-only: torch ships its own copy of the headers, and the two must not meet at link.
+# Two versions of fmt, in namespaces of their own: Debian's in files that do not see torch, the one
+# that torch's headers bring (compiled in csrc/ops/torch_fmt.cc) in those that do. Linked by its path:
+# the imported target would also define a macro for both.
 find_package(fmt REQUIRED)
+get_target_property(fmt_library fmt::fmt LOCATION)
 
 # LibTorch: the CPU half of the wheel. Its own TorchConfig.cmake wants a CUDA toolkit; a program that
 # only needs the CPU does not.

@@ -2,7 +2,6 @@
 
 add_library(sutor_flags INTERFACE)
 target_include_directories(sutor_flags INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_definitions(sutor_flags INTERFACE FMT_HEADER_ONLY=1)
 target_compile_options(sutor_flags INTERFACE -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
   -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
 if(SUTOR_WERROR)
@@ -13,15 +12,29 @@ if(SUTOR_SANITIZE)
   target_link_options(sutor_flags INTERFACE -fsanitize=${SUTOR_SANITIZE})
 endif()
 
-# Flags of every file that sees torch. One precompiled header serves them all, so all carry the same.
+# Headers that most files take a large part of their time to read: compiled once for the files that
+# see torch, and once for those that do not. Targets that share one carry the same flags.
+set(heavy_headers <algorithm> <filesystem> <functional> <map> <memory> <optional> <string> <vector>
+  <fmt/format.h> <nlohmann/json.hpp>)
+function(sutor_pch name flags)
+  file(WRITE ${CMAKE_BINARY_DIR}/${name}.cc "// The precompiled header is built for this file.\n")
+  add_library(${name} OBJECT ${CMAKE_BINARY_DIR}/${name}.cc)
+  target_link_libraries(${name} PRIVATE ${flags} nlohmann_json::nlohmann_json)
+  target_precompile_headers(${name} PRIVATE ${ARGN} ${heavy_headers})
+endfunction()
+
+# Flags of every file that does not see torch.
+add_library(sutor_plain_flags INTERFACE)
+target_link_libraries(sutor_plain_flags INTERFACE sutor_flags ${fmt_library})
+target_compile_options(sutor_plain_flags INTERFACE -Winvalid-pch)
+
+# Flags of every file that sees torch.
 add_library(sutor_torch_flags INTERFACE)
 target_link_libraries(sutor_torch_flags INTERFACE sutor_flags sutor_torch OpenMP::OpenMP_CXX)
 target_compile_options(sutor_torch_flags INTERFACE -Winvalid-pch)
 if(SUTOR_PCH)
-  file(WRITE ${CMAKE_BINARY_DIR}/pch.cc "// The precompiled torch header is built for this file.\n")
-  add_library(sutor_pch OBJECT ${CMAKE_BINARY_DIR}/pch.cc)
-  target_link_libraries(sutor_pch PRIVATE sutor_torch_flags)
-  target_precompile_headers(sutor_pch PRIVATE <torch/types.h> <torch/csrc/autograd/custom_function.h>)
+  sutor_pch(sutor_torch_pch sutor_torch_flags <torch/types.h> <torch/csrc/autograd/custom_function.h>)
+  sutor_pch(sutor_plain_pch sutor_plain_flags)
 endif()
 
 # sutor_library(NAME [TORCH] SOURCES ... [DEPENDS ...]): a static library of one folder.
@@ -44,10 +57,13 @@ function(sutor_target name torch)
   if(torch)
     target_link_libraries(${name} PUBLIC sutor_torch_flags ${ARGN})
     if(SUTOR_PCH)
-      target_precompile_headers(${name} REUSE_FROM sutor_pch)
+      target_precompile_headers(${name} REUSE_FROM sutor_torch_pch)
     endif()
   else()
-    target_link_libraries(${name} PUBLIC sutor_flags fmt::fmt-header-only ${ARGN})
+    target_link_libraries(${name} PUBLIC sutor_plain_flags ${ARGN})
+    if(SUTOR_PCH)
+      target_precompile_headers(${name} REUSE_FROM sutor_plain_pch)
+    endif()
   endif()
 endfunction()
 
