@@ -1,5 +1,5 @@
-// Torch's headers come with a newer fmt than Debian's, whose compiled part the wheel does not export.
-// This compiles it once, instead of in every file that sees torch.
+// Torch's headers come with a newer fmt than Debian's, whose compiled part the wheel does not
+// export. This compiles it once, instead of in every file that sees torch.
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE
