@@ -26,6 +26,7 @@ constexpr Verb kVerbs[] = {
     {"export", "adapter and merged model directory", sutor::verb_export},
     {"inspect", "what a checkpoint, adapter, token store or model directory holds",
      sutor::verb_inspect},
+    {"generate", "completions of prompts, greedy or sampled", sutor::verb_generate},
     {"logits", "logits and router choices of given ids, for comparison", sutor::verb_logits},
     {"init-model", "a randomly initialised model directory", sutor::verb_init_model},
 };

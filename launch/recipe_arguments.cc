@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
@@ -11,6 +12,14 @@
 namespace po = boost::program_options;
 
 namespace sutor {
+namespace {
+
+std::vector<std::string> sets_of(const po::variables_map& values) {
+  return values.count("set") ? values["set"].as<std::vector<std::string>>()
+                             : std::vector<std::string>();
+}
+
+}  // namespace
 
 void add_recipe_options(po::options_description& options,
                         po::positional_options_description& positional) {
@@ -22,9 +31,25 @@ void add_recipe_options(po::options_description& options,
 
 Recipe recipe_from(const po::variables_map& values) {
   if (!values.count("recipe")) fail(202, "no recipe given: name a YAML file");
-  std::vector<std::string> sets;
-  if (values.count("set")) sets = values["set"].as<std::vector<std::string>>();
-  return read_recipe(values["recipe"].as<std::string>(), sets);
+  return read_recipe(values["recipe"].as<std::string>(), sets_of(values));
+}
+
+void add_model_options(po::options_description& options) {
+  options.add_options()("model", po::value<std::string>(), "model directory, instead of a recipe")(
+      "dtype", po::value<std::string>()->default_value("fp32"), "with --model: fp32 or bf16");
+}
+
+Recipe recipe_or_model_from(const po::variables_map& values) {
+  if (values.count("recipe") == values.count("model")) {
+    fail(202, "name a recipe, or a model directory with --model (one of the two)");
+  }
+  if (values.count("recipe")) return recipe_from(values);
+  // JSON strings are YAML strings, whatever stands in them.
+  std::vector<std::string> sets = {
+      "model.path=" + nlohmann::json(values["model"].as<std::string>()).dump(),
+      "model.dtype=" + values["dtype"].as<std::string>(), "output=."};
+  for (const std::string& set : sets_of(values)) sets.push_back(set);
+  return recipe_of_sets(sets);
 }
 
 void add_profile_option(po::options_description& options) {

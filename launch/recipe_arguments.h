@@ -17,6 +17,12 @@ void add_recipe_options(boost::program_options::options_description& options,
 // Reads the recipe; throws E0202 when none was given.
 Recipe recipe_from(const boost::program_options::variables_map& values);
 
+// Verbs that a model alone is enough for: adds --model and --dtype.
+void add_model_options(boost::program_options::options_description& options);
+// The recipe, or one of defaults for --model; --set counts in both. Throws E0202 unless there is
+// one of the two.
+Recipe recipe_or_model_from(const boost::program_options::variables_map& values);
+
 // Adds --profile to a verb's options.
 void add_profile_option(boost::program_options::options_description& options);
 

@@ -8,13 +8,6 @@
 
 namespace sutor {
 
-ModelSource::ModelSource(const std::filesystem::path& path)
-    : directory(path),
-      family(family_of(directory.config())),
-      info(family.info(directory.config())) {
-  directory.check(info.tensors);
-}
-
 Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
     : source_(source),
       parallel_(options.parallel, source.info.num_experts, world),
@@ -26,10 +19,16 @@ Session::Session(const ModelSource& source, Comm& world, const SessionOptions& o
 void Session::load_weights() {
   const ProfileScope scope("load weights");
   std::vector<ShardedTensor> tensors = store_.tensors();
-  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()), [&](int64_t i) {
-    source_.directory.load(*source_.info.tensors.find(tensors[i].name), tensors[i]);
-  });
+  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()),
+                 [&](int64_t i) { source_.load(tensors[i]); });
   store_.masters_from_values();
+}
+
+void Session::apply(const Overlay& overlay) {
+  SUTOR_ASSERT(store_.dense_group().size() + store_.expert_group().size() == 0);
+  std::vector<ShardedTensor> tensors = store_.tensors();
+  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()),
+                 [&](int64_t i) { overlay.load(tensors[i]); });
 }
 
 at::ScalarType computing_dtype(const std::string& text) {
@@ -40,10 +39,10 @@ at::ScalarType computing_dtype(const std::string& text) {
   return torch_dtype(dtype);
 }
 
-Digest base_digest(const HfDirectory& directory, Comm& world) {
+Digest base_digest(const ModelSource& source, Comm& world) {
   const ProfileScope scope("base digest");
   Digest digest;
-  if (world.rank() == 0) digest = directory.digest(at::get_num_threads());
+  if (world.rank() == 0) digest = source.digest(at::get_num_threads());
   world.broadcast(std::as_writable_bytes(std::span(&digest, 1)), 0, "base digest");
   return digest;
 }

@@ -1,28 +1,17 @@
 // A model on this rank, ready to run: its directory, name table, storage and blocks.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "checkpoint/hf_directory.h"
 #include "csrc/comm/comm.h"
+#include "launch/model_source.h"
 #include "layers/causal_model.h"
-#include "layers/models/models.h"
 #include "layers/parameter_store.h"
 #include "parallel_state/parallel_state.h"
 
 namespace sutor {
-
-// Headers only: what stands on disk and what the family makes of it.
-struct ModelSource {
-  explicit ModelSource(const std::filesystem::path& path);
-
-  HfDirectory directory;
-  const Family& family;
-  ModelInfo info;
-};
 
 struct SessionOptions {
   ParallelOptions parallel;
@@ -40,6 +29,8 @@ class Session {
   const ParallelState& parallel() const { return parallel_; }
   ParameterStore& store() { return store_; }
   const CausalModel& model() const { return *model_; }
+  // Lays trained values over the weights: of a session in which nothing trains.
+  void apply(const Overlay& overlay);
 
  private:
   void load_weights();
@@ -54,7 +45,7 @@ class Session {
 at::ScalarType computing_dtype(const std::string& text);
 
 // The base model's digest, computed by rank 0 alone and told to all. Collective.
-Digest base_digest(const HfDirectory& directory, Comm& world);
+Digest base_digest(const ModelSource& source, Comm& world);
 
 // One digest over names and bytes of these tensors, computed on all threads.
 Digest digest_of(const std::vector<ShardedTensor>& tensors);

@@ -28,7 +28,7 @@ std::set<std::string> changed_tensors(FlatGroup& group, const ModelSource& sourc
     ShardedTensor whole{.name = name, .dtype = DType::kF32, .global_shape = master.sizes().vec()};
     whole.row_count = whole.global_shape[0];
     whole.data = reinterpret_cast<std::byte*>(base.data_ptr<float>());
-    source.directory.load(*source.info.tensors.find(name), whole);
+    source.load(whole);
     if (std::memcmp(base.data_ptr(), master.data_ptr(), whole.num_bytes()) != 0)
       changed.insert(name);
   }

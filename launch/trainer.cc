@@ -32,12 +32,12 @@ Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& proven
     : recipe_(recipe),
       world_(world),
       paths_(recipe.output),
-      source_(recipe.model.path),
+      source_(recipe.model),
       plan_(make_train_plan(recipe, source_.info)),
       stores_(recipe, source_.info.vocab_size) {
   open_data();
   check_same_plan(plan_, stage_keys(recipe, Stage::kTrain), world);
-  base_ = base_digest(source_.directory, world);
+  base_ = base_digest(source_, world);
   SessionOptions options{.parallel = recipe.parallel,
                          .dtype = computing_dtype(recipe.model.dtype),
                          .trained = plan_.trainable.names(),

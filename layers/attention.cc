@@ -32,12 +32,25 @@ class GqaAttention final : public Attention {
     if (k_norm_) k = k_norm_->forward(k);
     q = rope_.apply(q, tables, 0);
     k = rope_.apply(k, tables, 0);
-    const at::Tensor out = packed_attention(q, k, at::Tensor(), v, context.batch.doc_offsets,
-                                            1.0 / std::sqrt(static_cast<double>(d)));
-    return o_.forward(out.view({tokens, options_.heads * d}));
+    return o_.forward(attend(q, k, v, context).view({tokens, options_.heads * d}));
   }
 
  private:
+  at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const ForwardContext& context) const {
+    const double scale = 1.0 / std::sqrt(static_cast<double>(options_.head_dim));
+    const std::vector<int64_t>& offsets = context.batch.doc_offsets;
+    if (!context.cache) return packed_attention(q, k, at::Tensor(), v, offsets, scale);
+    const int64_t width = options_.kv_heads * options_.head_dim;
+    context.cache->append(context.layer, at::cat({k, v}, 1).view({q.size(0), 2 * width}),
+                          context.batch, context.slots);
+    const at::Tensor rows =
+        context.cache->rows(context.layer).view({-1, 2 * options_.kv_heads, options_.head_dim});
+    return packed_attention_over(q, rows.narrow(1, 0, options_.kv_heads), at::Tensor(),
+                                 rows.narrow(1, options_.kv_heads, options_.kv_heads), offsets,
+                                 context.cache->key_rows(context.batch, context.slots), scale);
+  }
+
   GqaOptions options_;
   const Rope& rope_;
   Linear q_, k_, v_, o_;
@@ -70,15 +83,54 @@ class MlaAttention final : public Attention {
     const auto latent = kv_a_.forward(x).split_with_sizes({o.kv_lora_rank, o.rope_dim}, -1);
     const at::Tensor k_rope =
         rope_.apply(latent[1].unsqueeze(1), tables, 0).view({tokens, o.rope_dim});
-    const auto kv = kv_b_.forward(kv_norm_.forward(latent[0]))
-                        .view({tokens, o.heads, o.nope_dim + o.v_dim})
-                        .split_with_sizes({o.nope_dim, o.v_dim}, -1);
-    const at::Tensor out =
-        packed_attention(q, kv[0], k_rope, kv[1], context.batch.doc_offsets, o.scale);
+    const at::Tensor kv_latent = kv_norm_.forward(latent[0]);
+    const at::Tensor out = context.cache && append(kv_latent, k_rope, context)
+                               ? attend_to_latents(q, context)
+                               : attend(q, kv_latent, k_rope, context);
     return o_.forward(out.view({tokens, o.heads * o.v_dim}));
   }
 
  private:
+  // Within the batch: keys and values are expanded from the latents.
+  at::Tensor attend(const at::Tensor& q, const at::Tensor& kv_latent, const at::Tensor& k_rope,
+                    const ForwardContext& context) const {
+    const MlaOptions& o = options_;
+    const auto kv = kv_b_.forward(kv_latent)
+                        .view({q.size(0), o.heads, o.nope_dim + o.v_dim})
+                        .split_with_sizes({o.nope_dim, o.v_dim}, -1);
+    return packed_attention(q, kv[0], k_rope, kv[1], context.batch.doc_offsets, o.scale);
+  }
+
+  // To the cache: a token leaves its latent and its rotated key. True when some document had tokens
+  // there before, so that the batch alone does not hold all keys.
+  static bool append(const at::Tensor& kv_latent, const at::Tensor& k_rope,
+                     const ForwardContext& context) {
+    context.cache->append(context.layer, at::cat({kv_latent, k_rope}, 1), context.batch,
+                          context.slots);
+    for (const int64_t slot : context.slots) {
+      if (context.cache->length(slot) > 0) return true;
+    }
+    return false;
+  }
+
+  // Over the cache, without expanding it: kv_b's halves move to the side of the queries and of the
+  // output, and all heads share the latents as keys and values.
+  at::Tensor attend_to_latents(const at::Tensor& q, const ForwardContext& context) const {
+    const MlaOptions& o = options_;
+    const auto expand = kv_b_.effective_weight()
+                            .view({o.heads, o.nope_dim + o.v_dim, o.kv_lora_rank})
+                            .split_with_sizes({o.nope_dim, o.v_dim}, 1);
+    const auto parts = q.split_with_sizes({o.nope_dim, o.rope_dim}, -1);
+    const at::Tensor q_latent = at::bmm(parts[0].transpose(0, 1), expand[0]).transpose(0, 1);
+    const at::Tensor rows = context.cache->rows(context.layer);
+    const at::Tensor latents = rows.narrow(1, 0, o.kv_lora_rank).unsqueeze(1);
+    const at::Tensor out = packed_attention_over(
+        at::cat({q_latent, parts[1]}, -1), latents, rows.narrow(1, o.kv_lora_rank, o.rope_dim),
+        latents, context.batch.doc_offsets, context.cache->key_rows(context.batch, context.slots),
+        o.scale);  // [T, heads, rank]
+    return at::bmm(out.transpose(0, 1), expand[1].transpose(1, 2)).transpose(0, 1).contiguous();
+  }
+
   MlaOptions options_;
   const Rope& rope_;
   Linear q_, kv_a_, kv_b_, o_;

@@ -32,6 +32,7 @@ at::Tensor CausalModel::hidden_states(ForwardContext& context) const {
   at::Tensor x = embed(context.batch);
   const Rope::Tables rope_tables = tables(context.batch);
   for (int i = 0; i < num_layers(); ++i) x = layer(i, x, context, rope_tables);
+  if (context.cache) context.cache->advance(context.batch, context.slots);
   return final_norm(x);
 }
 

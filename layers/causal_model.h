@@ -38,12 +38,14 @@ class CausalModel {
   Rope::Tables tables(const PackedBatch& batch) const { return rope_->tables(batch); }
   at::Tensor layer(int index, const at::Tensor& x, ForwardContext& context,
                    const Rope::Tables& tables) const {
+    context.layer = index;
     return layers_[index].forward(x, context, tables);
   }
   at::Tensor final_norm(const at::Tensor& x) const { return norm_.forward(x); }
   Parameter& head() const { return head_; }  // [vocab, H]
 
-  // The whole forward pass without autograd, up to the final norm.
+  // The whole forward pass without autograd, up to the final norm. With a cache: its sequences then
+  // hold the batch's tokens too.
   at::Tensor hidden_states(ForwardContext& context) const;
 
  private:

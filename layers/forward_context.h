@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "layers/kv_cache.h"
 #include "layers/packed_batch.h"
 
 namespace sutor {
@@ -21,6 +22,10 @@ struct ForwardContext {
   // Global layers below this run without autograd and take no part in the backward pass; the same
   // on every rank, since it comes from the plan.
   int lowest_layer = 0;
+  // Generation: the documents of the batch go on with the sequences in these slots of the cache.
+  KvCache* cache = nullptr;
+  std::vector<int64_t> slots;
+  int layer = 0;  // the layer at work, global; set by CausalModel
 };
 
 }  // namespace sutor

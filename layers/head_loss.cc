@@ -85,4 +85,8 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
   return result;
 }
 
+at::Tensor head_logits(const at::Tensor& hidden, const Parameter& head) {
+  return logits_of(hidden.contiguous(), head.value.detach());
+}
+
 }  // namespace sutor

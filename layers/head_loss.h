@@ -22,4 +22,7 @@ struct HeadLoss {
 HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets,
                    const Parameter& head, double scale, bool gradient);
 
+// Logits of rows [R, H]: fp32 [R, vocab].
+at::Tensor head_logits(const at::Tensor& hidden, const Parameter& head);
+
 }  // namespace sutor

@@ -16,7 +16,8 @@ class Linear {
   at::Tensor forward(const at::Tensor& x) const {  // [..., in] -> [..., out]
     return bias_ ? at::linear(x, weight_.value, bias_->value) : at::linear(x, weight_.value);
   }
-  const Parameter& weight() const { return weight_; }
+  // What x is multiplied with in the end, [out, in].
+  at::Tensor effective_weight() const { return weight_.value; }
 
  private:
   Parameter& weight_;

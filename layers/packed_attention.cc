@@ -15,7 +15,8 @@ constexpr int64_t kQueryBlock = 128;  // rows of scores at a time
 
 struct Inputs {
   at::Tensor q, k, k_shared, v;
-  std::vector<int64_t> offsets;
+  std::vector<int64_t> offsets;  // of the queries
+  KeyRows keys;
   float scale;
 
   // No shared part is a tensor of one axis: autograd takes no undefined inputs.
@@ -26,21 +27,27 @@ struct Inputs {
   int64_t dq() const { return q.size(2); }
   int64_t dk() const { return k.size(2); }
   int64_t dv() const { return v.size(2); }
-  int64_t longest() const {
-    int64_t n = 0;
-    for (size_t d = 0; d + 1 < offsets.size(); ++d) n = std::max(n, offsets[d + 1] - offsets[d]);
-    return n;
-  }
 };
+
+// The usual case: a document's queries and keys are the same rows.
+KeyRows same_rows(const std::vector<int64_t>& offsets) {
+  KeyRows keys;
+  for (size_t d = 0; d + 1 < offsets.size(); ++d) {
+    keys.begins.push_back(offsets[d]);
+    keys.counts.push_back(offsets[d + 1] - offsets[d]);
+  }
+  return keys;
+}
 
 // One unit of work: a document (slot) and a kv head (begin).
 std::vector<ops::Unit> units_of(const Inputs& in) {
   std::vector<ops::Unit> units;
   for (size_t d = 0; d + 1 < in.offsets.size(); ++d) {
-    const double n = static_cast<double>(in.offsets[d + 1] - in.offsets[d]);
-    if (n == 0) continue;
+    const double queries = static_cast<double>(in.offsets[d + 1] - in.offsets[d]);
+    const double keys = static_cast<double>(in.keys.counts[d]);
+    if (queries == 0) continue;
     for (int64_t h = 0; h < in.kv_heads(); ++h) {
-      units.push_back({static_cast<int64_t>(d), h, h + 1, n * n + 64 * n});
+      units.push_back({static_cast<int64_t>(d), h, h + 1, queries * keys + 64 * keys});
     }
   }
   return units;
@@ -75,26 +82,49 @@ void load_keys(const Inputs& in, int64_t head, int64_t begin, int64_t count, con
 template <typename T>
 void forward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out,
                   const at::Tensor& lse) {
-  const int64_t first = in.offsets[unit.slot], n = in.offsets[unit.slot + 1] - first;
-  const int64_t block = std::min(n, kQueryBlock);
+  const int64_t first = in.offsets[unit.slot], queries = in.offsets[unit.slot + 1] - first;
+  const int64_t first_key = in.keys.begins[unit.slot], n = in.keys.counts[unit.slot];
+  const int64_t before = n - queries;  // keys that every query sees
+  const int64_t block = std::min(queries, kQueryBlock);
   const at::Tensor keys = scratch(n, in.dq()), values = scratch(n, in.dv());
   const at::Tensor q = scratch(block, in.dq()), o = scratch(block, in.dv());
   const at::Tensor scores = at::empty({block * n}, at::kFloat);
-  load_keys<T>(in, unit.begin, first, n, keys);
-  load<T>(in.v, unit.begin, first, n, values, 0);
+  load_keys<T>(in, unit.begin, first_key, n, keys);
+  load<T>(in.v, unit.begin, first_key, n, values, 0);
   for (int64_t g = 0; g < in.group(); ++g) {
     const int64_t head = unit.begin * in.group() + g;
-    for (int64_t at = 0; at < n; at += block) {
-      const int64_t rows = std::min(block, n - at), seen = at + rows;
+    for (int64_t at = 0; at < queries; at += block) {
+      const int64_t rows = std::min(block, queries - at), seen = before + at + rows;
       at::Tensor s = scores.narrow(0, 0, rows * seen).view({rows, seen});
       at::Tensor o_rows = o.narrow(0, 0, rows);
       load<T>(in.q, head, first + at, rows, q, 0);
       at::mm_out(s, q.narrow(0, 0, rows), keys.narrow(0, 0, seen).t());
-      ops::causal_softmax(s.data_ptr<float>(), rows, seen, at, in.scale,
+      ops::causal_softmax(s.data_ptr<float>(), rows, seen, before + at, in.scale,
                           lse.data_ptr<float>() + head * lse.stride(0) + first + at);
       at::mm_out(o_rows, s, values.narrow(0, 0, seen));
       store<T>(o, 0, out, head, first + at, rows);
     }
+  }
+}
+
+// A document with one query, as in generation: the heads of the group are the rows of one block.
+template <typename T>
+void single_query_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out) {
+  const int64_t row = in.offsets[unit.slot], group = in.group();
+  const int64_t first_key = in.keys.begins[unit.slot], n = in.keys.counts[unit.slot];
+  const at::Tensor keys = scratch(n, in.dq()), values = scratch(n, in.dv());
+  at::Tensor q = scratch(group, in.dq()), o = scratch(group, in.dv()), s = scratch(group, n);
+  std::vector<float> lse(static_cast<size_t>(group));
+  load_keys<T>(in, unit.begin, first_key, n, keys);
+  load<T>(in.v, unit.begin, first_key, n, values, 0);
+  for (int64_t g = 0; g < group; ++g) {
+    load<T>(in.q, unit.begin * group + g, row, 1, q.narrow(0, g, 1), 0);
+  }
+  at::mm_out(s, q, keys.t());
+  ops::causal_softmax(s.data_ptr<float>(), group, n, /*first_visible=*/n, in.scale, lse.data());
+  at::mm_out(o, s, values);
+  for (int64_t g = 0; g < group; ++g) {
+    store<T>(o.narrow(0, g, 1), 0, out, unit.begin * group + g, row, 1);
   }
 }
 
@@ -159,7 +189,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
                             const at::Tensor& k_shared, const at::Tensor& v,
                             std::vector<int64_t> offsets, double scale) {
     const ProfileScope scope("attention core");
-    const Inputs in{q, k, k_shared, v, std::move(offsets), static_cast<float>(scale)};
+    const Inputs in{q, k, k_shared, v, offsets, same_rows(offsets), static_cast<float>(scale)};
     at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
     at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
     std::vector<ops::Unit> units = units_of(in);
@@ -176,11 +206,13 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static tensor_list backward(AutogradContext* ctx, tensor_list grad_outputs) {
     const ProfileScope scope("attention core, backward");
     const auto saved = ctx->get_saved_variables();
+    const std::vector<int64_t> offsets = ctx->saved_data["offsets"].toIntVector();
     const Inputs in{saved[0],
                     saved[1],
                     saved[2],
                     saved[3],
-                    ctx->saved_data["offsets"].toIntVector(),
+                    offsets,
+                    same_rows(offsets),
                     static_cast<float>(ctx->saved_data["scale"].toDouble())};
     const at::Tensor d_out = grad_outputs[0].contiguous();
     const auto like = [](const at::Tensor& x) { return at::empty(x.sizes(), x.options()); };
@@ -201,13 +233,38 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   }
 };
 
+// Autograd takes no undefined inputs.
+at::Tensor shared_or_empty(const at::Tensor& k_shared, const at::Tensor& q) {
+  return k_shared.defined() ? k_shared : at::empty({0}, q.options());
+}
+
 }  // namespace
 
 at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& k_shared,
                             const at::Tensor& v, const std::vector<int64_t>& doc_offsets,
                             double scale) {
-  const at::Tensor shared = k_shared.defined() ? k_shared : at::empty({0}, q.options());
-  return AttentionFunction::apply(q, k, shared, v, doc_offsets, scale);
+  return AttentionFunction::apply(q, k, shared_or_empty(k_shared, q), v, doc_offsets, scale);
+}
+
+at::Tensor packed_attention_over(const at::Tensor& q, const at::Tensor& k,
+                                 const at::Tensor& k_shared, const at::Tensor& v,
+                                 const std::vector<int64_t>& doc_offsets, const KeyRows& keys,
+                                 double scale) {
+  const ProfileScope scope("attention core");
+  SUTOR_ASSERT(!at::GradMode::is_enabled());
+  const Inputs in{q,           k,    shared_or_empty(k_shared, q), v,
+                  doc_offsets, keys, static_cast<float>(scale)};
+  at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
+  const at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
+  std::vector<ops::Unit> units = units_of(in);
+  ops::dispatch_dtype(q.scalar_type(), [&](auto t) {
+    using T = decltype(t);
+    ops::run_units(units, [&](const ops::Unit& unit) {
+      const bool single = in.offsets[unit.slot + 1] - in.offsets[unit.slot] == 1;
+      single ? single_query_unit<T>(in, unit, out) : forward_unit<T>(in, unit, out, lse);
+    });
+  });
+  return out;
 }
 
 }  // namespace sutor

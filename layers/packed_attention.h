@@ -17,4 +17,17 @@ at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::
                             const at::Tensor& v, const std::vector<int64_t>& doc_offsets,
                             double scale);
 
+// Which rows of k and v are a document's keys, and how many.
+struct KeyRows {
+  std::vector<int64_t> begins, counts;  // [documents]
+};
+
+// The same where the queries are only the last rows of longer documents, the keys of which stand in
+// k, k_shared and v as `keys` says: query r of a document with n queries sees all but the last
+// n - 1 - r of its keys. Not differentiable.
+at::Tensor packed_attention_over(const at::Tensor& q, const at::Tensor& k,
+                                 const at::Tensor& k_shared, const at::Tensor& v,
+                                 const std::vector<int64_t>& doc_offsets, const KeyRows& keys,
+                                 double scale);
+
 }  // namespace sutor

@@ -10,12 +10,14 @@ namespace sutor {
 
 struct PackedBatch {
   at::Tensor ids;                    // int64 [T]
-  at::Tensor positions;              // int64 [T], 0 at the first token of each document
+  at::Tensor positions;              // int64 [T], within each document
   std::vector<int64_t> doc_offsets;  // [documents + 1], doc_offsets[0] = 0, last = T
   int64_t num_tokens() const { return doc_offsets.empty() ? 0 : doc_offsets.back(); }
 };
 
-// ids: of all documents in a row; offsets as above.
-PackedBatch make_packed_batch(const std::vector<int64_t>& ids, std::vector<int64_t> doc_offsets);
+// ids: of all documents in a row; offsets as above. starts: the position of each document's first
+// token, empty = 0.
+PackedBatch make_packed_batch(const std::vector<int64_t>& ids, std::vector<int64_t> doc_offsets,
+                              const std::vector<int64_t>& starts = {});
 
 }  // namespace sutor

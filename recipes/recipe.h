@@ -73,6 +73,14 @@ struct EvalOptions {
   bool before_training = true;
 };
 
+struct GenerateOptions {
+  int64_t max_new_tokens = 256;
+  double temperature = 0;  // 0 = greedy
+  double top_p = 1;        // sample from the likeliest tokens that have this share
+  uint64_t seed = 0;
+  int64_t batch = 16;  // sequences at a time on a rank
+};
+
 struct Recipe {
   ModelOptions model;
   ParallelOptions parallel;
@@ -84,6 +92,7 @@ struct Recipe {
   CheckpointOptions checkpoint;
   LogOptions log;
   EvalOptions eval;
+  GenerateOptions generate;
   ExportOptions export_;
   std::string output;
 

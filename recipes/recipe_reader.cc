@@ -183,18 +183,26 @@ double parse_figure(std::string_view text, std::string_view key) {
   return value;
 }
 
-}  // namespace
-
-Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets) {
+Recipe recipe_from(const RecipeValues& values, const std::string& file) {
   Recipe recipe;
-  recipe.file = path.string();
-  fill(read_recipe_values(path, sets), recipe);
+  recipe.file = file;
+  fill(values, recipe);
   check_required(recipe);
   name_sources(recipe);
   check_order(recipe);
   check_select(recipe);
   check_eval(recipe);
   return recipe;
+}
+
+}  // namespace
+
+Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets) {
+  return recipe_from(read_recipe_values(path, sets), path.string());
+}
+
+Recipe recipe_of_sets(const std::vector<std::string>& sets) {
+  return recipe_from(recipe_values_of(sets), "the command line");
 }
 
 void require_train_data(const Recipe& recipe) {

@@ -23,6 +23,9 @@ namespace sutor {
 //   E0208 `base` cycle;                                               E0209 ${NAME} not set.
 Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets = {});
 
+// A recipe without a file: defaults and `sets`.
+Recipe recipe_of_sets(const std::vector<std::string>& sets);
+
 // Throws E0206 when the recipe names no training data.
 void require_train_data(const Recipe& recipe);
 

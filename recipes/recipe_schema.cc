@@ -91,8 +91,7 @@ void add_model_and_data(std::vector<Field>& fields) {
   fields.push_back(field("model.path", at(&Recipe::model, &ModelOptions::path), text()));
   fields.push_back(
       field("model.dtype", at(&Recipe::model, &ModelOptions::dtype), one_of({"bf16", "fp32"})));
-  fields.push_back(
-      field("model.adapters", at(&Recipe::model, &ModelOptions::adapters), texts(), {"[]"}));
+  fields.push_back(field("model.adapters", at(&Recipe::model, &ModelOptions::adapters), texts()));
   const std::vector<std::string> one = {"1"};
   fields.push_back(
       field("parallel.tp", at(&Recipe::parallel, &ParallelOptions::tp), whole(1), one));
@@ -236,6 +235,16 @@ void add_outputs(std::vector<Field>& fields) {
   fields.push_back(field("eval.best", at(&Recipe::eval, &EvalOptions::best), text_or_null()));
   fields.push_back(
       field("eval.before_training", at(&Recipe::eval, &EvalOptions::before_training), boolean()));
+  fields.push_back(field("generate.max_new_tokens",
+                         at(&Recipe::generate, &GenerateOptions::max_new_tokens), whole(1)));
+  fields.push_back(field("generate.temperature",
+                         at(&Recipe::generate, &GenerateOptions::temperature),
+                         number(kNotNegative)));
+  fields.push_back(
+      field("generate.top_p", at(&Recipe::generate, &GenerateOptions::top_p), number(kShare)));
+  fields.push_back(field("generate.seed", at(&Recipe::generate, &GenerateOptions::seed), seed()));
+  fields.push_back(
+      field("generate.batch", at(&Recipe::generate, &GenerateOptions::batch), whole(1)));
   fields.push_back(field("export.format", at(&Recipe::export_, &ExportOptions::format),
                          texts({"adapter", "merged"})));
   fields.push_back(field("export.dtype", at(&Recipe::export_, &ExportOptions::dtype),

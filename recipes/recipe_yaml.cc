@@ -274,4 +274,10 @@ RecipeValues read_recipe_values(const std::filesystem::path& path,
   return values;
 }
 
+RecipeValues recipe_values_of(const std::vector<std::string>& sets) {
+  RecipeValues values;
+  for (const std::string& set : sets) apply_set(set, values);
+  return values;
+}
+
 }  // namespace sutor

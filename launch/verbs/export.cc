@@ -5,20 +5,16 @@
 #include <set>
 
 #include "checkpoint/adapter.h"
-#include "checkpoint/checkpoint_list.h"
-#include "checkpoint/checkpoint_paths.h"
-#include "checkpoint/checkpoint_reader.h"
-#include "checkpoint/hf_directory.h"
 #include "checkpoint/merged_export.h"
 #include "csrc/base/error.h"
 #include "launch/command_line.h"
 #include "launch/failure.h"
-#include "launch/metrics_log.h"
+#include "launch/model_source.h"
+#include "launch/overlay.h"
 #include "launch/provenance.h"
 #include "launch/recipe_arguments.h"
 #include "launch/run_paths.h"
 #include "launch/stages.h"
-#include "layers/models/models.h"
 
 namespace po = boost::program_options;
 
@@ -32,34 +28,6 @@ constexpr VerbHelp kHelp{
     "sutor export RECIPE [--checkpoint best|latest|none|DIR] [--format adapter,merged] [--verify]",
     "sutor export my.yaml --verify\n"
     "sutor export my.yaml --checkpoint latest --format merged --out exported/"};
-
-std::filesystem::path find_checkpoint(const RunPaths& paths, const std::string& which) {
-  if (which != "best" && which != "latest") return which;
-  const std::filesystem::path root = paths.checkpoints();
-  if (which == "best") {
-    if (const auto best = read_pointer(root, kBestPointer)) return best->path;
-  }
-  const NewestCheckpoint newest = newest_valid_checkpoint(root);
-  for (const std::string& reason : newest.passed_over) {
-    fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
-  }
-  if (!newest.entry)
-    fail(349, "{} holds no checkpoint: train first, or name one with --checkpoint", root.string());
-  return newest.entry->path;
-}
-
-std::vector<TrainedTensor> tensors_of(const CheckpointReader& reader) {
-  std::vector<TrainedTensor> tensors;
-  for (const IndexedTensor& indexed : reader.tensors()) {
-    TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
-    tensor.read = [&reader, indexed](int64_t begin, int64_t count, std::byte* into) {
-      reader.read(TensorKind::kMaster,
-                  {indexed.name, DType::kF32, indexed.shape, begin, count, into});
-    };
-    tensors.push_back(std::move(tensor));
-  }
-  return tensors;
-}
 
 struct Work {
   const HfDirectory& base;
@@ -125,31 +93,24 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors, const 
 void run_export(const Recipe& recipe, const ExportRequest& request,
                 const nlohmann::json& provenance) {
   const RunPaths paths(recipe.output);
-  const HfDirectory base(recipe.model.path);
-  const ModelInfo model = family_of(base.config()).info(base.config());
-  base.check(model.tensors);
-  const std::string base_text = base.digest().text();
-  Work work{base, model, {}, {}, {base_text, provenance}};
-  std::optional<CheckpointReader> reader;
+  const ModelSource source(recipe.model);
+  // The exports stand beside the directory itself, so adapters under it count as trained.
+  Work work{source.directory, source.info, {}, {}, {source.directory.digest().text(), provenance}};
+  std::vector<const Overlay*> layers;
+  for (const Overlay& adapter : source.adapters) layers.push_back(&adapter);
+  std::optional<Overlay> checkpoint;
   if (request.checkpoint != "none") {
-    const std::filesystem::path directory = find_checkpoint(paths, request.checkpoint);
-    reader.emplace(directory);
-    if (reader->meta().base_digest != base_text) {
-      fail(305, "{} was trained on base {}, but {} is {}", directory.string(),
-           reader->meta().base_digest, recipe.model.path, base_text);
-    }
-    fmt::print("checkpoint {} (step {})\n", directory.string(), reader->meta().step);
-    work.trained = tensors_of(*reader);
-    store_as_base(work.trained, base, model.tensors);
-    work.trained = moved_only(std::move(work.trained), base, model);
-    for (const auto& [layer, ids] : reader->meta().expert_config.at("experts").items()) {
-      work.config.experts[std::stoi(layer)] = ids.get<std::vector<int>>();
-    }
-    work.config.shared_experts = reader->meta().expert_config.at("shared_experts");
-    work.config.non_expert_modules = reader->meta().expert_config.at("non_expert_modules");
+    const std::filesystem::path path = find_checkpoint(paths.checkpoints(), request.checkpoint);
+    checkpoint.emplace(Overlay::of_checkpoint(path, source.digest().text()));
+    fmt::print("checkpoint {}\n", path.string());
+    layers.push_back(&*checkpoint);
   }
+  work.config = merged_config(layers);
+  work.trained = merged_tensors(layers);
+  store_as_base(work.trained, work.base, work.model.tensors);
+  work.trained = moved_only(std::move(work.trained), work.base, work.model);
   for (const std::string& format : request.formats) {
-    if (format == "adapter" && request.checkpoint == "none") continue;  // an adapter of nothing
+    if (format == "adapter" && work.trained.empty()) continue;  // an adapter of nothing
     write_one(format, work, request);
   }
 }

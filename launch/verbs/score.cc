@@ -32,11 +32,11 @@ constexpr VerbHelp kHelp{
 void run_score(const Recipe& recipe, Comm& world,
                const std::optional<std::filesystem::path>& records) {
   const RunPaths paths(recipe.output);
-  const ModelSource source(recipe.model.path);
+  const ModelSource source(recipe.model);
   const TokenStores stores(recipe, source.info.vocab_size);
   Session session(source, world,
                   {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)});
-  const Digest base = base_digest(source.directory, world);
+  const Digest base = base_digest(source, world);
   const ScoreResult result = score_model(recipe, session, stores.train(), records);
   if (result.tokens == 0) fail(334, "esft.score.tokens takes no token of the training data");
   if (world.rank() != 0) return;

@@ -1,0 +1,35 @@
+// The model of a job as it stands on disk: its directory, what its family makes of config.json, and
+// the adapters that lie over it. Headers only; weights are read when a session asks for them.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "checkpoint/hf_directory.h"
+#include "launch/overlay.h"
+#include "layers/models/models.h"
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+struct ModelSource {
+  // Throws E03xx for a directory or an adapter that is broken or does not fit.
+  explicit ModelSource(const std::filesystem::path& path,
+                       const std::vector<std::string>& adapter_paths = {});
+  explicit ModelSource(const ModelOptions& options) : ModelSource(options.path, options.adapters) {}
+
+  // Fills the rows of a tensor of the model, from the last adapter that has it or from the
+  // directory. Thread-safe.
+  void load(ShardedTensor& destination) const;
+  // Of the weights: the directory's digest; with adapters one of theirs too. Reads everything once,
+  // and throws E0305 when an adapter belongs to another base.
+  Digest digest(int threads = 0) const;
+
+  HfDirectory directory;
+  const Family& family;
+  ModelInfo info;
+  std::vector<Overlay> adapters;  // later ones cover earlier ones
+};
+
+}  // namespace sutor

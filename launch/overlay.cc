@@ -1,0 +1,151 @@
+#include "launch/overlay.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "checkpoint/checkpoint_list.h"
+#include "checkpoint/checkpoint_paths.h"
+#include "checkpoint/checkpoint_reader.h"
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
+ExpertConfig config_of(const nlohmann::json& json) {
+  ExpertConfig config;
+  for (const auto& [layer, ids] : json.at("experts").items()) {
+    config.experts[std::stoi(layer)] = ids.get<std::vector<int>>();
+  }
+  config.shared_experts = json.at("shared_experts");
+  config.non_expert_modules = json.at("non_expert_modules");
+  return config;
+}
+
+}  // namespace
+
+Overlay::Overlay(std::string name, ExpertConfig config, std::vector<TrainedTensor> tensors)
+    : name_(std::move(name)), config_(std::move(config)), tensors_(std::move(tensors)) {
+  for (size_t i = 0; i < tensors_.size(); ++i) by_name_[tensors_[i].name] = i;
+}
+
+bool Overlay::load(const ShardedTensor& destination) const {
+  const auto found = by_name_.find(destination.name);
+  if (found == by_name_.end()) return false;
+  const TrainedTensor& tensor = tensors_[found->second];
+  if (tensor.shape != destination.global_shape) {
+    fail(302, "{}: tensor `{}` has shape [{}], the model asks for [{}]", name_, tensor.name,
+         fmt::join(tensor.shape, ", "), fmt::join(destination.global_shape, ", "));
+  }
+  if (tensor.dtype == destination.dtype) {
+    tensor.read(destination.row_begin, destination.row_count, destination.data);
+    return true;
+  }
+  const int64_t row = destination.row_elements();
+  const auto from_size = static_cast<int64_t>(size_of(tensor.dtype));
+  const auto to_size = static_cast<int64_t>(size_of(destination.dtype));
+  const int64_t rows_at_once =
+      std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, row * from_size));
+  std::vector<std::byte> piece;
+  for (int64_t done = 0; done < destination.row_count; done += rows_at_once) {
+    const int64_t rows = std::min(rows_at_once, destination.row_count - done);
+    piece.resize(static_cast<size_t>(rows * row * from_size));
+    tensor.read(destination.row_begin + done, rows, piece.data());
+    convert_elements(piece.data(), tensor.dtype, destination.data + done * row * to_size,
+                     destination.dtype, rows * row);
+  }
+  return true;
+}
+
+Digest Overlay::digest() const {
+  Hasher hasher;
+  for (const auto& [name, digest] : stored_digests(tensors_)) {
+    hasher.update(name);
+    hasher.update(digest.text());
+  }
+  return hasher.digest();
+}
+
+void Overlay::check_base(const Digest& base, const std::string& base_name) const {
+  if (adapter_) adapter_->check_base(base, base_name);
+}
+
+Overlay Overlay::of_adapter(const std::filesystem::path& path, const HfDirectory& directory,
+                            const ModelInfo& model) {
+  auto adapter = std::make_shared<const Adapter>(path);
+  std::vector<TrainedTensor> tensors = adapter->trained_tensors();
+  std::vector<TrainedTensor> checked = tensors;
+  store_as_base(checked, directory, model.tensors);
+  for (TrainedTensor& tensor : tensors) {
+    tensor.read = [adapter, read = tensor.read](int64_t begin, int64_t count, std::byte* into) {
+      read(begin, count, into);
+    };
+  }
+  Overlay overlay(path.string(), adapter->config(), std::move(tensors));
+  overlay.adapter_ = std::move(adapter);
+  return overlay;
+}
+
+Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::string& base_digest) {
+  auto reader = std::make_shared<const CheckpointReader>(path);
+  if (reader->meta().base_digest != base_digest) {
+    fail(305, "{} was trained on base {}, but the model here is {}", path.string(),
+         reader->meta().base_digest, base_digest);
+  }
+  std::vector<TrainedTensor> tensors;
+  for (const IndexedTensor& indexed : reader->tensors()) {
+    TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
+    tensor.read = [reader, indexed](int64_t begin, int64_t count, std::byte* into) {
+      reader->read(TensorKind::kMaster,
+                   {indexed.name, DType::kF32, indexed.shape, begin, count, into});
+    };
+    tensors.push_back(std::move(tensor));
+  }
+  return Overlay(path.string(), config_of(reader->meta().expert_config), std::move(tensors));
+}
+
+std::vector<TrainedTensor> merged_tensors(const std::vector<const Overlay*>& overlays) {
+  std::map<std::string, TrainedTensor> by_name;
+  for (const Overlay* overlay : overlays) {
+    for (const TrainedTensor& tensor : overlay->tensors()) by_name[tensor.name] = tensor;
+  }
+  std::vector<TrainedTensor> tensors;
+  for (auto& [name, tensor] : by_name) tensors.push_back(std::move(tensor));
+  return tensors;
+}
+
+ExpertConfig merged_config(const std::vector<const Overlay*>& overlays) {
+  ExpertConfig config;
+  for (const Overlay* overlay : overlays) {
+    for (const auto& [layer, ids] : overlay->config().experts) {
+      std::vector<int>& all = config.experts[layer];
+      for (const int id : ids) {
+        if (std::find(all.begin(), all.end(), id) == all.end()) all.push_back(id);
+      }
+    }
+    config.shared_experts |= overlay->config().shared_experts;
+    config.non_expert_modules |= overlay->config().non_expert_modules;
+  }
+  return config;
+}
+
+std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
+                                      const std::string& which) {
+  if (which != "best" && which != "latest") return which;
+  if (which == "best") {
+    if (const auto best = read_pointer(checkpoints, kBestPointer)) return best->path;
+  }
+  const NewestCheckpoint newest = newest_valid_checkpoint(checkpoints);
+  for (const std::string& reason : newest.passed_over) {
+    fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
+  }
+  if (!newest.entry) {
+    fail(349, "{} holds no checkpoint: train first, or name one with --checkpoint",
+         checkpoints.string());
+  }
+  return newest.entry->path;
+}
+
+}  // namespace sutor

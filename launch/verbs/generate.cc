@@ -1,0 +1,92 @@
+// sutor generate: completions of prompts, greedy or sampled.
+#include <fmt/format.h>
+#include <torch/types.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "launch/command_line.h"
+#include "launch/generation.h"
+#include "launch/job.h"
+#include "launch/metrics_log.h"
+#include "launch/recipe_arguments.h"
+#include "launch/run_paths.h"
+#include "launch/session.h"
+
+namespace po = boost::program_options;
+
+namespace sutor {
+namespace {
+
+constexpr VerbHelp kHelp{
+    "generate",
+    "Completes prompts token by token: greedy, or sampled with generate.temperature and "
+    "generate.top_p. Over several ranks the prompts are shared.",
+    "sutor generate RECIPE | --model DIR  --ids FILE.json --out FILE [--checkpoint best] "
+    "[--set key=value]... [--profile]",
+    "sutor generate my.yaml --checkpoint best --ids prompts.json --out new_ids.json\n"
+    "mpiexec -n 2 sutor generate --model model/ --dtype fp32 --ids prompts.json --out out.json "
+    "--set parallel.ep=2"};
+
+std::vector<std::vector<int64_t>> read_ids(const std::string& path) {
+  try {
+    const auto ids =
+        nlohmann::json::parse(read_file(path)).get<std::vector<std::vector<int64_t>>>();
+    if (ids.empty()) fail(335, "{} holds no prompts", path);
+    return ids;
+  } catch (const nlohmann::json::exception& error) {
+    fail(335, "{}: expected a list of lists of token ids: {}", path, error.what());
+  }
+}
+
+void write_ids(const GenerationResult& result, const std::string& path) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const Completion& completion : result.completions) out.push_back(completion.ids);
+  write_file_atomic(path, out.dump() + "\n");
+}
+
+void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& values) {
+  set_threads(recipe.train.threads);
+  const ModelSource source(recipe.model);
+  Session session(source, world,
+                  {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)});
+  const std::string checkpoint = values["checkpoint"].as<std::string>();
+  if (checkpoint != "none") {
+    const auto path = find_checkpoint(RunPaths(recipe.output).checkpoints(), checkpoint);
+    session.apply(Overlay::of_checkpoint(path, base_digest(source, world).text()));
+  }
+  const auto prompts = read_ids(values["ids"].as<std::string>());
+  const GenerationResult result = generate(session, prompts, stop_ids(source), recipe.generate);
+  if (world.rank() != 0) return;
+  write_ids(result, values["out"].as<std::string>());
+  fmt::print("{} prompts of {} tokens -> {} new tokens in {:.1f} s ({:.0f} tok/s) -> {}\n",
+             prompts.size(), format_count(result.prompt_tokens), format_count(result.new_tokens),
+             result.seconds, static_cast<double>(result.new_tokens) / result.seconds,
+             values["out"].as<std::string>());
+}
+
+}  // namespace
+
+int verb_generate(const Arguments& arguments) {
+  po::options_description options;
+  po::positional_options_description positional;
+  add_recipe_options(options, positional);
+  add_model_options(options);
+  options.add_options()("ids", po::value<std::string>()->required(),
+                        "JSON: a list of prompts, each a list of token ids")(
+      "out", po::value<std::string>()->required(), "JSON: the new ids of each prompt")(
+      "checkpoint", po::value<std::string>()->default_value("none"),
+      "best, latest, a step directory, or none (the model as it is)");
+  add_profile_option(options);
+  return run_job([&](Comm& world) {
+    const auto values = parse_command_line(kHelp, options, positional, arguments);
+    if (!values) return kExitOk;
+    const Recipe recipe = recipe_or_model_from(*values);
+    with_profile(*values, world, [&] { run_generate(recipe, world, *values); });
+    return kExitOk;
+  });
+}
+
+}  // namespace sutor
