@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "checkpoint/open_model.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 #include "csrc/base/profile.h"
@@ -9,7 +10,8 @@
 namespace sutor {
 
 ModelSource::ModelSource(const std::filesystem::path& path)
-    : directory(path),
+    : opened(open_model(path)),
+      directory(*opened),
       family(family_of(directory.config())),
       info(family.info(directory.config())) {
   directory.check(info.tensors);
@@ -40,7 +42,7 @@ at::ScalarType computing_dtype(const std::string& text) {
   return torch_dtype(dtype);
 }
 
-Digest base_digest(const HfDirectory& directory, Comm& world) {
+Digest base_digest(const ModelDirectory& directory, Comm& world) {
   const ProfileScope scope("base digest");
   Digest digest;
   if (world.rank() == 0) digest = directory.digest(at::get_num_threads());

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/hf_directory.h"
+#include "checkpoint/model_directory.h"
 #include "csrc/comm/comm.h"
 #include "layers/causal_model.h"
 #include "layers/models/models.h"
@@ -19,7 +19,8 @@ namespace sutor {
 struct ModelSource {
   explicit ModelSource(const std::filesystem::path& path);
 
-  HfDirectory directory;
+  std::unique_ptr<ModelDirectory> opened;
+  const ModelDirectory& directory;
   const Family& family;
   ModelInfo info;
 };
@@ -54,7 +55,7 @@ class Session {
 at::ScalarType computing_dtype(const std::string& text);
 
 // The base model's digest, computed by rank 0 alone and told to all. Collective.
-Digest base_digest(const HfDirectory& directory, Comm& world);
+Digest base_digest(const ModelDirectory& directory, Comm& world);
 
 // One digest over names and bytes of these tensors, computed on all threads.
 Digest digest_of(const std::vector<ShardedTensor>& tensors);

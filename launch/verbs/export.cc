@@ -8,8 +8,8 @@
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/checkpoint_reader.h"
-#include "checkpoint/hf_directory.h"
 #include "checkpoint/merged_export.h"
+#include "checkpoint/open_model.h"
 #include "csrc/base/error.h"
 #include "launch/command_line.h"
 #include "launch/failure.h"
@@ -62,7 +62,7 @@ std::vector<TrainedTensor> tensors_of(const CheckpointReader& reader) {
 }
 
 struct Work {
-  const HfDirectory& base;
+  const ModelDirectory& base;
   const ModelInfo& model;
   std::vector<TrainedTensor> trained;
   ExpertConfig config;
@@ -96,8 +96,8 @@ void write_one(const std::string& format, const Work& work, const ExportRequest&
 
 // A trained tensor whose rounded weight equals the base's is no failure of the export when nothing
 // moved it (an expert that never got a token); it is left out of what has to differ.
-std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors, const HfDirectory& base,
-                                      const ModelInfo& model) {
+std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
+                                      const ModelDirectory& base, const ModelInfo& model) {
   const std::map<std::string, Digest> digests = stored_digests(tensors);
   std::vector<TrainedTensor> moved;
   for (TrainedTensor& tensor : tensors) {
@@ -125,7 +125,8 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors, const 
 void run_export(const Recipe& recipe, const ExportRequest& request,
                 const nlohmann::json& provenance) {
   const RunPaths paths(recipe.output);
-  const HfDirectory base(recipe.model.path);
+  const std::unique_ptr<ModelDirectory> opened = open_model(recipe.model.path);
+  const ModelDirectory& base = *opened;
   const ModelInfo model = family_of(base.config()).info(base.config());
   base.check(model.tensors);
   const std::string base_text = base.digest().text();

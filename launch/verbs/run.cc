@@ -3,7 +3,7 @@
 
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/checkpoint_paths.h"
-#include "checkpoint/hf_directory.h"
+#include "checkpoint/open_model.h"
 #include "csrc/base/error.h"
 #include "launch/command_line.h"
 #include "launch/job.h"
@@ -37,7 +37,7 @@ class Run {
         provenance_(provenance),
         paths_(recipe.output),
         ledger_(paths_.stages()),
-        base_(base_digest(HfDirectory(recipe.model.path), world).text()) {}
+        base_(base_digest(*open_model(recipe.model.path), world).text()) {}
 
   void go(bool overwrite) {
     prepare();
