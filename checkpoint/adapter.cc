@@ -82,7 +82,7 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
   if (files.empty()) fail(308, "{} is no adapter: it has no *.safetensors", path_.string());
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
-    files_.push_back(std::make_unique<SafetensorsFile>(file));
+    files_.push_back(std::make_unique<SafetensorsShard>(file));
     for (const SafetensorsEntry& entry : files_.back()->tensors()) {
       const StoredTensor stored{files_.size() - 1, files_.back().get(), &entry};
       if (!tensors_.emplace(global_name(entry.name), stored).second) {
@@ -119,8 +119,7 @@ void Adapter::read_info() {
   }
   for (const auto& [name, stored] : tensors_) {
     if (!recorded_digests_.count(name)) {
-      refuse(fmt::format("{} holds tensor `{}`, which is not listed",
-                         stored.file->path().filename().string(), name));
+      refuse(fmt::format("{} holds tensor `{}`, which is not listed", stored.file->name(), name));
     }
   }
 }
@@ -131,7 +130,7 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
     const SafetensorsEntry& entry = *stored.entry;
     if (entry.dtype != DType::kF32 && entry.dtype != DType::kBF16 && entry.dtype != DType::kF16) {
       fail(307, "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16",
-           stored.file->path().string(), name, entry.dtype_name);
+           stored.file->where(), name, entry.dtype_name);
     }
     const int64_t rows = entry.shape.empty() ? 1 : entry.shape[0];
     const int64_t row_bytes = rows == 0 ? 0 : entry.num_bytes() / rows;

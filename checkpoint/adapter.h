@@ -23,7 +23,7 @@ constexpr const char* kExpertConfigFile = "expert_cfg.json";
 
 // What an export says of where it comes from.
 struct ExportOrigin {
-  std::string base_digest;    // Digest::text() of the base model's HfDirectory::digest()
+  std::string base_digest;    // Digest::text() of the base model's ModelDirectory::digest()
   nlohmann::json provenance;  // program version, commit, command line
 };
 
@@ -58,7 +58,7 @@ class Adapter {
 
   std::filesystem::path path_;
   ExpertConfig config_;
-  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::vector<std::unique_ptr<ModelShard>> files_;
   std::map<std::string, StoredTensor> tensors_;
   std::optional<Digest> base_digest_;
   std::map<std::string, Digest> recorded_digests_;

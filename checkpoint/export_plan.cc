@@ -10,8 +10,8 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-// Weights in a file that HfDirectory does not read from this directory.
-bool is_unused_weights(const fs::path& file, const HfDirectory& base) {
+// Weights in a file that the model is not read from.
+bool is_unused_weights(const fs::path& file, const ModelDirectory& base) {
   const std::string name = file.filename().string();
   const std::string extension = file.extension().string();
   for (const char* weights : {".safetensors", ".pt", ".pth", ".gguf", ".ckpt"}) {
@@ -19,13 +19,13 @@ bool is_unused_weights(const fs::path& file, const HfDirectory& base) {
   }
   if (name.starts_with("pytorch_model")) return true;
   const bool is_single =
-      base.shards().size() == 1 && base.shards()[0]->path().filename() == kSingleWeightsFile;
+      base.shards().size() == 1 && base.shards()[0]->name() == kSingleWeightsFile;
   return is_single && name == kIndexFile;
 }
 
 }  // namespace
 
-std::vector<std::vector<TrainedRange>> trained_ranges(const HfDirectory& base,
+std::vector<std::vector<TrainedRange>> trained_ranges(const ModelDirectory& base,
                                                       const TensorMap& model,
                                                       const std::vector<std::string>& names) {
   std::vector<std::vector<TrainedRange>> ranges(base.shards().size());
@@ -46,26 +46,8 @@ std::vector<std::vector<TrainedRange>> trained_ranges(const HfDirectory& base,
   return ranges;
 }
 
-std::set<fs::path> files_below(const fs::path& directory) {
-  std::set<fs::path> files;
-  try {
-    fs::recursive_directory_iterator at(directory);
-    for (const fs::directory_entry& entry : at) {
-      const std::string name = entry.path().filename().string();
-      if (entry.is_directory() && (name == ".git" || name == ".cache")) {
-        at.disable_recursion_pending();
-      }
-      if (entry.is_regular_file()) files.insert(entry.path().lexically_relative(directory));
-    }
-  } catch (const fs::filesystem_error& error) {
-    fail(301, "cannot list {}: {}", directory.string(), error.code().message());
-  }
-  return files;
-}
-
-std::set<fs::path> copied_files(const HfDirectory& base, bool anything_trained) {
-  std::set<fs::path> files = files_below(base.path());
-  for (const auto& shard : base.shards()) files.erase(shard->path().filename());
+std::set<fs::path> copied_files(const ModelDirectory& base, bool anything_trained) {
+  std::set<fs::path> files = base.other_files();
   if (anything_trained) {
     std::erase_if(files, [&](const fs::path& file) {
       return is_unused_weights(file, base) || file == kMergedInfoFile;

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/hf_directory.h"
+#include "checkpoint/model_directory.h"
 
 namespace sutor {
 
@@ -20,16 +20,13 @@ struct TrainedRange {
 
 // By shard of the base, in the order of the bytes. Throws E0301 for a name that the model or the
 // base does not have.
-std::vector<std::vector<TrainedRange>> trained_ranges(const HfDirectory& base,
+std::vector<std::vector<TrainedRange>> trained_ranges(const ModelDirectory& base,
                                                       const TensorMap& model,
                                                       const std::vector<std::string>& names);
 
-// Every file of the base but its shards, relative to it, that an export copies. `anything_trained`:
-// weights that the model directory does not use, and an older sutor_export.json, stay behind.
-std::set<std::filesystem::path> copied_files(const HfDirectory& base, bool anything_trained);
-
-// All files below a directory, relative to it, without `.git` and `.cache`; links to files count as
-// files.
-std::set<std::filesystem::path> files_below(const std::filesystem::path& directory);
+// Every file of the base but its shards, relative to files_root(), that an export copies.
+// `anything_trained`: weights that the model directory does not use, and an older
+// sutor_export.json, stay behind.
+std::set<std::filesystem::path> copied_files(const ModelDirectory& base, bool anything_trained);
 
 }  // namespace sutor

@@ -1,9 +1,10 @@
 // The verifiers that checkpoint/merged_export.h declares.
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "checkpoint/export_plan.h"
+#include "checkpoint/file_content.h"
+#include "checkpoint/hf_directory.h"
 #include "checkpoint/merged_export.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
@@ -13,65 +14,60 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
-
 struct Comparison {
   bool equal = true;
   Digest second;  // of the second file's bytes
 };
 
-// Compares `count` bytes of two files, each from its own offset.
-Comparison compare(const InputFile& a, int64_t a_begin, const InputFile& b, int64_t b_begin,
-                   int64_t count) {
-  thread_local std::vector<std::byte> buffers(2 * kPieceBytes);
+// Compares the same bytes of two shards.
+Comparison compare(const ModelShard& a, const ModelShard& b, int64_t begin, int64_t end) {
   Comparison result;
   Hasher hasher;
-  for (int64_t done = 0; done < count; done += kPieceBytes) {
-    const auto now = static_cast<size_t>(std::min(kPieceBytes, count - done));
-    const auto piece_a = std::span(buffers).first(now);
-    const auto piece_b = std::span(buffers).subspan(kPieceBytes, now);
-    a.read_at(a_begin + done, piece_a);
-    b.read_at(b_begin + done, piece_b);
-    result.equal = result.equal && std::memcmp(piece_a.data(), piece_b.data(), now) == 0;
-    hasher.update(piece_b);
-  }
+  std::vector<std::byte> other;
+  int64_t at = begin;
+  a.stream(begin, end, [&](std::span<const std::byte> piece) {
+    other.resize(piece.size());
+    b.read_at(at, other);
+    result.equal = result.equal && std::memcmp(piece.data(), other.data(), piece.size()) == 0;
+    hasher.update(other);
+    at += static_cast<int64_t>(piece.size());
+  });
   result.second = hasher.digest();
   return result;
 }
 
-[[noreturn]] void fail_equal(const std::string& name, const fs::path& where) {
+[[noreturn]] void fail_equal(const std::string& name, const std::string& where) {
   fail(102,
        "{}: tensor `{}` was to be trained but equals the base bit for bit. Did it get any token, "
        "and "
        "is the learning rate large enough for the stored dtype?",
-       where.string(), name);
+       where, name);
 }
 
 void check_trained(const std::string& name, const Digest& expected, const Comparison& found,
-                   const fs::path& where) {
+                   const std::string& where) {
   if (found.second != expected) {
-    fail(101, "{}: tensor `{}` is {}, but the trained values are {}", where.string(), name,
+    fail(101, "{}: tensor `{}` is {}, but the trained values are {}", where, name,
          found.second.text(), expected.text());
   }
   if (found.equal) fail_equal(name, where);
 }
 
 // One stored tensor of the base beside the same one of the export.
-void verify_stored(const SafetensorsEntry& entry, const SafetensorsFile& base,
-                   const SafetensorsFile& merged, const std::vector<TrainedRange>& ranges,
+void verify_stored(const SafetensorsEntry& entry, const ModelShard& base, const ModelShard& merged,
+                   const std::vector<TrainedRange>& ranges,
                    const std::map<std::string, Digest>& changed, VerifyReport& report) {
   const auto untouched = [&](int64_t begin, int64_t end) {
-    if (compare(base.file(), begin, merged.file(), begin, end - begin).equal) return;
-    fail(101, "{}: tensor `{}` was not trained but differs from the base", merged.path().string(),
+    if (compare(base, merged, begin, end).equal) return;
+    fail(101, "{}: tensor `{}` was not trained but differs from the base", merged.where(),
          entry.name);
   };
   int64_t at = entry.begin;
   for (const TrainedRange& range : ranges) {
     if (range.begin < entry.begin || range.end > entry.end) continue;
     untouched(at, range.begin);
-    const Comparison found =
-        compare(base.file(), range.begin, merged.file(), range.begin, range.end - range.begin);
-    check_trained(range.name, changed.at(range.name), found, merged.path());
+    const Comparison found = compare(base, merged, range.begin, range.end);
+    check_trained(range.name, changed.at(range.name), found, merged.where());
     ++report.changed;
     at = range.end;
   }
@@ -79,16 +75,13 @@ void verify_stored(const SafetensorsEntry& entry, const SafetensorsFile& base,
   if (at == entry.begin) ++report.identical;
 }
 
-VerifyReport verify_shard(const SafetensorsFile& base, const fs::path& path,
+VerifyReport verify_shard(const ModelShard& base, const fs::path& path,
                           const std::vector<TrainedRange>& ranges,
                           const std::map<std::string, Digest>& changed) {
   if (!fs::exists(path)) fail(101, "{} is missing", path.string());
-  const SafetensorsFile merged(path);
-  const int64_t header_bytes = base.header().data_begin;
-  if (merged.file().size() != base.file().size() || merged.header().data_begin != header_bytes ||
-      !compare(base.file(), 0, merged.file(), 0, header_bytes).equal) {
-    fail(101, "{}: the header or the size differs from that of {}", path.string(),
-         base.path().string());
+  const SafetensorsShard merged(path);
+  if (merged.size() != base.size() || merged.header_bytes() != base.header_bytes()) {
+    fail(101, "{}: the header or the size differs from that of {}", path.string(), base.where());
   }
   std::vector<VerifyReport> reports(base.tensors().size());
   parallel_tasks(0, static_cast<int64_t>(reports.size()), [&](int64_t i) {
@@ -102,18 +95,17 @@ VerifyReport verify_shard(const SafetensorsFile& base, const fs::path& path,
   return sum;
 }
 
-void verify_other_files(const HfDirectory& base, const fs::path& merged,
+void verify_other_files(const ModelDirectory& base, const fs::path& merged,
                         const std::set<fs::path>& expected, bool anything_trained) {
   for (const fs::path& file : expected) {
     if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
-    const InputFile a(base.path() / file);
-    const InputFile b(merged / file);
-    if (a.size() != b.size() || !compare(a, 0, b, 0, a.size()).equal) {
-      fail(101, "{} differs from {}", b.path().string(), a.path().string());
+    const fs::path original = base.files_root() / file;
+    if (!same_content(InputFile(original), InputFile(merged / file))) {
+      fail(101, "{} differs from {}", (merged / file).string(), original.string());
     }
   }
   std::set<fs::path> known = expected;
-  for (const auto& shard : base.shards()) known.insert(shard->path().filename());
+  for (const auto& shard : base.shards()) known.insert(shard->name());
   if (anything_trained) known.insert(kMergedInfoFile);
   for (const fs::path& file : files_below(merged)) {
     if (!known.count(file)) fail(101, "{} is not in the base", (merged / file).string());
@@ -122,16 +114,15 @@ void verify_other_files(const HfDirectory& base, const fs::path& merged,
 
 }  // namespace
 
-VerifyReport verify_merged(const HfDirectory& base, const TensorMap& model, const fs::path& merged,
-                           const std::map<std::string, Digest>& changed) {
+VerifyReport verify_merged(const ModelDirectory& base, const TensorMap& model,
+                           const fs::path& merged, const std::map<std::string, Digest>& changed) {
   std::vector<std::string> names;
   for (const auto& [name, digest] : changed) names.push_back(name);
   const auto ranges = trained_ranges(base, model, names);
   VerifyReport report;
   for (size_t i = 0; i < base.shards().size(); ++i) {
-    const SafetensorsFile& shard = *base.shards()[i];
-    const VerifyReport part =
-        verify_shard(shard, merged / shard.path().filename(), ranges[i], changed);
+    const ModelShard& shard = *base.shards()[i];
+    const VerifyReport part = verify_shard(shard, merged / shard.name(), ranges[i], changed);
     report.changed += part.changed;
     report.identical += part.identical;
   }
@@ -141,12 +132,12 @@ VerifyReport verify_merged(const HfDirectory& base, const TensorMap& model, cons
   return report;
 }
 
-VerifyReport verify_adapter(const HfDirectory& base, const TensorMap& model, const Adapter& adapter,
-                            const std::map<std::string, Digest>& changed) {
+VerifyReport verify_adapter(const ModelDirectory& base, const TensorMap& model,
+                            const Adapter& adapter, const std::map<std::string, Digest>& changed) {
   adapter.check_base(base.digest(), base.path().string());
   for (const auto& [name, stored] : adapter.tensors()) {
     if (!changed.count(name)) {
-      fail(101, "{}: tensor `{}` was not trained", stored.file->path().string(), name);
+      fail(101, "{}: tensor `{}` was not trained", stored.file->where(), name);
     }
   }
   std::vector<TrainedTensor> tensors = adapter.trained_tensors();
@@ -170,11 +161,11 @@ VerifyReport verify_adapter(const HfDirectory& base, const TensorMap& model, con
     std::vector<std::byte> original;
     stream_converted(tensors[i], tensors[i].stored_dtype, [&](std::span<const std::byte> bytes) {
       original.resize(bytes.size());
-      source.stored.file->file().read_at(at, original);
+      source.stored.file->read_at(at, original);
       equal = equal && std::memcmp(original.data(), bytes.data(), bytes.size()) == 0;
       at += static_cast<int64_t>(bytes.size());
     });
-    if (equal) fail_equal(tensors[i].name, adapter.path());
+    if (equal) fail_equal(tensors[i].name, adapter.path().string());
   });
   return {.changed = static_cast<int64_t>(tensors.size())};
 }

@@ -21,14 +21,15 @@ void copy_whole(const fs::path& from, const fs::path& to) {
   target.finish();
 }
 
-void write_shard(const SafetensorsFile& base, const std::vector<TrainedRange>& ranges,
+void write_shard(const ModelShard& base, const std::vector<TrainedRange>& ranges,
                  const std::map<std::string, const TrainedTensor*>& trained, const fs::path& to,
                  std::map<std::string, Digest>& digests) {
   OutputFile target(to);
-  target.reserve(base.file().size());
-  int64_t at = 0;
+  target.reserve(base.size());
+  target.append(base.header_bytes());
+  int64_t at = base.header().data_begin;
   for (const TrainedRange& range : ranges) {
-    target.append_range(base.file(), at, range.begin);
+    base.append_to(target, at, range.begin);
     const TrainedTensor& tensor = *trained.at(range.name);
     Hasher hasher;
     stream_converted(tensor, tensor.stored_dtype, [&](std::span<const std::byte> bytes) {
@@ -39,13 +40,13 @@ void write_shard(const SafetensorsFile& base, const std::vector<TrainedRange>& r
     digests[range.name] = hasher.digest();
     at = range.end;
   }
-  target.append_range(base.file(), at, base.file().size());
+  base.append_to(target, at, base.size());
   target.finish();
 }
 
 }  // namespace
 
-std::map<std::string, Digest> export_merged(const HfDirectory& base, const TensorMap& model,
+std::map<std::string, Digest> export_merged(const ModelDirectory& base, const TensorMap& model,
                                             std::vector<TrainedTensor> trained,
                                             const fs::path& directory, const ExportOrigin& origin) {
   store_as_base(trained, base, model);
@@ -60,11 +61,11 @@ std::map<std::string, Digest> export_merged(const HfDirectory& base, const Tenso
   StagedDirectory staged(directory);
   std::map<std::string, Digest> digests;
   for (size_t i = 0; i < base.shards().size(); ++i) {
-    const SafetensorsFile& shard = *base.shards()[i];
-    write_shard(shard, ranges[i], by_name, staged.path() / shard.path().filename(), digests);
+    const ModelShard& shard = *base.shards()[i];
+    write_shard(shard, ranges[i], by_name, staged.path() / shard.name(), digests);
   }
   for (const fs::path& file : copied_files(base, !trained.empty())) {
-    copy_whole(base.path() / file, staged.path() / file);
+    copy_whole(base.files_root() / file, staged.path() / file);
   }
   if (!trained.empty()) {
     nlohmann::json info = {{"format_version", kFormatVersion},

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "checkpoint/adapter.h"
-#include "checkpoint/hf_directory.h"
+#include "checkpoint/model_directory.h"
 #include "checkpoint/trained_tensor.h"
 
 namespace sutor {
@@ -24,7 +24,7 @@ constexpr const char* kMergedInfoFile = "sutor_export.json";
 // since they would hold the untrained values. With no trained tensor everything is copied and
 // nothing added: the directory then equals the base byte for byte. Returns the digest of every
 // changed tensor's bytes, by name. Memory is bounded.
-std::map<std::string, Digest> export_merged(const HfDirectory& base, const TensorMap& model,
+std::map<std::string, Digest> export_merged(const ModelDirectory& base, const TensorMap& model,
                                             std::vector<TrainedTensor> trained,
                                             const std::filesystem::path& directory,
                                             const ExportOrigin& origin);
@@ -39,14 +39,14 @@ struct VerifyReport {
 // must have, by name. Throws E0101 naming the first tensor or file that is not as it has to be: one
 // that was not trained but differs, one with another digest than expected, a header or another file
 // that differs or is missing; E0102 for a trained tensor whose bytes equal the base.
-VerifyReport verify_merged(const HfDirectory& base, const TensorMap& model,
+VerifyReport verify_merged(const ModelDirectory& base, const TensorMap& model,
                            const std::filesystem::path& merged,
                            const std::map<std::string, Digest>& changed);
 
 // The adapter holds exactly the tensors of `changed`, with these digests (E0101), each in the
 // base's shape, and each different from the base (E0102); its base, where recorded, is this one
 // (E0305).
-VerifyReport verify_adapter(const HfDirectory& base, const TensorMap& model, const Adapter& adapter,
-                            const std::map<std::string, Digest>& changed);
+VerifyReport verify_adapter(const ModelDirectory& base, const TensorMap& model,
+                            const Adapter& adapter, const std::map<std::string, Digest>& changed);
 
 }  // namespace sutor

@@ -23,7 +23,7 @@ TrainedTensor trained_tensor(const ShardedTensor& whole) {
           }};
 }
 
-void store_as_base(std::vector<TrainedTensor>& tensors, const HfDirectory& base,
+void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& base,
                    const TensorMap& model) {
   for (TrainedTensor& tensor : tensors) {
     const TensorEntry* entry = model.find(tensor.name);
@@ -39,8 +39,7 @@ void store_as_base(std::vector<TrainedTensor>& tensors, const HfDirectory& base,
     }
     if (!found->stored.entry->dtype) {
       fail(307, "{}: tensor `{}` is {}, into which trained values cannot be converted",
-           found->stored.file->path().string(), found->stored.entry->name,
-           found->stored.entry->dtype_name);
+           found->stored.file->where(), found->stored.entry->name, found->stored.entry->dtype_name);
     }
     tensor.stored_dtype = *found->stored.entry->dtype;
   }

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/hf_directory.h"
+#include "checkpoint/model_directory.h"
 #include "csrc/base/dtype.h"
 #include "csrc/base/hash.h"
 #include "parallel_state/sharded_tensor.h"
@@ -31,7 +31,7 @@ TrainedTensor trained_tensor(const ShardedTensor& whole);
 
 // Sets every stored_dtype to that of the base. Throws E0301 for a name that the model does not
 // have, E0302 for another shape.
-void store_as_base(std::vector<TrainedTensor>& tensors, const HfDirectory& base,
+void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& base,
                    const TensorMap& model);
 
 // Gives the tensor's bytes in `dtype` to `sink`, piece by piece; about 2 MiB are held at a time

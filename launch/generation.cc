@@ -176,7 +176,7 @@ std::set<int64_t> stop_ids(const ModelSource& source) {
     }
     return ids;
   };
-  const std::filesystem::path file = source.directory.path() / "generation_config.json";
+  const std::filesystem::path file = source.directory.files_root() / "generation_config.json";
   if (std::filesystem::exists(file)) {
     const auto json = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
     if (!json.is_object()) fail(300, "{} is not a JSON object", file.string());

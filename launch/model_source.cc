@@ -1,10 +1,13 @@
 #include "launch/model_source.h"
 
+#include "checkpoint/open_model.h"
+
 namespace sutor {
 
 ModelSource::ModelSource(const std::filesystem::path& path,
                          const std::vector<std::string>& adapter_paths)
-    : directory(path),
+    : opened(open_model(path)),
+      directory(*opened),
       family(family_of(directory.config())),
       info(family.info(directory.config())) {
   directory.check(info.tensors);

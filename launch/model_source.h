@@ -3,10 +3,11 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "checkpoint/hf_directory.h"
+#include "checkpoint/model_directory.h"
 #include "launch/overlay.h"
 #include "layers/models/models.h"
 #include "recipes/recipe.h"
@@ -26,7 +27,8 @@ struct ModelSource {
   // and throws E0305 when an adapter belongs to another base.
   Digest digest(int threads = 0) const;
 
-  HfDirectory directory;
+  std::unique_ptr<ModelDirectory> opened;
+  const ModelDirectory& directory;
   const Family& family;
   ModelInfo info;
   std::vector<Overlay> adapters;  // later ones cover earlier ones

@@ -72,7 +72,7 @@ void Overlay::check_base(const Digest& base, const std::string& base_name) const
   if (adapter_) adapter_->check_base(base, base_name);
 }
 
-Overlay Overlay::of_adapter(const std::filesystem::path& path, const HfDirectory& directory,
+Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model) {
   auto adapter = std::make_shared<const Adapter>(path);
   std::vector<TrainedTensor> tensors = adapter->trained_tensors();

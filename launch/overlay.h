@@ -33,7 +33,7 @@ class Overlay {
 
   // An adapter, ours or of the authors' form. Throws E0308 for a broken one, E0301 / E0302 for
   // tensors that the model does not have.
-  static Overlay of_adapter(const std::filesystem::path& path, const HfDirectory& directory,
+  static Overlay of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model);
   // A checkpoint of a training on the base with this digest (E0305).
   static Overlay of_checkpoint(const std::filesystem::path& path, const std::string& base_digest);

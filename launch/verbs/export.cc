@@ -30,7 +30,7 @@ constexpr VerbHelp kHelp{
     "sutor export my.yaml --checkpoint latest --format merged --out exported/"};
 
 struct Work {
-  const HfDirectory& base;
+  const ModelDirectory& base;
   const ModelInfo& model;
   std::vector<TrainedTensor> trained;
   ExpertConfig config;
@@ -64,8 +64,8 @@ void write_one(const std::string& format, const Work& work, const ExportRequest&
 
 // A trained tensor whose rounded weight equals the base's is no failure of the export when nothing
 // moved it (an expert that never got a token); it is left out of what has to differ.
-std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors, const HfDirectory& base,
-                                      const ModelInfo& model) {
+std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
+                                      const ModelDirectory& base, const ModelInfo& model) {
   const std::map<std::string, Digest> digests = stored_digests(tensors);
   std::vector<TrainedTensor> moved;
   for (TrainedTensor& tensor : tensors) {

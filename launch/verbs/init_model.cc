@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/hf_directory.h"
 #include "checkpoint/hf_index.h"
+#include "checkpoint/model_directory.h"
 #include "checkpoint/random_model.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"

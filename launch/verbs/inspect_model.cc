@@ -6,7 +6,7 @@
 #include <set>
 
 #include "checkpoint/adapter.h"
-#include "checkpoint/hf_directory.h"
+#include "checkpoint/open_model.h"
 #include "csrc/base/error.h"
 #include "launch/model_config.h"
 
@@ -86,17 +86,15 @@ std::string dtype_text(const std::map<std::string, int64_t>& elements) {
   return text;
 }
 
-void add_files(InspectReport& report, const HfDirectory& directory) {
+void add_files(InspectReport& report, const ModelDirectory& directory) {
   std::map<std::string, int64_t> dtypes;
-  int64_t bytes = 0;
+  const int64_t bytes = directory.total_bytes();
   std::vector<Row> rows;
   for (const auto& shard : directory.shards()) {
     for (const SafetensorsEntry& tensor : shard->tensors()) {
       dtypes[tensor.dtype_name] += tensor.num_elements();
     }
-    bytes += shard->file().size();
-    rows.push_back({shard->path().filename().string(),
-                    static_cast<int64_t>(shard->tensors().size()), shard->file().size()});
+    rows.push_back({shard->name(), static_cast<int64_t>(shard->tensors().size()), shard->size()});
   }
   report.add("dtype", dtypes, dtype_text(dtypes));
   report.add("stored tensors", static_cast<int64_t>(directory.num_tensors()));
@@ -106,7 +104,7 @@ void add_files(InspectReport& report, const HfDirectory& directory) {
   report.add_table("files", {"file", "tensors", "bytes"}, rows);
 }
 
-void add_fit(InspectReport& report, const HfDirectory& directory, const ModelInfo& model) {
+void add_fit(InspectReport& report, const ModelDirectory& directory, const ModelInfo& model) {
   const auto unexpected = directory.unexpected(model.tensors);
   report.add(
       "unexpected tensors", unexpected,
@@ -137,9 +135,9 @@ InspectReport inspect_model(const fs::path& directory) {
     report.add("weights", "none in this directory");
     return report;
   }
-  const HfDirectory files(directory);
-  add_files(report, files);
-  if (model) add_fit(report, files, *model);
+  const std::unique_ptr<ModelDirectory> files = open_model(directory);
+  add_files(report, *files);
+  if (model) add_fit(report, *files, *model);
   return report;
 }
 
@@ -158,9 +156,9 @@ InspectReport inspect_adapter(const fs::path& directory) {
   for (const auto& [name, stored] : adapter.tensors()) {
     dtypes[stored.entry->dtype_name] += stored.entry->num_elements();
     parameters += stored.entry->num_elements();
-    auto& file = files[stored.file->path().filename().string()];
+    auto& file = files[stored.file->name()];
     ++file.first;
-    file.second = stored.file->file().size();
+    file.second = stored.file->size();
   }
   report.add("tensors", static_cast<int64_t>(adapter.tensors().size()));
   report.add("parameters", parameters);

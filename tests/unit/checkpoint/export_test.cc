@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/adapter.h"
+#include "checkpoint/hf_directory.h"
 #include "checkpoint/merged_export.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/small_model.h"
@@ -45,8 +46,8 @@ class Export : public ::testing::Test {
   std::string bytes_of(const HfDirectory& directory, const std::string& name) {
     const ResolvedSource found = *directory.resolve(*map_.find(name));
     std::string bytes(static_cast<size_t>(found.end - found.begin), '\0');
-    found.stored.file->file().read_at(
-        found.begin, std::as_writable_bytes(std::span(bytes.data(), bytes.size())));
+    found.stored.file->read_at(found.begin,
+                               std::as_writable_bytes(std::span(bytes.data(), bytes.size())));
     return bytes;
   }
 

@@ -92,7 +92,7 @@ TEST(RandomModel, ShardingDoesNotChangeTheTensors) {
   EXPECT_EQ(one.shards().size(), 1u);
   EXPECT_GT(many.shards().size(), 2u);
   for (const auto& shard : many.shards()) {
-    const int64_t data = shard->file().size() - shard->header().data_begin;
+    const int64_t data = shard->size() - shard->header().data_begin;
     EXPECT_TRUE(data <= 80 || shard->tensors().size() == 1) << data;
   }
   EXPECT_EQ(one.digest(), many.digest());

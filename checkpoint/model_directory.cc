@@ -1,0 +1,206 @@
+#include "checkpoint/model_directory.h"
+
+#include <algorithm>
+
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace {
+
+std::string text_of(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+int64_t elements_of(const std::vector<int64_t>& shape, size_t first_axis) {
+  int64_t count = 1;
+  for (size_t axis = first_axis; axis < shape.size(); ++axis) count *= shape[axis];
+  return count;
+}
+
+// Where in the stored tensor the model tensor lies.
+void locate(const TensorEntry& tensor, const DiskSource& source, ResolvedSource& found) {
+  const SafetensorsEntry& entry = *found.stored.entry;
+  const std::vector<int64_t>& expected =
+      source.disk_shape.empty() ? tensor.shape : source.disk_shape;
+  if (entry.shape != expected) {
+    fail(302,
+         "{}: tensor `{}` has shape {}, but config.json asks for {}. Are these the weights of this "
+         "config.json?",
+         found.stored.file->where(), entry.name, text_of(entry.shape), text_of(expected));
+  }
+  const bool sliced = source.index >= 0;
+  const std::vector<int64_t> slice(expected.begin() + (sliced ? 1 : 0), expected.end());
+  const int64_t row_elements = elements_of(tensor.shape, 1);
+  const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
+  const int64_t slice_rows = slice.empty() ? 1 : slice[0];
+  SUTOR_ASSERT(!sliced || source.index < expected[0]);
+  SUTOR_ASSERT(elements_of(slice, 1) == row_elements && source.row_begin + rows <= slice_rows);
+  const int64_t elements = entry.num_elements();
+  const int64_t element_bytes = elements == 0 ? 0 : entry.num_bytes() / elements;
+  const int64_t first_row = (sliced ? source.index * slice_rows : 0) + source.row_begin;
+  found.begin = entry.begin + first_row * row_elements * element_bytes;
+  found.end = found.begin + rows * row_elements * element_bytes;
+}
+
+DType computable(const StoredTensor& stored) {
+  const std::optional<DType> dtype = stored.entry->dtype;
+  if (dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) return *dtype;
+  fail(307,
+       "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16 weights. Convert the "
+       "checkpoint "
+       "to one of them first.",
+       stored.file->where(), stored.entry->name, stored.entry->dtype_name);
+}
+
+}  // namespace
+
+DType config_dtype(const nlohmann::json& config) {
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    const auto at = config.find(key);
+    if (at == config.end() || at->is_null()) continue;
+    if (*at == "float32") return DType::kF32;
+    if (*at == "bfloat16") return DType::kBF16;
+    if (*at == "float16") return DType::kF16;
+    fail(307, "config.json: `{}` is {}; expected \"float32\", \"bfloat16\" or \"float16\"", key,
+         at->dump());
+  }
+  return DType::kF32;
+}
+
+void ModelDirectory::set_config(std::string text, const std::string& where) {
+  config_text_ = std::move(text);
+  config_ = nlohmann::json::parse(config_text_, nullptr, /*allow_exceptions=*/false);
+  if (!config_.is_object()) fail(300, "{} is not a JSON object", where);
+}
+
+void ModelDirectory::add_shard(std::unique_ptr<ModelShard> added) {
+  const ModelShard& shard = *added;
+  const size_t number = shards_.size();
+  shards_.push_back(std::move(added));
+  for (const SafetensorsEntry& entry : shard.tensors()) {
+    const auto [at, inserted] = tensors_.emplace(entry.name, StoredTensor{number, &shard, &entry});
+    if (!inserted) {
+      fail(304, "{}: tensor `{}` stands in two shards, {} and {}", path_.string(), entry.name,
+           at->second.file->name(), shard.name());
+    }
+  }
+}
+
+std::optional<StoredTensor> ModelDirectory::find(std::string_view name) const {
+  const auto at = tensors_.find(name);
+  if (at == tensors_.end()) return std::nullopt;
+  return at->second;
+}
+
+std::optional<ResolvedSource> ModelDirectory::resolve(const TensorEntry& tensor) const {
+  for (const DiskSource& source : tensor.sources) {
+    const std::optional<StoredTensor> stored = find(source.name);
+    if (!stored) continue;
+    ResolvedSource found{.source = &source, .stored = *stored};
+    locate(tensor, source, found);
+    return found;
+  }
+  return std::nullopt;
+}
+
+bool ModelDirectory::has_source(const TensorEntry& tensor) const {
+  return std::any_of(tensor.sources.begin(), tensor.sources.end(),
+                     [&](const DiskSource& source) { return find(source.name).has_value(); });
+}
+
+void ModelDirectory::check(const TensorMap& model) const {
+  constexpr size_t kNamed = 5;
+  std::vector<std::string> missing;
+  for (const TensorEntry& tensor : model.entries()) {
+    const std::optional<ResolvedSource> found = resolve(tensor);
+    if (!found) {
+      missing.push_back(tensor.name);
+    } else {
+      computable(found->stored);
+    }
+  }
+  if (missing.empty()) return;
+  const size_t named = std::min(kNamed, missing.size());
+  fail(301,
+       "{}: {} of {} tensors are missing: {}{}. Is config.json that of these weights, and was "
+       "everything fetched?",
+       path_.string(), missing.size(), model.size(),
+       fmt::join(missing.begin(), missing.begin() + static_cast<int64_t>(named), ", "),
+       missing.size() > named ? fmt::format(", and {} more", missing.size() - named) : "");
+}
+
+std::vector<std::string> ModelDirectory::unexpected(const TensorMap& model) const {
+  std::set<std::string_view> used;
+  for (const TensorEntry& tensor : model.entries()) {
+    if (const auto found = resolve(tensor)) used.insert(found->stored.entry->name);
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, stored] : tensors_) {
+    if (!used.count(name)) names.push_back(name);
+  }
+  return names;
+}
+
+void ModelDirectory::load(const TensorEntry& tensor, ShardedTensor& destination) const {
+  const std::optional<ResolvedSource> found = resolve(tensor);
+  if (!found) fail(301, "{}: tensor `{}` is missing", path_.string(), tensor.name);
+  SUTOR_ASSERT(destination.global_shape == tensor.shape);
+  const DType dtype = computable(found->stored);
+  const auto disk_size = static_cast<int64_t>(size_of(dtype));
+  const int64_t row_bytes = destination.row_elements() * disk_size;
+  const int64_t begin = found->begin + destination.row_begin * row_bytes;
+  const int64_t end = begin + destination.row_count * row_bytes;
+  SUTOR_ASSERT(destination.row_begin >= 0 && end <= found->end);
+  const ModelShard& shard = *found->stored.file;
+  if (dtype == destination.dtype) {
+    shard.read_at(begin, {destination.data, destination.num_bytes()});
+    return;
+  }
+  std::byte* to = destination.data;
+  shard.stream(begin, end, [&](std::span<const std::byte> piece) {
+    const auto elements = static_cast<int64_t>(piece.size()) / disk_size;
+    convert_elements(piece.data(), dtype, to, destination.dtype, elements);
+    to += static_cast<size_t>(elements) * size_of(destination.dtype);
+  });
+}
+
+Digest ModelDirectory::digest(int threads) const {
+  const std::map<std::string, Digest>& digests = tensor_digests(threads);
+  Hasher hasher;
+  for (const auto& [name, stored] : tensors_) {
+    hasher.update_int(static_cast<int64_t>(name.size()));
+    hasher.update(name);
+    hasher.update(stored.entry->dtype_name);
+    hasher.update_int(static_cast<int64_t>(stored.entry->shape.size()));
+    for (const int64_t extent : stored.entry->shape) hasher.update_int(extent);
+    const Digest& bytes = digests.at(name);
+    hasher.update_int(static_cast<int64_t>(bytes.high));
+    hasher.update_int(static_cast<int64_t>(bytes.low));
+  }
+  return hasher.digest();
+}
+
+Digest ModelDirectory::quick_digest() const {
+  Hasher hasher;
+  hasher.update_int(static_cast<int64_t>(config_text_.size()));
+  hasher.update(config_text_);
+  for (const auto& shard : shards_) {
+    hasher.update_int(shard->size());
+    hasher.update(shard->header_bytes());
+  }
+  return hasher.digest();
+}
+
+int64_t ModelDirectory::total_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& shard : shards_) bytes += shard->size();
+  return bytes;
+}
+
+int64_t ModelDirectory::fetched_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& shard : shards_) bytes += shard->fetched_bytes();
+  return bytes;
+}
+
+}  // namespace sutor

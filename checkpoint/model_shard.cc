@@ -1,0 +1,56 @@
+#include "checkpoint/model_shard.h"
+
+#include <algorithm>
+
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace {
+
+// Large enough for the disk, small enough to stay in a core's cache while it is hashed or
+// converted.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
+}  // namespace
+
+void ModelShard::read(const SafetensorsEntry& entry, int64_t offset,
+                      std::span<std::byte> into) const {
+  SUTOR_ASSERT(offset >= 0 && offset + static_cast<int64_t>(into.size()) <= entry.num_bytes());
+  read_at(entry.begin + offset, into);
+}
+
+void ModelShard::stream(int64_t begin, int64_t end, const ByteSink& sink) const {
+  if (begin >= end) return;
+  std::vector<std::byte> buffer(static_cast<size_t>(std::min(kPieceBytes, end - begin)));
+  while (begin < end) {
+    const int64_t stop = std::min(piece_end(begin), end);
+    SUTOR_ASSERT(begin < stop && stop <= begin + kPieceBytes);
+    const auto piece = std::span(buffer).first(static_cast<size_t>(stop - begin));
+    read_at(begin, piece);
+    sink(piece);
+    begin = stop;
+  }
+}
+
+SafetensorsShard::SafetensorsShard(const std::filesystem::path& path)
+    : file_(path), name_(path.filename().string()) {}
+
+std::string SafetensorsShard::header_bytes() const {
+  std::string bytes(static_cast<size_t>(header().data_begin), '\0');
+  file_.file().read_at(0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+void SafetensorsShard::read_at(int64_t offset, std::span<std::byte> into) const {
+  file_.file().read_at(offset, into);
+  count(static_cast<int64_t>(into.size()));
+}
+
+void SafetensorsShard::append_to(OutputFile& file, int64_t begin, int64_t end) const {
+  file.append_range(file_.file(), begin, end);
+  count(end - begin);
+}
+
+int64_t SafetensorsShard::piece_end(int64_t begin) const { return begin + kPieceBytes; }
+
+}  // namespace sutor
