@@ -81,6 +81,7 @@ nlohmann::json to_json(const TrainState& state) {
           {"seed", state.seed},
           {"schedule", state.schedule},
           {"data_digest", state.data_digest},
+          {"lora", state.lora},
           {"best",
            {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
           // Nothing draws random numbers while training: the order of the data is a function of
@@ -97,6 +98,7 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.seed = json.at("seed");
     state.schedule = json.at("schedule");
     state.data_digest = json.at("data_digest");
+    state.lora = json.value("lora", nlohmann::json());
     state.best_metric = json.at("best").at("metric");
     state.best_value = json.at("best").at("value");
     state.best_step = json.at("best").at("step");

@@ -19,6 +19,7 @@ struct TrainState {
   uint64_t seed = 0;
   std::string schedule;  // canonical text of the recipe keys that decide the training
   std::string data_digest;
+  nlohmann::json lora;      // {"rank", "alpha"} of a training of low-rank pairs, else null
   std::string best_metric;  // "task.loss"
   double best_value = 0;
   int64_t best_step = -1;

@@ -23,6 +23,11 @@ void ModelSource::load(ShardedTensor& destination) const {
   directory.load(*info.tensors.find(destination.name), destination);
 }
 
+Overlay ModelSource::checkpoint(const std::filesystem::path& path, const Digest& digest) const {
+  return Overlay::of_checkpoint(path, digest.text(),
+                                [this](ShardedTensor& destination) { load(destination); });
+}
+
 Digest ModelSource::digest(int threads) const {
   const Digest base = directory.digest(threads);
   if (adapters.empty()) return base;

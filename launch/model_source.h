@@ -27,6 +27,10 @@ struct ModelSource {
   // and throws E0305 when an adapter belongs to another base.
   Digest digest(int threads = 0) const;
 
+  // What a checkpoint of a training on this model holds; `digest` is the model's (E0305). It must
+  // not outlive this.
+  Overlay checkpoint(const std::filesystem::path& path, const Digest& digest) const;
+
   std::unique_ptr<ModelDirectory> opened;
   const ModelDirectory& directory;
   const Family& family;

@@ -8,6 +8,7 @@
 #include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "csrc/base/error.h"
+#include "layers/lora/lora_params.h"
 
 namespace sutor {
 namespace {
@@ -22,6 +23,57 @@ ExpertConfig config_of(const nlohmann::json& json) {
   config.shared_experts = json.at("shared_experts");
   config.non_expert_modules = json.at("non_expert_modules");
   return config;
+}
+
+std::vector<TrainedTensor> master_tensors(std::shared_ptr<const CheckpointReader> reader) {
+  std::vector<TrainedTensor> tensors;
+  for (const IndexedTensor& indexed : reader->tensors()) {
+    TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
+    tensor.read = [reader, indexed](int64_t begin, int64_t count, std::byte* into) {
+      reader->read(TensorKind::kMaster,
+                   {indexed.name, DType::kF32, indexed.shape, begin, count, into});
+    };
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+// rows [n, in] += scale B A for n rows of B [out, rank].
+void add_low_rank(const std::vector<float>& b, const std::vector<float>& a, int64_t rank,
+                  int64_t in, double scale, float* rows) {
+  for (int64_t r = 0; r * rank < static_cast<int64_t>(b.size()); ++r) {
+    for (int64_t k = 0; k < rank; ++k) {
+      const float factor = static_cast<float>(scale * b[r * rank + k]);
+      for (int64_t i = 0; i < in; ++i) rows[r * in + i] += factor * a[k * in + i];
+    }
+  }
+}
+
+// Pairs of low-rank tensors -> the matrices that they are beside.
+std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, double scale,
+                                            const std::function<void(ShardedTensor&)>& load_base) {
+  std::map<std::string, TrainedTensor> by_name;
+  for (TrainedTensor& pair : pairs) by_name[pair.name] = std::move(pair);
+  std::vector<TrainedTensor> matrices;
+  for (const auto& [name, a] : by_name) {
+    const std::string weight = weight_of_lora(name);
+    if (weight.empty() || name != lora_name(weight, 'A')) continue;
+    const TrainedTensor b = by_name.at(lora_name(weight, 'B'));
+    const int64_t rank = a.shape[0], in = a.shape[1];
+    TrainedTensor matrix{.name = weight, .shape = {b.shape[0], in}, .dtype = DType::kF32};
+    matrix.read = [a = a, b, rank, in, scale, load_base, weight, shape = matrix.shape](
+                      int64_t begin, int64_t count, std::byte* into) {
+      ShardedTensor rows{weight, DType::kF32, shape, begin, count, into};
+      load_base(rows);
+      std::vector<float> a_values(static_cast<size_t>(rank * in));
+      std::vector<float> b_values(static_cast<size_t>(count * rank));
+      a.read(0, rank, reinterpret_cast<std::byte*>(a_values.data()));
+      b.read(begin, count, reinterpret_cast<std::byte*>(b_values.data()));
+      add_low_rank(b_values, a_values, rank, in, scale, reinterpret_cast<float*>(into));
+    };
+    matrices.push_back(std::move(matrix));
+  }
+  return matrices;
 }
 
 }  // namespace
@@ -88,22 +140,23 @@ Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirect
   return overlay;
 }
 
-Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::string& base_digest) {
+Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::string& base_digest,
+                               const std::function<void(ShardedTensor&)>& load_base) {
   auto reader = std::make_shared<const CheckpointReader>(path);
   if (reader->meta().base_digest != base_digest) {
     fail(305, "{} was trained on base {}, but the model here is {}", path.string(),
          reader->meta().base_digest, base_digest);
   }
-  std::vector<TrainedTensor> tensors;
-  for (const IndexedTensor& indexed : reader->tensors()) {
-    TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
-    tensor.read = [reader, indexed](int64_t begin, int64_t count, std::byte* into) {
-      reader->read(TensorKind::kMaster,
-                   {indexed.name, DType::kF32, indexed.shape, begin, count, into});
-    };
-    tensors.push_back(std::move(tensor));
-  }
-  return Overlay(path.string(), config_of(reader->meta().expert_config), std::move(tensors));
+  const nlohmann::json lora = reader->meta().state.value("lora", nlohmann::json());
+  std::vector<TrainedTensor> tensors = master_tensors(reader);
+  const ExpertConfig config = config_of(reader->meta().expert_config);
+  if (!lora.is_object()) return Overlay(path.string(), config, std::move(tensors));
+  const PeftOptions options{.rank = lora.at("rank"), .alpha = lora.at("alpha")};
+  Overlay overlay(path.string(), config,
+                  adapted_matrices(tensors, options.alpha / options.rank, load_base));
+  overlay.pairs_ = std::move(tensors);
+  overlay.lora_ = options;
+  return overlay;
 }
 
 std::vector<TrainedTensor> merged_tensors(const std::vector<const Overlay*>& overlays) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "checkpoint/adapter.h"
+#include "checkpoint/peft_adapter.h"
 #include "checkpoint/trained_tensor.h"
 #include "csrc/base/hash.h"
 #include "parallel_state/expert_config.h"
@@ -22,6 +24,9 @@ class Overlay {
   const ExpertConfig& config() const { return config_; }
   // They share ownership of the files that they read.
   const std::vector<TrainedTensor>& tensors() const { return tensors_; }
+  // Of a checkpoint of low-rank pairs: the pairs themselves, else none.
+  const std::vector<TrainedTensor>& pairs() const { return pairs_; }
+  const PeftOptions& lora() const { return lora_; }
   // Fills the destination's rows, converted to its dtype, when the overlay has its tensor. Throws
   // E0302 for another shape. Thread-safe.
   bool load(const ShardedTensor& destination) const;
@@ -35,8 +40,10 @@ class Overlay {
   // tensors that the model does not have.
   static Overlay of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model);
-  // A checkpoint of a training on the base with this digest (E0305).
-  static Overlay of_checkpoint(const std::filesystem::path& path, const std::string& base_digest);
+  // A checkpoint of a training on the base with this digest (E0305). One of low-rank pairs becomes
+  // the matrices that they are beside, W + alpha / rank B A in fp32; load_base fills rows of W.
+  static Overlay of_checkpoint(const std::filesystem::path& path, const std::string& base_digest,
+                               const std::function<void(ShardedTensor&)>& load_base);
 
  private:
   Overlay(std::string name, ExpertConfig config, std::vector<TrainedTensor> tensors);
@@ -46,6 +53,8 @@ class Overlay {
   ExpertConfig config_;
   std::vector<TrainedTensor> tensors_;
   std::map<std::string, size_t, std::less<>> by_name_;
+  std::vector<TrainedTensor> pairs_;
+  PeftOptions lora_;
 };
 
 // All tensors of several overlays, the later of equal names.

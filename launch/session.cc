@@ -5,13 +5,16 @@
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 #include "csrc/base/profile.h"
+#include "layers/lora/lora_params.h"
 
 namespace sutor {
 
 Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
     : source_(source),
+      lora_seed_(options.lora_seed),
       parallel_(options.parallel, source.info.num_experts, world),
       store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only) {
+  if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();
   model_ = source.family.build(source.directory.config(), store_);
 }
@@ -19,9 +22,20 @@ Session::Session(const ModelSource& source, Comm& world, const SessionOptions& o
 void Session::load_weights() {
   const ProfileScope scope("load weights");
   std::vector<ShardedTensor> tensors = store_.tensors();
+  for (ShardedTensor& pair : store_.lora_tensors()) tensors.push_back(std::move(pair));
   parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()),
-                 [&](int64_t i) { source_.load(tensors[i]); });
+                 [&](int64_t i) { load_initial(tensors[i]); });
   store_.masters_from_values();
+}
+
+void Session::load_initial(ShardedTensor& destination) const {
+  if (source_.info.tensors.find(destination.name)->role != TensorRole::kLora) {
+    source_.load(destination);
+  } else if (lora_init_) {
+    lora_init_->load(destination);
+  } else {
+    fill_initial_lora(destination, lora_seed_);
+  }
 }
 
 void Session::apply(const Overlay& overlay) {

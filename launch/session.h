@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "checkpoint/peft_adapter.h"
 #include "csrc/comm/comm.h"
 #include "launch/model_source.h"
 #include "layers/causal_model.h"
@@ -18,6 +20,9 @@ struct SessionOptions {
   at::ScalarType dtype = at::kFloat;
   std::vector<std::string> trained;  // global names; empty = everything frozen
   bool decay_matrices_only = false;
+  // Where low-rank pairs start: from a seed, or from a peft adapter.
+  uint64_t lora_seed = 0;
+  std::optional<std::string> lora_init = {};
 };
 
 class Session {
@@ -29,6 +34,8 @@ class Session {
   const ParallelState& parallel() const { return parallel_; }
   ParameterStore& store() { return store_; }
   const CausalModel& model() const { return *model_; }
+  // Fills the rows of a tensor as it is before any training: of the model, or of a low-rank pair.
+  void load_initial(ShardedTensor& destination) const;
   // Lays trained values over the weights: of a session in which nothing trains.
   void apply(const Overlay& overlay);
 
@@ -36,6 +43,8 @@ class Session {
   void load_weights();
 
   const ModelSource& source_;
+  uint64_t lora_seed_;
+  std::optional<PeftAdapter> lora_init_;
   ParallelState parallel_;
   ParameterStore store_;
   std::unique_ptr<CausalModel> model_;

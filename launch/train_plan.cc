@@ -1,10 +1,12 @@
 #include "launch/train_plan.h"
 
+#include <algorithm>
 #include <set>
 #include <sstream>
 
 #include "csrc/base/error.h"
 #include "launch/run_paths.h"
+#include "layers/lora/lora_params.h"
 
 namespace sutor {
 namespace {
@@ -18,15 +20,7 @@ Digest digest_of_names(const TrainableSet& trainable) {
   return hasher.digest();
 }
 
-}  // namespace
-
-TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model) {
-  const TrainablePatterns patterns{recipe.esft.also_train, recipe.esft.keep_frozen};
-  if (recipe.train.method == "full") {
-    TrainableSet trainable = full_trainable_set(model, patterns);
-    const Digest digest = digest_of_names(trainable);
-    return {{}, std::move(trainable), digest};
-  }
+ExpertConfig read_config(const Recipe& recipe, const ModelInfo& model) {
   const std::filesystem::path path = recipe.esft.config ? std::filesystem::path(*recipe.esft.config)
                                                         : RunPaths(recipe.output).expert_config();
   if (!std::filesystem::exists(path)) {
@@ -38,9 +32,30 @@ TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model) {
   }
   // A config that select wrote here carries the model's own numbers already.
   const int layer_base = recipe.esft.config ? recipe.esft.layer_base : 0;
-  ExpertConfig config =
-      check_expert_config(read_expert_config(path), model, layer_base, path.string());
-  TrainableSet trainable = trainable_set(model, config, patterns);
+  return check_expert_config(read_expert_config(path), model, layer_base, path.string());
+}
+
+TrainableSet what_trains(const Recipe& recipe, ModelInfo& model, const ExpertConfig& config) {
+  const TrainablePatterns patterns{recipe.esft.also_train, recipe.esft.keep_frozen};
+  if (recipe.train.method == "full") return full_trainable_set(model, patterns);
+  if (recipe.train.method == "esft") return trainable_set(model, config, patterns);
+  add_lora(model, recipe.lora, config);
+  return lora_trainable_set(model);
+}
+
+}  // namespace
+
+bool needs_expert_config(const Recipe& recipe) {
+  const std::vector<std::string>& targets = recipe.lora.targets;
+  return recipe.train.method == "esft" ||
+         (recipe.train.method == "lora" &&
+          std::find(targets.begin(), targets.end(), "experts") != targets.end());
+}
+
+TrainPlan make_train_plan(const Recipe& recipe, ModelInfo& model) {
+  ExpertConfig config;
+  if (needs_expert_config(recipe)) config = read_config(recipe, model);
+  TrainableSet trainable = what_trains(recipe, model, config);
   const Digest digest = digest_of_names(trainable);
   return {std::move(config), std::move(trainable), digest};
 }

@@ -16,9 +16,13 @@ struct TrainPlan {
   Digest digest;  // of what trains; a checkpoint belongs to one
 };
 
+// Whether the training reads an expert config: method esft, and lora on experts.
+bool needs_expert_config(const Recipe& recipe);
+
 // Reads esft.config, or the expert config in the output folder that `select` left. Throws E0206
-// when there is none, E031x when it does not fit the model.
-TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model);
+// when there is none, E031x when it does not fit the model. Method lora adds its pairs to the
+// model's tensors.
+TrainPlan make_train_plan(const Recipe& recipe, ModelInfo& model);
 
 // Collective. Throws E0604 naming the ranks whose plan differs from rank 0's.
 void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm& world);

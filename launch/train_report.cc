@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include <cstring>
 #include <map>
 #include <set>
 
@@ -20,17 +19,20 @@ int64_t elements_of(const TensorEntry& entry) {
   return n;
 }
 
-// Names of the tensors of a group whose masters differ from the weights on disk. Collective.
-std::set<std::string> changed_tensors(FlatGroup& group, const ModelSource& source) {
+// Names of the tensors of a group whose masters differ from what they were before any training.
+// Collective.
+std::set<std::string> changed_tensors(FlatGroup& group, const Session& session,
+                                      at::ScalarType dtype) {
   std::set<std::string> changed;
   for (const auto& [name, master] : group.full_masters()) {
-    at::Tensor base = at::empty_like(master);
-    ShardedTensor whole{.name = name, .dtype = DType::kF32, .global_shape = master.sizes().vec()};
+    // A training starts from weights of the computing dtype.
+    const at::Tensor base = at::empty_like(master, master.options().dtype(dtype));
+    ShardedTensor whole{
+        .name = name, .dtype = disk_dtype(dtype), .global_shape = master.sizes().vec()};
     whole.row_count = whole.global_shape[0];
-    whole.data = reinterpret_cast<std::byte*>(base.data_ptr<float>());
-    source.load(whole);
-    if (std::memcmp(base.data_ptr(), master.data_ptr(), whole.num_bytes()) != 0)
-      changed.insert(name);
+    whole.data = static_cast<std::byte*>(base.data_ptr());
+    session.load_initial(whole);
+    if (!base.to(at::kFloat).equal(master)) changed.insert(name);
   }
   return changed;
 }
@@ -96,8 +98,8 @@ Proof make_proof(const TrainPlan& plan, Session& session, const Digest& frozen_b
   const ProfileScope scope("proof");
   ParameterStore& store = session.store();
   Comm& world = session.parallel().world();
-  std::set<std::string> changed = changed_tensors(store.dense_group(), session.source());
-  changed.merge(changed_tensors(store.expert_group(), session.source()));
+  std::set<std::string> changed = changed_tensors(store.dense_group(), session, store.dtype());
+  changed.merge(changed_tensors(store.expert_group(), session, store.dtype()));
   const std::vector<ShardedTensor> frozen = store.frozen_tensors();
   const bool same = digest_of(frozen) == frozen_before;
 
@@ -105,11 +107,11 @@ Proof make_proof(const TrainPlan& plan, Session& session, const Digest& frozen_b
   const bool root = world.rank() == 0, first_replica = session.parallel().coordinates().edp == 0;
   int64_t counts[3] = {0, 0, same ? 0 : 1};  // changed, frozen, ranks with a moved frozen tensor
   for (const std::string& name : changed) {
-    const bool expert = store.model().tensors.find(name)->role == TensorRole::kRoutedExpert;
+    const bool expert = store.model().tensors.find(name)->expert >= 0;
     counts[0] += expert ? first_replica : root;
   }
   for (const ShardedTensor& piece : frozen) {
-    const bool expert = store.model().tensors.find(piece.name)->role == TensorRole::kRoutedExpert;
+    const bool expert = store.model().tensors.find(piece.name)->expert >= 0;
     counts[1] += expert ? first_replica : root;
   }
   world.all_reduce(std::span<int64_t>(counts), ReduceOp::kSum, "proof");

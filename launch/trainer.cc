@@ -17,6 +17,13 @@ double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+void check_lora_init(const LoraOptions& options) {
+  const PeftAdapter adapter(*options.init);
+  if (adapter.rank() == options.rank && adapter.alpha() == options.alpha) return;
+  fail(205, "lora.init: {} has rank {} and alpha {}, but lora.rank is {} and lora.alpha {}",
+       *options.init, adapter.rank(), adapter.alpha(), options.rank, options.alpha);
+}
+
 // Micro-batches that hold samples, over all ranks.
 int64_t filled_micro_batches(int64_t samples, int64_t ranks, int64_t micro_batch) {
   int64_t count = 0;
@@ -41,7 +48,10 @@ Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& proven
   SessionOptions options{.parallel = recipe.parallel,
                          .dtype = computing_dtype(recipe.model.dtype),
                          .trained = plan_.trainable.names(),
-                         .decay_matrices_only = recipe.optim.decay == "matrices"};
+                         .decay_matrices_only = recipe.optim.decay == "matrices",
+                         .lora_seed = recipe.train.seed,
+                         .lora_init = recipe.lora.init};
+  if (recipe.lora.init) check_lora_init(recipe.lora);
   session_ = std::make_unique<Session>(source_, world, options);
   std::vector<std::string> marked;
   for (FlatGroup* group : {&session_->store().dense_group(), &session_->store().expert_group()}) {
@@ -64,6 +74,9 @@ void Trainer::open_data() {
   state_.seed = recipe_.train.seed;
   state_.schedule = stage_keys(recipe_, Stage::kTrain);
   state_.data_digest = data.digest().text();
+  if (recipe_.train.method == "lora") {
+    state_.lora = {{"rank", recipe_.lora.rank}, {"alpha", recipe_.lora.alpha}};
+  }
   state_.best_metric =
       recipe_.eval.best.value_or(eval_sets_.empty() ? "" : eval_sets_.front().name + ".loss");
   stream_ = std::make_unique<SampleStream>(train, recipe_.data, recipe_.train.seed,

@@ -60,22 +60,25 @@ at::Tensor ExpertStorage::down(int64_t slot) const {
 at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) const {
   const ProfileScope scope("experts");
   const int64_t rows = in.offsets.back(), width = storage_.width, hidden = storage_.hidden;
-  const int64_t trained_rows = in.offsets[storage_.num_trained];
+  const int64_t tuned_rows = in.offsets[storage_.num_tuned()];
   const at::Tensor& index = in.handle->row_index_R;
   at::Tensor y = at::empty({rows, hidden}, in.source.options());
   if (saved) {
     saved->gate_up = at::empty({rows, 2 * width}, in.source.options());
-    saved->trained_rows = at::empty({trained_rows, hidden}, in.source.options());
+    saved->tuned_rows = at::empty({tuned_rows, hidden}, in.source.options());
   }
   std::vector<ops::Unit> units = row_units(in.offsets, 0, storage_.num_local);
   ops::run_units(units, [&](const ops::Unit& unit) {
     const int64_t n = unit.end - unit.begin;
-    const bool trained = unit.slot < storage_.num_trained;
+    const ExpertLora* lora = lora_of(unit.slot);
     const at::Tensor x = gather(in.source, index, unit.begin, unit.end);
-    if (saved && trained) saved->trained_rows.narrow(0, unit.begin, n).copy_(x);
+    if (saved && unit.slot < storage_.num_tuned()) {
+      saved->tuned_rows.narrow(0, unit.begin, n).copy_(x);
+    }
     at::Tensor gate_up = saved ? saved->gate_up.narrow(0, unit.begin, n)
                                : at::empty({n, 2 * width}, in.source.options());
     ops::few_rows_mm_transposed(x, storage_.gate_up(unit.slot), gate_up);
+    if (lora) lora->add_to_gate_up(x, gate_up);
     const at::Tensor act = at::empty({n, width}, in.source.options());
     ops::dispatch_dtype(act.scalar_type(), [&](auto t) {
       using T = decltype(t);
@@ -85,6 +88,7 @@ at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) co
     });
     at::Tensor out = y.narrow(0, unit.begin, n);
     ops::few_rows_mm_transposed(act, storage_.down(unit.slot), out);
+    if (lora) lora->add_to_output(act, out);
   });
   return y;
 }
@@ -94,27 +98,29 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
                                           bool want_weights) const {
   const ProfileScope scope("experts, backward");
   const int64_t rows = in.offsets.back(), width = storage_.width, hidden = storage_.hidden;
-  const int64_t trained_rows = in.offsets[storage_.num_trained];
+  const int64_t tuned_rows = in.offsets[storage_.num_tuned()];
   const at::Tensor& index = in.handle->row_index_R;
   const auto options = d_source.options();
   ExpertsGradients result;
   if (want_rows) result.rows = at::empty({rows, hidden}, options);
   if (want_weights) result.weights_R = at::empty({rows}, options.dtype(at::kFloat));
-  // Of the trained prefix, for the weight gradients.
-  const at::Tensor d_gate_up = at::empty({trained_rows, 2 * width}, options);
-  const at::Tensor act = at::empty({trained_rows, width}, options);
-  const at::Tensor d_rows = at::empty({trained_rows, hidden}, options);
+  // Of the tuned prefix, for the gradients of weights and pairs.
+  const at::Tensor d_gate_up = at::empty({tuned_rows, 2 * width}, options);
+  const at::Tensor act = at::empty({tuned_rows, width}, options);
+  const at::Tensor d_rows = at::empty({tuned_rows, hidden}, options);
 
-  const int64_t end_slot = want_rows || want_weights ? storage_.num_local : storage_.num_trained;
+  const int64_t end_slot = want_rows || want_weights ? storage_.num_local : storage_.num_tuned();
   std::vector<ops::Unit> units = row_units(in.offsets, 0, end_slot);
   ops::run_units(units, [&](const ops::Unit& unit) {
     const int64_t n = unit.end - unit.begin;
-    const bool trained = unit.slot < storage_.num_trained;
+    const bool tuned = unit.slot < storage_.num_tuned();
+    const ExpertLora* lora = lora_of(unit.slot);
     const at::Tensor dy = gather(d_source, index, unit.begin, unit.end);
-    if (trained) d_rows.narrow(0, unit.begin, n).copy_(dy);
+    if (tuned) d_rows.narrow(0, unit.begin, n).copy_(dy);
     const at::Tensor d_act = at::empty({n, width}, options);
     ops::few_rows_mm(dy, storage_.down(unit.slot), d_act);
-    const at::Tensor d_gu = trained     ? d_gate_up.narrow(0, unit.begin, n)
+    if (lora) lora->add_to_d_act(dy, d_act);
+    const at::Tensor d_gu = tuned       ? d_gate_up.narrow(0, unit.begin, n)
                             : want_rows ? at::empty({n, 2 * width}, options)
                                         : at::Tensor();
     ops::dispatch_dtype(dy.scalar_type(), [&](auto t) {
@@ -124,15 +130,17 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
       ops::swiglu_backward(
           gate, gate + width, 2 * width, in.weights_R.data_ptr<float>() + unit.begin,
           ops::data<T>(d_act), d_gate, d_gate ? d_gate + width : nullptr,
-          trained ? ops::data<T>(act) + unit.begin * width : nullptr,
+          tuned ? ops::data<T>(act) + unit.begin * width : nullptr,
           want_weights ? result.weights_R.data_ptr<float>() + unit.begin : nullptr, n, width);
     });
     if (want_rows) {
       at::Tensor dx = result.rows.narrow(0, unit.begin, n);
       ops::few_rows_mm(d_gu, storage_.gate_up(unit.slot), dx);
+      if (lora) lora->add_to_dx(d_gu, dx);
     }
   });
-  weight_gradients(in.offsets, saved.trained_rows, d_gate_up, act, d_rows);
+  weight_gradients(in.offsets, saved.tuned_rows, d_gate_up, act, d_rows);
+  lora_gradients(in.offsets, saved.tuned_rows, d_gate_up, act, d_rows);
   return result;
 }
 
@@ -167,6 +175,23 @@ void GroupedExperts::weight_gradients(const std::vector<int64_t>& offsets, const
     accumulate_product(into[slot].narrow(0, unit.begin, count),
                        left.narrow(0, first, n).narrow(1, unit.begin, count),
                        right.narrow(0, first, n));
+  });
+}
+
+void GroupedExperts::lora_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
+                                    const at::Tensor& d_gate_up, const at::Tensor& act,
+                                    const at::Tensor& d_rows) const {
+  std::vector<ops::Unit> units;
+  for (size_t slot = 0; slot < storage_.lora.size(); ++slot) {
+    const int64_t begin = offsets[slot], end = offsets[slot + 1];
+    if (begin == end) continue;
+    units.push_back({static_cast<int64_t>(slot), begin, end, static_cast<double>(end - begin)});
+  }
+  ops::run_units(units, [&](const ops::Unit& unit) {
+    const auto rows = [&](const at::Tensor& all) {
+      return all.narrow(0, unit.begin, unit.end - unit.begin);
+    };
+    storage_.lora[unit.slot].add_gradients(rows(x_rows), rows(d_gate_up), rows(act), rows(d_rows));
   });
 }
 

@@ -14,10 +14,10 @@
 
 namespace sutor {
 
-// What the backward pass needs. R rows, Rt of them in trained slots.
+// What the backward pass needs. R rows, Rt of them in tuned slots.
 struct ExpertsSaved {
-  at::Tensor gate_up;       // [R, 2I] before the activation
-  at::Tensor trained_rows;  // [Rt, H] inputs of the trained slots
+  at::Tensor gate_up;     // [R, 2I] before the activation
+  at::Tensor tuned_rows;  // [Rt, H] inputs of the tuned slots
 };
 
 struct ExpertsGradients {
@@ -32,8 +32,8 @@ class GroupedExperts {
 
   // Returns [R, H] in slot order. saved: filled for a later backward() unless null.
   at::Tensor forward(const Dispatched& in, ExpertsSaved* saved) const;
-  // d_source: the gradient of the output, laid out like in.source. Adds weight gradients of the
-  // trained slots to the storage's grad tensors.
+  // d_source: the gradient of the output, laid out like in.source. Adds the gradients of weights
+  // and pairs of the tuned slots to the storage's.
   ExpertsGradients backward(const Dispatched& in, const ExpertsSaved& saved,
                             const at::Tensor& d_source, bool want_rows, bool want_weights) const;
 
@@ -41,6 +41,12 @@ class GroupedExperts {
   void weight_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
                         const at::Tensor& d_gate_up, const at::Tensor& act,
                         const at::Tensor& d_rows) const;
+  void lora_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
+                      const at::Tensor& d_gate_up, const at::Tensor& act,
+                      const at::Tensor& d_rows) const;
+  const ExpertLora* lora_of(int64_t slot) const {
+    return slot < static_cast<int64_t>(storage_.lora.size()) ? &storage_.lora[slot] : nullptr;
+  }
   ExpertStorage& storage_;
 };
 

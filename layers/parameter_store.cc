@@ -38,7 +38,7 @@ ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::st
   for (const std::string& name : trained) trains[name] = true;
   std::vector<std::pair<Parameter*, size_t>> trained_dense;
   for (const TensorEntry& entry : model.tensors.entries()) {
-    if (entry.role == TensorRole::kRoutedExpert) continue;
+    if (entry.expert >= 0) continue;
     dense_.push_back(std::make_unique<Parameter>());
     Parameter& parameter = *dense_.back();
     parameter.name = entry.name;
@@ -74,21 +74,29 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
   storage.hidden = model_.hidden_size;
   storage.width = model_.expert_width;
   std::vector<std::map<std::string, const TensorEntry*>> of_local(storage.num_local);
+  std::vector<std::map<std::string, std::vector<const TensorEntry*>>> pairs(storage.num_local);
   for (const TensorEntry& entry : model_.tensors.entries()) {
-    if (entry.role != TensorRole::kRoutedExpert || entry.layer != layer) continue;
+    if (entry.expert < 0 || entry.layer != layer) continue;
     if (placement.ep_rank_of(layer, entry.expert) != ep_rank) continue;
-    of_local[placement.local_id(layer, entry.expert)][entry.projection] = &entry;
+    const int64_t local = placement.local_id(layer, entry.expert);
+    if (entry.role == TensorRole::kLora) {
+      pairs[local][entry.projection].push_back(&entry);  // A, then B
+    } else {
+      of_local[local][entry.projection] = &entry;
+    }
   }
-  std::vector<int64_t> trained, frozen;
+  std::vector<int64_t> trained, adapted, rest;
   for (int64_t local = 0; local < storage.num_local; ++local) {
     const bool is_trained = trains.count(of_local[local].at("gate")->name) > 0;
-    (is_trained ? trained : frozen).push_back(local);
+    (is_trained ? trained : pairs[local].empty() ? rest : adapted).push_back(local);
   }
+  SUTOR_ASSERT(trained.empty() || adapted.empty());
   storage.num_trained = static_cast<int64_t>(trained.size());
+  storage.lora.resize(adapted.size());
   storage.slot_of_local.resize(storage.num_local);
-  for (size_t i = 0; i < trained.size(); ++i) storage.slot_of_local[trained[i]] = i;
-  for (size_t i = 0; i < frozen.size(); ++i) {
-    storage.slot_of_local[frozen[i]] = storage.num_trained + i;
+  int64_t slot = 0;
+  for (const auto* locals : {&trained, &adapted, &rest}) {
+    for (const int64_t local : *locals) storage.slot_of_local[local] = slot++;
   }
   const size_t first = expert_group_.size();
   for (const int64_t local : trained) {
@@ -103,8 +111,16 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
     expert_group_.add(entry.name, entry.shape, true);
   }
   expert_flat_[layer] = {first, down};
+  for (const int64_t local : adapted) {
+    lora_flat_[layer].push_back(expert_group_.size());
+    for (const char* projection : {"gate", "up", "down"}) {
+      for (const TensorEntry* entry : pairs[local].at(projection)) {
+        expert_group_.add(entry->name, entry->shape, true);
+      }
+    }
+  }
   const auto options = at::TensorOptions().dtype(dtype_);
-  const int64_t n = static_cast<int64_t>(frozen.size());
+  const int64_t n = storage.num_local - storage.num_trained;
   storage.frozen_gate_up = at::empty({n, 2 * storage.width, storage.hidden}, options);
   storage.frozen_down = at::empty({n, storage.hidden, storage.width}, options);
   experts_.emplace(layer, std::move(storage));
@@ -112,6 +128,7 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
 
 void ParameterStore::bind_experts() {
   for (auto& [layer, storage] : experts_) {
+    bind_lora(layer, storage);
     const auto [first, down] = expert_flat_.at(layer);
     const int64_t n = storage.num_trained, h = storage.hidden, w = storage.width;
     if (n == 0) {
@@ -123,6 +140,20 @@ void ParameterStore::bind_experts() {
     storage.trained_down = expert_group_.values_from(down, {n, h, w});
     storage.grad_gate_up = expert_group_.grads_from(first, {n, 2 * w, h});
     storage.grad_down = expert_group_.grads_from(down, {n, h, w});
+  }
+}
+
+void ParameterStore::bind_lora(int layer, ExpertStorage& storage) {
+  for (size_t slot = 0; slot < storage.lora.size(); ++slot) {
+    size_t index = lora_flat_.at(layer)[slot];
+    ExpertLora& lora = storage.lora[slot];
+    lora.scale = model_.lora_scale;
+    for (LoraPair* pair : {&lora.gate, &lora.up, &lora.down}) {
+      pair->a = expert_group_.value(index);
+      pair->grad_a = expert_group_.grad(index++);
+      pair->b = expert_group_.value(index);
+      pair->grad_b = expert_group_.grad(index++);
+    }
   }
 }
 
@@ -142,6 +173,7 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
   std::vector<ShardedTensor> result;
   const int ep_rank = parallel_.coordinates().ep;
   for (const TensorEntry& entry : model_.tensors.entries()) {
+    if (entry.role == TensorRole::kLora) continue;
     ShardedTensor piece{
         .name = entry.name, .dtype = disk_dtype(dtype_), .global_shape = entry.shape};
     piece.row_count = entry.shape[0];
@@ -160,6 +192,22 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
     }
     piece.data = static_cast<std::byte*>(held.data_ptr());
     result.push_back(std::move(piece));
+  }
+  return result;
+}
+
+std::vector<ShardedTensor> ParameterStore::lora_tensors() {
+  std::vector<ShardedTensor> result;
+  for (FlatGroup* group : {&dense_group_, &expert_group_}) {
+    for (size_t i = 0; i < group->size(); ++i) {
+      const TensorEntry& entry = *model_.tensors.find(group->name(i));
+      if (entry.role != TensorRole::kLora) continue;
+      ShardedTensor piece{
+          .name = entry.name, .dtype = disk_dtype(dtype_), .global_shape = entry.shape};
+      piece.row_count = entry.shape[0];
+      piece.data = static_cast<std::byte*>(group->value(i).data_ptr());
+      result.push_back(std::move(piece));
+    }
   }
   return result;
 }

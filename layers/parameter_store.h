@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "layers/lora/expert_lora.h"
 #include "layers/optim/flat_group.h"
 #include "parallel_state/expert_placement.h"
 #include "parallel_state/model_info.h"
@@ -27,16 +28,20 @@ struct Parameter {
   bool trains() const { return main_grad.defined(); }
 };
 
-// The routed experts of one layer on this rank. Slots [0, num_trained) are the trained ones, in
-// rising local id; then the frozen ones. H hidden, I expert width.
+// The routed experts of one layer on this rank. Slots [0, num_tuned()) are those that something is
+// trained of, in rising local id: all their weights, or the low-rank pairs beside frozen weights
+// (never both in one training). Then the frozen ones. H hidden, I expert width.
 struct ExpertStorage {
-  int64_t num_experts = 0;  // global
-  int64_t num_local = 0, num_trained = 0;
+  int64_t num_experts = 0;                 // global
+  int64_t num_local = 0, num_trained = 0;  // trained: whole experts
   int64_t hidden = 0, width = 0;
   std::vector<int64_t> slot_of_local;        // local_expert_id -> slot
   at::Tensor trained_gate_up, trained_down;  // [num_trained, 2I, H], [num_trained, H, I]
   at::Tensor frozen_gate_up, frozen_down;    // [num_local - num_trained, ...]
   at::Tensor grad_gate_up, grad_down;        // fp32, like the trained ones
+  std::vector<ExpertLora> lora;              // of slots [0, lora.size()); then num_trained is 0
+
+  int64_t num_tuned() const { return num_trained + static_cast<int64_t>(lora.size()); }
 
   at::Tensor gate_up(int64_t slot) const;  // [2I, H], rows gate then up
   at::Tensor down(int64_t slot) const;     // [H, I]
@@ -63,9 +68,11 @@ class ParameterStore {
   FlatGroup& dense_group() { return dense_group_; }
   FlatGroup& expert_group() { return expert_group_; }
 
-  // Every tensor that this rank holds, as it is in memory: to be filled by a loader.
+  // Every tensor of the model that this rank holds, as it is in memory: to be filled by a loader.
   std::vector<ShardedTensor> tensors();
-  // Those that do not train here.
+  // The low-rank pairs of this rank.
+  std::vector<ShardedTensor> lora_tensors();
+  // Of tensors(), those that do not train here.
   std::vector<ShardedTensor> frozen_tensors();
   // Moves the gradients that autograd left at the dense parameters of a layer (-1: outside of
   // layers) into main_grad.
@@ -76,6 +83,7 @@ class ParameterStore {
  private:
   void add_experts(int layer, const std::unordered_map<std::string, bool>& trains);
   void bind_experts();
+  void bind_lora(int layer, ExpertStorage& storage);
 
   const ModelInfo& model_;
   const ParallelState& parallel_;
@@ -86,6 +94,9 @@ class ParameterStore {
   std::multimap<int, Parameter*> trained_dense_by_layer_;
   std::map<int, ExpertStorage> experts_;
   std::map<int, std::pair<size_t, size_t>> expert_flat_;  // layer -> first index of gate_up, down
+  // layer -> index of the first of an expert's six tensors, in the order of slots: A and B of gate,
+  // up, down.
+  std::map<int, std::vector<size_t>> lora_flat_;
 };
 
 // The torch dtype of a DType and back (F32, BF16, F16 only).

@@ -22,6 +22,8 @@ std::string_view name_of(TensorRole role) {
       return "routed experts";
     case TensorRole::kSharedExpert:
       return "shared experts";
+    case TensorRole::kLora:
+      return "low-rank pairs";
   }
   return "?";
 }

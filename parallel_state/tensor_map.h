@@ -19,6 +19,7 @@ enum class TensorRole {
   kRouter,
   kRoutedExpert,
   kSharedExpert,
+  kLora,  // a low-rank pair beside a frozen matrix; it is in no model directory
 };
 
 std::string_view name_of(TensorRole role);
@@ -39,8 +40,8 @@ struct TensorEntry {
   std::vector<int64_t> shape;
   TensorRole role = TensorRole::kNorm;
   int layer = -1;          // global layer number, -1 outside of layers
-  int expert = -1;         // global expert id for routed experts
-  std::string projection;  // routed experts: gate | up | down
+  int expert = -1;         // global expert id for routed experts and their pairs
+  std::string projection;  // of those: gate | up | down
   // In order of preference; the first one that the directory has is used. The first is the tensor's
   // own per-name form; the others are fused forms or the tied embedding.
   std::vector<DiskSource> sources;

@@ -10,6 +10,7 @@
 
 #include "checkpoint/checkpoint_options.h"
 #include "layers/esft/esft_options.h"
+#include "layers/lora/lora_options.h"
 #include "layers/optim/optim_options.h"
 #include "parallel_state/parallel_options.h"
 
@@ -86,6 +87,7 @@ struct Recipe {
   ParallelOptions parallel;
   DataOptions data;
   EsftOptions esft;
+  LoraOptions lora;
   OptimOptions optim;
   ScheduleOptions schedule;
   TrainOptions train;

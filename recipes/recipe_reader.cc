@@ -262,7 +262,7 @@ std::string stage_keys(const Recipe& given, Stage stage) {
       {Stage::kSelect, {"esft.select.", "esft.layer_base"}},
       {Stage::kTrain,
        {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.layer_base",
-        "esft.also_train", "esft.keep_frozen", "optim.", "schedule.", "train.", "eval."}},
+        "esft.also_train", "esft.keep_frozen", "lora.", "optim.", "schedule.", "train.", "eval."}},
       {Stage::kExport, {"export."}}};
   Recipe recipe = given;
   std::string text = fmt::format("stage: {}\n", name_of(stage));

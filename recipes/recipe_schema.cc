@@ -138,7 +138,7 @@ void add_esft(std::vector<Field>& fields) {
                          at(&Recipe::esft, &EsftOptions::score, &ScoreOptions::seed), seed()));
   fields.push_back(field("esft.select.method",
                          at(&Recipe::esft, &EsftOptions::select, &SelectOptions::method),
-                         one_of({"token", "gate", "random", "top_n", "budget"})));
+                         one_of({"token", "gate", "random", "top_n", "budget", "none"})));
   fields.push_back(shown_absent_as(
       "auto",
       field("esft.select.top_p", at(&Recipe::esft, &EsftOptions::select, &SelectOptions::top_p),
@@ -172,6 +172,11 @@ void add_esft(std::vector<Field>& fields) {
 }
 
 void add_training(std::vector<Field>& fields) {
+  fields.push_back(field("lora.rank", at(&Recipe::lora, &LoraOptions::rank), whole(1)));
+  fields.push_back(field("lora.alpha", at(&Recipe::lora, &LoraOptions::alpha), number(kPositive)));
+  fields.push_back(field("lora.targets", at(&Recipe::lora, &LoraOptions::targets),
+                         texts({"attention", "linears", "experts"})));
+  fields.push_back(field("lora.init", at(&Recipe::lora, &LoraOptions::init), text_or_null()));
   fields.push_back(field("optim.name", at(&Recipe::optim, &OptimOptions::name), one_of({"adamw"})));
   fields.push_back(field("optim.lr", at(&Recipe::optim, &OptimOptions::lr), number(kPositive)));
   fields.push_back(betas_field());
@@ -195,7 +200,7 @@ void add_training(std::vector<Field>& fields) {
   fields.push_back(
       field("schedule.epochs", at(&Recipe::schedule, &ScheduleOptions::epochs), number(kPositive)));
   fields.push_back(field("train.method", at(&Recipe::train, &TrainOptions::method),
-                         one_of({"esft", "full", "lora"}), {"esft", "full"}));
+                         one_of({"esft", "full", "lora"})));
   fields.push_back(
       field("train.global_batch", at(&Recipe::train, &TrainOptions::global_batch), whole(1)));
   fields.push_back(
@@ -246,7 +251,7 @@ void add_outputs(std::vector<Field>& fields) {
   fields.push_back(
       field("generate.batch", at(&Recipe::generate, &GenerateOptions::batch), whole(1)));
   fields.push_back(field("export.format", at(&Recipe::export_, &ExportOptions::format),
-                         texts({"adapter", "merged"})));
+                         texts({"adapter", "merged", "peft"})));
   fields.push_back(field("export.dtype", at(&Recipe::export_, &ExportOptions::dtype),
                          one_of({"same_as_base", "fp32", "bf16"}), {"same_as_base"}));
   fields.push_back(field("output", at(&Recipe::output), text()));

@@ -29,6 +29,27 @@ constexpr VerbHelp kHelp{
     "sutor export my.yaml --verify\n"
     "sutor export my.yaml --checkpoint latest --format merged --out exported/"};
 
+// The pairs of a low-rank training, for peft.
+void write_peft(const Overlay& checkpoint, const Recipe& recipe, const ExportRequest& request) {
+  const std::filesystem::path folder = request.folder / "peft";
+  if (checkpoint.pairs().empty()) {
+    fail(207, "{} trained no low-rank pairs: format peft is for train.method lora",
+         checkpoint.name());
+  }
+  for (const TrainedTensor& pair : checkpoint.pairs()) {
+    if (pair.name.find(".experts.") == std::string::npos) continue;
+    fail(207,
+         "format peft: `{}` belongs to a routed expert, which transformers keeps fused with the "
+         "others, so peft has no module for it. Export adapter or merged.",
+         pair.name);
+  }
+  if (request.overwrite) std::filesystem::remove_all(folder);
+  PeftOptions options = checkpoint.lora();
+  options.base = recipe.model.path;
+  write_peft_adapter(folder, checkpoint.pairs(), options);
+  fmt::print("wrote {}: {} tensors\n", folder.string(), checkpoint.pairs().size());
+}
+
 struct Work {
   const ModelDirectory& base;
   const ModelInfo& model;
@@ -101,7 +122,7 @@ void run_export(const Recipe& recipe, const ExportRequest& request,
   std::optional<Overlay> checkpoint;
   if (request.checkpoint != "none") {
     const std::filesystem::path path = find_checkpoint(paths.checkpoints(), request.checkpoint);
-    checkpoint.emplace(Overlay::of_checkpoint(path, source.digest().text()));
+    checkpoint.emplace(source.checkpoint(path, source.digest()));
     fmt::print("checkpoint {}\n", path.string());
     layers.push_back(&*checkpoint);
   }
@@ -111,7 +132,11 @@ void run_export(const Recipe& recipe, const ExportRequest& request,
   work.trained = moved_only(std::move(work.trained), work.base, work.model);
   for (const std::string& format : request.formats) {
     if (format == "adapter" && work.trained.empty()) continue;  // an adapter of nothing
-    write_one(format, work, request);
+    if (format != "peft") {
+      write_one(format, work, request);
+    } else if (checkpoint) {
+      write_peft(*checkpoint, recipe, request);
+    }
   }
 }
 
@@ -122,7 +147,7 @@ int verb_export(const Arguments& arguments) {
   options.add_options()("checkpoint", po::value<std::string>()->default_value("best"),
                         "best, latest, none (the base as it is), or a step directory")(
       "format", po::value<std::string>(),
-      "adapter, merged, or both with a comma (default: the recipe's)")(
+      "adapter, merged, peft, several with commas (default: the recipe's)")(
       "out", po::value<std::string>(), "folder for adapter/ and merged/ (default: OUTPUT/export)")(
       "verify", po::bool_switch(), "compare what was written with the base, tensor by tensor")(
       "overwrite", po::bool_switch(), "replace an earlier export");
@@ -146,8 +171,8 @@ int verb_export(const Arguments& arguments) {
       }
     }
     for (const std::string& format : request.formats) {
-      if (format != "adapter" && format != "merged") {
-        fail(202, "unknown export format `{}`: adapter, merged or both", format);
+      if (format != "adapter" && format != "merged" && format != "peft") {
+        fail(202, "unknown export format `{}`: adapter, merged, peft", format);
       }
     }
     run_export(recipe, request, provenance("export", arguments));

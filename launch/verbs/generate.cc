@@ -55,7 +55,7 @@ void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& va
   const std::string checkpoint = values["checkpoint"].as<std::string>();
   if (checkpoint != "none") {
     const auto path = find_checkpoint(RunPaths(recipe.output).checkpoints(), checkpoint);
-    session.apply(Overlay::of_checkpoint(path, base_digest(source, world).text()));
+    session.apply(source.checkpoint(path, base_digest(source, world)));
   }
   const auto prompts = read_ids(values["ids"].as<std::string>());
   const GenerationResult result = generate(session, prompts, stop_ids(source), recipe.generate);

@@ -12,6 +12,7 @@
 #include "launch/stage_ledger.h"
 #include "launch/stages.h"
 #include "launch/token_stores.h"
+#include "launch/train_plan.h"
 #include "launch/verbs/prepare.h"
 #include "launch/verbs/select.h"
 
@@ -40,7 +41,7 @@ class Run {
 
   void go(bool overwrite) {
     prepare();
-    if (recipe_.train.method == "esft" && !recipe_.esft.config) {
+    if (needs_expert_config(recipe_) && !recipe_.esft.config) {
       score();
       select();
     }

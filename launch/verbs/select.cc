@@ -154,7 +154,7 @@ po::options_description make_options(po::positional_options_description& positio
   add_recipe_options(options, positional);
   auto add = options.add_options();
   add("scores", po::value<std::string>(), "scores.h5, summary.json, or a folder of records");
-  add("method", po::value<std::string>(), "token (default), gate, random, top_n or budget");
+  add("method", po::value<std::string>(), "token (default), gate, random, top_n, budget or none");
   add("top-p", po::value<double>(), "share to cover; default 0.2 for token, 0.1 for gate");
   add("n", po::value<int>(), "experts a layer, for top_n and random");
   add("budget", po::value<double>(), "share of all routed experts, for budget");

@@ -15,7 +15,7 @@ struct ScoreOptions {
 };
 
 struct SelectOptions {
-  std::string method = "token";  // token | gate | random | top_n | budget
+  std::string method = "token";  // token | gate | random | top_n | budget | none (no routed expert)
   std::optional<double> top_p;   // auto: 0.2 for token, 0.1 for gate
   std::optional<int> n;          // experts a layer for top_n and random
   std::optional<double> budget;  // share of all routed experts

@@ -154,8 +154,10 @@ std::map<int, std::vector<int>> take_budget(const SelectOptions& options, const 
 Selection select_experts(const SelectOptions& options, const ScoreTable& table) {
   const std::string& method = options.method;
   const bool by_share = method == "token" || method == "gate";
-  if (!by_share && method != "random" && method != "top_n" && method != "budget") {
-    fail(204, "unknown selection method `{}`; known: token, gate, random, top_n, budget.", method);
+  if (!by_share && method != "random" && method != "top_n" && method != "budget" &&
+      method != "none") {
+    fail(204, "unknown selection method `{}`; known: token, gate, random, top_n, budget, none.",
+         method);
   }
   if (options.min_per_layer < 0 || options.min_per_layer > table.num_experts) {
     fail(213, "min_per_layer is {}, but must be between 0 and the {} experts of a layer.",

@@ -113,6 +113,16 @@ class Run:
             recipe[section].update(values)
         self.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None))
 
+    def set_section(self, section, values):
+        """Adds keys to a section of the recipe."""
+        recipe = yaml.safe_load(self.recipe.read_text())
+        recipe.setdefault(section, {}).update(values)
+        self.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None))
+
+    def train_it(self, **options):
+        self.train(**options)
+        return self
+
     def prepare(self):
         """Makes the token store; one that the same rows gave before is copied, to save time."""
         recipe = yaml.safe_load(self.recipe.read_text())
@@ -160,6 +170,23 @@ def read_tensors(folder):
     for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
         tensors |= load_file(path)
     return tensors
+
+
+def write_peft(folder, pairs, rank, alpha):
+    """A LoRA adapter as peft would save it. pairs: {name of the weight: (A, B)}."""
+    from safetensors.torch import save_file
+    folder = pathlib.Path(folder)
+    folder.mkdir()
+    tensors, modules = {}, []
+    for name, (a, b) in pairs.items():
+        module = name.removesuffix(".weight")
+        modules.append(module)
+        tensors[f"base_model.model.{module}.lora_A.weight"] = a.contiguous()
+        tensors[f"base_model.model.{module}.lora_B.weight"] = b.contiguous()
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps({
+        "peft_type": "LORA", "r": rank, "lora_alpha": alpha, "target_modules": modules,
+        "bias": "none", "task_type": "CAUSAL_LM"}))
 
 
 def write_ids(ids, path):

@@ -1,0 +1,107 @@
+#include "layers/lora/lora_params.h"
+
+#include <cmath>
+#include <set>
+
+#include "csrc/base/error.h"
+#include "csrc/base/hash.h"
+
+namespace sutor {
+namespace {
+
+constexpr std::string_view kWeight = ".weight";
+constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
+
+bool is_target(const TensorEntry& tensor, const std::set<std::string>& targets,
+               const ExpertConfig& config) {
+  if (tensor.shape.size() != 2 || !tensor.name.ends_with(kWeight)) return false;
+  const bool linears = targets.count("linears") > 0;
+  switch (tensor.role) {
+    case TensorRole::kAttention:
+      return linears || targets.count("attention") > 0;
+    case TensorRole::kDenseMlp:
+    case TensorRole::kSharedExpert:
+      return linears;
+    case TensorRole::kRoutedExpert: {
+      const auto layer = config.experts.find(tensor.layer);
+      return targets.count("experts") > 0 && layer != config.experts.end() &&
+             std::count(layer->second.begin(), layer->second.end(), tensor.expert) > 0;
+    }
+    default:
+      return false;
+  }
+}
+
+uint64_t mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+std::string lora_name(std::string_view weight, char which) {
+  return std::string(weight.substr(0, weight.size() - kWeight.size())) +
+         std::string(which == 'A' ? kA : kB);
+}
+
+std::string weight_of_lora(std::string_view lora) {
+  if (!lora.ends_with(kA) && !lora.ends_with(kB)) return "";
+  return std::string(lora.substr(0, lora.size() - kA.size())) + std::string(kWeight);
+}
+
+void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& config) {
+  const std::set<std::string> targets(options.targets.begin(), options.targets.end());
+  for (const std::string& target : targets) {
+    if (target != "attention" && target != "linears" && target != "experts") {
+      fail(205, "lora.targets: expected attention, linears or experts, got `{}`", target);
+    }
+  }
+  std::vector<TensorEntry> pairs;
+  for (const TensorEntry& tensor : model.tensors.entries()) {
+    if (!is_target(tensor, targets, config)) continue;
+    TensorEntry pair{.name = lora_name(tensor.name, 'A'),
+                     .shape = {options.rank, tensor.shape[1]},
+                     .role = TensorRole::kLora,
+                     .layer = tensor.layer,
+                     .expert = tensor.expert,
+                     .projection = tensor.projection};
+    pairs.push_back(pair);
+    pair.name = lora_name(tensor.name, 'B');
+    pair.shape = {tensor.shape[0], options.rank};
+    pairs.push_back(pair);
+  }
+  if (pairs.empty()) {
+    fail(315, "lora.targets names no matrix of this model: nothing would train");
+  }
+  for (TensorEntry& pair : pairs) model.tensors.add(std::move(pair));
+  model.lora_scale = options.alpha / options.rank;
+}
+
+TrainableSet lora_trainable_set(const ModelInfo& model) {
+  std::vector<std::string> names;
+  for (const TensorEntry& tensor : model.tensors.entries()) {
+    if (tensor.role == TensorRole::kLora) names.push_back(tensor.name);
+  }
+  return TrainableSet(model, std::move(names));
+}
+
+void fill_initial_lora(const ShardedTensor& destination, uint64_t seed) {
+  const int64_t row = destination.row_elements(), count = destination.num_elements();
+  const bool is_a = std::string_view(destination.name).ends_with(kA);
+  std::vector<float> values(static_cast<size_t>(count), 0.0f);
+  if (is_a) {
+    const uint64_t stream = mix(seed + 0x9e3779b97f4a7c15ull) ^ xxh3(destination.name).low;
+    const double bound = 1.0 / std::sqrt(static_cast<double>(row));
+    for (int64_t i = 0; i < count; ++i) {
+      const auto place = static_cast<uint64_t>(destination.row_begin * row + i + 1);
+      const double unit =
+          static_cast<double>(mix(stream + place * 0x9e3779b97f4a7c15ull) >> 11) * 0x1.0p-53;
+      values[i] = static_cast<float>((2 * unit - 1) * bound);
+    }
+  }
+  convert_elements(reinterpret_cast<const std::byte*>(values.data()), DType::kF32, destination.data,
+                   destination.dtype, count);
+}
+
+}  // namespace sutor

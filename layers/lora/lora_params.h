@@ -1,0 +1,34 @@
+// Low-rank adaptation (arXiv 2106.09685): beside a frozen matrix W [out, in] train A [rank, in] and
+// B [out, rank]; the layer computes x W^T + alpha / rank (x A^T) B^T. Which matrices get a pair,
+// what the pairs are called, and how they start. Free of torch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "layers/esft/trainable_params.h"
+#include "layers/lora/lora_options.h"
+#include "parallel_state/expert_config.h"
+#include "parallel_state/model_info.h"
+#include "parallel_state/sharded_tensor.h"
+
+namespace sutor {
+
+// The pair of `model.layers.0.self_attn.q_proj.weight` is called
+// `model.layers.0.self_attn.q_proj.lora_A.weight` and `...lora_B.weight`.
+std::string lora_name(std::string_view weight, char which);  // which: 'A' or 'B'
+// The weight that a pair belongs to; empty for another name.
+std::string weight_of_lora(std::string_view lora);
+
+// Adds the pairs of all target matrices to the model's tensors (role kLora, after all others).
+// `config`: the experts of target `experts`. Throws E0205 for an unknown target, E0315 when nothing
+// is a target.
+void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& config);
+TrainableSet lora_trainable_set(const ModelInfo& model);
+
+// How a pair starts: A uniform in +-1/sqrt(in), which is peft's Kaiming rule; B zero. A function of
+// the seed, the name and the place alone.
+void fill_initial_lora(const ShardedTensor& destination, uint64_t seed);
+
+}  // namespace sutor
