@@ -19,19 +19,7 @@ end with its end token. Documents are not cut here: data.seq_len and data.too_lo
 import os
 import sys
 
-from sutor_prepare.step import run_step
-
-
-def once(load):
-    """A function that calls `load` at its first call only."""
-    kept = []
-
-    def get():
-        if not kept:
-            kept.append(load())
-        return kept[0]
-
-    return get
+from sutor_prepare.step import once, run_step
 
 
 def summary(source, spec, job):

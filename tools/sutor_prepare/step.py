@@ -6,6 +6,18 @@ import sys
 from .errors import PrepareError
 
 
+def once(load):
+    """A function that calls `load` at its first call only."""
+    kept = []
+
+    def get():
+        if not kept:
+            kept.append(load())
+        return kept[0]
+
+    return get
+
+
 def run_step(run, packages):
     """Runs run(job) with the JSON object of the command line; returns the exit code.
 
