@@ -7,7 +7,8 @@ for every completion by what its answers hold (tokenize: auto), or for all of th
     words   the libraries' defaults: rouge-score's own words, BLEU's 13a
     cjk     ROUGE: every Chinese, Japanese or Korean character is a word, and so is every run of
             other letters, digits and marks, lower case; punctuation is dropped, as rouge-score
-            does. BLEU: sacrebleu's zh, which parts Chinese characters and keeps punctuation.
+            does. BLEU: sacrebleu's zh, which parts Chinese characters and keeps punctuation; it
+            leaves kana and Hangul together, so for Japanese chrF tells more.
 
 auto is cjk where an answer holds a CJK character, else words; for ROUGE also cjk's words where the
 answers are in another script that is not Latin (Cyrillic, Greek, Arabic ...), of which nothing
