@@ -23,6 +23,8 @@ constexpr Verb kVerbs[] = {
     {"select", "choose the experts to train from scores", sutor::verb_select},
     {"params", "names and regexes of what trains, per rank", sutor::verb_params},
     {"train", "train the chosen experts (or everything)", sutor::verb_train},
+    {"eval", "scores of completions: JSON intents, exact, numbers, ROUGE-L, BLEU, chrF, a judge",
+     sutor::verb_eval},
     {"export", "adapter and merged model directory", sutor::verb_export},
     {"inspect", "what a checkpoint, adapter, token store or model directory holds",
      sutor::verb_inspect},

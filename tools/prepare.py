@@ -16,23 +16,10 @@ text and completion rows begin with the tokenizer's begin token where it has one
 end with its end token. Documents are not cut here: data.seq_len and data.too_long act on use.
 """
 
-import json
 import os
 import sys
 
-from sutor_prepare.errors import PrepareError
-
-
-def once(load):
-    """A function that calls `load` at its first call only."""
-    kept = []
-
-    def get():
-        if not kept:
-            kept.append(load())
-        return kept[0]
-
-    return get
+from sutor_prepare.step import once, run_step
 
 
 def summary(source, spec, job):
@@ -111,28 +98,5 @@ def run(job):
         show(source, spec, tokenizer() if source.format != "tokens" else None, job["colour"])
 
 
-def main():
-    try:
-        run(json.loads(sys.argv[1]))
-    except ImportError as error:
-        print(
-            f"error[E0232]: {sys.executable} lacks the package {error.name}. Run "
-            "`bash tools/setup.sh`, or set SUTOR_PYTHON to a Python with tokenizers, jinja2, h5py "
-            "and numpy",
-            file=sys.stderr,
-        )
-        return 2
-    except PrepareError as error:
-        print(error.report(), file=sys.stderr)
-        return error.exit_code()
-    except OSError as error:
-        full = error.errno in (28, 122)  # no space, quota
-        print(f"error[E050{1 if full else 2}]: {error}", file=sys.stderr)
-        return 5
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_step(run, "tokenizers, jinja2, h5py and numpy"))

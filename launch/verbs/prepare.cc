@@ -1,19 +1,10 @@
 // sutor prepare: rows -> token stores.
 #include "launch/verbs/prepare.h"
 
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "csrc/base/error.h"
@@ -21,16 +12,14 @@
 #include "launch/failure.h"
 #include "launch/metrics_log.h"
 #include "launch/provenance.h"
+#include "launch/python_step.h"
 #include "launch/recipe_arguments.h"
 #include "launch/run_paths.h"
 #include "recipes/recipe_reader.h"
 
-extern char** environ;
-
 namespace sutor {
 namespace {
 
-namespace fs = std::filesystem;
 namespace po = boost::program_options;
 
 constexpr VerbHelp kHelp{
@@ -38,32 +27,6 @@ constexpr VerbHelp kHelp{
     "sutor prepare RECIPE [--show N] [--set key=value]...",
     "sutor prepare my.yaml --show 2\n"
     "sutor prepare my.yaml --set data.template=chatml.jinja --set data.loss_on=last"};
-
-// The source tree: where the program was built lies in it, wherever it has been moved since.
-fs::path source_tree() {
-  std::error_code ignored;
-  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path built_in = SUTOR_SOURCE_DIR;
-  for (const fs::path& tree : {program.parent_path().parent_path(), built_in}) {
-    if (fs::exists(tree / "tools" / "prepare.py", ignored)) return tree;
-  }
-  fail(232, "tools/prepare.py was found neither beside {} nor under {}", program.string(),
-       built_in.string());
-}
-
-std::string find_python(const fs::path& tree) {
-  if (const char* chosen = std::getenv("SUTOR_PYTHON"); chosen && *chosen) {
-    if (::access(chosen, X_OK) == 0) return chosen;
-    fail(232, "SUTOR_PYTHON is {}, which is no program that can be run", chosen);
-  }
-  const std::string python = (tree / ".venv" / "bin" / "python").string();
-  if (::access(python.c_str(), X_OK) == 0) return python;
-  fail(232,
-       "{} does not exist; prepare needs a Python with tokenizers, jinja2, h5py and numpy. Run "
-       "`bash "
-       "tools/setup.sh`, or set SUTOR_PYTHON to one",
-       python);
-}
 
 nlohmann::json job_of(const Recipe& recipe, int show) {
   const RunPaths paths(recipe.output);
@@ -91,31 +54,11 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
           {"sources", sources}};
 }
 
-// Runs a program to its end. Returns its exit code, 128 + n for a signal n.
-int run_program(const std::vector<std::string>& command) {
-  std::vector<char*> arguments;
-  for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
-  arguments.push_back(nullptr);
-  std::fflush(nullptr);
-  pid_t child = 0;
-  const int error =
-      ::posix_spawn(&child, arguments[0], nullptr, nullptr, arguments.data(), environ);
-  if (error != 0) fail(232, "{} cannot be started: {}", command[0], std::strerror(error));
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) fail(232, "{}: its end was not seen: {}", command[0], std::strerror(errno));
-  }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
 }  // namespace
 
 int prepare_tokens(const Recipe& recipe, int show) {
   if (recipe.data.train.empty() && recipe.data.eval.empty()) require_train_data(recipe);
-  const fs::path tree = source_tree();
-  // -B: no byte code is left in a source tree that may be read-only or shared.
-  return run_program({find_python(tree), "-B", (tree / "tools" / "prepare.py").string(),
-                      job_of(recipe, show).dump()});
+  return run_python_step("prepare.py", job_of(recipe, show));
 }
 
 int verb_prepare(const Arguments& arguments) {

@@ -2,8 +2,8 @@
 
   SUTOR=build/sutor python -m pytest tests/interop
 
-needs torch, transformers 5.23.0, safetensors, h5py, pyyaml and tensorboard in the Python that runs
-pytest. Every run of the program has a time limit; no test depends on another one.
+needs the packages of tools/setup-reference.sh in the Python that runs pytest. Every run of the
+program has a time limit; no test depends on another one.
 """
 
 import os
@@ -15,6 +15,7 @@ import torch
 
 import models
 import runner
+import small_tokenizers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 torch.set_num_threads(1)
@@ -38,6 +39,21 @@ def model_dir(tmp_path_factory):
         if not folder.exists():
             model = models.build(shape)
             models.save(model.to(torch.bfloat16) if dtype == "bf16" else model, folder, **form)
+        return folder
+
+    return saved
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """model(kind, template=None) -> a folder with tokenizer.json and its neighbours, no weights."""
+    made = {}
+
+    def saved(kind, template=None, bos="<s>"):
+        if kind not in made:
+            made[kind] = small_tokenizers.KINDS[kind]()
+        folder = tmp_path_factory.mktemp("model")
+        small_tokenizers.save(made[kind], folder, template, bos)
         return folder
 
     return saved

@@ -1,6 +1,6 @@
 """tools/prepare.py: ids and masks are those of transformers, bad rows are named, stores are right.
 
-The tokenizers are trained here on a few lines; the templates are in tests/golden/templates.
+The tokenizers are small_tokenizers'; the templates are in tests/golden/templates.
 """
 
 import json
@@ -12,14 +12,11 @@ import types
 import h5py
 import numpy as np
 import pytest
-import tokenizers
 import transformers
 
+from small_tokenizers import TEMPLATES
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TEMPLATES = ROOT / "tests" / "golden" / "templates"
-SPECIALS = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|system|>"]
-TEXT = ["User: What is the colour of the sky?\n\nAssistant: It is blue.", "system user assistant",
-        "Sutor, ne ultra crepidam: the cobbler sticks to his last.", "der Schuster, cordonnier"] * 4
 
 TALK = [
     {"role": "user", "content": "What is the colour of the sky?"},
@@ -28,52 +25,6 @@ TALK = [
     {"role": "assistant", "content": "  Black, with stars. 好\n\n"},
 ]
 CALM = [{"role": "system", "content": "Be brief."}] + TALK[:2]
-
-
-def byte_level():
-    """As GPT-2 and its descendants: no token crosses an edge between segments."""
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=400, special_tokens=SPECIALS, show_progress=False,
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(TEXT, trainer)
-    return tokenizer
-
-
-def metaspace():
-    """As sentencepiece's: a space belongs to the word after it, so only offsets can tell masks."""
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True, unk_token="<s>"))
-    tokenizer.normalizer = tokenizers.normalizers.Sequence([
-        tokenizers.normalizers.Prepend("\u2581"), tokenizers.normalizers.Replace(" ", "\u2581")])
-    tokenizer.decoder = tokenizers.decoders.Sequence([
-        tokenizers.decoders.Replace("\u2581", " "), tokenizers.decoders.ByteFallback(),
-        tokenizers.decoders.Fuse(), tokenizers.decoders.Strip(" ", 1, 0)])
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=700, show_progress=False,
-        special_tokens=SPECIALS + [f"<0x{byte:02X}>" for byte in range(256)])
-    tokenizer.train_from_iterator(TEXT, trainer)
-    return tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """model(kind, template=None) -> a folder with tokenizer.json and its neighbours."""
-    kinds = {"byte_level": byte_level(), "metaspace": metaspace()}
-
-    def made(kind, template=None, bos="<s>"):
-        folder = tmp_path_factory.mktemp("model")
-        tokenizer = transformers.PreTrainedTokenizerFast(
-            tokenizer_object=kinds[kind], bos_token=bos, eos_token="</s>")
-        if template:
-            tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text()
-        tokenizer.save_pretrained(folder)
-        size = kinds[kind].get_vocab_size(with_added_tokens=True)
-        (folder / "config.json").write_text(json.dumps({"vocab_size": size}))
-        return folder
-
-    return made
 
 
 def run(folder, rows, model, kind="train", **job):

@@ -121,6 +121,27 @@ def messages_of(row, where):
     return messages
 
 
+def no_template(wanted, where):
+    """The error of messages without a chat template; wanted: what was asked for."""
+    reason = (
+        "data.template is none"
+        if wanted == "none"
+        else "the model has none. Set data.template to a jinja file"
+    )
+    return PrepareError(338, f"rows of messages need a chat template, and {reason}", where)
+
+
+def check_vocabulary(ids, size, where):
+    """size: of the model's vocabulary, or None where that is not known."""
+    if size is not None and max(ids) >= size:
+        raise PrepareError(
+            330,
+            f"token id {max(ids)}, but the model's vocabulary has {size} (config.json). The "
+            "tokenizer is not this model's",
+            where,
+        )
+
+
 def is_masked(message):
     """Whether a message asks not to be trained: `mask: 1` (the ESFT authors) or `train: false`."""
     return message.get("mask") in (1, True) or message.get("train") is False

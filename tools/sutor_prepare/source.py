@@ -71,16 +71,7 @@ class Source:
         messages = row_kinds.messages_of(row, where)
         if self._masks is None:
             if self._template() is None:
-                raise PrepareError(
-                    338,
-                    "rows of messages need a chat template, and "
-                    + (
-                        "data.template is none"
-                        if self._job["template"] == "none"
-                        else "the model has none. Set data.template to a jinja file"
-                    ),
-                    where,
-                )
+                raise row_kinds.no_template(self._job["template"], where)
             self._masks = MaskMaker(
                 self._template(), self._job["loss_on"], self._tokenizer().special_pattern
             )
@@ -104,22 +95,12 @@ class Source:
             if not ids:
                 self.counts["empty"] += 1
                 continue
-            self._check_vocabulary(ids, where)
+            row_kinds.check_vocabulary(ids, self._job["model_vocab"], where)
             supervised = self.writer.add(ids, mask)
             self.counts["all_masked"] += supervised == 0
             self.counts["longer_than_seq_len"] += len(ids) > self._job["seq_len"]
             if len(self.shown) < self._job["show"]:
                 self.shown.append((ids, [0] + list(mask[1:])))
-
-    def _check_vocabulary(self, ids, where):
-        size = self._job["model_vocab"]
-        if size is not None and max(ids) >= size:
-            raise PrepareError(
-                330,
-                f"token id {max(ids)}, but the model's vocabulary has {size} (config.json). The "
-                "tokenizer is not this model's",
-                where,
-            )
 
     def _finish(self):
         path = self._source["path"]

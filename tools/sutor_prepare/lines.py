@@ -1,0 +1,30 @@
+"""Writes files of JSON lines that are complete or not there."""
+
+import json
+import os
+
+
+def write_json_lines(path, rows):
+    """Creates or replaces `path` with a line a row; missing folders are made. Returns the rows."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    count = 0
+    try:
+        with open(temporary, "wb") as stream:
+            for row in rows:
+                stream.write(_line(row))
+                count += 1
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    return count
+
+
+def _line(row):
+    try:
+        return json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair: not in UTF-8, but it can be escaped
+        return json.dumps(row).encode("ascii") + b"\n"

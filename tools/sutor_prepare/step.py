@@ -1,0 +1,44 @@
+"""What the scripts that sutor runs have in common: a job as argument, errors as exit codes."""
+
+import json
+import sys
+
+from .errors import PrepareError
+
+
+def once(load):
+    """A function that calls `load` at its first call only."""
+    kept = []
+
+    def get():
+        if not kept:
+            kept.append(load())
+        return kept[0]
+
+    return get
+
+
+def run_step(run, packages):
+    """Runs run(job) with the JSON object of the command line; returns the exit code.
+
+    packages: what the script imports beyond the standard library, for the message that one lacks.
+    """
+    try:
+        run(json.loads(sys.argv[1]))
+    except ImportError as error:
+        print(
+            f"error[E0232]: {sys.executable} lacks the package {error.name}. Run "
+            f"`bash tools/setup.sh`, or set SUTOR_PYTHON to a Python with {packages}",
+            file=sys.stderr,
+        )
+        return 2
+    except PrepareError as error:
+        print(error.report(), file=sys.stderr)
+        return error.exit_code()
+    except OSError as error:
+        full = error.errno in (28, 122)  # no space, quota
+        print(f"error[E050{1 if full else 2}]: {error}", file=sys.stderr)
+        return 5
+    except KeyboardInterrupt:
+        return 130
+    return 0

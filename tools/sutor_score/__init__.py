@@ -1,0 +1,1 @@
+"""Completions -> scores: the Python half of `sutor eval`."""
