@@ -1,4 +1,5 @@
-// Loss, perplexity and token accuracy of a model on a named set of documents.
+// Loss, perplexity, token accuracy and exact matches of a model on a named set of documents, by
+// teacher forcing: every token is predicted from the true ones before it.
 #pragma once
 
 #include <string>
@@ -23,8 +24,13 @@ struct EvalSet {
 EvalSet make_eval_set(const std::string& name, const TokenStore& store, int64_t seq_len,
                       int64_t tokens_per_batch);
 
-// Mean over all targets of the set. Collective over `data_parallel`: its ranks share the documents.
+// Global layer -> fp32 [experts]: 1 for experts that the router may choose, 0 for the others.
+// Layers that are absent choose from all.
+using ExpertMask = std::map<int, at::Tensor>;
+
+// Means over all targets of the set, but exact_match: the share of documents all of whose targets
+// are predicted. Collective over `data_parallel`: its ranks share the documents.
 EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
-                     Comm& data_parallel);
+                     Comm& data_parallel, const ExpertMask& mask = {});
 
 }  // namespace sutor

@@ -21,6 +21,7 @@ struct RunPaths {
   std::filesystem::path heat_map() const { return output / "heat_map.svg"; }
   std::filesystem::path metrics() const { return output / "metrics.jsonl"; }
   std::filesystem::path evaluations() const { return output / "eval.jsonl"; }
+  std::filesystem::path evaluation() const { return output / "evaluation"; }
   std::filesystem::path tensorboard() const { return output / "tensorboard"; }
   std::filesystem::path checkpoints() const { return output / "checkpoints"; }
   std::filesystem::path adapter() const { return output / "export" / "adapter"; }

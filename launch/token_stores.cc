@@ -10,8 +10,8 @@ std::string data_set_name(const DataSource& source) {
   return source.name.empty() ? std::filesystem::path(source.path).stem().string() : source.name;
 }
 
-TokenStores::TokenStores(const Recipe& recipe, int64_t vocab_size) {
-  require_train_data(recipe);
+TokenStores::TokenStores(const Recipe& recipe, int64_t vocab_size, bool train) {
+  if (train) require_train_data(recipe);
   const RunPaths paths(recipe.output);
   const auto open = [&](const DataSource& source) -> const TokenStore* {
     const std::filesystem::path path = paths.tokens(data_set_name(source));
@@ -24,7 +24,9 @@ TokenStores::TokenStores(const Recipe& recipe, int64_t vocab_size) {
     stores_.back()->check_supervised();
     return stores_.back().get();
   };
-  for (const DataSource& source : recipe.data.train) train_.push_back(open(source));
+  if (train) {
+    for (const DataSource& source : recipe.data.train) train_.push_back(open(source));
+  }
   for (const DataSource& source : recipe.data.eval) eval_.push_back(open(source));
 }
 

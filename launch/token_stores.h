@@ -16,7 +16,8 @@ class TokenStores {
  public:
   // Opens output/tokens/<name>.tokens.h5 of every set. Throws E0331 (with `sutor prepare` named)
   // when one is missing, E0330 for ids beyond the vocabulary, E0334 for a set without any target.
-  TokenStores(const Recipe& recipe, int64_t vocab_size);
+  // train: false opens the evaluation sets alone.
+  TokenStores(const Recipe& recipe, int64_t vocab_size, bool train = true);
 
   std::span<const TokenStore* const> train() const { return train_; }
   std::span<const TokenStore* const> eval() const { return eval_; }

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/ops/memory.h"
@@ -162,7 +164,13 @@ void Trainer::log_step(const BatchResult& result, int64_t step, double lr, doubl
 
 void Trainer::evaluate_all(int64_t step) {
   for (const EvalSet& set : eval_sets_) {
-    const EvalMetrics metrics = evaluate(session_->model(), set, step, session_->parallel().dp());
+    EvalMetrics metrics = evaluate(session_->model(), set, step, session_->parallel().dp());
+    const std::string best = state_.best_metric.substr(state_.best_metric.rfind('.') + 1);
+    std::erase_if(metrics.values, [&](const auto& value) {
+      const std::vector<std::string>& wanted = recipe_.eval.metrics;
+      return value.first != best &&
+             std::find(wanted.begin(), wanted.end(), value.first) == wanted.end();
+    });
     if (is_root()) {
       log_->add(metrics);
       fmt::print("{}\n", eval_line(metrics));

@@ -19,6 +19,7 @@ int verb_generate(const Arguments& arguments);
 int verb_eval(const Arguments& arguments);
 int verb_logits(const Arguments& arguments);
 int verb_export(const Arguments& arguments);
+int verb_merge(const Arguments& arguments);
 int verb_inspect(const Arguments& arguments);
 int verb_run(const Arguments& arguments);
 

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 
 #include "layers/kv_cache.h"
 #include "layers/packed_batch.h"
@@ -25,6 +26,8 @@ struct ForwardContext {
   // Generation: the documents of the batch go on with the sequences in these slots of the cache.
   KvCache* cache = nullptr;
   std::vector<int64_t> slots;
+  // Global layer -> fp32 [experts], 1 for those that the router may choose; null or absent: all.
+  const std::map<int, at::Tensor>* expert_mask = nullptr;
   int layer = 0;  // the layer at work, global; set by CausalModel
 };
 

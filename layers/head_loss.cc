@@ -50,6 +50,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
     position.push_back(static_cast<int64_t>(t));
     target.push_back(targets[t]);
   }
+  result.is_correct.resize(targets.size(), 0);
   if (gradient) result.d_hidden = at::zeros_like(hidden);
   const at::Tensor weight = head.value.detach();
   const int64_t vocab = weight.size(0), count = static_cast<int64_t>(target.size());
@@ -69,6 +70,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
     for (int64_t r = 0; r < rows; ++r) {
       result.loss_sum += loss[r];
       result.correct += correct[r];
+      result.is_correct[position[begin + r]] = correct[r];
     }
     if (!gradient) continue;
     const at::Tensor d_logits = logits.to(weight.scalar_type());

@@ -11,8 +11,9 @@
 namespace sutor {
 
 struct HeadLoss {
-  double loss_sum = 0;  // nats, summed over the supervised positions
-  int64_t correct = 0;  // positions whose target has the largest logit
+  double loss_sum = 0;              // nats, summed over the supervised positions
+  int64_t correct = 0;              // positions whose target has the largest logit
+  std::vector<uint8_t> is_correct;  // [T]: 1 where it has, 0 elsewhere and without a target
   at::Tensor d_hidden;  // [T, H]: scale * d(loss_sum)/d(hidden); undefined without gradient
 };
 

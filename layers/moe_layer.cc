@@ -92,7 +92,7 @@ MoeLayer::MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
 at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const {
   const Routing routing = [&] {
     const ProfileScope scope("router");
-    return router_.forward(x);
+    return router_.forward(x, mask_of(context));
   }();
   if (context.on_routing) {
     context.on_routing(layer_, routing.topk_idx, routing.topk_weights.detach(), routing.unscaled);
@@ -106,6 +106,13 @@ at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const
   if (!shared_) return y;
   const ProfileScope scope("shared experts");
   return y + shared_->forward(x);
+}
+
+// Which experts this layer may choose; undefined for all.
+at::Tensor MoeLayer::mask_of(const ForwardContext& context) const {
+  if (context.expert_mask == nullptr) return {};
+  const auto found = context.expert_mask->find(layer_);
+  return found == context.expert_mask->end() ? at::Tensor() : found->second;
 }
 
 // a * sum over experts of f_e P_e: f_e = experts x share of the assignments (no gradient), P_e =

@@ -20,6 +20,7 @@ class MoeLayer final : public FeedForward {
   at::Tensor forward(const at::Tensor& x, ForwardContext& context) const override;
 
  private:
+  at::Tensor mask_of(const ForwardContext& context) const;
   at::Tensor with_balance_loss(const Routing& routing, ForwardContext& context) const;
 
   int layer_;

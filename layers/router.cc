@@ -4,8 +4,9 @@
 
 namespace sutor {
 
-// Probabilities with those of the groups that are out set to 0.
-at::Tensor Router::eligible(const at::Tensor& probabilities) const {
+// Probabilities with those of masked experts and of the groups that are out set to 0.
+at::Tensor Router::eligible(const at::Tensor& all, const at::Tensor& mask) const {
+  const at::Tensor probabilities = mask.defined() ? all * mask : all;
   if (options_.num_groups == 0) return probabilities;
   const int64_t tokens = probabilities.size(0), experts = probabilities.size(1);
   const at::Tensor best =
@@ -16,7 +17,7 @@ at::Tensor Router::eligible(const at::Tensor& probabilities) const {
   return probabilities * in;
 }
 
-Routing Router::forward(const at::Tensor& x) const {
+Routing Router::forward(const at::Tensor& x, const at::Tensor& mask) const {
   const at::Tensor logits = options_.fp32_logits
                                 ? at::linear(x.to(at::kFloat), weight_.value.to(at::kFloat))
                                 : at::linear(x, weight_.value);
@@ -25,7 +26,7 @@ Routing Router::forward(const at::Tensor& x) const {
   {
     at::NoGradGuard no_grad;
     routing.topk_idx =
-        std::get<1>(at::topk(eligible(routing.probabilities.detach()), options_.top_k, -1));
+        std::get<1>(at::topk(eligible(routing.probabilities.detach(), mask), options_.top_k, -1));
   }
   at::Tensor weights = routing.probabilities.gather(1, routing.topk_idx);
   if (options_.renormalize) weights = weights / weights.sum(-1, /*keepdim=*/true);

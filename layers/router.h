@@ -30,10 +30,11 @@ class Router {
  public:
   Router(ParameterStore& store, const std::string& weight, const RouterOptions& options)
       : weight_(store.get(weight)), options_(options) {}
-  Routing forward(const at::Tensor& x) const;  // x [T, H]
+  // x [T, H]; mask: fp32 [E], 0 for experts that must not be chosen; undefined: none.
+  Routing forward(const at::Tensor& x, const at::Tensor& mask = {}) const;
 
  private:
-  at::Tensor eligible(const at::Tensor& probabilities) const;
+  at::Tensor eligible(const at::Tensor& probabilities, const at::Tensor& mask) const;
   Parameter& weight_;
   RouterOptions options_;
 };

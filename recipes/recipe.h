@@ -26,7 +26,8 @@ struct DataSource {
   std::string path;
   std::string format = "auto";  // auto | messages | completion | text | tokens
   double weight = 1.0;
-  std::string name;  // default: the file's stem; the token store is named after it
+  std::string name;    // default: the file's stem; the token store is named after it
+  std::string scorer;  // eval sets: how completions are scored ("intent,exact"), empty = not at all
 };
 
 struct DataOptions {
@@ -70,7 +71,8 @@ struct LogOptions {
 struct EvalOptions {
   int64_t every = 100;  // steps; 0 = only at the end
   std::vector<std::string> metrics = {"loss", "ppl", "token_acc"};
-  std::optional<std::string> best;  // "<set>.loss"; default: the first eval set's loss
+  std::optional<std::string> best;   // "<set>.loss"; default: the first eval set's loss
+  std::optional<std::string> judge;  // command line of the scorer judge
   bool before_training = true;
 };
 

@@ -236,8 +236,9 @@ void add_outputs(std::vector<Field>& fields) {
                          one_of({"brief", "detailed"}), {"brief"}));
   fields.push_back(field("eval.every", at(&Recipe::eval, &EvalOptions::every), whole(0)));
   fields.push_back(field("eval.metrics", at(&Recipe::eval, &EvalOptions::metrics),
-                         texts({"loss", "ppl", "token_acc"})));
+                         texts({"loss", "ppl", "token_acc", "exact_match"})));
   fields.push_back(field("eval.best", at(&Recipe::eval, &EvalOptions::best), text_or_null()));
+  fields.push_back(field("eval.judge", at(&Recipe::eval, &EvalOptions::judge), text_or_null()));
   fields.push_back(
       field("eval.before_training", at(&Recipe::eval, &EvalOptions::before_training), boolean()));
   fields.push_back(field("generate.max_new_tokens",
@@ -279,13 +280,14 @@ const Field* find_field(std::string_view key) {
 }
 
 const std::vector<std::string>& source_keys() {
-  static const std::vector<std::string> keys = {"path", "format", "weight", "name"};
+  static const std::vector<std::string> keys = {"path", "format", "weight", "name", "scorer"};
   return keys;
 }
 
 std::string read_source_key(std::string_view key, const YAML::Node& node, DataSource& source) {
   if (key == "path") return text()(node, source.path);
   if (key == "name") return text()(node, source.name);
+  if (key == "scorer") return text()(node, source.scorer);
   if (key == "weight") return number(kPositive)(node, source.weight);
   return one_of({"auto", "messages", "completion", "text", "tokens"})(node, source.format);
 }

@@ -1,10 +1,19 @@
-// sutor eval: scores of completions.
+// sutor eval: a recipe's evaluation sets before and after training, or scores of completions that
+// are there already.
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "csrc/base/error.h"
+#include "csrc/base/file.h"
 #include "launch/command_line.h"
+#include "launch/completion_scores.h"
 #include "launch/failure.h"
-#include "launch/verbs/eval_completions.h"
+#include "launch/job.h"
+#include "launch/model_evaluation.h"
+#include "launch/recipe_arguments.h"
+#include "launch/run_paths.h"
 
 namespace po = boost::program_options;
 
@@ -13,34 +22,77 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "eval",
-    "Scores completions: JSON lines of {\"example\": {\"prompt\", \"raw_prediction\", "
-    "\"raw_answers\"}}.",
+    "Measures a recipe's evaluation sets on the base model and on what was trained of it: loss, "
+    "perplexity, token accuracy, exact matches, and scores of generated completions for sets with "
+    "a "
+    "`scorer`. Or scores a file of completions: JSON lines of {\"example\": {\"prompt\", "
+    "\"raw_prediction\", \"raw_answers\"}}.",
+    "sutor eval RECIPE [--checkpoint best|latest|none|DIR] [--mask CONFIG] [--json] | "
     "sutor eval --completions FILE --scorer NAME[,NAME]... [--json] [--out FILE]",
-    "sutor eval --completions intent.jsonl --scorer intent --json\n"
-    "sutor eval --completions summary.jsonl --scorer rouge_l,judge \\\n"
-    "  --judge 'python judge.py --model big' --out scored.jsonl"};
+    "sutor eval my.yaml --checkpoint best --json\n"
+    "sutor eval --completions intent.jsonl --scorer intent,exact --out scored.jsonl"};
 
-po::options_description make_options() {
+po::options_description make_options(po::positional_options_description& positional) {
   po::options_description options(100);
+  add_recipe_options(options, positional);
   auto add = options.add_options();
-  add("completions", po::value<std::string>()->required(),
-      "the file; raw_answers may be a list, of which the best match counts");
+  add("checkpoint", po::value<std::string>()->default_value("best"),
+      "best, latest, a step directory, or none (the base alone)");
+  add("no-base", po::bool_switch(), "do not measure the base model");
+  add("mask", po::value<std::string>(),
+      "expert config: its experts may not be chosen by the router (losses only)");
+  add("completions", po::value<std::string>(),
+      "score this file; raw_answers may be a list, of which the best match counts");
   add_scoring_options(options);
   add("json", po::bool_switch(),
-      "print {\"mean\", \"scores\"} and nothing else; of several scorers an object of these");
+      "print JSON and nothing else on stdout: by model and set; of completions {\"mean\", "
+      "\"scores\"}");
   add("out", po::value<std::string>()->default_value(""),
-      "write the rows there with their `score`; of several scorers an object by name");
+      "of completions: write the rows there with their `score`");
+  add_profile_option(options);
   return options;
+}
+
+void run_eval(const Recipe& recipe, Comm& world, const po::variables_map& values) {
+  set_threads(recipe.train.threads);
+  EvaluationRequest request{.checkpoint = values["checkpoint"].as<std::string>(),
+                            .base = !values["no-base"].as<bool>(),
+                            .folder = RunPaths(recipe.output).evaluation()};
+  if (values.count("mask")) request.masked = values["mask"].as<std::string>();
+  const std::vector<EvaluatedModel> models = evaluate_models(recipe, world, request);
+  if (world.rank() != 0) return;
+  const std::string json = evaluation_json(models).dump(2) + "\n";
+  std::filesystem::create_directories(request.folder);
+  write_file_atomic(request.folder / "evaluation.json", json);
+  fmt::print("{}", values["json"].as<bool>() ? json : evaluation_table(models));
 }
 
 }  // namespace
 
 int verb_eval(const Arguments& arguments) {
-  return run_alone([&]() -> int {
-    const auto values = parse_command_line(kHelp, make_options(), {}, arguments);
+  po::positional_options_description positional;
+  const po::options_description options = make_options(positional);
+  // Scoring a file needs no ranks and no torch.
+  const auto is_file = [](const std::string& argument) {
+    return argument.starts_with("--completions");
+  };
+  if (std::any_of(arguments.begin(), arguments.end(), is_file)) {
+    return run_alone([&]() -> int {
+      const auto values = parse_command_line(kHelp, options, positional, arguments);
+      if (!values) return kExitOk;
+      return print_scores((*values)["completions"].as<std::string>(), scoring_from(*values),
+                          (*values)["json"].as<bool>(), (*values)["out"].as<std::string>());
+    });
+  }
+  return run_job([&](Comm& world) {
+    const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
-    return print_scores((*values)["completions"].as<std::string>(), scoring_from(*values),
-                        (*values)["json"].as<bool>(), (*values)["out"].as<std::string>());
+    if (values->count("scorer")) {
+      fail(202, "--scorer is for --completions; a recipe's sets name their own `scorer`");
+    }
+    const Recipe recipe = recipe_from(*values);
+    with_profile(*values, world, [&] { run_eval(recipe, world, *values); });
+    return kExitOk;
   });
 }
 

@@ -14,6 +14,7 @@
 #include "launch/recipe_arguments.h"
 #include "launch/run_paths.h"
 #include "launch/session.h"
+#include "launch/text_generation.h"
 
 namespace po = boost::program_options;
 
@@ -24,9 +25,9 @@ constexpr VerbHelp kHelp{
     "generate",
     "Completes prompts token by token: greedy, or sampled with generate.temperature and "
     "generate.top_p. Over several ranks the prompts are shared.",
-    "sutor generate RECIPE | --model DIR  --ids FILE.json --out FILE [--checkpoint best] "
-    "[--set key=value]... [--profile]",
-    "sutor generate my.yaml --checkpoint best --ids prompts.json --out new_ids.json\n"
+    "sutor generate RECIPE | --model DIR  --prompts ROWS.jsonl | --ids FILE.json  --out FILE "
+    "[--checkpoint best] [--set key=value]... [--profile]",
+    "sutor generate my.yaml --checkpoint best --prompts eval.jsonl --out completions.jsonl\n"
     "mpiexec -n 2 sutor generate --model model/ --dtype fp32 --ids prompts.json --out out.json "
     "--set parallel.ep=2"};
 
@@ -57,14 +58,26 @@ void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& va
     const auto path = find_checkpoint(RunPaths(recipe.output).checkpoints(), checkpoint);
     session.apply(source.checkpoint(path, base_digest(source, world)));
   }
-  const auto prompts = read_ids(values["ids"].as<std::string>());
-  const GenerationResult result = generate(session, prompts, stop_ids(source), recipe.generate);
+  const std::string out = values["out"].as<std::string>();
+  GenerationResult result;
+  if (values.count("prompts")) {
+    const TextResult text =
+        generate_text(recipe, session, {values["prompts"].as<std::string>()}, out);
+    result = text.generation;
+    if (world.rank() == 0 && text.dropped > 0) {
+      fmt::print(stderr, "warning[W0109]: {} prompts are too long for the model's context\n",
+                 text.dropped);
+    }
+  } else {
+    const auto prompts = read_ids(values["ids"].as<std::string>());
+    result = generate(session, prompts, stop_ids(source), recipe.generate);
+    if (world.rank() == 0) write_ids(result, out);
+  }
   if (world.rank() != 0) return;
-  write_ids(result, values["out"].as<std::string>());
   fmt::print("{} prompts of {} tokens -> {} new tokens in {:.1f} s ({:.0f} tok/s) -> {}\n",
-             prompts.size(), format_count(result.prompt_tokens), format_count(result.new_tokens),
-             result.seconds, static_cast<double>(result.new_tokens) / result.seconds,
-             values["out"].as<std::string>());
+             result.completions.size(), format_count(result.prompt_tokens),
+             format_count(result.new_tokens), result.seconds,
+             static_cast<double>(result.new_tokens) / result.seconds, out);
 }
 
 }  // namespace
@@ -74,15 +87,20 @@ int verb_generate(const Arguments& arguments) {
   po::positional_options_description positional;
   add_recipe_options(options, positional);
   add_model_options(options);
-  options.add_options()("ids", po::value<std::string>()->required(),
-                        "JSON: a list of prompts, each a list of token ids")(
-      "out", po::value<std::string>()->required(), "JSON: the new ids of each prompt")(
+  options.add_options()("prompts", po::value<std::string>(),
+                        "JSON lines as `prepare` takes them; what follows the prompt is not read")(
+      "ids", po::value<std::string>(), "JSON: a list of prompts, each a list of token ids")(
+      "out", po::value<std::string>()->required(),
+      "completions as JSON lines (of --ids: JSON, the new ids of each prompt)")(
       "checkpoint", po::value<std::string>()->default_value("none"),
       "best, latest, a step directory, or none (the model as it is)");
   add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
+    if (values->count("prompts") == values->count("ids")) {
+      fail(202, "give --prompts or --ids (one of the two)");
+    }
     const Recipe recipe = recipe_or_model_from(*values);
     with_profile(*values, world, [&] { run_generate(recipe, world, *values); });
     return kExitOk;

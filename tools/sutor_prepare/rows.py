@@ -5,12 +5,14 @@ import json
 
 from .errors import PrepareError
 
-FORMATS = {
-    "tokens": ("input_ids",),
-    "messages": ("messages",),
-    "completion": ("prompt", "completion"),
-    "text": ("text",),
-}
+# Told apart by their keys, in this order.
+FORMATS = [
+    ("tokens", ("input_ids",)),
+    ("messages", ("messages",)),
+    ("completion", ("prompt", "completion")),
+    ("completion", ("prompt", "raw_answers")),
+    ("text", ("text",)),
+]
 NOT_IN_LOSS = -100
 
 
@@ -69,13 +71,13 @@ def kind_of(value):
 
 
 def detect_format(row, where):
-    for name, keys in FORMATS.items():
+    for name, keys in FORMATS:
         if all(key in row for key in keys):
             return name
     raise PrepareError(
         336,
         f"the format of a row with the keys {', '.join(row) or '(none)'} is not known. Rows hold "
-        "`messages`, `prompt` and `completion`, `text`, or `input_ids`",
+        "`messages`, `prompt` and `completion` (or `raw_answers`), `text`, or `input_ids`",
         where,
     )
 
@@ -87,6 +89,32 @@ def text_of(row, key, where):
         raise PrepareError(336, f"`{key}`: expected text, got {got}", where)
     check_encodable(value, key, where)
     return value
+
+
+def given_answers(row, where):
+    """raw_answers of a row, else answers: a text or a list of texts; none where there are none."""
+    key = "raw_answers" if row.get("raw_answers") is not None else "answers"
+    answers = row.get(key)
+    if answers is None:
+        return []
+    answers = answers if isinstance(answers, list) else [answers]
+    for answer in answers:
+        if not isinstance(answer, str):
+            got = kind_of(answer)
+            raise PrepareError(336, f"`{key}`: expected text or a list of texts, got {got}", where)
+    return answers
+
+
+def completion_of(row, where):
+    """The completion of a prompt; of a row with answers instead, as the ESFT authors' rows for
+    evaluation have them, the first answer behind a blank: their prompts end with `Assistant:`."""
+    if "completion" in row:
+        return text_of(row, "completion", where)
+    answers = given_answers(row, where)
+    if not answers:
+        raise PrepareError(336, "`raw_answers`: expected an answer, got none", where)
+    check_encodable(answers[0], "raw_answers", where)
+    return " " + answers[0].strip()
 
 
 def check_encodable(text, key, where):

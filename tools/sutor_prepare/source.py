@@ -63,7 +63,7 @@ class Source:
                 return []
             return [begin + [(text, True)] + end]
         prompt = row_kinds.text_of(row, "prompt", where)
-        completion = row_kinds.text_of(row, "completion", where)
+        completion = row_kinds.completion_of(row, where)
         self._count_specials([prompt, completion])
         return [begin + [(prompt, self._job["loss_on"] == "all"), (completion, True)] + end]
 

@@ -37,13 +37,13 @@ class PromptMaker:
         """text is null for rows of tokens, answers a list that may be empty."""
         if format == "tokens":
             ids, _ = row_kinds.tokens_of(row, where)
-            return [(token, False) for token in ids], None, given_answers(row, where)
+            return [(token, False) for token in ids], None, row_kinds.given_answers(row, where)
         if format == "messages":
             text, answers = self._conversation(row, where)
-            return [(text, False)], text, answers or given_answers(row, where)
+            return [(text, False)], text, answers or row_kinds.given_answers(row, where)
         text = row_kinds.text_of(row, format, where)
         self._count_specials([text])
-        answers = given_answers(row, where)
+        answers = row_kinds.given_answers(row, where)
         if format == "prompt" and not answers and row.get("completion") is not None:
             answers = [row_kinds.text_of(row, "completion", where)]
         tokenizer = self._tokenizer()
@@ -67,17 +67,3 @@ class PromptMaker:
     def _count_specials(self, texts):
         special = self._tokenizer().special_pattern
         self.special_in_text += any(special.search(text) for text in texts)
-
-
-def given_answers(row, where):
-    """raw_answers of a row, else answers: a text or a list of texts; none where there are none."""
-    key = "raw_answers" if row.get("raw_answers") is not None else "answers"
-    answers = row.get(key)
-    if answers is None:
-        return []
-    answers = answers if isinstance(answers, list) else [answers]
-    for answer in answers:
-        if not isinstance(answer, str):
-            got = row_kinds.kind_of(answer)
-            raise PrepareError(336, f"`{key}`: expected text or a list of texts, got {got}", where)
-    return answers

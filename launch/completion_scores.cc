@@ -1,4 +1,4 @@
-#include "launch/verbs/eval_completions.h"
+#include "launch/completion_scores.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -1,5 +1,5 @@
 // Options of scoring: lists of scorers, and what does not go together.
-#include "launch/verbs/eval_completions.h"
+#include "launch/completion_scores.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,164 @@
+#include "launch/model_evaluation.h"
+
+#include <fmt/format.h>
+#include <torch/types.h>
+
+#include <nlohmann/json.hpp>
+
+#include "csrc/base/error.h"
+#include "launch/completion_scores.h"
+#include "launch/evaluate.h"
+#include "launch/metrics_log.h"
+#include "launch/run_paths.h"
+#include "launch/session.h"
+#include "launch/text_generation.h"
+#include "launch/token_stores.h"
+
+namespace sutor {
+namespace {
+
+ExpertMask mask_of(const std::filesystem::path& path, const ModelInfo& model, int layer_base) {
+  const ExpertConfig config =
+      check_expert_config(read_expert_config(path), model, layer_base, path.string());
+  ExpertMask mask;
+  for (const auto& [layer, ids] : config.experts) {
+    if (model.num_experts - static_cast<int>(ids.size()) < model.top_k) {
+      fail(318, "{}: layer {} masks {} of {} experts, but every token needs {}", path.string(),
+           layer, ids.size(), model.num_experts, model.top_k);
+    }
+    at::Tensor allowed = at::ones({model.num_experts}, at::kFloat);
+    for (const int id : ids) allowed[id] = 0.0f;
+    mask[layer] = allowed;
+  }
+  return mask;
+}
+
+class Evaluator {
+ public:
+  Evaluator(const Recipe& recipe, Comm& world, const EvaluationRequest& request)
+      : recipe_(recipe),
+        world_(world),
+        request_(request),
+        source_(recipe.model),
+        stores_(recipe, source_.info.vocab_size, /*train=*/false),
+        session_(source_, world,
+                 {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)}) {
+    if (recipe.data.eval.empty()) {
+      fail(206, "{}: `data.eval` is required: a list like [{{path: rows.jsonl, name: task}}]",
+           recipe.file);
+    }
+    if (request.masked) {
+      mask_ = mask_of(*request.masked, source_.info, recipe.esft.layer_base);
+    }
+    const int64_t per_batch = recipe.data.seq_len * recipe.train.micro_batch;
+    for (size_t i = 0; i < recipe.data.eval.size(); ++i) {
+      sets_.push_back(make_eval_set(data_set_name(recipe.data.eval[i]), *stores_.eval()[i],
+                                    recipe.data.seq_len, per_batch));
+    }
+  }
+
+  std::vector<EvaluatedModel> run() {
+    std::vector<EvaluatedModel> models;
+    const bool trained = request_.checkpoint != "none";
+    if (request_.base || !trained) models.push_back(measure("base", recipe_.model.path));
+    if (!trained) return models;
+    const auto path = find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint);
+    session_.apply(source_.checkpoint(path, base_digest(source_, world_)));
+    models.push_back(measure("trained", path.string()));
+    return models;
+  }
+
+ private:
+  EvaluatedModel measure(const std::string& name, const std::string& what) {
+    EvaluatedModel model{name, what, {}};
+    for (size_t i = 0; i < sets_.size(); ++i) {
+      const EvalMetrics metrics =
+          evaluate(session_.model(), sets_[i], 0, session_.parallel().dp(), mask_);
+      model.sets.push_back({sets_[i].name, metrics.tokens, metrics.values});
+      progress(fmt::format("{} {}: loss {:.4f}", name, sets_[i].name, metrics.values.at("loss")));
+      if (!recipe_.data.eval[i].scorer.empty()) {
+        score(name, recipe_.data.eval[i], model.sets.back());
+      }
+    }
+    return model;
+  }
+
+  void score(const std::string& model, const DataSource& source, EvaluatedSet& into) {
+    if (!mask_.empty()) fail(202, "--mask is for losses: sets with a scorer generate text");
+    const auto out = request_.folder / model / (into.set + ".jsonl");
+    const TextResult result = generate_text(recipe_, session_, {source.path, source.format}, out);
+    progress(fmt::format(
+        "{} {}: {} completions, {} tokens in {:.1f} s ({:.0f} tok/s), {} stopped "
+        "by themselves, {} prompts too long",
+        model, into.set, result.prompts, result.generation.new_tokens, result.generation.seconds,
+        static_cast<double>(result.generation.new_tokens) / result.generation.seconds,
+        result.stopped, result.dropped));
+    if (world_.rank() != 0) return;
+    ScoringOptions options{.scorers = parse_scorers({source.scorer})};
+    if (recipe_.eval.judge) options.judge = *recipe_.eval.judge;
+    const CompletionScores scores = read_scores(out, options, out);
+    if (scores.exit_code != kExitOk) {
+      fail(scores.exit_code * 100 + 99, "scoring {} failed, see the message above", out.string());
+    }
+    for (const auto& [scorer, found] : scores.by_scorer.items()) {
+      into.values[scorer] = found.at("mean").get<double>();
+    }
+  }
+
+  void progress(const std::string& line) const {
+    if (world_.rank() != 0) return;
+    fmt::print(stderr, "{}\n", line);
+  }
+
+  const Recipe& recipe_;
+  Comm& world_;
+  const EvaluationRequest& request_;
+  ModelSource source_;
+  TokenStores stores_;
+  Session session_;
+  ExpertMask mask_;
+  std::vector<EvalSet> sets_;
+};
+
+}  // namespace
+
+std::vector<EvaluatedModel> evaluate_models(const Recipe& recipe, Comm& world,
+                                            const EvaluationRequest& request) {
+  const std::vector<EvaluatedModel> models = Evaluator(recipe, world, request).run();
+  world.barrier("evaluation done");
+  return models;
+}
+
+std::string evaluation_table(const std::vector<EvaluatedModel>& models) {
+  const bool both = models.size() > 1;
+  std::string table = fmt::format("{:<20} {:<12} {:>12}", "set", "measure", models.front().name);
+  if (both) table += fmt::format(" {:>12} {:>12}", models.back().name, "change");
+  table += "\n";
+  for (size_t s = 0; s < models.front().sets.size(); ++s) {
+    const EvaluatedSet& set = models.front().sets[s];
+    for (const auto& [measure, value] : set.values) {
+      table += fmt::format("{:<20} {:<12} {:>12.4f}", set.set, measure, value);
+      if (both) {
+        const double after = models.back().sets[s].values.at(measure);
+        table += fmt::format(" {:>12.4f} {:>+12.4f}", after, after - value);
+      }
+      table += "\n";
+    }
+  }
+  return table;
+}
+
+nlohmann::json evaluation_json(const std::vector<EvaluatedModel>& models) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const EvaluatedModel& model : models) {
+    nlohmann::json sets = nlohmann::json::object();
+    for (const EvaluatedSet& set : model.sets) {
+      sets[set.set] = set.values;
+      sets[set.set]["targets"] = set.targets;
+    }
+    json[model.name] = {{"of", model.what}, {"sets", sets}};
+  }
+  return json;
+}
+
+}  // namespace sutor

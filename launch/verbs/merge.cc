@@ -1,0 +1,157 @@
+// sutor merge: several adapters onto one base, as a merged model directory or as one adapter.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "checkpoint/merged_export.h"
+#include "csrc/base/error.h"
+#include "launch/adapter_merge.h"
+#include "launch/command_line.h"
+#include "launch/failure.h"
+#include "launch/model_source.h"
+#include "launch/provenance.h"
+
+namespace po = boost::program_options;
+
+namespace sutor {
+namespace {
+
+constexpr VerbHelp kHelp{
+    "merge",
+    "Lays several adapters onto one base: a full model directory, or one adapter of all of them. "
+    "Experts that more than one adapter trained are reported, and refused unless --conflicts says "
+    "what becomes of them.",
+    "sutor merge --base DIR --adapter DIR --adapter DIR... --out DIR [--format merged|adapter] "
+    "[--conflicts refuse|first|last|add] [--verify] [--json]",
+    "sutor merge --base model/ --adapter intent/ --adapter law/ --out both/ --verify\n"
+    "sutor merge --base model/ --adapter a/ --adapter b/ --conflicts add --format adapter --out "
+    "ab/"};
+
+// "layer 3: experts 5, 9; layer 4: expert 0", and the names of other tensors.
+std::string describe(const std::vector<MergeConflict>& conflicts, const TensorMap& model) {
+  std::map<int, std::set<int>> experts;
+  std::vector<std::string> parts, others;
+  for (const MergeConflict& conflict : conflicts) {
+    const TensorEntry& entry = *model.find(conflict.name);
+    if (entry.expert >= 0) {
+      experts[entry.layer].insert(entry.expert);
+    } else {
+      others.push_back(conflict.name);
+    }
+  }
+  for (const auto& [layer, ids] : experts) {
+    parts.push_back(fmt::format("layer {}: {} {}", layer, ids.size() > 1 ? "experts" : "expert",
+                                fmt::join(ids, ", ")));
+  }
+  parts.insert(parts.end(), others.begin(), others.end());
+  return fmt::format("{}", fmt::join(parts, "; "));
+}
+
+nlohmann::json report_json(const std::vector<MergeConflict>& conflicts,
+                           const std::vector<Overlay>& adapters) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const MergeConflict& conflict : conflicts) {
+    nlohmann::json names = nlohmann::json::array();
+    for (const size_t adapter : conflict.adapters) names.push_back(adapters[adapter].name());
+    list.push_back({{"tensor", conflict.name}, {"adapters", names}});
+  }
+  nlohmann::json sizes = nlohmann::json::object();
+  for (const Overlay& adapter : adapters) sizes[adapter.name()] = adapter.tensors().size();
+  return {{"adapters", sizes}, {"conflicts", list}};
+}
+
+struct MergeJob {
+  std::string base, out, format, conflicts;
+  std::vector<std::string> adapters;
+  bool verify = false, json = false;
+};
+
+void write(const MergeJob& job, const ModelSource& source, std::vector<TrainedTensor> tensors,
+           const ExportOrigin& origin) {
+  store_as_base(tensors, source.directory, source.info.tensors);
+  if (job.format == "adapter") {
+    std::vector<const Overlay*> adapters;
+    for (const Overlay& adapter : source.adapters) adapters.push_back(&adapter);
+    write_adapter(job.out, tensors, merged_config(adapters), origin);
+    if (job.verify) {
+      verify_adapter(source.directory, source.info.tensors, Adapter(job.out),
+                     stored_digests(tensors));
+    }
+    return;
+  }
+  const auto digests =
+      export_merged(source.directory, source.info.tensors, std::move(tensors), job.out, origin);
+  if (job.verify) verify_merged(source.directory, source.info.tensors, job.out, digests);
+}
+
+int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
+  const ConflictRule rule = parse_conflict_rule(job.conflicts);
+  if (job.format != "merged" && job.format != "adapter") {
+    fail(202, "--format: expected merged or adapter, got `{}`", job.format);
+  }
+  const ModelSource source(job.base, job.adapters);
+  const Digest base = source.directory.digest();
+  for (const Overlay& adapter : source.adapters) adapter.check_base(base, job.base);
+  const std::vector<MergeConflict> conflicts = find_conflicts(source.adapters);
+  if (job.json) {
+    fmt::print("{}\n", report_json(conflicts, source.adapters).dump(2));
+  } else {
+    for (const Overlay& adapter : source.adapters) {
+      fmt::print("adapter  {}: {} tensors\n", adapter.name(), adapter.tensors().size());
+    }
+    fmt::print("conflicts {}{}\n", conflicts.size(),
+               conflicts.empty() ? ": no tensor is changed by two adapters"
+                                 : " tensors: " + describe(conflicts, source.info.tensors));
+  }
+  if (!conflicts.empty() && rule == ConflictRule::kRefuse) {
+    fail(103,
+         "{} tensors are changed by more than one adapter ({}). Say --conflicts first, last or add "
+         "(the sum of the changes), or train on disjoint experts.",
+         conflicts.size(), describe(conflicts, source.info.tensors));
+  }
+  std::vector<TrainedTensor> tensors =
+      merge_adapters(source.adapters, rule, [&](ShardedTensor& rows) {
+        source.directory.load(*source.info.tensors.find(rows.name), rows);
+      });
+  const size_t count = tensors.size();
+  write(job, source, std::move(tensors), {base.text(), provenance});
+  if (!job.json) {
+    fmt::print("wrote {}: {} tensors of {} adapters{}\n", job.out, count, source.adapters.size(),
+               job.verify ? ", verified" : "");
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+int verb_merge(const Arguments& arguments) {
+  po::options_description options(100);
+  auto add = options.add_options();
+  add("base", po::value<std::string>()->required(), "model directory or base store");
+  add("adapter", po::value<std::vector<std::string>>()->composing()->required(),
+      "adapter; give it several times, the order counts for first and last");
+  add("out", po::value<std::string>()->required(), "directory to write");
+  add("format", po::value<std::string>()->default_value("merged"), "merged or adapter");
+  add("conflicts", po::value<std::string>()->default_value("refuse"),
+      "tensors of several adapters: refuse, first, last, or add (the sum of the changes)");
+  add("verify", po::bool_switch(), "compare what was written, tensor by tensor");
+  add("json", po::bool_switch(), "print the report as JSON");
+  return run_alone([&] {
+    const auto values = parse_command_line(kHelp, options, {}, arguments);
+    if (!values) return static_cast<int>(kExitOk);
+    MergeJob job;
+    job.base = (*values)["base"].as<std::string>();
+    job.adapters = (*values)["adapter"].as<std::vector<std::string>>();
+    job.out = (*values)["out"].as<std::string>();
+    job.format = (*values)["format"].as<std::string>();
+    job.conflicts = (*values)["conflicts"].as<std::string>();
+    job.verify = (*values)["verify"].as<bool>();
+    job.json = (*values)["json"].as<bool>();
+    return run_merge(job, provenance("merge", arguments));
+  });
+}
+
+}  // namespace sutor
