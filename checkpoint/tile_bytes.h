@@ -20,6 +20,19 @@ inline constexpr int64_t kBlockBytes = int64_t{1} << 20;  // the most that one c
 int64_t num_blocks(int64_t bytes, int64_t block_bytes = kBlockBytes);
 std::vector<uint32_t> block_crcs(std::span<const std::byte> bytes);
 
+// The same of bytes that come in pieces of any size.
+class BlockCrcs {
+ public:
+  explicit BlockCrcs(int64_t block_bytes = kBlockBytes) : block_bytes_(block_bytes) {}
+  void update(std::span<const std::byte> bytes);
+  std::vector<uint32_t> take() { return std::move(crcs_); }
+
+ private:
+  int64_t block_bytes_;
+  int64_t filled_ = 0;  // bytes of the last block
+  std::vector<uint32_t> crcs_;
+};
+
 // Where a tile lies, and what its blocks must be; the last block may be shorter.
 struct TileBytes {
   int64_t offset = 0;

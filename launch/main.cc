@@ -18,6 +18,8 @@ struct Verb {
 
 constexpr Verb kVerbs[] = {
     {"run", "all stages of a recipe in order, skipping what is still valid", sutor::verb_run},
+    {"convert", "Hugging Face directory -> base store, and back, byte for byte",
+     sutor::verb_convert},
     {"prepare", "rows (JSONL) -> token store", sutor::verb_prepare},
     {"score", "route a sample through the frozen model and count experts", sutor::verb_score},
     {"select", "choose the experts to train from scores", sutor::verb_select},
