@@ -32,7 +32,8 @@ bool is_inner_path(const std::string& path) {
 void check_next_name(const std::string& before, const std::string& name, bool plain,
                      const std::string& where) {
   if (plain ? !is_plain_name(name) : !is_inner_path(name)) {
-    fail_manifest(where, fmt::format("`{}` is no name of a file below the store", name));
+    fail_manifest(where, fmt::format("{} is no name of a file below the store",
+                                     json(name).dump(-1, ' ', /*ensure_ascii=*/true)));
   }
   if (!before.empty() && before >= name) {
     fail_manifest(where, fmt::format("file `{}` stands twice or out of order", name));

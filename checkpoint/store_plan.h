@@ -40,9 +40,10 @@ struct StorePlan {
   int64_t total_bytes() const;  // of the data files
 };
 
-// No file is larger than `max_file_bytes`, but one that holds nothing but a row that is larger. A
-// tensor that does not fit into what is left of a file begins the next one; only one that is larger
-// than a whole file is divided. Throws E0311 for what a store cannot hold.
+// No file is larger than `max_file_bytes`, but one that holds nothing but a row that is larger; as
+// many as that takes, about equally full. A tensor that does not fit into what is left of a file
+// begins the next one; only one that is larger than a whole file is divided. Throws E0311 for what
+// a store cannot hold.
 StorePlan plan_store(const ModelDirectory& model, int64_t max_file_bytes);
 
 }  // namespace sutor

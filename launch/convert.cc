@@ -9,137 +9,16 @@
 #include <numeric>
 #include <optional>
 
-#include "checkpoint/checkpoint_paths.h"
-#include "checkpoint/hf_directory.h"
 #include "checkpoint/model_compare.h"
-#include "checkpoint/open_model.h"
-#include "checkpoint/store_restore.h"
-#include "checkpoint/store_writer.h"
+#include "checkpoint/store_manifest.h"
 #include "csrc/base/error.h"
 #include "launch/agreement.h"
+#include "launch/convert_direction.h"
 #include "launch/metrics_log.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
-
-// One file to be written, or compared, by one rank.
-struct Item {
-  int64_t bytes = 0;
-  bool kept = false;  // an earlier start completed it
-  std::function<void()> run;
-};
-
-// One direction of the conversion.
-class Direction {
- public:
-  virtual ~Direction() = default;
-  virtual const ModelDirectory& source() const = 0;
-  virtual std::string fingerprint() const = 0;
-  virtual int64_t total_bytes() const = 0;
-  virtual std::vector<Item> items(const StagingPaths& staging) = 0;
-  // Collective, after all items: what is left to write.
-  virtual void conclude(const StagingPaths& staging, Comm& world) {}
-  virtual std::unique_ptr<ModelDirectory> result(const fs::path& path) const = 0;
-  virtual std::string describe() const = 0;  // "base store, 8 data files"
-};
-
-class ToStore final : public Direction {
- public:
-  ToStore(const fs::path& from, int64_t max_file_bytes, nlohmann::json provenance)
-      : source_(from),
-        plan_(plan_store(source_, max_file_bytes)),
-        provenance_(std::move(provenance)) {}
-
-  const ModelDirectory& source() const override { return source_; }
-  std::string fingerprint() const override { return store_fingerprint(source_, plan_); }
-  int64_t total_bytes() const override { return plan_.total_bytes(); }
-
-  std::vector<Item> items(const StagingPaths& staging) override {
-    std::vector<Item> items;
-    for (size_t i = 0; i < plan_.files.size(); ++i) {
-      items.push_back({plan_.files[i].bytes, finished_data_file(staging, i).has_value(), [&, i] {
-                         StoreFileWriter writer(plan_.files[i], plan_.tile_bytes, i, staging);
-                         writer.copy(at::get_num_threads());
-                         writer.finish();
-                       }});
-    }
-    for (const std::string& path : plan_.other_files) {
-      const auto bytes = static_cast<int64_t>(fs::file_size(source_.path() / path));
-      items.push_back({bytes, false, [&, path] {
-                         copied_.push_back(copy_other_file(source_, path, staging,
-                                                           fs::path(kStoreFilesFolder) / path));
-                       }});
-    }
-    return items;
-  }
-
-  void conclude(const StagingPaths& staging, Comm& world) override {
-    nlohmann::json mine = nlohmann::json::array();
-    for (const StoreOtherFile& file : copied_) {
-      mine.push_back({file.path, file.bytes, file.digest.text()});
-    }
-    const auto all = world.all_gather_text(mine.dump(), "other files");
-    agree(
-        world, problem_of([&] {
-          if (world.rank() != 0) return;
-          std::vector<StoreOtherFile> files;
-          for (const std::string& text : all) {
-            for (const auto& file : nlohmann::json::parse(text)) {
-              files.push_back({file[0], file[1], parse_digest(file[2].get<std::string>(), "rank")});
-            }
-          }
-          write_store_manifest(source_, plan_, std::move(files), provenance_, staging);
-        }),
-        "write manifest");
-  }
-
-  std::unique_ptr<ModelDirectory> result(const fs::path& path) const override {
-    return std::make_unique<BaseStore>(path);
-  }
-  std::string describe() const override {
-    return fmt::format("base store of {} data file{}", plan_.files.size(),
-                       plan_.files.size() == 1 ? "" : "s");
-  }
-
- private:
-  HfDirectory source_;
-  StorePlan plan_;
-  nlohmann::json provenance_;
-  std::vector<StoreOtherFile> copied_;
-};
-
-class ToDirectory final : public Direction {
- public:
-  explicit ToDirectory(const fs::path& from) : source_(from) {}
-
-  const ModelDirectory& source() const override { return source_; }
-  std::string fingerprint() const override { return restore_fingerprint(source_); }
-  int64_t total_bytes() const override { return source_.ModelDirectory::total_bytes(); }
-
-  std::vector<Item> items(const StagingPaths& staging) override {
-    std::vector<Item> items;
-    for (size_t i = 0; i < source_.shards().size(); ++i) {
-      items.push_back({source_.shards()[i]->size(), finished_shard(source_, i, staging),
-                       [&, i] { restore_shard(source_, i, staging, at::get_num_threads()); }});
-    }
-    for (const StoreOtherFile& file : source_.manifest().other_files) {
-      items.push_back({file.bytes, false, [&] { restore_other_file(source_, file, staging); }});
-    }
-    return items;
-  }
-
-  std::unique_ptr<ModelDirectory> result(const fs::path& path) const override {
-    return std::make_unique<HfDirectory>(path);
-  }
-  std::string describe() const override {
-    return fmt::format("model directory of {} shard{}", source_.shards().size(),
-                       source_.shards().size() == 1 ? "" : "s");
-  }
-
- private:
-  BaseStore source_;
-};
 
 // The numbers of the items that each rank works on, largest first, always the next one to the rank
 // with least to do; items that are kept cost nothing.
@@ -189,8 +68,8 @@ class Clock {
 };
 
 std::string speed_text(int64_t bytes, double seconds) {
-  return fmt::format("{:.1f} s, {:.0f} MB/s", seconds,
-                     static_cast<double>(bytes) / 1e6 / std::max(seconds, 1e-3));
+  const double each = static_cast<double>(bytes) / std::max(seconds, 1e-3);
+  return fmt::format("{:.1f} s, {}/s", seconds, format_bytes(static_cast<int64_t>(each)));
 }
 
 // Every file of the staged result beside the source's, byte for byte. Collective.
@@ -299,8 +178,7 @@ class Conversion {
     }
     const Clock clock;
     work(items, world_, "convert", [&](int64_t done) {
-      if (done == printed_ || all < (int64_t{1} << 30)) return;
-      if (done - printed_ < all / 50 && done < all) return;
+      if (all < (int64_t{1} << 30) || done - printed_ < all / 50) return;
       printed_ = done;
       print("  {} of {}, {}\n", format_bytes(done), format_bytes(all),
             speed_text(std::max<int64_t>(0, done - kept), clock.seconds()));
@@ -327,14 +205,9 @@ class Conversion {
 
 void convert_model(const ConvertRequest& request, Comm& world, const nlohmann::json& provenance) {
   std::unique_ptr<Direction> direction;
-  agree(world, problem_of([&] {
-          if (is_base_store(request.from)) {
-            direction = std::make_unique<ToDirectory>(request.from);
-          } else {
-            direction = std::make_unique<ToStore>(request.from, request.max_file_bytes, provenance);
-          }
-        }),
-        "open source");
+  const std::string problem = problem_of(
+      [&] { direction = make_direction(request.from, request.max_file_bytes, provenance); });
+  agree(world, problem, "open source");
   Conversion(request, *direction, world).run();
 }
 

@@ -26,7 +26,7 @@ constexpr Verb kVerbs[] = {
     {"params", "names and regexes of what trains, per rank", sutor::verb_params},
     {"train", "train the chosen experts (or everything)", sutor::verb_train},
     {"export", "adapter and merged model directory", sutor::verb_export},
-    {"inspect", "what a checkpoint, adapter, token store or model directory holds",
+    {"inspect", "what a checkpoint, adapter, base or token store or model directory holds",
      sutor::verb_inspect},
     {"logits", "logits and router choices of given ids, for comparison", sutor::verb_logits},
     {"init-model", "a randomly initialised model directory", sutor::verb_init_model},

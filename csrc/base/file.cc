@@ -1,9 +1,11 @@
 #include "csrc/base/file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -77,6 +79,12 @@ bool same_directory(const fs::path& path, const struct stat& expected) {
          found.st_dev == expected.st_dev;
 }
 
+bool in_memory(int fd) {
+  struct statfs status;
+  errno = 0;
+  return ::fstatfs(fd, &status) == 0 && status.f_type == TMPFS_MAGIC;
+}
+
 void check_space(const struct statvfs& space, const fs::path& path, int64_t bytes) {
   const auto free_bytes = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
   if (space.f_blocks > 0 && bytes > 0 && free_bytes < static_cast<uint64_t>(bytes)) {
@@ -107,7 +115,8 @@ void fail_write(const fs::path& path, std::string_view what, int error, int64_t 
 
 void reserve_space(int fd, const fs::path& path, int64_t bytes) {
   if (bytes <= 0) return;
-  if (::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
+  // In memory a promise costs as much as the writing itself: there the free space has to do.
+  if (!in_memory(fd) && ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
   if (errno == ENOSPC || errno == EDQUOT) fail_write(path, "reserve", errno, bytes);
   struct statvfs space;
   if (::fstatvfs(fd, &space) == 0) check_space(space, path, bytes);

@@ -101,7 +101,7 @@ class Run {
     for (const auto* sets : {&recipe_.data.train, &recipe_.data.eval}) {
       for (const DataSource& source : *sets) inputs.push_back(source.path);
     }
-    const std::filesystem::path model = recipe_.model.path;
+    const std::filesystem::path model = model_files_root(recipe_.model.path);
     for (const char* file :
          {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"}) {
       inputs.push_back(model / file);
