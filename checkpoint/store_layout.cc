@@ -11,7 +11,7 @@ namespace {
 constexpr size_t kMaxAxes = 32;          // of HDF5
 constexpr size_t kMaxNameBytes = 10000;  // HDF5 keeps a name in a header message of 64 KiB
 constexpr size_t kMaxIndexedAxes = 255;
-constexpr int64_t kLeastBlockBytes = 512;
+constexpr int64_t kLeastBlockBytes = 64;
 constexpr int64_t kWidestElement = 8;
 
 // Types that are stored as arrays of their own shape; h5.h says how.

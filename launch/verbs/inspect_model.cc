@@ -154,7 +154,7 @@ void add_base_store(InspectReport& report, const BaseStore& store) {
   add_files(report, store);
   report.add("digest", manifest.weights.text());
   report.add("bytes on disk", manifest.total_bytes(), bytes_text(manifest.total_bytes()));
-  report.add("largest data file", manifest.max_file_bytes, bytes_text(manifest.max_file_bytes));
+  report.add("data files at most", manifest.max_file_bytes, bytes_text(manifest.max_file_bytes));
   report.add("made by", manifest.provenance);
   std::vector<Row> rows;
   for (size_t i = 0; i < manifest.data_files.size(); ++i) {
