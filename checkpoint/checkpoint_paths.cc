@@ -49,4 +49,10 @@ std::string writer_file(int writer) { return fmt::format("w{:04}.h5", writer); }
 
 std::string index_file(int writer) { return fmt::format("w{:04}.idx", writer); }
 
+std::string store_data_file(size_t number) { return fmt::format("b{:05}.h5", number); }
+
+std::string store_index_file(size_t number) { return fmt::format("b{:05}.idx", number); }
+
+std::string store_header_file(size_t number) { return fmt::format("headers/{:05}.bin", number); }
+
 }  // namespace sutor

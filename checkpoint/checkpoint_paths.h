@@ -2,6 +2,8 @@
 //   <root>/step-00000100/{w0000.h5, w0000.idx, ..., state.h5, MANIFEST.json}
 //   <root>/.staging-00000200.<uuid>/   being written     <root>/.trash-00000050.<random>/   being
 //   deleted <root>/LATEST, <root>/BEST         one line: the name of a step directory
+// and in a base store:
+//   <store>/{b00000.h5, b00000.idx, ..., headers/00000.bin, ..., files/..., MANIFEST.json}
 #pragma once
 
 #include <cstdint>
@@ -32,5 +34,10 @@ std::filesystem::path trash_directory(const std::filesystem::path& root, int64_t
 
 std::string writer_file(int writer);  // "w0003.h5"
 std::string index_file(int writer);   // "w0003.idx"
+
+inline constexpr std::string_view kStoreFilesFolder = "files";
+std::string store_data_file(size_t number);    // "b00003.h5"
+std::string store_index_file(size_t number);   // "b00003.idx"
+std::string store_header_file(size_t number);  // "headers/00003.bin"
 
 }  // namespace sutor

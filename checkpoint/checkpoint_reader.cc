@@ -16,28 +16,6 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 }  // namespace
 
-Digest metadata_digest(const InputFile& file, const TileIndex& index) {
-  std::vector<std::pair<int64_t, int64_t>> tiles;  // bytes [begin, end)
-  for (const Tile& tile : index.tiles) {
-    tiles.emplace_back(tile.offset, tile.offset + index.bytes_of(tile));
-  }
-  tiles.emplace_back(file.size(), file.size());
-  std::sort(tiles.begin(), tiles.end());
-  Hasher hasher;
-  std::vector<std::byte> buffer;
-  int64_t position = 0;
-  for (const auto& [begin, end] : tiles) {
-    while (position < begin) {
-      buffer.resize(static_cast<size_t>(std::min(begin - position, kBlockBytes)));
-      file.read_at(position, buffer);
-      hasher.update(buffer);
-      position += static_cast<int64_t>(buffer.size());
-    }
-    position = std::max(position, end);
-  }
-  return hasher.digest();
-}
-
 void check_rows_covered(const IndexedTensor& tensor, TensorKind kind,
                         const std::vector<std::pair<int64_t, int64_t>>& row_ranges,
                         const std::string& where) {
@@ -134,28 +112,10 @@ void CheckpointReader::read_piece(const IndexedTensor& tensor, const Place& plac
   const Tile& tile = place.tile;
   const int64_t row_bytes = tensor.row_bytes();
   const int64_t begin = (row_begin - tile.row_begin) * row_bytes;
-  const int64_t end = (row_end - tile.row_begin) * row_bytes;
-  const InputFile& file = data_file(place.writer);
-  std::vector<std::byte> scratch;
-  for (int64_t block = begin / kBlockBytes; block * kBlockBytes < end; ++block) {
-    // A checksum covers its whole block, so a piece's first and last blocks are read whole.
-    const int64_t block_begin = block * kBlockBytes;
-    const int64_t block_end = std::min(block_begin + kBlockBytes, tile.row_count * row_bytes);
-    const bool inside = block_begin >= begin && block_end <= end;
-    std::span<std::byte> bytes;
-    if (inside) {
-      bytes = {into + (block_begin - begin), static_cast<size_t>(block_end - block_begin)};
-    } else {
-      scratch.resize(static_cast<size_t>(block_end - block_begin));
-      bytes = scratch;
-    }
-    file.read_at(tile.offset + block_begin, bytes);
-    if (crc32c(bytes) != tile.block_crcs[static_cast<size_t>(block)]) fail_tile(tensor, place);
-    if (inside) continue;
-    const int64_t copy_begin = std::max(begin, block_begin);
-    const int64_t copy_end = std::min(end, block_end);
-    std::copy(scratch.begin() + (copy_begin - block_begin),
-              scratch.begin() + (copy_end - block_begin), into + (copy_begin - begin));
+  const std::span bytes(into, static_cast<size_t>((row_end - row_begin) * row_bytes));
+  const TileBytes stored{tile.offset, tile.row_count * row_bytes, kBlockBytes, tile.block_crcs};
+  if (read_verified(data_file(place.writer), stored, begin, bytes).bad_block) {
+    fail_tile(tensor, place);
   }
 }
 
@@ -190,7 +150,7 @@ void CheckpointReader::verify() const {
   for (const FileRecord& record : manifest_.files) {
     const TileIndex index = load_index(record);
     const InputFile& file = data_file(record.writer);
-    if (metadata_digest(file, index) != record.metadata_digest) {
+    if (metadata_digest(file, index.ranges()) != record.metadata_digest) {
       fail(347, "{} is damaged: bytes between its tiles have changed", file.path().string());
     }
     std::vector<std::byte> buffer;

@@ -72,9 +72,6 @@ class CheckpointReader {
   std::unique_ptr<Files> files_ = std::make_unique<Files>();
 };
 
-// A writer file's bytes outside of its tiles, hashed in their order.
-Digest metadata_digest(const InputFile& file, const TileIndex& index);
-
 // Tiles of one tensor and kind in the order of their rows: throws E0346 naming the tensor unless
 // they hold every row exactly once. `where`: file or directory for the message.
 void check_rows_covered(const IndexedTensor& tensor, TensorKind kind,

@@ -16,7 +16,8 @@ constexpr int64_t kMaxConfigBytes = int64_t{64} << 20;
 std::string read_config(const fs::path& path) {
   if (!fs::is_directory(path)) fail(300, "{} is not a directory", path.string());
   if (!fs::exists(path / "config.json")) {
-    fail(300, "{} is no model directory: it has no config.json", path.string());
+    fail(300, "{} is no model directory: it has no config.json, and it is no base store",
+         path.string());
   }
   return read_file(path / "config.json", kMaxConfigBytes);
 }

@@ -26,12 +26,12 @@ nlohmann::json parse_index(const std::string& text, std::optional<std::string>& 
   return nlohmann::json::parse(text, callback, /*allow_exceptions=*/false);
 }
 
+}  // namespace
+
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos;
 }
-
-}  // namespace
 
 HfIndex read_hf_index(const std::filesystem::path& path) {
   const std::string text = read_file(path, int64_t{1} << 30);

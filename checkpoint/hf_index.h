@@ -25,6 +25,9 @@ struct HfIndex {
 // is not a plain name of the same directory.
 HfIndex read_hf_index(const std::filesystem::path& path);
 
+// A name in a directory: not empty, no `.` or `..`, no slash and no zero byte.
+bool is_plain_name(const std::string& name);
+
 struct HfShard {
   std::string file_name;
   std::vector<SafetensorsDeclaration> tensors;  // in the order in which they are to be written

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "checkpoint/checkpoint_paths.h"
+#include "checkpoint/manifest_json.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 
@@ -13,63 +14,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::string_view kFormat = "sutor.partial_checkpoint";
-constexpr int64_t kMaxManifestBytes = int64_t{256} << 20;
-constexpr std::string_view kFirstLineStart = "{\"digest\": \"";
-constexpr std::string_view kFirstLineEnd = "\",\n";
-
-[[noreturn]] void fail_manifest(const std::string& where, const std::string& reason) {
-  fail(342, "{} is damaged: {}", where, reason);
-}
-
-// A member of `object` as type T; integers must not be negative.
-template <typename T>
-T member(const json& object, const char* key, const std::string& where) {
-  const auto found = object.find(key);
-  if (found == object.end()) fail_manifest(where, fmt::format("key `{}` is missing", key));
-  bool fits = true;
-  if constexpr (std::is_integral_v<T>) {
-    fits = found->is_number_unsigned() ||
-           (found->is_number_integer() && found->template get<int64_t>() >= 0);
-  } else if constexpr (std::is_same_v<T, std::string>) {
-    fits = found->is_string();
-  }
-  if (!fits) fail_manifest(where, fmt::format("key `{}` has the wrong type", key));
-  return found->template get<T>();
-}
-
-Digest digest_member(const json& object, const char* key, const std::string& where) {
-  return parse_digest(member<std::string>(object, key, where), where);
-}
-
-std::string digest_line(std::string_view rest) {
-  return fmt::format("{}{}{}", kFirstLineStart, xxh3(rest).text(), kFirstLineEnd);
-}
-
-json parse_checked(const std::string& text, const std::string& where) {
-  const size_t line_end = text.find('\n');
-  if (line_end == std::string::npos || !text.starts_with(kFirstLineStart)) {
-    fail_manifest(where, "its first line must hold its digest");
-  }
-  const std::string_view rest = std::string_view(text).substr(line_end + 1);
-  if (text.substr(0, line_end + 1) != digest_line(rest)) {
-    fail_manifest(where, "its digest does not fit its content");
-  }
-  json parsed = json::parse(text, nullptr, false);
-  if (!parsed.is_object()) fail_manifest(where, "it is not JSON");
-  return parsed;
-}
-
-void check_size(const fs::path& path, int64_t expected) {
-  std::error_code error;
-  if (!fs::is_regular_file(fs::symlink_status(path, error))) {
-    fail(344, "{} is missing or no regular file", path.string());
-  }
-  const auto found = static_cast<int64_t>(fs::file_size(path, error));
-  if (error || found != expected) {
-    fail(344, "{} has {} bytes, but the manifest says {}", path.string(), error ? -1 : found,
-         expected);
-  }
-}
 
 }  // namespace
 
@@ -128,22 +72,11 @@ std::string encode_manifest(const Manifest& manifest) {
                  {"digest", manifest.state_digest.text()}}}};
   body["files"] = json::array();
   for (const FileRecord& file : manifest.files) body["files"].push_back(to_json(file));
-  // The opening brace stands in the digest's line.
-  const std::string rest =
-      body.dump(1, ' ', false, json::error_handler_t::replace).substr(2) + "\n";
-  return digest_line(rest) + rest;
+  return encode_manifest_json(body);
 }
 
 Manifest decode_manifest(const std::string& text, const std::string& where) {
-  const json body = parse_checked(text, where);
-  if (member<std::string>(body, "format", where) != kFormat) {
-    fail_manifest(where, fmt::format("its format is not {}", kFormat));
-  }
-  const auto version = member<int64_t>(body, "format_version", where);
-  if (version != kManifestVersion) {
-    fail(343, "{} has format version {}; this program reads version {}", where, version,
-         kManifestVersion);
-  }
+  const json body = parse_manifest_json(text, where, kFormat, kManifestVersion);
   Manifest manifest;
   manifest.meta.step = member<int64_t>(body, "step", where);
   manifest.uuid = member<std::string>(body, "uuid", where);
@@ -157,9 +90,7 @@ Manifest decode_manifest(const std::string& text, const std::string& where) {
   const json state = member<json>(body, "state", where);
   manifest.state_bytes = member<int64_t>(state, "bytes", where);
   manifest.state_digest = digest_member(state, "digest", where);
-  const json files = member<json>(body, "files", where);
-  if (!files.is_array()) fail_manifest(where, "key `files` must be a list");
-  for (const json& file : files) {
+  for (const json& file : list_member(body, "files", where)) {
     manifest.files.push_back(file_record(file, where));
     const size_t count = manifest.files.size();
     if (count > 1 && manifest.files[count - 2].writer >= manifest.files[count - 1].writer) {
@@ -176,10 +107,10 @@ Manifest read_manifest(const fs::path& directory) {
     fail(341, "{} is no complete checkpoint: it has no {}", directory.string(), kManifestFile);
   }
   Manifest manifest = decode_manifest(read_file(path, kMaxManifestBytes), path.string());
-  check_size(directory / kStateFile, manifest.state_bytes);
+  check_file_size(directory / kStateFile, manifest.state_bytes);
   for (const FileRecord& file : manifest.files) {
-    check_size(directory / writer_file(file.writer), file.bytes);
-    check_size(directory / index_file(file.writer), file.index_bytes);
+    check_file_size(directory / writer_file(file.writer), file.bytes);
+    check_file_size(directory / index_file(file.writer), file.index_bytes);
   }
   return manifest;
 }

@@ -164,8 +164,7 @@ void ModelDirectory::load(const TensorEntry& tensor, ShardedTensor& destination)
   });
 }
 
-Digest ModelDirectory::digest(int threads) const {
-  const std::map<std::string, Digest>& digests = tensor_digests(threads);
+Digest ModelDirectory::digest_of(const std::map<std::string, Digest>& digests) const {
   Hasher hasher;
   for (const auto& [name, stored] : tensors_) {
     hasher.update_int(static_cast<int64_t>(name.size()));

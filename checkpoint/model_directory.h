@@ -80,7 +80,9 @@ class ModelDirectory {
   virtual const std::map<std::string, Digest>& tensor_digests(int threads = 0) const = 0;
   // Identifies the weights, whatever their sharding: over all tensors in the order of their names,
   // name, dtype, shape and digest of the bytes. A store has the digest of what it was made of.
-  Digest digest(int threads = 0) const;
+  Digest digest(int threads = 0) const { return digest_of(tensor_digests(threads)); }
+  // The same, when the tensors have these digests.
+  Digest digest_of(const std::map<std::string, Digest>& digests) const;
   // From config.json, the headers and the file sizes only: cheap, and blind to changed values.
   Digest quick_digest() const;
 

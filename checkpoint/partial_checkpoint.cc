@@ -1,8 +1,6 @@
 #include "checkpoint/partial_checkpoint.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,20 +37,6 @@ bool all_finite(std::span<const std::byte> bytes, DType dtype) {
   return finite;
 }
 
-// The second descriptor on a file that the HDF5 library writes: the library never syncs, and this
-// one sees every error of writing back.
-FileDescriptor open_for_sync(const fs::path& path) {
-  FileDescriptor fd(::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (fd.get() < 0) fail_write(path, "open", errno);
-  return fd;
-}
-
-void sync_and_close(FileDescriptor fd, const fs::path& path) {
-  // A failed fsync is final: the kernel forgets the pages, so a second one proves nothing.
-  if (::fsync(fd.get()) != 0) fail_write(path, "fsync", errno);
-  if (fd.close() != 0) fail_write(path, "close", errno);
-}
-
 std::string shape_text(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
@@ -61,10 +45,10 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sources,
                  TileIndex& index) {
   h5::File file = h5::File::create(path, kAlignment);
-  FileDescriptor sync = open_for_sync(path);
+  PatchedFile sync(path);
   int64_t planned = 0;
   for (const Tile& tile : index.tiles) planned += index.bytes_of(tile);
-  reserve_space(sync.get(), path, planned);
+  sync.reserve(planned);
   uint32_t described = ~uint32_t{0};
   for (size_t i = 0; i < index.tiles.size(); ++i) {
     Tile& tile = index.tiles[i];
@@ -87,7 +71,7 @@ void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sour
                       .offset;
   }
   file.close();
-  sync_and_close(std::move(sync), path);
+  sync.finish();
 }
 
 struct Gathered {
@@ -173,11 +157,7 @@ void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uui
   std::error_code error;
   fs::create_directories(root, error);
   if (error) fail_write(root, "make directory", error.value());
-  struct statvfs space;
-  if (bytes > 0 && ::statvfs(root.c_str(), &space) == 0 && space.f_blocks > 0 &&
-      static_cast<uint64_t>(space.f_bavail) * space.f_frsize < static_cast<uint64_t>(bytes)) {
-    fail_write(root, "reserve", ENOSPC, bytes);
-  }
+  require_space(root, bytes);
   const fs::path staging = staging_directory(root, step, uuid);
   if (::mkdir(staging.c_str(), 0700) != 0) {
     if (errno == EEXIST) fail(220, "{} exists already", staging.string());
@@ -247,7 +227,7 @@ std::string CheckpointWriter::write() {
   record.tiles = static_cast<int64_t>(index.tiles.size());
   const InputFile written(data);
   record.bytes = written.size();
-  record.metadata_digest = metadata_digest(written, index);
+  record.metadata_digest = metadata_digest(written, index.ranges());
   const std::string encoded = encode_index(index);
   record.index_bytes = static_cast<int64_t>(encoded.size());
   record.index_digest = xxh3(encoded);

@@ -7,13 +7,10 @@
 #include "checkpoint/tile_index.h"
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 #include <utility>
 
+#include "checkpoint/index_encoding.h"
 #include "csrc/base/error.h"
-
-static_assert(std::endian::native == std::endian::little, "index files are little endian");
 
 namespace sutor {
 namespace {
@@ -33,39 +30,7 @@ uint8_t code_of(DType dtype) {
   fail(7001, "internal error: checkpoints hold floats, not {}", name_of(dtype));
 }
 
-template <typename T>
-void put(std::string& bytes, T value) {
-  bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
-// Takes numbers off the front of a buffer and never reads beyond it.
-class Cursor {
- public:
-  Cursor(std::string_view bytes, const std::string& where) : rest_(bytes), where_(where) {}
-
-  std::string_view take(size_t size) {
-    if (rest_.size() < size) fail_index("it ends early");
-    const std::string_view taken = rest_.substr(0, size);
-    rest_.remove_prefix(size);
-    return taken;
-  }
-  template <typename T>
-  T take() {
-    T value;
-    std::memcpy(&value, take(sizeof value).data(), sizeof value);
-    return value;
-  }
-  size_t left() const { return rest_.size(); }
-  [[noreturn]] void fail_index(const std::string& reason) const {
-    fail(345, "{} is no valid tile index: {}", where_, reason);
-  }
-
- private:
-  std::string_view rest_;
-  const std::string& where_;
-};
-
-IndexedTensor take_tensor(Cursor& cursor) {
+IndexedTensor take_tensor(IndexCursor& cursor) {
   IndexedTensor tensor;
   const auto length = cursor.take<uint16_t>();
   const auto code = cursor.take<uint8_t>();
@@ -90,7 +55,7 @@ IndexedTensor take_tensor(Cursor& cursor) {
   return tensor;
 }
 
-Tile take_tile(Cursor& cursor, const std::vector<IndexedTensor>& tensors, int64_t file_bytes) {
+Tile take_tile(IndexCursor& cursor, const std::vector<IndexedTensor>& tensors, int64_t file_bytes) {
   Tile tile;
   tile.tensor = cursor.take<uint32_t>();
   const auto kind = cursor.take<uint32_t>();
@@ -115,13 +80,7 @@ Tile take_tile(Cursor& cursor, const std::vector<IndexedTensor>& tensors, int64_
   if (tile.offset < 0 || bytes > file_bytes || tile.offset > file_bytes - bytes) {
     cursor.fail_index(fmt::format("a tile of {} lies beyond the end of its file", tensor.name));
   }
-  const int64_t blocks = num_blocks(bytes);
-  if (static_cast<size_t>(blocks) > cursor.left() / sizeof(uint32_t)) {
-    cursor.fail_index("it ends early");
-  }
-  tile.block_crcs.resize(static_cast<size_t>(blocks));
-  const std::string_view crcs = cursor.take(tile.block_crcs.size() * sizeof(uint32_t));
-  if (!crcs.empty()) std::memcpy(tile.block_crcs.data(), crcs.data(), crcs.size());
+  tile.block_crcs = cursor.take_list<uint32_t>(num_blocks(bytes));
   return tile;
 }
 
@@ -145,19 +104,14 @@ int64_t IndexedTensor::row_elements() const {
   return elements;
 }
 
-std::string dataset_path(std::string_view tensor, TensorKind kind, int64_t row_begin) {
-  return fmt::format("/{}/{}/{}", tensor, name_of(kind), row_begin);
+ByteRanges TileIndex::ranges() const {
+  ByteRanges ranges;
+  for (const Tile& tile : tiles) ranges.emplace_back(tile.offset, tile.offset + bytes_of(tile));
+  return ranges;
 }
 
-int64_t num_blocks(int64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes; }
-
-std::vector<uint32_t> block_crcs(std::span<const std::byte> bytes) {
-  std::vector<uint32_t> crcs;
-  for (size_t begin = 0; begin < bytes.size(); begin += kBlockBytes) {
-    crcs.push_back(
-        crc32c(bytes.subspan(begin, std::min<size_t>(kBlockBytes, bytes.size() - begin))));
-  }
-  return crcs;
+std::string dataset_path(std::string_view tensor, TensorKind kind, int64_t row_begin) {
+  return fmt::format("/{}/{}/{}", tensor, name_of(kind), row_begin);
 }
 
 std::string encode_index(const TileIndex& index) {
@@ -188,7 +142,7 @@ std::string encode_index(const TileIndex& index) {
 }
 
 TileIndex decode_index(std::string_view bytes, int64_t file_bytes, const std::string& where) {
-  Cursor cursor(bytes, where);
+  IndexCursor cursor(bytes, where);
   if (cursor.take(kMagic.size()) != kMagic) cursor.fail_index("it does not begin with SUTORIDX");
   if (const auto version = cursor.take<uint32_t>(); version != kVersion) {
     cursor.fail_index(fmt::format("it has version {}, this program reads {}", version, kVersion));

@@ -10,13 +10,11 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/tile_bytes.h"
 #include "csrc/base/dtype.h"
 #include "csrc/base/hash.h"
 
 namespace sutor {
-
-inline constexpr int64_t kTileBytes = int64_t{16} << 20;
-inline constexpr int64_t kBlockBytes = int64_t{1} << 20;  // what one crc32c covers
 
 // What is stored of a trained tensor. The numbers stand in index files: never change them.
 enum class TensorKind : uint8_t { kMaster = 0, kExpAvg = 1, kExpAvgSq = 2 };
@@ -54,13 +52,11 @@ struct TileIndex {
   int64_t bytes_of(const Tile& tile) const {
     return tile.row_count * tensors[tile.tensor].row_bytes();
   }
+  ByteRanges ranges() const;  // of all tiles in the file
 };
 
 // "/model.layers.1.mlp.experts.7.up_proj.weight/exp_avg/1024"
 std::string dataset_path(std::string_view tensor, TensorKind kind, int64_t row_begin);
-
-int64_t num_blocks(int64_t bytes);
-std::vector<uint32_t> block_crcs(std::span<const std::byte> bytes);
 
 std::string encode_index(const TileIndex& index);
 // Checks every number before it is used: tiles lie inside their tensors and inside a file of

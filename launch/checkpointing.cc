@@ -13,6 +13,7 @@
 #include "checkpoint/partial_checkpoint.h"
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
+#include "launch/agreement.h"
 
 namespace sutor {
 namespace {
@@ -20,17 +21,6 @@ namespace {
 std::string random_uuid() {
   std::random_device device;
   return fmt::format("{:08x}{:08x}", device(), device());
-}
-
-// What `body` throws, as "code message"; empty when it does not.
-template <typename Body>
-std::string problem_of(Body&& body) {
-  try {
-    body();
-    return "";
-  } catch (const Error& error) {
-    return fmt::format("{} {}", error.code(), error.what());
-  }
 }
 
 // "key: value" lines of `a` that `b` does not have.
@@ -125,22 +115,11 @@ std::vector<IndexedTensor> Checkpointer::wanted() const {
   return tensors;
 }
 
-// Every rank learns whether any rank had a problem; all throw the first one.
-void Checkpointer::agree(const std::string& problem, const char* what) {
-  const std::vector<std::string> all = world_.all_gather_text(problem, what);
-  for (int r = 0; r < world_.size(); ++r) {
-    if (all[r].empty()) continue;
-    const size_t space = all[r].find(' ');
-    const std::string rank = world_.size() > 1 ? fmt::format("rank {}: ", r) : "";
-    throw Error(std::stoi(all[r].substr(0, space)), rank + all[r].substr(space + 1));
-  }
-}
-
 void Checkpointer::save(const TrainState& state, int keep) {
   const ProfileScope scope("save checkpoint");
   const bool root_rank = world_.rank() == 0;
   const std::string uuid = world_.broadcast_text(random_uuid(), 0, "checkpoint name");
-  agree(problem_of([&] {
+  agree(world_, problem_of([&] {
           if (!root_rank) return;
           std::filesystem::create_directories(root_);
           begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted()));
@@ -160,7 +139,7 @@ void Checkpointer::save(const TrainState& state, int keep) {
   });
   std::string publish_problem;
   try {
-    agree(write_problem, "write checkpoint");
+    agree(world_, write_problem, "write checkpoint");
     const std::vector<std::string> records = world_.all_gather_text(record, "checkpoint records");
     publish_problem = problem_of([&] {
       if (!root_rank) return;
@@ -175,7 +154,7 @@ void Checkpointer::save(const TrainState& state, int keep) {
       publish_checkpoint(root_, state.step, uuid, records, meta, wanted());
       apply_retention(root_, keep);
     });
-    agree(publish_problem, "publish checkpoint");
+    agree(world_, publish_problem, "publish checkpoint");
   } catch (const Error&) {
     if (root_rank) discard_checkpoint(root_, state.step, uuid);
     throw;
@@ -188,7 +167,7 @@ void Checkpointer::mark_best(int64_t step) {
 
 bool Checkpointer::resume(TrainState& state, bool strict) {
   std::string chosen;
-  agree(problem_of([&] {
+  agree(world_, problem_of([&] {
           if (world_.rank() != 0) return;
           remove_leftovers(root_);
           const NewestCheckpoint newest = newest_valid_checkpoint(root_, strict);
@@ -200,7 +179,7 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
         "choose checkpoint");
   chosen = world_.broadcast_text(chosen, 0, "chosen checkpoint");
   if (chosen.empty()) return false;
-  agree(problem_of([&] {
+  agree(world_, problem_of([&] {
           const CheckpointReader reader(chosen);
           const CheckpointMeta& meta = reader.meta();
           if (meta.base_digest != base_.text()) {

@@ -44,7 +44,6 @@ class Checkpointer {
 
  private:
   std::vector<IndexedTensor> wanted() const;
-  void agree(const std::string& problem, const char* what);
 
   std::filesystem::path root_;
   Digest base_;

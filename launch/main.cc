@@ -18,6 +18,8 @@ struct Verb {
 
 constexpr Verb kVerbs[] = {
     {"run", "all stages of a recipe in order, skipping what is still valid", sutor::verb_run},
+    {"convert", "Hugging Face directory -> base store, and back, byte for byte",
+     sutor::verb_convert},
     {"prepare", "rows (JSONL) -> token store", sutor::verb_prepare},
     {"score", "route a sample through the frozen model and count experts", sutor::verb_score},
     {"select", "choose the experts to train from scores", sutor::verb_select},
@@ -27,7 +29,7 @@ constexpr Verb kVerbs[] = {
      sutor::verb_eval},
     {"export", "adapter and merged model directory", sutor::verb_export},
     {"merge", "several adapters onto one base, conflicts reported", sutor::verb_merge},
-    {"inspect", "what a checkpoint, adapter, token store or model directory holds",
+    {"inspect", "what a checkpoint, adapter, base or token store or model directory holds",
      sutor::verb_inspect},
     {"generate", "completions of prompts, greedy or sampled", sutor::verb_generate},
     {"logits", "logits and router choices of given ids, for comparison", sutor::verb_logits},

@@ -76,7 +76,7 @@ class Evaluator {
           evaluate(session_.model(), sets_[i], 0, session_.parallel().dp(), mask_);
       model.sets.push_back({sets_[i].name, metrics.tokens, metrics.values});
       progress(fmt::format("{} {}: loss {:.4f}", name, sets_[i].name, metrics.values.at("loss")));
-      if (!recipe_.data.eval[i].scorer.empty()) {
+      if (recipe_.data.eval[i].scorer) {
         score(name, recipe_.data.eval[i], model.sets.back());
       }
     }
@@ -94,7 +94,7 @@ class Evaluator {
         static_cast<double>(result.generation.new_tokens) / result.generation.seconds,
         result.stopped, result.dropped));
     if (world_.rank() != 0) return;
-    ScoringOptions options{.scorers = parse_scorers({source.scorer})};
+    ScoringOptions options{.scorers = parse_scorers({*source.scorer})};
     if (recipe_.eval.judge) options.judge = *recipe_.eval.judge;
     const CompletionScores scores = read_scores(out, options, out);
     if (scores.exit_code != kExitOk) {

@@ -25,15 +25,23 @@ struct SessionOptions {
   std::optional<std::string> lora_init = {};
 };
 
+// Bytes of weights that the ranks fetched from the disk to fill their own parts of the model.
+struct WeightReads {
+  std::vector<int64_t> of_rank;  // of the world
+  int64_t stored = 0;            // of all tensors together
+};
+
 class Session {
  public:
-  // Collective over `world`. Loads this rank's weights. Both arguments must outlive the session.
+  // Collective over `world`. Loads this rank's weights and no others. `source` and `world` must
+  // outlive the session.
   Session(const ModelSource& source, Comm& world, const SessionOptions& options);
 
   const ModelSource& source() const { return source_; }
   const ParallelState& parallel() const { return parallel_; }
   ParameterStore& store() { return store_; }
   const CausalModel& model() const { return *model_; }
+  const WeightReads& weight_reads() const { return weight_reads_; }
   // Fills the rows of a tensor as it is before any training: of the model, or of a low-rank pair.
   void load_initial(ShardedTensor& destination) const;
   // Lays trained values over the weights: of a session in which nothing trains.
@@ -48,7 +56,11 @@ class Session {
   ParallelState parallel_;
   ParameterStore store_;
   std::unique_ptr<CausalModel> model_;
+  WeightReads weight_reads_;
 };
+
+// "1.2 GiB of 3.4 GiB read by this rank (0.9 to 1.2 GiB a rank), from a base store".
+std::string weights_text(const Session& session);
 
 // The recipe's model.dtype; throws E0212 for anything but fp32 and bf16.
 at::ScalarType computing_dtype(const std::string& text);

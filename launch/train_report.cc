@@ -62,6 +62,7 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
              model.top_k, format_count(all), recipe.model.dtype);
   fmt::print("layout   {}, {} threads a rank\n", session.parallel().layout().describe(),
              at::get_num_threads());
+  fmt::print("weights  {}\n", weights_text(session));
   fmt::print("trains   {} of {} parameters ({:.2f}%), {} of {} experts; backward down to {}\n",
              format_count(trained), format_count(all), 100.0 * trained / all, experts,
              moe_layers * model.num_experts,

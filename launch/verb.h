@@ -10,6 +10,7 @@ using Arguments = std::vector<std::string>;  // what follows the verb on the com
 
 // Each returns the exit code; errors are thrown as sutor::Error.
 int verb_init_model(const Arguments& arguments);
+int verb_convert(const Arguments& arguments);
 int verb_prepare(const Arguments& arguments);
 int verb_score(const Arguments& arguments);
 int verb_select(const Arguments& arguments);

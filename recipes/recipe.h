@@ -26,8 +26,9 @@ struct DataSource {
   std::string path;
   std::string format = "auto";  // auto | messages | completion | text | tokens
   double weight = 1.0;
-  std::string name;    // default: the file's stem; the token store is named after it
-  std::string scorer;  // eval sets: how completions are scored ("intent,exact"), empty = not at all
+  std::string name;  // default: the file's stem; the token store is named after it
+  // Eval sets: how completions are scored ("intent,exact").
+  std::optional<std::string> scorer;
 };
 
 struct DataOptions {

@@ -157,7 +157,7 @@ std::string commented(const Recipe& recipe, const std::string& indent, const std
 
 std::string show_source_key(const DataSource& source, const std::string& key) {
   if (key == "weight") return fmt::format("{}", source.weight);
-  if (key == "scorer") return quoted(source.scorer);
+  if (key == "scorer") return values::show_value(source.scorer);
   return quoted(key == "path" ? source.path : key == "name" ? source.name : source.format);
 }
 

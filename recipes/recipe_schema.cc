@@ -287,7 +287,7 @@ const std::vector<std::string>& source_keys() {
 std::string read_source_key(std::string_view key, const YAML::Node& node, DataSource& source) {
   if (key == "path") return text()(node, source.path);
   if (key == "name") return text()(node, source.name);
-  if (key == "scorer") return text()(node, source.scorer);
+  if (key == "scorer") return text_or_null()(node, source.scorer);
   if (key == "weight") return number(kPositive)(node, source.weight);
   return one_of({"auto", "messages", "completion", "text", "tokens"})(node, source.format);
 }

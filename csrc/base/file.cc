@@ -1,9 +1,11 @@
 #include "csrc/base/file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -77,6 +79,25 @@ bool same_directory(const fs::path& path, const struct stat& expected) {
          found.st_dev == expected.st_dev;
 }
 
+bool in_memory(int fd) {
+  struct statfs status;
+  errno = 0;
+  return ::fstatfs(fd, &status) == 0 && status.f_type == TMPFS_MAGIC;
+}
+
+void check_space(const struct statvfs& space, const fs::path& path, int64_t bytes) {
+  const auto free_bytes = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
+  if (space.f_blocks > 0 && bytes > 0 && free_bytes < static_cast<uint64_t>(bytes)) {
+    fail_write(path, "reserve", ENOSPC, bytes);
+  }
+}
+
+void remove_tree(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);  // unlinks symbolic links, never follows them
+  if (error) fail_write(path, "remove", error.value());
+}
+
 [[noreturn]] void fail_exists(const fs::path& path) {
   fail(220, "{} exists already. Remove it or name another output.", path.string());
 }
@@ -94,14 +115,16 @@ void fail_write(const fs::path& path, std::string_view what, int error, int64_t 
 
 void reserve_space(int fd, const fs::path& path, int64_t bytes) {
   if (bytes <= 0) return;
-  if (::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
+  // In memory a promise costs as much as the writing itself: there the free space has to do.
+  if (!in_memory(fd) && ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
   if (errno == ENOSPC || errno == EDQUOT) fail_write(path, "reserve", errno, bytes);
   struct statvfs space;
-  if (::fstatvfs(fd, &space) != 0) return;
-  const auto free_bytes = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
-  if (space.f_blocks > 0 && free_bytes < static_cast<uint64_t>(bytes)) {
-    fail_write(path, "reserve", ENOSPC, bytes);
-  }
+  if (::fstatvfs(fd, &space) == 0) check_space(space, path, bytes);
+}
+
+void require_space(const fs::path& directory, int64_t bytes) {
+  struct statvfs space;
+  if (::statvfs(directory.c_str(), &space) == 0) check_space(space, directory, bytes);
 }
 
 void rename_new(const fs::path& from, const fs::path& to) {
@@ -124,6 +147,27 @@ void rename_new(const fs::path& from, const fs::path& to) {
   if (error == ENOENT && same_directory(to, source)) return;
   if (error == EEXIST || error == ENOTEMPTY) fail_exists(to);
   fail_write(to, "rename to", error);
+}
+
+void replace_directory(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
+    fsync_directory(parent_of(to));
+    remove_tree(from);
+    return;
+  }
+  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) fail_write(to, "rename to", errno);
+  const fs::path old =
+      parent_of(to) / fmt::format(".trash-{}.{}", to.filename().string(), random_suffix());
+  if (::rename(to.c_str(), old.c_str()) != 0) fail_write(to, "rename", errno);
+  rename_new(from, to);
+  fsync_directory(parent_of(to));
+  remove_tree(old);
+}
+
+unsigned new_directory_mode() {
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  return kDirectoryMode & ~mask;
 }
 
 FileDescriptor::~FileDescriptor() { close(); }
@@ -273,6 +317,27 @@ void OutputFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
 void OutputFile::finish() {
   if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno, written_);
   if (fd_.close() != 0) fail_write(path_, "close", errno, written_);
+}
+
+PatchedFile::PatchedFile(const fs::path& path)
+    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC)) {
+  if (fd_.get() < 0) fail_write(path, "open", errno);
+}
+
+void PatchedFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
+
+void PatchedFile::write_at(int64_t offset, std::span<const std::byte> bytes) const {
+  write_all(fd_.get(), path_, offset, bytes);
+}
+
+void PatchedFile::start_writing(int64_t offset, int64_t bytes) const {
+  // A hint: where it is not known, finish() does all of it.
+  if (bytes > 0) ::sync_file_range(fd_.get(), offset, bytes, SYNC_FILE_RANGE_WRITE);
+}
+
+void PatchedFile::finish() {
+  if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno);
+  if (fd_.close() != 0) fail_write(path_, "close", errno);
 }
 
 StagedDirectory::StagedDirectory(const fs::path& final_path)

@@ -34,9 +34,20 @@ void fsync_directory(const std::filesystem::path& path);
 // instead.
 void reserve_space(int fd, const std::filesystem::path& path, int64_t bytes);
 
+// Throws E0501 when the file system of a directory has fewer than `bytes` free.
+void require_space(const std::filesystem::path& directory, int64_t bytes);
+
 // Renames a directory to a name that nobody has; E0220 when somebody has it. Not yet durable: fsync
 // the parent afterwards.
 void rename_new(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// Puts directory `from` in the place of directory `to`, then deletes what was there. Whoever looks
+// finds the one or the other, but for an instant on file systems that cannot exchange names.
+void replace_directory(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// Mode of a directory that is made anew in this process: 0750 less the umask. Not while other
+// threads make files.
+unsigned new_directory_mode();
 
 // A file descriptor that closes itself.
 class FileDescriptor {
@@ -104,6 +115,24 @@ class OutputFile {
   std::filesystem::path path_;
   FileDescriptor fd_;
   int64_t written_ = 0;
+};
+
+// A file that somebody else makes and sizes (the HDF5 library, which never syncs), and whose bytes
+// are written at offsets; any thread may. Open it before the other one closes, so that it sees
+// every error of writing back.
+class PatchedFile {
+ public:
+  explicit PatchedFile(const std::filesystem::path& path);
+  void reserve(int64_t bytes);  // see reserve_space
+  void write_at(int64_t offset, std::span<const std::byte> bytes) const;
+  // Lets the disk begin with these bytes, so that finish() has less to wait for.
+  void start_writing(int64_t offset, int64_t bytes) const;
+  // fsync and close. A failure is final: the kernel forgets the pages, a second try proves nothing.
+  void finish();
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor fd_;
 };
 
 // A directory that appears under its final name complete or not at all. Files are written under

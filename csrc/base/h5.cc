@@ -36,8 +36,9 @@ herr_t keep_innermost(unsigned n, const H5E_error2_t* error, void* into) {
   fail(502, "cannot {} in {}: {}", what, path.string(), reason);
 }
 
+// Types that HDF5 has no name for.
 bool needs_type_attribute(std::string_view type) {
-  return type == "BF16" || type == "F16" || type == "BOOL";
+  return type == "BF16" || type == "F16" || is_byte_type(type);
 }
 
 Handle without_times(hid_t list_class) {
@@ -54,13 +55,20 @@ void prepare_thread() {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 
+bool is_byte_type(std::string_view type) {
+  static constexpr std::string_view kTypes[] = {"BOOL",        "F8_E4M3",     "F8_E5M2", "F8_E8M0",
+                                                "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F4",      "F6_E2M3",
+                                                "F6_E3M2",     "C64"};
+  return std::find(std::begin(kTypes), std::end(kTypes), type) != std::end(kTypes);
+}
+
 hid_t file_type(std::string_view type) {
+  if (is_byte_type(type)) return H5T_STD_U8LE;
   static const std::pair<std::string_view, hid_t> kTypes[] = {
       {"F32", H5T_IEEE_F32LE}, {"F64", H5T_IEEE_F64LE}, {"BF16", H5T_STD_U16LE},
       {"F16", H5T_STD_U16LE},  {"I8", H5T_STD_I8LE},    {"I16", H5T_STD_I16LE},
       {"I32", H5T_STD_I32LE},  {"I64", H5T_STD_I64LE},  {"U8", H5T_STD_U8LE},
-      {"U16", H5T_STD_U16LE},  {"U32", H5T_STD_U32LE},  {"U64", H5T_STD_U64LE},
-      {"BOOL", H5T_STD_U8LE}};
+      {"U16", H5T_STD_U16LE},  {"U32", H5T_STD_U32LE},  {"U64", H5T_STD_U64LE}};
   for (const auto& [name, id] : kTypes) {
     if (name == type) return id;
   }

@@ -43,8 +43,8 @@ std::string last_error();
 // A dataset that was found fit to be read: contiguous, little endian, unfiltered, inside the file.
 struct Dataset {
   std::string path;  // "/layer.3/token"
-  // As safetensors spells it: F32, F64, I8 ... I64, U8 ... U64; BF16, F16 and BOOL are integers
-  // with an attribute `dtype` that says so.
+  // As safetensors spells it: F32, F64, I8 ... I64, U8 ... U64; BF16, F16, BOOL, F8_* and the like
+  // are integers with an attribute `dtype` that says so.
   std::string type;
   std::vector<int64_t> shape;
   int64_t offset = 0;  // of the first byte in the file; 0 when there are no elements

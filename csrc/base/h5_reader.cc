@@ -192,7 +192,8 @@ Dataset File::dataset(const std::string& path) const {
   }
   if ((found.type == "U16" || found.type == "U8") && has_attribute(path, "dtype")) {
     const std::string meant = get_text(path, "dtype");
-    const bool known = found.type == "U16" ? meant == "BF16" || meant == "F16" : meant == "BOOL";
+    const bool known =
+        found.type == "U16" ? meant == "BF16" || meant == "F16" : is_byte_type(meant);
     if (!known) fail_read(fmt::format("dataset {} has the unknown dtype `{}`", path, meant));
     found.type = meant;
   }

@@ -29,9 +29,8 @@ namespace sutor {
 namespace {
 
 constexpr VerbHelp kHelp{"inspect",
-                         "Prints what a checkpoint, a folder of checkpoints, an adapter, a token "
-                         "store, a score file, an "
-                         "expert config or a model directory holds.",
+                         "Prints what a checkpoint, a folder of checkpoints, an adapter, a base or "
+                         "token store, a score file, an expert config or a model directory holds.",
                          "sutor inspect PATH [--verify] [--json]",
                          "sutor inspect run/checkpoints/step-00000100 --verify\n"
                          "sutor inspect run/tokens/train.tokens.h5 --json"};
@@ -105,6 +104,22 @@ Inspected inspect_checkpoint(const fs::path& directory, bool verify) {
   add_validity(
       inspected, problem,
       verify ? "every byte checked" : "sizes, indices and state checked; --verify reads all data");
+  return inspected;
+}
+
+Inspected inspect_store(const fs::path& path, bool verify) {
+  Inspected inspected{InspectReport("base store", path.string())};
+  std::string problem;
+  try {
+    const BaseStore store(path);
+    add_base_store(inspected.report, store);
+    if (verify) store.verify();
+  } catch (const Error& error) {
+    problem = error.what();
+  }
+  add_validity(inspected, problem,
+               verify ? "every byte checked"
+                      : "sizes, headers and indices checked; --verify reads all data");
   return inspected;
 }
 
@@ -221,7 +236,8 @@ Inspected inspect_expert_config(const fs::path& path) {
 [[noreturn]] void fail_unknown(const fs::path& path, const std::string& found) {
   fail(336,
        "{} is nothing that sutor knows ({}). Known are: step-* directories and folders of them, "
-       "directories with config.json or expert_cfg.json, token stores, scores.h5, expert configs.",
+       "base stores, directories with config.json or expert_cfg.json, token stores, scores.h5, "
+       "expert configs.",
        path.string(), found);
 }
 
@@ -233,10 +249,11 @@ bool holds_steps(const fs::path& directory) {
 }
 
 Inspected inspect_directory(const fs::path& path, bool verify) {
+  if (is_base_store(path)) return inspect_store(path, verify);
+  if (fs::exists(path / "config.json")) return {inspect_model(path)};
   if (parse_step_directory(path.filename().string()) || fs::exists(path / kManifestFile)) {
     return inspect_checkpoint(path, verify);
   }
-  if (fs::exists(path / "config.json")) return {inspect_model(path)};
   if (is_adapter(path)) return {inspect_adapter(path)};
   if (holds_steps(path)) return inspect_checkpoints(path);
   if (fs::is_directory(path / "checkpoints") && holds_steps(path / "checkpoints")) {
@@ -277,7 +294,8 @@ int inspect(const Arguments& arguments) {
   auto add = options.add_options();
   add("path", po::value<std::string>()->required(), "what to look at");
   add("json", po::bool_switch(), "print JSON");
-  add("verify", po::bool_switch(), "checkpoints: read all data and check every digest");
+  add("verify", po::bool_switch(),
+      "checkpoints and base stores: read all data and check every digest");
   po::positional_options_description positional;
   positional.add("path", 1);
   const auto values = parse_command_line(kHelp, options, positional, arguments);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "checkpoint/adapter.h"
+#include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/open_model.h"
 #include "csrc/base/error.h"
 #include "launch/model_config.h"
@@ -117,10 +118,8 @@ void add_fit(InspectReport& report, const ModelDirectory& directory, const Model
   }
 }
 
-}  // namespace
-
-InspectReport inspect_model(const fs::path& directory) {
-  InspectReport report("model directory", directory.string());
+// What config.json says; nothing for a family that sutor does not know.
+std::optional<ModelInfo> add_config(InspectReport& report, const fs::path& directory) {
   std::optional<ModelInfo> model;
   try {
     model = read_model_info(directory);
@@ -131,6 +130,14 @@ InspectReport inspect_model(const fs::path& directory) {
     report.add("family", error.what(), fmt::format("not supported: {}", error.what()));
   }
   if (model) add_parameters(report, *model);
+  return model;
+}
+
+}  // namespace
+
+InspectReport inspect_model(const fs::path& directory) {
+  InspectReport report("model directory", directory.string());
+  const std::optional<ModelInfo> model = add_config(report, directory);
   if (!has_weights(directory)) {
     report.add("weights", "none in this directory");
     return report;
@@ -139,6 +146,26 @@ InspectReport inspect_model(const fs::path& directory) {
   add_files(report, *files);
   if (model) add_fit(report, *files, *model);
   return report;
+}
+
+void add_base_store(InspectReport& report, const BaseStore& store) {
+  const StoreManifest& manifest = store.manifest();
+  const std::optional<ModelInfo> model = add_config(report, store.path());
+  add_files(report, store);
+  report.add("digest", manifest.weights.text());
+  report.add("bytes on disk", manifest.total_bytes(), bytes_text(manifest.total_bytes()));
+  report.add("data files at most", manifest.max_file_bytes, bytes_text(manifest.max_file_bytes));
+  report.add("made by", manifest.provenance);
+  std::vector<Row> rows;
+  for (size_t i = 0; i < manifest.data_files.size(); ++i) {
+    const StoreDataFile& file = manifest.data_files[i];
+    rows.push_back({store_data_file(i), file.bytes, file.index_bytes});
+  }
+  report.add_table("data files", {"file", "bytes", "index bytes"}, rows);
+  rows.clear();
+  for (const StoreOtherFile& file : manifest.other_files) rows.push_back({file.path, file.bytes});
+  report.add_table("other files", {"file", "bytes"}, rows);
+  if (model) add_fit(report, store, *model);
 }
 
 InspectReport inspect_adapter(const fs::path& directory) {

@@ -1,14 +1,17 @@
-// `sutor inspect` of model directories, config.json and adapters.
+// `sutor inspect` of model directories, base stores, config.json and adapters.
 #pragma once
 
 #include <filesystem>
 
+#include "checkpoint/base_store.h"
 #include "launch/verbs/inspect_report.h"
 
 namespace sutor {
 
 // A directory with config.json, with or without weights.
 InspectReport inspect_model(const std::filesystem::path& directory);
+// Adds what a store holds; throws when it cannot be opened.
+void add_base_store(InspectReport& report, const BaseStore& store);
 InspectReport inspect_adapter(const std::filesystem::path& directory);
 
 }  // namespace sutor

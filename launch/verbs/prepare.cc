@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/open_model.h"
 #include "csrc/base/error.h"
 #include "launch/command_line.h"
 #include "launch/failure.h"
@@ -42,8 +43,8 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
   };
   add("train", recipe.data.train);
   add("eval", recipe.data.eval);
-  return {{"model", recipe.model.path},
-          {"tokenizer", recipe.data.tokenizer},
+  return {{"model", model_files_root(recipe.model.path).string()},
+          {"tokenizer", model_files_root(recipe.data.tokenizer).string()},
           {"template", recipe.data.chat_template},
           {"loss_on", recipe.data.loss_on},
           {"seq_len", recipe.data.seq_len},

@@ -3,6 +3,7 @@
 
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/checkpoint_paths.h"
+#include "checkpoint/open_model.h"
 #include "csrc/base/error.h"
 #include "launch/command_line.h"
 #include "launch/job.h"
@@ -101,7 +102,7 @@ class Run {
     for (const auto* sets : {&recipe_.data.train, &recipe_.data.eval}) {
       for (const DataSource& source : *sets) inputs.push_back(source.path);
     }
-    const std::filesystem::path model = recipe_.model.path;
+    const std::filesystem::path model = model_files_root(recipe_.model.path);
     for (const char* file :
          {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"}) {
       inputs.push_back(model / file);

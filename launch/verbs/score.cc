@@ -44,6 +44,7 @@ void run_score(const Recipe& recipe, Comm& world,
                {source.info.family, base.text(), result.sample_digest.text(), version_text()},
                paths.scores());
   if (records) write_summary(result.scores.table(), *records / "summary.json");
+  fmt::print("weights  {}\n", weights_text(session));
   fmt::print("scored {} tokens on {} rank(s) in {:.1f} s: {} layers x {} experts -> {}\n",
              format_count(result.tokens), world.size(), result.seconds,
              result.scores.layers().size(), result.scores.num_experts(), paths.scores().string());
