@@ -47,18 +47,7 @@ struct DocumentCounts {
 
 EvalSet make_eval_set(const std::string& name, const TokenStore& store, int64_t seq_len,
                       int64_t tokens_per_batch) {
-  EvalSet set{name, &store, {}};
-  for (Sample& sample : eval_samples(store, seq_len).samples) {
-    if (set.samples.empty() || set.samples.back().tokens + sample.tokens > tokens_per_batch) {
-      set.samples.push_back(std::move(sample));
-      continue;
-    }
-    Sample& pack = set.samples.back();
-    pack.pieces.insert(pack.pieces.end(), sample.pieces.begin(), sample.pieces.end());
-    pack.tokens += sample.tokens;
-    pack.supervised += sample.supervised;
-  }
-  return set;
+  return {name, &store, joined_samples(eval_samples(store, seq_len).samples, tokens_per_batch)};
 }
 
 EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,

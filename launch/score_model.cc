@@ -79,11 +79,12 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   }
   const bool supervised_only = options.count == "supervised";
   const std::vector<Sample> samples =
-      sample_pieces(stores, options.tokens, recipe.data.seq_len, options.seed);
+      joined_samples(sample_pieces(stores, options.tokens, recipe.data.seq_len, options.seed),
+                     recipe.train.micro_batch * recipe.data.seq_len);
   for (const Sample& sample : samples) result.tokens += sample.tokens;
 
   for (const MicroBatch& batch :
-       rank_micro_batches(stores, samples, dp.rank(), dp.size(), recipe.train.micro_batch)) {
+       rank_micro_batches(stores, samples, dp.rank(), dp.size(), /*micro_batch=*/1)) {
     const PackedBatch packed = make_packed_batch(batch.ids, batch.doc_offsets);
     ForwardContext context{.batch = packed};
     context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor&,

@@ -24,7 +24,9 @@ struct ModelOptions {
 
 struct DataSource {
   std::string path;
-  std::string format = "auto";  // auto | messages | completion | text | tokens
+  // auto | messages | completion | text | tokens: rows; store: a finished token store, used in
+  // place
+  std::string format = "auto";
   double weight = 1.0;
   std::string name;  // default: the file's stem; the token store is named after it
   // Eval sets: how completions are scored ("intent,exact").

@@ -128,6 +128,13 @@ void check_select(const Recipe& recipe) {
 }
 
 void check_eval(const Recipe& recipe) {
+  for (const DataSource& source : recipe.data.eval) {
+    if (source.format != "store" || !source.scorer) continue;
+    fail(206,
+         "{}: the evaluation set `{}` has a scorer, which needs rows with prompts and answers: "
+         "give their file instead of a token store",
+         recipe.file, source.name);
+  }
   if (!recipe.eval.best) return;
   std::vector<std::string> choices;
   for (const DataSource& source : recipe.data.eval) choices.push_back(source.name + ".loss");

@@ -146,6 +146,9 @@ void add_esft(std::vector<Field>& fields) {
   fields.push_back(field("esft.select.n",
                          at(&Recipe::esft, &EsftOptions::select, &SelectOptions::n),
                          whole_or_null(1)));
+  fields.push_back(field("esft.select.rank_by",
+                         at(&Recipe::esft, &EsftOptions::select, &SelectOptions::rank_by),
+                         one_of({"token", "gate"})));
   fields.push_back(field("esft.select.budget",
                          at(&Recipe::esft, &EsftOptions::select, &SelectOptions::budget),
                          number_or("null", kShare)));
@@ -289,7 +292,7 @@ std::string read_source_key(std::string_view key, const YAML::Node& node, DataSo
   if (key == "name") return text()(node, source.name);
   if (key == "scorer") return text_or_null()(node, source.scorer);
   if (key == "weight") return number(kPositive)(node, source.weight);
-  return one_of({"auto", "messages", "completion", "text", "tokens"})(node, source.format);
+  return one_of({"auto", "messages", "completion", "text", "tokens", "store"})(node, source.format);
 }
 
 bool is_source_list(std::string_view key) { return key == "data.train" || key == "data.eval"; }

@@ -51,6 +51,21 @@ std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> st
   return batches;
 }
 
+std::vector<Sample> joined_samples(std::vector<Sample> samples, int64_t max_tokens) {
+  std::vector<Sample> packs;
+  for (Sample& sample : samples) {
+    if (packs.empty() || packs.back().tokens + sample.tokens > max_tokens) {
+      packs.push_back(std::move(sample));
+      continue;
+    }
+    Sample& pack = packs.back();
+    pack.pieces.insert(pack.pieces.end(), sample.pieces.begin(), sample.pieces.end());
+    pack.tokens += sample.tokens;
+    pack.supervised += sample.supervised;
+  }
+  return packs;
+}
+
 int64_t supervised_tokens(std::span<const Sample> batch) {
   int64_t count = 0;
   for (const Sample& sample : batch) count += sample.supervised;

@@ -1,6 +1,7 @@
 // sutor prepare: rows -> token stores.
 #include "launch/verbs/prepare.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -34,6 +35,7 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
   nlohmann::json sources = nlohmann::json::array();
   const auto add = [&](const char* kind, const std::vector<DataSource>& list) {
     for (const DataSource& source : list) {
+      if (source.format == "store") continue;  // tokens already
       sources.push_back({{"kind", kind},
                          {"path", source.path},
                          {"format", source.format},
@@ -59,7 +61,12 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
 
 int prepare_tokens(const Recipe& recipe, int show) {
   if (recipe.data.train.empty() && recipe.data.eval.empty()) require_train_data(recipe);
-  return run_python_step("prepare.py", job_of(recipe, show));
+  const nlohmann::json job = job_of(recipe, show);
+  if (job["sources"].empty()) {
+    fmt::print("every set is a token store already\n");
+    return kExitOk;
+  }
+  return run_python_step("prepare.py", job);
 }
 
 int verb_prepare(const Arguments& arguments) {

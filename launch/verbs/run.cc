@@ -84,7 +84,7 @@ class Run {
   Paths token_files() const {
     Paths files;
     for (const auto* sets : {&recipe_.data.train, &recipe_.data.eval}) {
-      for (const DataSource& source : *sets) files.push_back(paths_.tokens(data_set_name(source)));
+      for (const DataSource& source : *sets) files.push_back(token_store_path(recipe_, source));
     }
     return files;
   }
@@ -92,7 +92,7 @@ class Run {
   Paths train_token_files() const {
     Paths files;
     for (const DataSource& source : recipe_.data.train) {
-      files.push_back(paths_.tokens(data_set_name(source)));
+      files.push_back(token_store_path(recipe_, source));
     }
     return files;
   }

@@ -158,6 +158,8 @@ po::options_description make_options(po::positional_options_description& positio
   add("top-p", po::value<double>(), "share to cover; default 0.2 for token, 0.1 for gate");
   add("n", po::value<int>(), "experts a layer, for top_n and random");
   add("budget", po::value<double>(), "share of all routed experts, for budget");
+  add("rank-by", po::value<std::string>(),
+      "token (default) or gate: the score that ranks experts for top_n and budget");
   add("min-per-layer", po::value<int>(), "experts that every layer gets; default 1");
   add("seed", po::value<uint64_t>(), "of random; default 0");
   add("layers", po::value<std::string>(), "only these, e.g. 1,2,5-9; numbered as in the scores");
@@ -188,6 +190,7 @@ SelectJob job_of(const po::variables_map& values) {
   take<double>(values, "top-p", job.options.top_p);
   take<int>(values, "n", job.options.n);
   take<double>(values, "budget", job.options.budget);
+  take<std::string>(values, "rank-by", job.options.rank_by);
   take<int>(values, "min-per-layer", job.options.min_per_layer);
   take<uint64_t>(values, "seed", job.options.seed);
   if (values.count("layers")) job.options.layers = parse_layers(values["layers"].as<std::string>());

@@ -18,7 +18,8 @@ struct SelectOptions {
   std::string method = "token";  // token | gate | random | top_n | budget | none (no routed expert)
   std::optional<double> top_p;   // auto: 0.2 for token, 0.1 for gate
   std::optional<int> n;          // experts a layer for top_n and random
-  std::optional<double> budget;  // share of all routed experts
+  std::string rank_by = "token";  // score that ranks experts for top_n and budget: token | gate
+  std::optional<double> budget;   // share of all routed experts
   uint64_t seed = 0;
   std::optional<std::vector<int>> layers;  // all when absent
   int min_per_layer = 1;

@@ -65,11 +65,15 @@ std::vector<int> draw(int num_experts, int n, uint64_t seed, int layer) {
 }
 
 LayerScores rounded_scores(const SelectOptions& options, const ScoreTable& table) {
-  const bool gate = options.method == "gate";
+  if (options.rank_by != "token" && options.rank_by != "gate") {
+    fail(204, "unknown score `{}` in rank_by; known: token, gate.", options.rank_by);
+  }
+  const bool ranked = options.method == "top_n" || options.method == "budget";
+  const bool gate = options.method == "gate" || (ranked && options.rank_by == "gate");
   const LayerScores& source = gate ? table.gate : table.token;
   if (source.empty()) {
     fail(334,
-         "the scores hold no {} scores, which method {} needs. Score again, or choose another "
+         "the scores hold no {} scores, which method {} needs here. Score again, or choose another "
          "method.",
          gate ? "gate" : "token", options.method);
   }

@@ -8,11 +8,13 @@
 #include <set>
 
 #include "layers/esft/score_records.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/message_of.h"
 
 namespace sutor {
 namespace {
 
+using testing::expect_error;
 using testing::message_of;
 
 const std::filesystem::path kGolden = SUTOR_TEST_DATA "/golden/esft";
@@ -88,6 +90,23 @@ TEST(Select, TopNTakesTheBestOfEachLayer) {
   const ExpertConfig config = select_experts(options, small_table()).config;
   EXPECT_EQ(config.experts.at(1), (std::vector<int>{1, 3}));
   EXPECT_EQ(config.experts.at(2), (std::vector<int>{0, 1}));
+}
+
+TEST(Select, TopNAndBudgetRankByTheGateScoreWhenAsked) {
+  SelectOptions options = method("top_n");
+  options.n = 2;
+  options.rank_by = "gate";
+  ScoreTable scores = small_table();
+  scores.gate = {{1, {0.1, 0.2, 0.3, 0.4}}, {2, {0.4, 0.3, 0.2, 0.1}}};
+  EXPECT_EQ(select_experts(options, scores).config.experts.at(1), (std::vector<int>{3, 2}));
+  options.method = "budget";
+  options.budget = 0.25;
+  EXPECT_EQ(select_experts(options, scores).config.experts.at(2), (std::vector<int>{0}));
+  options.rank_by = "load";
+  expect_error(204, {"rank_by"}, [&] { select_experts(options, scores); });
+  options.rank_by = "gate";
+  scores.gate.clear();
+  expect_error(334, {"no gate scores"}, [&] { select_experts(options, scores); });
 }
 
 TEST(Select, RandomDrawsAsManyAsTokenWouldTakeAndRepeatsForItsSeed) {

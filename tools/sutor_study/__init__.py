@@ -1,0 +1,1 @@
+"""Studies: many runs of sutor's verbs, a table and a picture."""
