@@ -26,7 +26,7 @@ constexpr VerbHelp kHelp{
     "run",
     "Goes the whole way of a recipe: prepare, score, select, train, export; a stage whose outputs "
     "are still valid is skipped, an unfinished training goes on.",
-    "sutor run RECIPE [--set key=value]... [--overwrite]",
+    "sutor run RECIPE [--set key=value]... [--overwrite] [--profile]",
     "sutor run my.yaml\n"
     "mpiexec -n 4 sutor run my.yaml --set parallel.ep=4"};
 
@@ -185,12 +185,15 @@ int verb_run(const Arguments& arguments) {
   add_recipe_options(options, positional);
   options.add_options()("overwrite", po::bool_switch(),
                         "delete an earlier training in the output first");
+  add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     const Recipe recipe = recipe_from(*values);
     set_threads(recipe.train.threads);
-    Run(recipe, world, provenance("run", arguments)).go((*values)["overwrite"].as<bool>());
+    with_profile(*values, world, [&] {
+      Run(recipe, world, provenance("run", arguments)).go((*values)["overwrite"].as<bool>());
+    });
     return kExitOk;
   });
 }
