@@ -121,8 +121,10 @@ Distance distance_of(const SetTensor& a, const SetTensor& b) {
     const float* in_b = floats(right.read(at, piece), round_b, *a.dtype, piece);
     for (int64_t i = 0; i < piece; ++i) {
       const double delta = static_cast<double>(in_b[i]) - static_cast<double>(in_a[i]);
-      // Unlike std::max this lets a NaN through.
-      if (!(std::abs(delta) <= distance.max_abs)) distance.max_abs = std::abs(delta);
+      // A NaN stays: nothing is larger.
+      if (std::isnan(delta) || std::abs(delta) > distance.max_abs) {
+        distance.max_abs = std::abs(delta);
+      }
       squares += delta * delta;
       reference += static_cast<double>(in_a[i]) * static_cast<double>(in_a[i]);
     }

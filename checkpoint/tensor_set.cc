@@ -37,6 +37,16 @@ void read_through_rows(const CheckpointReader& reader, const IndexedTensor& tens
   std::copy(from, from + static_cast<int64_t>(into.size()), into.begin());
 }
 
+// Nothing also for a tensor whose shape is not what config.json asks for: that one is compared as
+// it stands in the file.
+std::optional<ResolvedSource> source_of(const ModelDirectory& model, const TensorEntry& entry) {
+  try {
+    return model.resolve(entry);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 std::string text_of(const ExpertConfig& config) {
   ExpertConfig sorted = config;
   for (auto& [layer, experts] : sorted.experts) std::sort(experts.begin(), experts.end());
@@ -104,8 +114,9 @@ void TensorSet::split() {
   if (!is_model() || !model_) return;
   std::set<std::string> taken_apart;
   for (const TensorEntry& entry : model_->entries()) {
-    const auto source = opened_->model->resolve(entry);
-    if (!source || source->stored.entry->name == entry.name) continue;
+    if (opened_->model->find(entry.name)) continue;
+    const std::optional<ResolvedSource> source = source_of(*opened_->model, entry);
+    if (!source) continue;
     const SafetensorsEntry& stored = *source->stored.entry;
     // A tied embedding is no part of anything.
     if (source->begin == stored.begin && source->end == stored.end) continue;
