@@ -73,7 +73,7 @@ std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::st
     if (kind == ArtifactKind::kOther) {
       fail(336,
            "{} is nothing that sutor verify knows. Known are base stores, directories with "
-           "config.json,\nstep-* directories and folders of them, adapters (expert_cfg.json or "
+           "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
            "adapter_config.json).",
            path.string());
     }
