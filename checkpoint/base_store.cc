@@ -3,10 +3,8 @@
 #include <algorithm>
 
 #include "checkpoint/checkpoint_paths.h"
-#include "checkpoint/file_content.h"
 #include "checkpoint/store_layout.h"
 #include "csrc/base/error.h"
-#include "csrc/base/parallel.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -113,45 +111,6 @@ void BaseStore::check_covered(const Shards& shards) const {
       }
     }
   }
-}
-
-void BaseStore::verify_data_file(size_t number) const {
-  const StoreIndex index = load_index(number);
-  const auto file = files_->open(number);
-  if (metadata_digest(*file, index.ranges()) != index.metadata_digest) {
-    fail(347, "{} is damaged: bytes between its tiles have changed", file->path().string());
-  }
-}
-
-void BaseStore::verify_other_file(const StoreOtherFile& file) const {
-  const fs::path other = files_root() / file.path;
-  if (content_digest(InputFile(other)) != file.digest) {
-    fail(347, "{} is damaged: its digest is not the one in the manifest", other.string());
-  }
-}
-
-void BaseStore::verify(int threads) const {
-  std::vector<std::function<void()>> tasks;
-  for (const auto& shard : shards()) {
-    for (const SafetensorsEntry& entry : shard->tensors()) {
-      tasks.emplace_back([&] {
-        Hasher hasher;
-        shard->stream(entry.begin, entry.end,
-                      [&](std::span<const std::byte> piece) { hasher.update(piece); });
-        if (hasher.digest() == digests_.at(entry.name)) return;
-        fail(347, "{} is damaged: tensor `{}` is {}, but its digest is {}", shard->where(),
-             entry.name, hasher.digest().text(), digests_.at(entry.name).text());
-      });
-    }
-  }
-  for (size_t i = 0; i < manifest_.data_files.size(); ++i) {
-    tasks.emplace_back([this, i] { verify_data_file(i); });
-  }
-  for (const StoreOtherFile& file : manifest_.other_files) {
-    tasks.emplace_back([&] { verify_other_file(file); });
-  }
-  parallel_tasks(threads, static_cast<int64_t>(tasks.size()),
-                 [&](int64_t i) { tasks[static_cast<size_t>(i)](); });
 }
 
 }  // namespace sutor

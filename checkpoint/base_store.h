@@ -12,12 +12,16 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/damage.h"
 #include "checkpoint/model_directory.h"
 #include "checkpoint/store_index.h"
 #include "checkpoint/store_manifest.h"
 #include "checkpoint/store_shard.h"
 
 namespace sutor {
+
+inline constexpr const char* kStoreRemedy =
+    "Make the store again: sutor convert --from <Hugging Face directory> --to <store> --overwrite.";
 
 // Opening checks, in this order: the manifest's digest, version and names (E0341..E0343), the size
 // of every file (E0344), config.json and the headers (E0347, E0303), the digest and content of
@@ -34,7 +38,9 @@ class BaseStore final : public ModelDirectory {
   const std::map<std::string, Digest>& tensor_digests(int threads = 0) const override;
 
   // Reads everything on `threads` threads (0 = all): every block, every tensor's digest, all bytes
-  // between tiles, all other files. Throws E0347 for the first that is not as it was written.
+  // between tiles, all other files. What is not as it was written; a bad tile counts once.
+  std::vector<Damage> find_damage(int threads = 0) const;
+  // Throws the first of that, E0347.
   void verify(int threads = 0) const;
 
  private:
@@ -44,8 +50,9 @@ class BaseStore final : public ModelDirectory {
   void add_index(size_t number, const StoreIndex& index, const Shards& shards);
   void check_covered(const Shards& shards) const;
   StoreIndex load_index(size_t number) const;
-  void verify_data_file(size_t number) const;
-  void verify_other_file(const StoreOtherFile& file) const;
+  void check_tensor(const StoreShard& shard, size_t number, DamageList& damage) const;
+  void check_between_tiles(size_t number, DamageList& damage) const;
+  void check_other_file(const StoreOtherFile& file, DamageList& damage) const;
 
   StoreManifest manifest_;
   std::unique_ptr<StoreFiles> files_;

@@ -5,6 +5,7 @@
 #include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/state_file.h"
 #include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -146,22 +147,50 @@ void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) c
   }
 }
 
-void CheckpointReader::verify() const {
+void CheckpointReader::check_between_tiles(const FileRecord& record, const TileIndex& index,
+                                           DamageList& damage) const {
+  const InputFile& file = data_file(record.writer);
+  const Digest found = metadata_digest(file, index.ranges());
+  if (found == record.metadata_digest) return;
+  damage.add({.file = file.path().string(),
+              .part = "bytes between its tiles",
+              .expected = record.metadata_digest.text(),
+              .found = found.text()});
+}
+
+void CheckpointReader::check_tile(int writer, const TileIndex& index, const Tile& tile,
+                                  DamageList& damage) const {
+  const InputFile& file = data_file(writer);
+  std::vector<std::byte> bytes(static_cast<size_t>(index.bytes_of(tile)));
+  file.read_at(tile.offset, bytes);
+  const Digest found = xxh3(bytes);
+  if (found == tile.digest && block_crcs(bytes) == tile.block_crcs) return;
+  damage.add(
+      {.file = file.path().string(),
+       .part = "tile " + dataset_path(index.tensors[tile.tensor].name, tile.kind, tile.row_begin),
+       .expected = tile.digest.text(),
+       .found = found.text()});
+}
+
+std::vector<Damage> CheckpointReader::find_damage(int threads) const {
+  DamageList damage(kCheckpointRemedy);
   for (const FileRecord& record : manifest_.files) {
-    const TileIndex index = load_index(record);
-    const InputFile& file = data_file(record.writer);
-    if (metadata_digest(file, index.ranges()) != record.metadata_digest) {
-      fail(347, "{} is damaged: bytes between its tiles have changed", file.path().string());
-    }
-    std::vector<std::byte> buffer;
-    for (const Tile& tile : index.tiles) {
-      buffer.resize(static_cast<size_t>(index.bytes_of(tile)));
-      file.read_at(tile.offset, buffer);
-      if (xxh3(buffer) != tile.digest || block_crcs(buffer) != tile.block_crcs) {
-        fail_tile(index.tensors[tile.tensor], {tile, record.writer});
-      }
-    }
+    const fs::path path = path_ / writer_file(record.writer);
+    TileIndex index;
+    if (!damage.check(path, [&] { index = load_index(record); })) continue;
+    damage.check(path, [&] { check_between_tiles(record, index, damage); });
+    parallel_tasks(threads, static_cast<int64_t>(index.tiles.size()), [&](int64_t i) {
+      damage.check(path, [&] {
+        check_tile(record.writer, index, index.tiles[static_cast<size_t>(i)], damage);
+      });
+    });
   }
+  return damage.take();
+}
+
+void CheckpointReader::verify(int threads) const {
+  const std::vector<Damage> damage = find_damage(threads);
+  if (!damage.empty()) fail(damage[0].code, "{}", damage[0].text());
 }
 
 }  // namespace sutor

@@ -13,12 +13,16 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/damage.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/tile_index.h"
 #include "csrc/base/file.h"
 #include "parallel_state/sharded_tensor.h"
 
 namespace sutor {
+
+inline constexpr const char* kCheckpointRemedy =
+    "Go on from another one: sutor train RECIPE --resume takes the newest that is whole.";
 
 // Opening checks, in this order: the manifest's digest and version (E0341..E0343), the size of
 // every file (E0344), the digest and content of every index (E0345), that the tiles cover every
@@ -39,8 +43,11 @@ class CheckpointReader {
   // bytes are not the ones that were written. Thread-safe.
   void read(TensorKind kind, const ShardedTensor& destination) const;
 
-  // Reads everything: tile digests, block checksums and all bytes between tiles. Throws E0347.
-  void verify() const;
+  // Reads everything on `threads` threads (0 = all): tile digests, block checksums and all bytes
+  // between tiles. What is not as it was written.
+  std::vector<Damage> find_damage(int threads = 0) const;
+  // Throws the first of that, E0347.
+  void verify(int threads = 0) const;
 
  private:
   struct Place {
@@ -58,6 +65,9 @@ class CheckpointReader {
   void read_piece(const IndexedTensor& tensor, const Place& place, int64_t row_begin,
                   int64_t row_end, std::byte* into) const;
   const InputFile& data_file(int writer) const;
+  void check_between_tiles(const FileRecord& record, const TileIndex& index,
+                           DamageList& damage) const;
+  void check_tile(int writer, const TileIndex& index, const Tile& tile, DamageList& damage) const;
   [[noreturn]] void fail_tile(const IndexedTensor& tensor, const Place& place) const;
 
   struct Files {

@@ -100,17 +100,28 @@ Manifest decode_manifest(const std::string& text, const std::string& where) {
   return manifest;
 }
 
-Manifest read_manifest(const fs::path& directory) {
+std::vector<FileSize> Manifest::file_sizes() const {
+  std::vector<FileSize> sizes = {{kStateFile, state_bytes}};
+  for (const FileRecord& file : files) {
+    sizes.push_back({writer_file(file.writer), file.bytes});
+    sizes.push_back({index_file(file.writer), file.index_bytes});
+  }
+  return sizes;
+}
+
+Manifest load_manifest(const fs::path& directory) {
   const fs::path path = directory / kManifestFile;
   std::error_code error;
   if (!fs::exists(path, error)) {
     fail(341, "{} is no complete checkpoint: it has no {}", directory.string(), kManifestFile);
   }
-  Manifest manifest = decode_manifest(read_file(path, kMaxManifestBytes), path.string());
-  check_file_size(directory / kStateFile, manifest.state_bytes);
-  for (const FileRecord& file : manifest.files) {
-    check_file_size(directory / writer_file(file.writer), file.bytes);
-    check_file_size(directory / index_file(file.writer), file.index_bytes);
+  return decode_manifest(read_file(path, kMaxManifestBytes), path.string());
+}
+
+Manifest read_manifest(const fs::path& directory) {
+  Manifest manifest = load_manifest(directory);
+  for (const FileSize& file : manifest.file_sizes()) {
+    check_file_size(directory / file.name, file.bytes);
   }
   return manifest;
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/file_size.h"
 #include "csrc/base/hash.h"
 
 namespace sutor {
@@ -45,6 +46,8 @@ struct Manifest {
   int64_t parameters = 0;
 
   int64_t total_bytes() const;  // of all files but the manifest
+  // All files of the checkpoint but the manifest.
+  std::vector<FileSize> file_sizes() const;
 };
 
 nlohmann::json to_json(const FileRecord& record);
@@ -56,8 +59,9 @@ std::string encode_manifest(const Manifest& manifest);
 // format version.
 Manifest decode_manifest(const std::string& text, const std::string& where);
 
-// Reads the manifest of a step directory and checks the size of every file it names. Throws E0341
-// when there is no manifest, E0344 for a missing file or another size, and as decode_manifest().
+// Of a step directory. Throws E0341 when there is no manifest, and as decode_manifest().
+Manifest load_manifest(const std::filesystem::path& directory);
+// The same, and checks the size of every file it names: E0344 for a missing file or another size.
 Manifest read_manifest(const std::filesystem::path& directory);
 
 }  // namespace sutor

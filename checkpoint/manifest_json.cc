@@ -3,7 +3,6 @@
 #include "csrc/base/error.h"
 
 namespace sutor {
-namespace fs = std::filesystem;
 using nlohmann::json;
 namespace {
 
@@ -51,18 +50,6 @@ json parse_manifest_json(const std::string& text, const std::string& where, std:
 
 bool has_manifest_format(const std::string& text, std::string_view format) {
   return text.find(fmt::format("\"format\": \"{}\"", format)) != std::string::npos;
-}
-
-void check_file_size(const fs::path& path, int64_t expected) {
-  std::error_code error;
-  if (!fs::is_regular_file(fs::symlink_status(path, error))) {
-    fail(344, "{} is missing or no regular file", path.string());
-  }
-  const auto found = static_cast<int64_t>(fs::file_size(path, error));
-  if (error || found != expected) {
-    fail(344, "{} has {} bytes, but the manifest says {}", path.string(), error ? -1 : found,
-         expected);
-  }
 }
 
 Digest digest_member(const json& object, const char* key, const std::string& where) {

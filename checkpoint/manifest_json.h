@@ -1,9 +1,8 @@
-// What manifests have in common: JSON whose first line carries the xxh3 of the rest, strict reading
-// of its members (E0342), and the sizes of the files that it vouches for (E0344).
+// What manifests have in common: JSON whose first line carries the xxh3 of the rest, and strict
+// reading of its members (E0342).
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
@@ -26,9 +25,6 @@ nlohmann::json parse_manifest_json(const std::string& text, const std::string& w
 bool has_manifest_format(const std::string& text, std::string_view format);
 
 [[noreturn]] void fail_manifest(const std::string& where, const std::string& reason);
-
-// Throws E0344 unless the file is there, a regular one (no link), and has this size.
-void check_file_size(const std::filesystem::path& path, int64_t expected);
 
 // A member of `object` as type T; integers must not be negative.
 template <typename T>

@@ -13,8 +13,6 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kConfigFile = "adapter_config.json";
-constexpr const char* kWeightsFile = "adapter_model.safetensors";
 constexpr std::string_view kPrefix = "base_model.model.";
 
 // `model.layers.0.self_attn.q_proj` of its lora_A.
@@ -49,7 +47,7 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
   }
   sort_as_safetensors(declared);
   StagedDirectory staged(directory);
-  SafetensorsWriter writer(staged.path() / kWeightsFile, declared);
+  SafetensorsWriter writer(staged.path() / kPeftWeightsFile, declared);
   for (const SafetensorsDeclaration& declaration : declared) {
     const TrainedTensor& pair = *by_name.at(declaration.name);
     stream_converted(pair, pair.stored_dtype,
@@ -66,17 +64,17 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
                                          {"fan_in_fan_out", false},
                                          {"inference_mode", true},
                                          {"target_modules", modules}};
-  OutputFile file(staged.path() / kConfigFile);
+  OutputFile file(staged.path() / kPeftConfigFile);
   file.append(config.dump(2) + "\n");
   file.finish();
   staged.publish();
 }
 
 PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
-  const fs::path config_file = path / kConfigFile;
-  if (!fs::exists(config_file) || !fs::exists(path / kWeightsFile)) {
-    fail(308, "{} is no peft adapter: it needs {} and {}", path.string(), kConfigFile,
-         kWeightsFile);
+  const fs::path config_file = path / kPeftConfigFile;
+  if (!fs::exists(config_file) || !fs::exists(path / kPeftWeightsFile)) {
+    fail(308, "{} is no peft adapter: it needs {} and {}", path.string(), kPeftConfigFile,
+         kPeftWeightsFile);
   }
   const auto config =
       nlohmann::json::parse(read_file(config_file), nullptr, /*allow_exceptions=*/false);
@@ -96,7 +94,7 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
   }
   rank_ = config["r"];
   alpha_ = config["lora_alpha"];
-  file_ = std::make_unique<SafetensorsFile>(path / kWeightsFile);
+  file_ = std::make_unique<SafetensorsFile>(path / kPeftWeightsFile);
   for (const SafetensorsEntry& entry : file_->tensors()) {
     if (entry.name.starts_with(kPrefix)) tensors_[entry.name.substr(kPrefix.size())] = &entry;
   }

@@ -13,6 +13,9 @@
 
 namespace sutor {
 
+inline constexpr const char* kPeftConfigFile = "adapter_config.json";
+inline constexpr const char* kPeftWeightsFile = "adapter_model.safetensors";
+
 struct PeftOptions {
   int rank = 8;
   double alpha = 16;

@@ -136,23 +136,33 @@ StoreManifest decode_store_manifest(const std::string& text, const std::string& 
   return manifest;
 }
 
-StoreManifest read_store_manifest(const fs::path& store) {
+std::vector<FileSize> StoreManifest::file_sizes() const {
+  std::vector<FileSize> files;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    files.push_back({store_header_file(i), shards[i].header_bytes});
+  }
+  for (size_t i = 0; i < data_files.size(); ++i) {
+    files.push_back({store_data_file(i), data_files[i].bytes});
+    files.push_back({store_index_file(i), data_files[i].index_bytes});
+  }
+  for (const StoreOtherFile& file : other_files) {
+    files.push_back({fs::path(kStoreFilesFolder) / file.path, file.bytes});
+  }
+  return files;
+}
+
+StoreManifest load_store_manifest(const fs::path& store) {
   const fs::path path = store / kManifestFile;
   std::error_code error;
   if (!fs::exists(path, error)) {
     fail(341, "{} is no complete base store: it has no {}", store.string(), kManifestFile);
   }
-  StoreManifest manifest = decode_store_manifest(read_file(path, kMaxManifestBytes), path.string());
-  for (size_t i = 0; i < manifest.shards.size(); ++i) {
-    check_file_size(store / store_header_file(i), manifest.shards[i].header_bytes);
-  }
-  for (size_t i = 0; i < manifest.data_files.size(); ++i) {
-    check_file_size(store / store_data_file(i), manifest.data_files[i].bytes);
-    check_file_size(store / store_index_file(i), manifest.data_files[i].index_bytes);
-  }
-  for (const StoreOtherFile& file : manifest.other_files) {
-    check_file_size(store / kStoreFilesFolder / file.path, file.bytes);
-  }
+  return decode_store_manifest(read_file(path, kMaxManifestBytes), path.string());
+}
+
+StoreManifest read_store_manifest(const fs::path& store) {
+  StoreManifest manifest = load_store_manifest(store);
+  for (const FileSize& file : manifest.file_sizes()) check_file_size(store / file.name, file.bytes);
   return manifest;
 }
 

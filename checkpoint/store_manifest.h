@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/file_size.h"
 #include "csrc/base/hash.h"
 
 namespace sutor {
@@ -49,6 +50,8 @@ struct StoreManifest {
 
   const StoreOtherFile* find_file(const std::string& path) const;
   int64_t total_bytes() const;  // of all files but the manifest
+  // All files of the store but the manifest.
+  std::vector<FileSize> file_sizes() const;
 };
 
 std::string encode_store_manifest(const StoreManifest& manifest);
@@ -56,8 +59,10 @@ std::string encode_store_manifest(const StoreManifest& manifest);
 // out of the store; E0343 for another version.
 StoreManifest decode_store_manifest(const std::string& text, const std::string& where);
 
-// Reads a store's manifest and checks the size of every file that it names. Throws E0341 when there
-// is none, E0344 for a missing file, a link or another size, and as decode_store_manifest().
+// Throws E0341 when there is none, and as decode_store_manifest().
+StoreManifest load_store_manifest(const std::filesystem::path& store);
+// The same, and checks the size of every file that it names: E0344 for a missing file, a link or
+// another size.
 StoreManifest read_store_manifest(const std::filesystem::path& store);
 
 // Whether a folder is a base store, sound or not. A Hugging Face directory with a file of the

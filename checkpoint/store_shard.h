@@ -52,6 +52,7 @@ class StoreShard final : public ModelShard {
 
   // Of each tensor, in the order of tensors(). Before anything is read.
   std::vector<StorePlaces>& places() { return places_; }
+  const std::vector<StorePlaces>& places() const { return places_; }
 
   const std::string& name() const override { return record_.name; }
   std::string where() const override;

@@ -7,7 +7,7 @@
 
 #include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/file_content.h"
-#include "checkpoint/manifest_json.h"
+#include "checkpoint/file_size.h"
 #include "csrc/base/error.h"
 #include "csrc/base/h5.h"
 #include "csrc/base/parallel.h"

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <future>
 #include <numeric>
 #include <optional>
 
@@ -38,23 +39,32 @@ std::vector<std::vector<size_t>> deal(const std::vector<Item>& items, int ranks)
   return shares;
 }
 
-// Collective. In rounds of one item a rank, so that all learn of an error before they go on.
-// `after` (rank 0): bytes that are done.
+// Collective. In rounds of one item a rank, so that all learn of an error before they go on; an
+// item's finish() goes beside the next item. `after` (rank 0): bytes that are done, or nearly.
 void work(const std::vector<Item>& items, Comm& world, const char* what,
           const std::function<void(int64_t done)>& after) {
   const auto shares = deal(items, world.size());
   size_t rounds = 0;
   for (const auto& share : shares) rounds = std::max(rounds, share.size());
   int64_t done = 0;
+  std::future<std::string> finishing;  // its problem
+  const auto finished = [&] { return finishing.valid() ? finishing.get() : std::string(); };
   for (size_t round = 0; round < rounds; ++round) {
     const auto& mine = shares[static_cast<size_t>(world.rank())];
-    agree(world, problem_of([&] {
-            if (round < mine.size() && !items[mine[round]].kept) items[mine[round]].run();
-          }),
-          what);
+    const Item* item = round < mine.size() ? &items[mine[round]] : nullptr;
+    if (item && item->kept) item = nullptr;
+    std::string problem = problem_of([&] {
+      if (item) item->run();
+    });
+    const std::string before = finished();
+    agree(world, before.empty() ? problem : before, what);
+    if (item && item->finish) {
+      finishing = std::async(std::launch::async, [item] { return problem_of(item->finish); });
+    }
     for (const auto& share : shares) done += round < share.size() ? items[share[round]].bytes : 0;
     if (world.rank() == 0) after(done);
   }
+  agree(world, finished(), what);
 }
 
 class Clock {

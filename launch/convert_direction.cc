@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 
+#include <optional>
+
 #include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/hf_directory.h"
 #include "checkpoint/store_restore.h"
@@ -26,10 +28,15 @@ class ToStore final : public Direction {
   std::vector<Item> items(const StagingPaths& staging) override {
     std::vector<Item> items;
     for (size_t i = 0; i < plan_.files.size(); ++i) {
-      items.push_back({plan_.files[i].bytes, finished_data_file(staging, i).has_value(), [&, i] {
-                         StoreFileWriter writer(plan_.files[i], plan_.tile_bytes, i, staging);
-                         writer.copy(at::get_num_threads());
-                         writer.finish();
+      const auto writer = std::make_shared<std::optional<StoreFileWriter>>();
+      items.push_back({plan_.files[i].bytes, finished_data_file(staging, i).has_value(),
+                       [&, i, writer] {
+                         writer->emplace(plan_.files[i], plan_.tile_bytes, i, staging);
+                         (*writer)->copy(at::get_num_threads());
+                       },
+                       [writer] {
+                         (*writer)->finish();
+                         writer->reset();
                        }});
     }
     for (const std::string& path : plan_.other_files) {

@@ -20,6 +20,9 @@ struct Item {
   int64_t bytes = 0;
   bool kept = false;  // an earlier start completed it
   std::function<void()> run;
+  // What has to follow and needs no processor: the wait for the disk. On another thread, while the
+  // next item runs.
+  std::function<void()> finish{};
 };
 
 class Direction {

@@ -22,6 +22,8 @@ int verb_logits(const Arguments& arguments);
 int verb_export(const Arguments& arguments);
 int verb_merge(const Arguments& arguments);
 int verb_inspect(const Arguments& arguments);
+int verb_verify(const Arguments& arguments);
+int verb_diff(const Arguments& arguments);
 int verb_run(const Arguments& arguments);
 
 }  // namespace sutor

@@ -12,9 +12,9 @@ namespace sutor {
 
 enum ExitCode : int {
   kExitOk = 0,
-  kExitCheckFailed = 1,  // a check that the user asked for failed (verify, diff)
+  kExitCheckFailed = 1,  // a check that the user asked for failed (--verify, diff)
   kExitUsage = 2,        // recipe or command line
-  kExitData = 3,         // data, model directory or checkpoint is invalid
+  kExitData = 3,         // data, model directory or checkpoint is invalid (verify says so too)
   kExitBusy = 4,         // directory in use by another job
   kExitResources = 5,    // out of memory or disk
   kExitComm = 6,         // communication

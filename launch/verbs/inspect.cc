@@ -6,7 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/adapter.h"
+#include "checkpoint/artifact_kind.h"
 #include "checkpoint/checkpoint_list.h"
 #include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/checkpoint_reader.h"
@@ -131,17 +131,11 @@ Inspected inspect_checkpoints(const fs::path& root) {
     const auto entry = read_pointer(root, pointer);
     inspected.report.add(label, entry ? entry->path.filename().string() : "none");
   }
-  std::map<int64_t, std::string> steps;
-  for (const auto& entry : fs::directory_iterator(root)) {
-    const std::string name = entry.path().filename().string();
-    if (const auto step = parse_step_directory(name); step && entry.is_directory()) {
-      steps[*step] = name;
-    }
-  }
   std::vector<Row> rows;
-  for (const auto& [step, name] : steps) {
+  for (const fs::path& step : steps_below(root)) {
+    const std::string name = step.filename().string();
     try {
-      const Manifest manifest = read_manifest(root / name);
+      const Manifest manifest = read_manifest(step);
       rows.push_back({name, manifest.parameters, manifest.total_bytes(), "complete"});
     } catch (const Error& error) {
       rows.push_back({name, nullptr, nullptr, error.what()});
@@ -241,23 +235,22 @@ Inspected inspect_expert_config(const fs::path& path) {
        path.string(), found);
 }
 
-bool holds_steps(const fs::path& directory) {
-  const auto is_step = [](const fs::directory_entry& entry) {
-    return parse_step_directory(entry.path().filename().string()).has_value();
-  };
-  return std::any_of(fs::directory_iterator(directory), fs::directory_iterator(), is_step);
-}
-
 Inspected inspect_directory(const fs::path& path, bool verify) {
-  if (is_base_store(path)) return inspect_store(path, verify);
-  if (fs::exists(path / "config.json")) return {inspect_model(path)};
-  if (parse_step_directory(path.filename().string()) || fs::exists(path / kManifestFile)) {
-    return inspect_checkpoint(path, verify);
-  }
-  if (is_adapter(path)) return {inspect_adapter(path)};
-  if (holds_steps(path)) return inspect_checkpoints(path);
-  if (fs::is_directory(path / "checkpoints") && holds_steps(path / "checkpoints")) {
-    return inspect_checkpoints(path / "checkpoints");
+  switch (artifact_kind(path)) {
+    case ArtifactKind::kBaseStore:
+      return inspect_store(path, verify);
+    case ArtifactKind::kModelDirectory:
+      return {inspect_model(path)};
+    case ArtifactKind::kCheckpoint:
+      return inspect_checkpoint(path, verify);
+    case ArtifactKind::kCheckpointFolder:
+      return inspect_checkpoints(steps_folder(path));
+    case ArtifactKind::kAdapter:
+      return {inspect_adapter(path)};
+    case ArtifactKind::kPeftAdapter:
+      fail_unknown(path, "an adapter of peft; sutor verify checks it, sutor diff compares it");
+    case ArtifactKind::kOther:
+      break;
   }
   fail_unknown(path, "a directory without any of these");
 }

@@ -127,7 +127,9 @@ class Run:
         """Makes the token store; one that the same rows gave before is copied, to save time."""
         recipe = yaml.safe_load(self.recipe.read_text())
         rows = pathlib.Path(recipe["data"]["train"][0]["path"]).read_text()
-        config = (pathlib.Path(recipe["model"]["path"]) / "config.json").read_text()
+        model = pathlib.Path(recipe["model"]["path"])
+        files = model if (model / "config.json").exists() else model / "files"  # a base store
+        config = (files / "config.json").read_text()
         key = rows, config, *(str(recipe["data"][k]) for k in ("seq_len", "packing", "loss_on"))
         if "eval" in recipe["data"] or key not in self.program.prepared:
             self.program.run("prepare", self.recipe)

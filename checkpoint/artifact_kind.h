@@ -1,0 +1,31 @@
+// Which of the things that sutor reads and writes lies at a path: told from names alone, whether it
+// is sound or not.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+namespace sutor {
+
+enum class ArtifactKind {
+  kBaseStore,
+  kModelDirectory,    // with config.json
+  kCheckpoint,        // step-00000100/
+  kCheckpointFolder,  // of such; or a run's folder, with one in checkpoints/
+  kAdapter,           // with expert_cfg.json
+  kPeftAdapter,       // with adapter_config.json
+  kOther,
+};
+
+std::string_view name_of(ArtifactKind kind);  // "base store"
+
+// Throws E0301 when a folder cannot be listed.
+ArtifactKind artifact_kind(const std::filesystem::path& path);
+
+// The folder that holds the step directories of a kCheckpointFolder.
+std::filesystem::path steps_folder(const std::filesystem::path& path);
+// The step directories themselves, by rising step, complete or not.
+std::vector<std::filesystem::path> steps_below(const std::filesystem::path& path);
+
+}  // namespace sutor

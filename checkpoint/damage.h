@@ -1,0 +1,46 @@
+// What a check of files finds that is not as it was written: the place, what was expected and what
+// was found there, and how to mend it.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace sutor {
+
+struct Damage {
+  int code = 347;          // as the error of a reader that stumbles over it has
+  std::string file;        // its path
+  std::string part{};      // "tensor `x`, tile at byte 0"; empty: the file as a whole
+  std::string expected{};  // both are empty when `problem` says it all
+  std::string found{};
+  std::string problem{};  // a reader's message, which names the file
+  std::string mend{};     // a sentence
+
+  // One line without the code: "<file>: <part>: expected ..., found .... <mend>"
+  std::string text() const;
+};
+
+// Collects damage from several threads.
+class DamageList {
+ public:
+  // `mend`: of what is added without one.
+  explicit DamageList(std::string mend) : mend_(std::move(mend)) {}
+
+  void add(Damage damage);
+  // Runs a check; what it throws as an Error is damage of `file`. Whether it threw nothing.
+  bool check(const std::filesystem::path& file, const std::function<void()>& body);
+  bool empty() const;
+  // By file and part.
+  std::vector<Damage> take();
+
+ private:
+  std::string mend_;
+  mutable std::mutex mutex_;
+  std::vector<Damage> found_;
+};
+
+}  // namespace sutor

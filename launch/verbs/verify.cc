@@ -1,0 +1,168 @@
+// sutor verify: proves that stores, model directories, checkpoints and adapters are as they were
+// written.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "checkpoint/artifact_kind.h"
+#include "checkpoint/verification.h"
+#include "csrc/base/error.h"
+#include "launch/command_line.h"
+#include "launch/failure.h"
+#include "launch/metrics_log.h"
+#include "launch/model_config.h"
+
+namespace po = boost::program_options;
+namespace fs = std::filesystem;
+
+namespace sutor {
+namespace {
+
+constexpr VerbHelp kHelp{
+    "verify",
+    "Reads base stores, model directories, checkpoints (or a folder of them) and adapters to the "
+    "last\nbyte and computes every digest that they store again. Changes nothing. Exit code 0: all "
+    "is as it\nwas written; 3: damage, one line each with the way to mend it.",
+    "sutor verify PATH... [--threads N] [--json]",
+    "sutor verify base/ runs/my/checkpoints runs/my/export/adapter\n"
+    "sutor verify DeepSeek-V2-Lite/ --json"};
+
+struct Timed {
+  Verification result;
+  double seconds = 0;
+};
+
+// What the family makes of config.json; nothing when sutor does not know it, or when it cannot be
+// read, which the check of the files then tells.
+std::optional<ModelInfo> model_info(const fs::path& path) {
+  try {
+    return read_model_info(path);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+Verification verify_one(const fs::path& path, ArtifactKind kind, int threads) {
+  if (kind == ArtifactKind::kCheckpoint) return verify_checkpoint(path, threads);
+  if (kind == ArtifactKind::kAdapter) return verify_adapter_files(path, threads);
+  if (kind == ArtifactKind::kPeftAdapter) return verify_peft_adapter(path);
+  const std::optional<ModelInfo> model = model_info(path);
+  const TensorMap* tensors = model ? &model->tensors : nullptr;
+  return kind == ArtifactKind::kBaseStore ? verify_base_store(path, tensors, threads)
+                                          : verify_model(path, tensors, threads);
+}
+
+Timed verify_timed(const fs::path& path, ArtifactKind kind, int threads) {
+  const auto begin = std::chrono::steady_clock::now();
+  Timed timed{verify_one(path, kind, threads)};
+  timed.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return timed;
+}
+
+// Paths as they were given, folders of checkpoints replaced by what they hold.
+std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::string>& paths) {
+  std::vector<std::pair<fs::path, ArtifactKind>> found;
+  for (fs::path path : paths) {
+    if (!path.has_filename()) path = path.parent_path();  // "step-00000100/"
+    std::error_code error;
+    if (!fs::exists(path, error)) fail(301, "{} does not exist", path.string());
+    const ArtifactKind kind = artifact_kind(path);
+    if (kind == ArtifactKind::kOther) {
+      fail(336,
+           "{} is nothing that sutor verify knows. Known are base stores, directories with "
+           "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
+           "adapter_config.json).",
+           path.string());
+    }
+    if (kind != ArtifactKind::kCheckpointFolder) {
+      found.emplace_back(path, kind);
+      continue;
+    }
+    for (const fs::path& step : steps_below(path)) {
+      found.emplace_back(step, ArtifactKind::kCheckpoint);
+    }
+  }
+  return found;
+}
+
+void print_text(const Timed& timed) {
+  const Verification& result = timed.result;
+  if (!result.damage.empty()) {
+    fmt::print("DAMAGED {} {}: {} problem{}\n", result.kind, result.path, result.damage.size(),
+               result.damage.size() == 1 ? "" : "s");
+    for (const Damage& damage : result.damage) {
+      fmt::print("  E{:04}: {}\n", damage.code, damage.text());
+    }
+    return;
+  }
+  fmt::print("ok {} {}: {} tensors, {}, {:.1f} s ({}/s){}; checked: {}\n", result.kind, result.path,
+             format_count(result.tensors), format_bytes(result.bytes), timed.seconds,
+             format_bytes(static_cast<int64_t>(static_cast<double>(result.bytes) /
+                                               std::max(timed.seconds, 1e-3))),
+             result.weights ? ", weights " + result.weights->text() : "", result.checked);
+}
+
+nlohmann::ordered_json to_json(const Timed& timed) {
+  const Verification& result = timed.result;
+  nlohmann::ordered_json damage = nlohmann::ordered_json::array();
+  for (const Damage& found : result.damage) {
+    damage.push_back({{"code", fmt::format("E{:04}", found.code)},
+                      {"file", found.file},
+                      {"part", found.part},
+                      {"expected", found.expected},
+                      {"found", found.found},
+                      {"problem", found.problem},
+                      {"mend", found.mend}});
+  }
+  nlohmann::ordered_json json = {
+      {"kind", result.kind},       {"path", result.path},       {"valid", result.damage.empty()},
+      {"checked", result.checked}, {"tensors", result.tensors}, {"bytes", result.bytes},
+      {"seconds", timed.seconds},  {"damage", damage}};
+  if (result.weights) json["weights"] = result.weights->text();
+  if (!result.tensor_digests.empty()) {
+    for (const auto& [name, digest] : result.tensor_digests) {
+      json["tensor_digests"][name] = digest.text();
+    }
+  }
+  return json;
+}
+
+int verify(const Arguments& arguments) {
+  po::options_description options(100);
+  auto add = options.add_options();
+  add("path", po::value<std::vector<std::string>>()->required(), "what to verify");
+  add("threads", po::value<int>()->default_value(0), "that read and hash; 0 = all");
+  add("json", po::bool_switch(), "print JSON, with the digest of every tensor");
+  po::positional_options_description positional;
+  positional.add("path", -1);
+  const auto values = parse_command_line(kHelp, options, positional, arguments);
+  if (!values) return kExitOk;
+  const bool as_json = (*values)["json"].as<bool>();
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  int exit_code = kExitOk;
+  for (const auto& [path, kind] : targets((*values)["path"].as<std::vector<std::string>>())) {
+    const Timed timed = verify_timed(path, kind, (*values)["threads"].as<int>());
+    if (!timed.result.damage.empty()) exit_code = kExitData;
+    if (as_json) {
+      all.push_back(to_json(timed));
+    } else {
+      print_text(timed);
+      std::fflush(stdout);
+    }
+  }
+  if (as_json) {
+    fmt::print("{}\n", all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  }
+  return exit_code;
+}
+
+}  // namespace
+
+int verb_verify(const Arguments& arguments) {
+  return run_alone([&] { return verify(arguments); });
+}
+
+}  // namespace sutor
