@@ -23,6 +23,7 @@ constexpr Verb kVerbs[] = {
     {"prepare", "rows (JSONL) -> token store", sutor::verb_prepare},
     {"score", "route a sample through the frozen model and count experts", sutor::verb_score},
     {"select", "choose the experts to train from scores", sutor::verb_select},
+    {"plan", "process groups of a layout, without starting a rank", sutor::verb_plan},
     {"params", "names and regexes of what trains, per rank", sutor::verb_params},
     {"train", "train the chosen experts (or everything)", sutor::verb_train},
     {"eval", "evaluation sets before and after training, or scores of completions",

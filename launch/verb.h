@@ -14,6 +14,7 @@ int verb_convert(const Arguments& arguments);
 int verb_prepare(const Arguments& arguments);
 int verb_score(const Arguments& arguments);
 int verb_select(const Arguments& arguments);
+int verb_plan(const Arguments& arguments);
 int verb_params(const Arguments& arguments);
 int verb_train(const Arguments& arguments);
 int verb_generate(const Arguments& arguments);

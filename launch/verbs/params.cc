@@ -4,12 +4,12 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 
 #include "csrc/base/error.h"
 #include "launch/command_line.h"
 #include "launch/failure.h"
+#include "launch/layout_arguments.h"
 #include "launch/model_config.h"
 #include "layers/esft/name_schemes.h"
 
@@ -38,18 +38,10 @@ struct ParamsJob {
 
 po::options_description make_options() {
   po::options_description options(100);
-  const auto axis = [] { return po::value<int>()->default_value(1); };
   auto add = options.add_options();
   add("config", po::value<std::string>()->required(), "the expert config (JSON)");
   add("model", po::value<std::string>()->required(), "model directory; only config.json is read");
-  add("world", po::value<int>()->default_value(0), "ranks; 0 = the fewest that the sizes allow");
-  add("tp", axis(), "tensor parallel size");
-  add("cp", axis(), "context parallel size");
-  add("ep", axis(), "expert parallel size");
-  add("etp", axis(), "tensor parallel size inside experts");
-  add("pp", axis(), "pipeline stages");
-  add("order", po::value<std::string>()->default_value("tp-cp-ep-dp-pp"),
-      "leftmost varies fastest");
+  add_layout_options(options);
   add("stages", po::value<std::string>()->default_value("even"),
       "layers of each stage, e.g. 14,13");
   add("names", po::value<std::string>()->default_value("hf"),
@@ -75,33 +67,17 @@ std::vector<std::string> list_of(const po::variables_map& values, const char* na
   return values[name].as<std::vector<std::string>>();
 }
 
-// The fewest ranks that both grids divide.
-int smallest_world(const ParallelOptions& p) {
-  const int64_t stage = std::lcm(int64_t{p.tp} * p.cp, int64_t{p.etp} * p.ep);
-  const int64_t world = stage * p.pp;
-  if (world < 1 || world > 1'000'000) {
-    fail(211, "tp({}) cp({}) pp({}) ep({}) etp({}) ask for {} ranks, which makes no sense.", p.tp,
-         p.cp, p.pp, p.ep, p.etp, world);
-  }
-  return static_cast<int>(world);
-}
-
 ParamsJob job_of(const po::variables_map& values) {
   const auto text = [&](const char* name) { return values[name].as<std::string>(); };
-  const auto number = [&](const char* name) { return values[name].as<int>(); };
+  LayoutArguments layout = layout_from(values);
+  layout.parallel.stages = text("stages");
   ParamsJob job{.config = text("config"),
                 .model = text("model"),
                 .names = text("names"),
                 .format = text("format"),
-                .parallel = {.tp = number("tp"),
-                             .cp = number("cp"),
-                             .pp = number("pp"),
-                             .ep = number("ep"),
-                             .etp = number("etp"),
-                             .order = text("order"),
-                             .stages = text("stages")},
-                .world = number("world"),
-                .layer_base = number("layer-base"),
+                .parallel = layout.parallel,
+                .world = layout.world,
+                .layer_base = values["layer-base"].as<int>(),
                 .patterns = {list_of(values, "also-train"), list_of(values, "keep-frozen")},
                 .rank = optional_int(values, "rank"),
                 .pp_rank = optional_int(values, "pp-rank"),
@@ -113,7 +89,6 @@ ParamsJob job_of(const po::variables_map& values) {
   if (job.pp_rank.has_value() != job.ep_rank.has_value() || (job.rank && job.pp_rank)) {
     fail(202, "sutor params: name one rank by --rank, or by --pp-rank and --ep-rank together.");
   }
-  if (job.world == 0) job.world = smallest_world(job.parallel);
   return job;
 }
 

@@ -115,6 +115,8 @@ def main():
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     args = parser.parse_args()
     launcher = ["mpiexec", "-n", args.ranks] if args.ranks > 1 else []
+    if args.work:
+        pathlib.Path(args.work).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as scratch:
         work = pathlib.Path(scratch)
         source, copy, store, back = (work / n for n in ("model", "copy", "base", "back"))
