@@ -15,7 +15,7 @@ namespace sutor {
 Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
     : source_(source),
       lora_seed_(options.lora_seed),
-      parallel_(options.parallel, source.info.num_experts, world),
+      parallel_(options.parallel, source.info.num_experts, world, options.expert_ranks),
       store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();

@@ -9,6 +9,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/ops/memory.h"
+#include "launch/expert_ranks.h"
 #include "launch/train_report.h"
 #include "recipes/recipe_reader.h"
 
@@ -47,12 +48,14 @@ Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& proven
   open_data();
   check_same_plan(plan_, stage_keys(recipe, Stage::kTrain), world);
   base_ = base_digest(source_, world);
-  SessionOptions options{.parallel = recipe.parallel,
-                         .dtype = computing_dtype(recipe.model.dtype),
-                         .trained = plan_.trainable.names(),
-                         .decay_matrices_only = recipe.optim.decay == "matrices",
-                         .lora_seed = recipe.train.seed,
-                         .lora_init = recipe.lora.init};
+  SessionOptions options{
+      .parallel = recipe.parallel,
+      .dtype = computing_dtype(recipe.model.dtype),
+      .trained = plan_.trainable.names(),
+      .decay_matrices_only = recipe.optim.decay == "matrices",
+      .expert_ranks = expert_ranks(recipe, source_.info, plan_.trainable.names(), world),
+      .lora_seed = recipe.train.seed,
+      .lora_init = recipe.lora.init};
   if (recipe.lora.init) check_lora_init(recipe.lora);
   session_ = std::make_unique<Session>(source_, world, options);
   std::vector<std::string> marked;

@@ -2,38 +2,52 @@
 // parameter generator, the loader, the dispatcher and the checkpoint all ask this class.
 #pragma once
 
+#include <map>
 #include <string>
+#include <vector>
 
 #include "parallel_state/parallel_options.h"
 
 namespace sutor {
 
+// Global layer -> the ep rank of each routed expert; equally many experts a rank.
+using ExpertRanks = std::map<int, std::vector<int>>;
+
 class ExpertPlacement {
  public:
-  // kind "contiguous" (Megatron): rank r holds [r * n, (r + 1) * n) with n = num_experts / ep.
-  // Throws E0210 when ep does not divide num_experts ("Divisors that fit N ranks" are the divisors
-  // of num_experts that also divide `ranks`, the ranks of a pipeline stage over etp; 0 = unknown,
-  // all divisors are named), E0204 for "balanced", E0210 for an unknown kind.
-  ExpertPlacement(int num_experts, int ep, int ranks = 0, const std::string& kind = "contiguous");
-  // Takes ep, etp, pp and the kind from the recipe. Call it before RankLayout: its message about ep
-  // is the more helpful one.
-  ExpertPlacement(int num_experts, const ParallelOptions& options, int world_size);
+  // Layers of `expert_ranks` as they say (balanced_placement.h makes such), local numbers rising
+  // with the global ones; the others contiguous, as Megatron: rank r holds [r * n, (r + 1) * n)
+  // with n = num_experts / ep. Throws E0210 when ep does not divide num_experts ("Divisors that fit
+  // N ranks" are the divisors of num_experts that also divide `ranks`, the ranks of a pipeline
+  // stage over etp; 0 = unknown, all divisors are named), and when a rank would get more or fewer
+  // experts than the others.
+  ExpertPlacement(int num_experts, int ep, int ranks = 0, const ExpertRanks& expert_ranks = {});
+  // Takes ep, etp and pp from the recipe. Call it before RankLayout: its message about ep is the
+  // more helpful one.
+  ExpertPlacement(int num_experts, const ParallelOptions& options, int world_size,
+                  const ExpertRanks& expert_ranks = {});
 
   int num_experts() const { return num_experts_; }
   int ep() const { return ep_; }
   int num_local_experts() const { return num_local_; }
 
   // `layer` is the global number; placements of different layers may differ.
-  int ep_rank_of(int layer, int expert) const { return expert / num_local_; }
-  int local_id(int layer, int expert) const { return expert % num_local_; }
-  int global_id(int layer, int ep_rank, int local_expert) const {
-    return ep_rank * num_local_ + local_expert;
-  }
+  int ep_rank_of(int layer, int expert) const { return place(layer, expert) / num_local_; }
+  int local_id(int layer, int expert) const { return place(layer, expert) % num_local_; }
+  int global_id(int layer, int ep_rank, int local_expert) const;
 
  private:
+  // A layer's experts in the order of their ranks, and there of their local numbers.
+  struct Permutation {
+    std::vector<int> place_of;   // [experts]
+    std::vector<int> expert_at;  // [experts]
+  };
+  int place(int layer, int expert) const;
+
   int num_experts_;
   int ep_;
   int num_local_;
+  std::map<int, Permutation> layers_;
 };
 
 }  // namespace sutor

@@ -19,6 +19,7 @@ struct ModelInfo {
   int top_k = 0;
   int64_t expert_width = 0;
   bool tied_head = false;
+  int router_groups = 1;          // of neighbouring experts, of which the router uses few a token
   double lora_scale = 0;          // alpha / rank of the tensors of role kLora
   std::vector<bool> moe_layer{};  // [num_layers]
   TensorMap tensors{};            // the head is absent when it is tied

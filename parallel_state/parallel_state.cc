@@ -2,9 +2,10 @@
 
 namespace sutor {
 
-ParallelState::ParallelState(const ParallelOptions& options, int num_experts, Comm& world)
+ParallelState::ParallelState(const ParallelOptions& options, int num_experts, Comm& world,
+                             const ExpertRanks& expert_ranks)
     : world_(world),
-      placement_(num_experts, options, world.size()),
+      placement_(num_experts, options, world.size(), expert_ranks),
       layout_(options, world.size()),
       coordinates_(layout_.coordinates(world.rank())),
       dp_(split("dp-cp")),

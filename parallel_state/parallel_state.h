@@ -13,8 +13,10 @@ namespace sutor {
 class ParallelState {
  public:
   // Collective over `world`, which must outlive this. num_experts: routed experts of the model.
-  // Throws E0210 / E0211 for sizes that do not fit the world or the model.
-  ParallelState(const ParallelOptions& options, int num_experts, Comm& world);
+  // `expert_ranks` must be the same on all ranks. Throws E0210 / E0211 for sizes that do not fit
+  // the world or the model.
+  ParallelState(const ParallelOptions& options, int num_experts, Comm& world,
+                const ExpertRanks& expert_ranks = {});
 
   const RankLayout& layout() const { return layout_; }
   const ExpertPlacement& placement() const { return placement_; }

@@ -110,7 +110,7 @@ void add_model_and_data(std::vector<Field>& fields) {
                                     one_of({"auto", "true", "false"}), {"auto", "false"})));
   fields.push_back(field("parallel.expert_placement",
                          at(&Recipe::parallel, &ParallelOptions::expert_placement),
-                         one_of({"contiguous", "balanced"}), {"contiguous"}));
+                         one_of({"contiguous", "balanced"})));
   fields.push_back(field("parallel.frozen_replicas",
                          at(&Recipe::parallel, &ParallelOptions::frozen_replicas), whole(0),
                          {"0"}));

@@ -6,30 +6,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
-#include <numeric>
 #include <regex>
 #include <utility>
 
 #include "csrc/base/error.h"
+#include "csrc/base/nearest.h"
 #include "recipes/recipe_schema.h"
 #include "recipes/recipe_values.h"
 
 namespace sutor {
 namespace {
-
-// Levenshtein distance: insertions, deletions and substitutions from one text to the other.
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t substituted = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = std::exchange(row[j], std::min({substituted, row[j] + 1, row[j - 1] + 1}));
-    }
-  }
-  return row.back();
-}
 
 // All keys that hold values, as {section, name}.
 std::vector<std::pair<std::string, std::string>> all_keys() {

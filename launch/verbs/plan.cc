@@ -12,6 +12,7 @@
 #include "launch/failure.h"
 #include "launch/layout_arguments.h"
 #include "launch/verb.h"
+#include "launch/verbs/plan_placement.h"
 #include "parallel_state/rank_layout.h"
 
 namespace po = boost::program_options;
@@ -21,12 +22,17 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "plan",
-    "Prints the process groups of a layout, in Megatron-Core's order, without starting any rank. A "
-    "layout that does not fit is refused with the arithmetic.",
+    "Works out what a layout means without starting any rank. --groups: its process groups, in "
+    "Megatron-Core's order; a layout that does not fit is refused with the arithmetic. "
+    "--placement: "
+    "how evenly expert work lies on the expert parallel ranks, by Megatron's contiguous placement "
+    "and by one that is balanced by scores and trained experts.",
     "sutor plan --groups [--world N] [--tp N] [--cp N] [--ep N] [--etp N] [--pp N] [--order ORDER] "
-    "[--rank R] [--json]",
+    "[--rank R] [--json] | sutor plan --placement --scores PATH --config FILE --ep N [--replicas "
+    "R] "
+    "[--halves] [--json]",
     "sutor plan --groups --world 16 --tp 2 --cp 2 --pp 2 --ep 4\n"
-    "sutor plan --groups --world 64 --ep 8 --pp 2 --rank 37 --json"};
+    "sutor plan --placement --scores records/ --config intent.json --ep 8 --halves"};
 
 // Megatron's group, and the name that RankLayout has for it where it is another.
 struct GroupName {
@@ -69,6 +75,19 @@ void print_table(const RankLayout& layout, std::optional<int> rank) {
   }
 }
 
+PlacementRequest placement_request(const po::variables_map& values) {
+  const auto number = [&](const char* name) { return values[name].as<int>(); };
+  PlacementRequest request{.scores = values["scores"].as<std::string>(),
+                           .config = values["config"].as<std::string>(),
+                           .ep = number("ep"),
+                           .replicas = number("replicas"),
+                           .groups = number("router-groups"),
+                           .halves = values["halves"].as<bool>(),
+                           .json = values["json"].as<bool>()};
+  if (request.replicas < 0) fail(202, "sutor plan: --replicas is {}.", request.replicas);
+  return request;
+}
+
 }  // namespace
 
 int verb_plan(const Arguments& arguments) {
@@ -76,12 +95,30 @@ int verb_plan(const Arguments& arguments) {
     po::options_description options;
     auto add = options.add_options();
     add("groups", po::bool_switch(), "the process groups");
+    add("placement", po::bool_switch(), "contiguous and balanced placement of experts");
     add_layout_options(options);
+    add("scores", po::value<std::string>()->default_value(""),
+        "of --placement: scores.h5, summary.json, or a folder of records");
+    add("config", po::value<std::string>()->default_value(""),
+        "of --placement: the expert config (JSON), numbered as the scores are");
+    add("replicas", po::value<int>()->default_value(0),
+        "of --placement: most used frozen experts of a layer that every rank has");
+    add("router-groups", po::value<int>()->default_value(1),
+        "of --placement: groups of a group-limited router, which stay together");
+    add("halves", po::bool_switch(),
+        "of --placement: choose by the first half of the records' tokens, judge by the second");
     add("rank", po::value<int>(), "only the groups that hold this rank");
     add("json", po::bool_switch(), "print JSON and nothing else");
     const auto values = parse_command_line(kHelp, options, {}, arguments);
     if (!values) return kExitOk;
-    if (!(*values)["groups"].as<bool>()) fail(202, "sutor plan: give --groups.");
+    const bool groups = (*values)["groups"].as<bool>();
+    if (groups == (*values)["placement"].as<bool>()) {
+      fail(202, "sutor plan: give --groups or --placement (one of the two).");
+    }
+    if (!groups) {
+      print_placement(placement_request(*values));
+      return kExitOk;
+    }
     const LayoutArguments arguments_of_layout = layout_from(*values);
     const RankLayout layout(arguments_of_layout.parallel, arguments_of_layout.world);
     std::optional<int> rank;

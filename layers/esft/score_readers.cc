@@ -204,9 +204,7 @@ ScoreTable read_summary(const fs::path& path) {
   return table;
 }
 
-}  // namespace
-
-ExpertScores read_records(const fs::path& folder, const RecordShape& given) {
+LayerRecords all_records(const fs::path& folder) {
   LayerRecords records;
   collect_records(folder, records);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
@@ -216,14 +214,47 @@ ExpertScores read_records(const fs::path& folder, const RecordShape& given) {
     fail(333, "{}: found no expert_weights_<layer>.txt, neither here nor in rank_*/.",
          folder.string());
   }
-  const RecordShape shape = find_shape(records, given, folder);
+  return records;
+}
+
+ExpertScores empty_scores(const LayerRecords& records, const RecordShape& shape) {
   std::vector<int> layers;
   for (const auto& [layer, passes] : records) layers.push_back(layer);
-  ExpertScores scores(layers, shape.num_experts, shape.top_k);
+  return {layers, shape.num_experts, shape.top_k};
+}
+
+}  // namespace
+
+ExpertScores read_records(const fs::path& folder, const RecordShape& given) {
+  const LayerRecords records = all_records(folder);
+  const RecordShape shape = find_shape(records, given, folder);
+  ExpertScores scores = empty_scores(records, shape);
   for (const auto& [layer, passes] : records) {
     for (const Pass& pass : passes) scores.add(layer, pass.ids, pass.weights, shape.top_k);
   }
   return scores;
+}
+
+std::pair<ExpertScores, ExpertScores> read_record_halves(const fs::path& folder,
+                                                         const RecordShape& given) {
+  const LayerRecords records = all_records(folder);
+  const RecordShape shape = find_shape(records, given, folder);
+  std::pair halves{empty_scores(records, shape), empty_scores(records, shape)};
+  const auto k = static_cast<size_t>(shape.top_k);
+  for (const auto& [layer, passes] : records) {
+    size_t tokens = 0, seen = 0;
+    for (const Pass& pass : passes) tokens += pass.ids.size() / k;
+    for (const Pass& pass : passes) {
+      const size_t here = pass.ids.size() / k;
+      const size_t first = std::min(here, tokens / 2 - std::min(tokens / 2, seen)) * k;
+      const std::span<const int64_t> ids(pass.ids);
+      const std::span<const float> weights(pass.weights);
+      halves.first.add(layer, ids.first(first), weights.first(first), shape.top_k);
+      halves.second.add(layer, ids.subspan(first), weights.subspan(first), shape.top_k);
+      seen += here;
+    }
+  }
+  return halves;
 }
 
 ScoreTable read_score_table(const fs::path& path, const RecordShape& shape) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "layers/esft/expert_scores.h"
@@ -60,6 +61,11 @@ struct RecordShape {
 // A folder with expert_weights_<layer>.txt or with rank_*/ folders of such (summed).
 // Throws E0333 with file and line.
 ExpertScores read_records(const std::filesystem::path& folder, const RecordShape& shape = {});
+
+// The same records as the scores of the first and of the second half of the tokens of each layer:
+// to choose by one half and to judge by the other.
+std::pair<ExpertScores, ExpertScores> read_record_halves(const std::filesystem::path& folder,
+                                                         const RecordShape& shape = {});
 
 // Any published or own form: scores.h5, summary.json, a folder of records, or a folder that holds
 // rank_*/ records, scores.h5 or summary.json (looked for in this order). Layer keys are kept.

@@ -112,6 +112,7 @@ ModelInfo info(const nlohmann::json& json) {
   model.top_k = static_cast<int>(c.top_k);
   model.expert_width = c.expert_width;
   model.tied_head = c.tied;
+  if (c.group_limited) model.router_groups = static_cast<int>(c.num_groups);
   NameTable names(model.tensors);
   names.add("model.embed_tokens.weight", {c.vocab, c.hidden}, TensorRole::kEmbedding);
   for (int layer = 0; layer < model.num_layers; ++layer) {

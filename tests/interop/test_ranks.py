@@ -119,3 +119,40 @@ def test_one_expert_in_the_whole_model(program, model_dir, tmp_path):
     results = train_everywhere(program, model_dir(shape), tmp_path, ids, config,
                                [(1, 1), (1, 4), (4, 1)])
     check(results, reference.train(model, names, [ids] * 5), before)
+
+
+@pytest.mark.parametrize("name", ["ds-lite", "qw-gqa"])
+def test_balanced_placement_changes_no_numbers(program, model_dir, tmp_path, name):
+    """Experts lie where scores and training suggest; losses, norms and what is trained stay."""
+    shape = models.shape(name)
+    directory, ids = model_dir(shape), models.sample_ids(shape)
+    config = models.pick_experts(models.load(directory), per_layer=3, idle=True)
+    rows, results = runner.write_rows(ids, tmp_path / "rows.jsonl"), {}
+    for ep, placement in [(1, "contiguous"), (2, "contiguous"), (2, "balanced"), (4, "balanced")]:
+        run = runner.Run(program, tmp_path / f"{placement}{ep}", directory, rows, config)
+        run.set_section("parallel", {"expert_placement": placement})
+        run.prepare()
+        program.run("score", run.recipe)
+        run.train(ranks=ep, ep=ep)
+        adapter, _ = run.export()
+        results[placement, ep] = run.metrics(), runner.read_tensors(adapter)
+    lines, tensors = results["contiguous", 1]
+    for key, (other_lines, other_tensors) in results.items():
+        for measure in ("loss", "grad_norm"):
+            assert [line[measure] for line in other_lines] == pytest.approx(
+                [line[measure] for line in lines], rel=1e-5), key
+        assert other_tensors.keys() == tensors.keys()
+        for tensor_name, tensor in tensors.items():
+            assert torch.allclose(other_tensors[tensor_name], tensor, rtol=1e-4, atol=1e-6), key
+
+
+def test_balanced_placement_without_scores_is_refused_on_all_ranks(program, model_dir, tmp_path):
+    shape = models.shape("ds-lite")
+    directory = model_dir(shape)
+    rows = runner.write_rows(models.sample_ids(shape), tmp_path / "rows.jsonl")
+    config = models.pick_experts(models.load(directory), per_layer=3)
+    run = runner.Run(program, tmp_path / "run", directory, rows, config)
+    run.set_section("parallel", {"expert_placement": "balanced"})
+    run.prepare()
+    result = program.run("train", run.recipe, "--set", "parallel.ep=2", ranks=2, code=3)
+    assert "E0331" in result.output and "sutor score" in result.output

@@ -24,7 +24,7 @@ def axes_for(tasks, height=4.6):
 
 def gain_and_forgetting(study, changes, path):
     """Every arm as a line through its learning rates: up is what the task gains, right what the
-    others lose; the small points are seeds."""
+    others lose; the small points are seeds. Runs that made the task much worse are cut off."""
     figure, axes = axes_for(study.tasks)
     colours = plt.get_cmap("tab10").colors
     for axis, task in zip(axes, study.tasks):
@@ -37,9 +37,14 @@ def gain_and_forgetting(study, changes, path):
                           [-v for v in changes.over_seeds(changes.task_loss, task, arm.name, rate)],
                           ".", color=colour, markersize=3, alpha=0.6)  # yapf: disable
         axis.axvline(0, color="0.8", linewidth=1, zorder=0)
-        axis.set_xlabel("forgetting: rise of the other domains' mean loss, nats")
+        best = max(changes.point(task, arm.name, rate)[0] for arm in study.arms
+                   for rate in study.learning_rates)  # yapf: disable
+        axis.set_ylim(-0.3 * best, 1.15 * best)
+        axis.set_xscale("symlog", linthresh=0.1)
+        axis.set_xlabel("forgetting: rise of the other domains' mean loss, nats "
+                        "(logarithmic beyond 0.1)")  # yapf: disable
         axis.set_ylabel("gain: fall of the task's loss, nats")
-        axis.set_title(f"{study.title}\nlines run through learning rates", fontsize=10)
+        axis.set_title(f"{study.title}, task {task}\nlines run through learning rates", fontsize=10)
         axis.legend(fontsize=8)
     save(figure, path)
 

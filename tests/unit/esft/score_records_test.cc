@@ -82,6 +82,15 @@ TEST(Records, GiveTheSummaryThatPythonComputesToTheLastByte) {
   EXPECT_EQ(summary_json(scores.table()), TempDir().read(kGolden / "records" / "summary.json"));
 }
 
+TEST(Records, HalvesOfTheTokensAddUpToTheWhole) {
+  const ExpertScores whole = read_records(kGolden / "records");
+  auto [first, second] = read_record_halves(kGolden / "records");
+  EXPECT_EQ(first.num_tokens(), 10);
+  EXPECT_EQ(second.num_tokens(), 11);
+  first.merge(second);
+  EXPECT_TRUE(std::equal(first.flat().begin(), first.flat().end(), whole.flat().begin()));
+}
+
 TEST(Records, RankFoldersAreSummed) {
   const TempDir dir;
   for (const char* layer : {"1", "2", "10"}) {

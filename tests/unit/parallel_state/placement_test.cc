@@ -72,10 +72,22 @@ TEST(ExpertPlacement, ASizeThatDoesNotDivideNamesThoseThatDo) {
             "parallel.ep=4 does not divide 6 experts. Divisors: 1, 2, 3, 6.");
 }
 
-TEST(ExpertPlacement, BalancedIsNotThereYet) {
-  const std::string text = message_of([] { ExpertPlacement(8, 2, 2, "balanced"); }, 204);
-  EXPECT_NE(text.find("not available yet"), std::string::npos);
-  message_of([] { ExpertPlacement(8, 2, 2, "random"); }, 210);
+TEST(ExpertPlacement, LayersMayBePermuted) {
+  const ExpertPlacement placement(4, 2, 0, {{3, {1, 0, 1, 0}}});
+  EXPECT_EQ(placement.ep_rank_of(3, 0), 1);
+  EXPECT_EQ(placement.local_id(3, 0), 0);
+  EXPECT_EQ(placement.ep_rank_of(3, 3), 0);
+  EXPECT_EQ(placement.local_id(3, 3), 1);
+  EXPECT_EQ(placement.ep_rank_of(4, 0), 0);  // the other layers are contiguous
+  for (int layer : {3, 4}) {
+    for (int expert = 0; expert < 4; ++expert) {
+      EXPECT_EQ(placement.global_id(layer, placement.ep_rank_of(layer, expert),
+                                    placement.local_id(layer, expert)),
+                expert);
+    }
+  }
+  message_of([] { ExpertPlacement(4, 2, 0, {{3, {1, 0, 1, 1}}}); }, 210);
+  message_of([] { ExpertPlacement(4, 2, 0, {{3, {0, 1}}}); }, 210);
 }
 
 }  // namespace

@@ -152,11 +152,10 @@ TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
 TEST(RecipeReader, RefusesByNameWhatIsNotAvailable) {
   for (const char* set :
        {"parallel.tp=2", "parallel.cp=2", "parallel.pp=2", "parallel.etp=2",
-        "parallel.stages=[14,13]", "parallel.expert_placement=balanced",
-        "parallel.frozen_replicas=1", "parallel.dispatcher=allgather", "train.recompute=full",
-        "train.z_loss=0.1", "train.early_stop=3", "log.wandb=x", "log.experts=detailed",
-        "checkpoint.async=true", "checkpoint.on_signal=[TERM]", "export.dtype=fp32",
-        "data.train=[{path: a, weight: 2}]"}) {
+        "parallel.stages=[14,13]", "parallel.frozen_replicas=1", "parallel.dispatcher=allgather",
+        "train.recompute=full", "train.z_loss=0.1", "train.early_stop=3", "log.wandb=x",
+        "log.experts=detailed", "checkpoint.async=true", "checkpoint.on_signal=[TERM]",
+        "export.dtype=fp32", "data.train=[{path: a, weight: 2}]"}) {
     const std::string got = report(kLeast, {set});
     EXPECT_NE(got.find("E0204"), std::string::npos) << set << ": " << got;
   }

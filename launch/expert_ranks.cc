@@ -1,0 +1,62 @@
+#include "launch/expert_ranks.h"
+
+#include <nlohmann/json.hpp>
+
+#include "launch/agreement.h"
+#include "launch/run_paths.h"
+#include "layers/esft/score_records.h"
+#include "parallel_state/balanced_placement.h"
+
+namespace sutor {
+namespace {
+
+std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const ModelInfo& model,
+                                     const std::vector<std::string>& trained) {
+  if (!std::filesystem::exists(path)) {
+    fail(331,
+         "parallel.expert_placement: balanced needs scores, but {} does not exist. Run `sutor "
+         "score` with this recipe first, or choose contiguous.",
+         path.string());
+  }
+  const ScoreTable scores = read_score_table(path);
+  std::map<int, LayerLoad> layers;
+  for (const auto& [layer, load] : scores.token) {
+    if (!model.is_moe(layer) || static_cast<int>(load.size()) != model.num_experts) {
+      fail(334, "{}: the scores are of another model: layer {} with {} experts.", path.string(),
+           layer, load.size());
+    }
+    layers[layer] = {load, std::vector<bool>(load.size(), false)};
+  }
+  for (const std::string& name : trained) {
+    const TensorEntry* tensor = model.tensors.find(name);
+    if (!tensor || tensor->expert < 0 || layers.count(tensor->layer) == 0) continue;
+    layers[tensor->layer].trained[tensor->expert] = true;
+  }
+  return layers;
+}
+
+}  // namespace
+
+ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
+                         const std::vector<std::string>& trained, Comm& world) {
+  if (recipe.parallel.expert_placement != "balanced" || recipe.parallel.ep == 1) return {};
+  // One rank decides: the file of another node might be an older one.
+  nlohmann::json found;
+  const std::string problem = problem_of([&] {
+    if (world.rank() != 0) return;
+    const auto layers = layer_loads(RunPaths(recipe.output).scores(), model, trained);
+    for (const auto& [layer, placement] :
+         balanced_layers(layers, recipe.parallel.ep, 0, model.router_groups)) {
+      found.push_back({layer, placement.rank_of});
+    }
+  });
+  agree(world, problem, "placement of experts");
+  ExpertRanks ranks;
+  for (const auto& layer :
+       nlohmann::json::parse(world.broadcast_text(found.dump(), 0, "placement of experts"))) {
+    ranks[layer[0].get<int>()] = layer[1].get<std::vector<int>>();
+  }
+  return ranks;
+}
+
+}  // namespace sutor
