@@ -35,8 +35,11 @@ def grid_rows(study, changes, task):
 def verdict(differences):
     """Of differences (other arm minus reference), positive when the reference is better."""
     wins = sum(difference > 0 for difference in differences)
+    losses = sum(difference < 0 for difference in differences)
     total = len(differences)
-    word = "better" if wins == total else "worse" if wins == 0 else "unclear"
+    if wins == losses == 0:
+        return "the same"
+    word = "better" if wins == total else "worse" if losses == total else "unclear"
     return f"{word} ({wins} of {total} seeds, {spread(differences)})"
 
 
