@@ -49,10 +49,12 @@ def run_study(study, program, arguments):
     print(f"== {study.name}: {study.title}", flush=True)
     results = program.work / "studies" / "results"
     results.mkdir(parents=True, exist_ok=True)
-    text = REPORTS[study.kind](study, Runs(program, study.common, arguments.jobs, steps), results)
+    runs = Runs(program, study.common, arguments.jobs, steps)
+    text = REPORTS[study.kind](study, runs, results)
     seconds = time.monotonic() - started
     text = (f"## {study.title}\n\n{text}\n\n"
-            f"Took {seconds / 60:.1f} minutes, {arguments.jobs} runs at a time.")
+            f"Took {seconds / 60:.1f} minutes, {arguments.jobs} runs at a time; {runs.kept} of "
+            f"{runs.made + runs.kept} steps were there already.")
     (results / f"{study.name}.md").write_text(text + "\n")
     print(f"\n{text}\npicture: {results / study.name}.png\n", flush=True)
 

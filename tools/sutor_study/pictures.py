@@ -37,14 +37,20 @@ def gain_and_forgetting(study, changes, path):
                           [-v for v in changes.over_seeds(changes.task_loss, task, arm.name, rate)],
                           ".", color=colour, markersize=3, alpha=0.6)  # yapf: disable
         axis.axvline(0, color="0.8", linewidth=1, zorder=0)
-        best = max(changes.point(task, arm.name, rate)[0] for arm in study.arms
-                   for rate in study.learning_rates)  # yapf: disable
+        points = [changes.point(task, arm.name, rate) for arm in study.arms
+                  for rate in study.learning_rates]  # yapf: disable
+        best = max(gain for gain, _ in points)
         axis.set_ylim(-0.3 * best, 1.15 * best)
-        axis.set_xscale("symlog", linthresh=0.1)
-        axis.set_xlabel("forgetting: rise of the other domains' mean loss, nats "
-                        "(logarithmic beyond 0.1)")  # yapf: disable
+        note = ""
+        if max(lost for _, lost in points) > 0.5:
+            axis.set_xscale("symlog", linthresh=0.1)
+            ticks = [0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]
+            axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            note = " (logarithmic beyond 0.1)"
+        axis.set_xlabel(f"forgetting: rise of the other domains' mean loss, nats{note}")
         axis.set_ylabel("gain: fall of the task's loss, nats")
-        axis.set_title(f"{study.title}, task {task}\nlines run through learning rates", fontsize=10)
+        lines = "\nlines run through learning rates" if len(study.learning_rates) > 1 else ""
+        axis.set_title(f"{study.title}, task {task}{lines}", fontsize=10)
         axis.legend(fontsize=8)
     save(figure, path)
 

@@ -66,6 +66,7 @@ class Runs:
         self.held_out = {entry["name"]: entry["path"] for entry in self.common["data"]["eval"]}
         self.sets = list(self.held_out)
         self.base_print = self._base_print()
+        self.made = self.kept = 0  # steps done now, and found finished
 
     def _base_print(self):
         model = self.program.work / self.common["model"]["path"]
@@ -86,7 +87,9 @@ class Runs:
         fingerprint = hashlib.sha256((self.base_print + text).encode()).hexdigest()
         stamp = folder / "finished"
         if stamp.is_file() and stamp.read_text() == fingerprint:
+            self.kept += 1
             return folder / "recipe.yaml", None
+        self.made += 1
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "recipe.yaml").write_text(text)
