@@ -46,6 +46,7 @@ def gain_and_forgetting(study, changes, path):
             axis.set_xscale("symlog", linthresh=0.1)
             ticks = [0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]
             axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.set_xlim(left=min(-0.01, *(lost for _, lost in points)))
             note = " (logarithmic beyond 0.1)"
         axis.set_xlabel(f"forgetting: rise of the other domains' mean loss, nats{note}")
         axis.set_ylabel("gain: fall of the task's loss, nats")
