@@ -129,8 +129,9 @@ def measure(bench, args):
     bench.note(None)
     output = bench.run("convert", "convert", "--from", "model", "--to", "store")
     bench.note(number(r"\(([\d.]+) s,", output))
-    bench.run("prepare", "prepare", "wide.yaml")
+    output = bench.run("prepare", "prepare", "wide.yaml")
     bench.note(None)
+    eval_tokens = number(r"eval task: .* documents, ([\d,]+) tokens", output)
     output = bench.run("score", "score", "wide.yaml", "--profile")
     seconds = number(r"in ([\d.]+) s:", output)
     tokens = number(r"scored ([\d,]+) tokens", output)
@@ -142,8 +143,10 @@ def measure(bench, args):
     metrics = [json.loads(line) for line in (bench.work / "run/metrics.jsonl").open()]
     tokens = sum(line["tokens"] for line in metrics)
     bench.note(sum(line["tokens"] / line["tokens_per_s"] for line in metrics), tokens)
-    bench.run("eval", "eval", "wide.yaml", "--profile", "--no-base", "--checkpoint", "latest")
-    bench.note(None)
+    output = bench.run("eval", "eval", "wide.yaml", "--profile", "--no-base", "--checkpoint",
+                       "latest")  # yapf: disable
+    bench.note(number(r"together +([\d.]+)", output) - number(r"load weights +1 +([\d.]+)", output),
+               eval_tokens)
     output = bench.run("generate", "generate", "wide.yaml", "--profile", "--checkpoint", "latest",
                        "--prompts", "eval.jsonl", "--out", "completions.jsonl")
     bench.note(number(r"new tokens in ([\d.]+) s", output), number(r"-> ([\d,]+) new", output))
