@@ -63,7 +63,7 @@ say "5/5 the control: as many experts, drawn at random"
 show "$sutor" run random.yaml ${tune[@]+"${tune[@]}"}
 
 say "the result"
-"$python" "$root/tools/quickstart/summary.py" --model base/export/merged --task man_de \
+"$python" "$root/tools/quickstart_summary.py" --model base/export/merged --task man_de \
   "ESFT, token, p = 0.2=german" "as many random experts=random"
 say "done. Look around in $folder/: german/export/merged is a Hugging Face model;" \
   "german/heat_map.svg shows the scores"

@@ -40,9 +40,8 @@ class Bench:
     def __init__(self, args, work):
         self.args, self.work = args, work
         self.rows = []
-        self.seconds = {}
 
-    def run(self, title, *arguments, parts=True):
+    def run(self, title, *arguments):
         """Runs a verb, adds its figures to the table, shows its profile; returns its output."""
         command = [str(self.args.sutor.resolve()), *map(str, arguments)]
         print(f"$ sutor {' '.join(command[1:])}", flush=True)
@@ -54,7 +53,7 @@ class Bench:
             output = log.read()
         if os.waitstatus_to_exitcode(status) != 0:
             sys.exit(f"{' '.join(command)} failed:\n{output}")
-        if parts and "where the time went" in output:
+        if "where the time went" in output:
             print(output[output.index("where the time went"):], flush=True)
         self.rows.append([title, usage.ru_maxrss / 2**20])
         return output

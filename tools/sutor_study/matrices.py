@@ -1,5 +1,6 @@
 """Studies of tasks against tasks: kinds transfer, overlap and mask."""
 
+import dataclasses
 import statistics
 
 from sutor_study import pictures
@@ -52,8 +53,7 @@ def overlap(study, runs, folder):
 
 def random_like(arm):
     """The same numbers of experts a layer, drawn at random."""
-    return type(arm)(f"random as {arm.name}", "random",
-                     arm.keys | {"esft.select.method": "random"})
+    return dataclasses.replace(arm, keys=arm.keys | {"esft.select.method": "random"})
 
 
 def mask(study, runs, folder):

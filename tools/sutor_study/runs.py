@@ -16,6 +16,8 @@ from pathlib import Path
 
 import yaml
 
+from run_results import evaluation, training_seconds
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -47,10 +49,6 @@ def arm_slug(keys):
 
 def slug(text):
     return "".join(c if c.isalnum() or c in ".-=" else "_" for c in text)
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 class Runs:
@@ -214,15 +212,12 @@ class Runs:
         return Result(**json.loads(path.read_text()))
 
     def _measure(self, folder, task):
-        lines = read_lines(folder / "eval.jsonl")
-        last = max(line["step"] for line in lines)
-        final = {line["set"]: line for line in lines if line["step"] == last}
-        metrics = read_lines(folder / "metrics.jsonl")
+        final = evaluation(folder)
         manifest = next((folder / "checkpoints").glob("step-*/MANIFEST.json"))
         return self._result(final,
                             tuning=final[f"{task}.tune"]["loss"],
                             trained=json.loads(manifest.read_text())["parameters"],
-                            seconds=sum(line["tokens"] / line["tokens_per_s"] for line in metrics))
+                            seconds=training_seconds(folder))
 
     def in_parallel(self, calls):
         """[function] -> [result], `jobs` at a time, with a progress line for each tenth."""

@@ -12,6 +12,8 @@ import struct
 import sys
 from pathlib import Path
 
+from run_results import evaluation, training_seconds
+
 LIMITS = """\
 Losses are means over the tokens of held-out documents, in nats. "General" is the mean of the other
 domains' losses; its change is forgetting when it is positive.
@@ -21,18 +23,12 @@ not searched here, and full fine-tuning or LoRA, which are the real alternatives
 table; a falling loss on manual pages is not yet a better answer to anyone's question."""
 
 
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def losses(run, step):
     """{set: loss} of the evaluation at `step`; "last" = the highest one."""
-    lines = read_lines(run / "eval.jsonl")
-    step = max(line["step"] for line in lines) if step == "last" else step
-    found = {line["set"]: line["loss"] for line in lines if line["step"] == step}
+    found = evaluation(run, step)
     if not found:
         raise SystemExit(f"error: {run}/eval.jsonl has no evaluation of step {step}")
-    return found
+    return {name: line["loss"] for name, line in found.items()}
 
 
 def parameter_counts(model):
@@ -56,11 +52,6 @@ def trained_share(run, counts):
         f"model.layers.{layer}.mlp.experts.{expert}." for layer, ids in experts.items()
         for expert in ids)
     return sum(n for name, n in counts.items() if name.startswith(prefixes)) / sum(counts.values())
-
-
-def seconds(run):
-    """Time of the training steps alone."""
-    return sum(line["tokens"] / line["tokens_per_s"] for line in read_lines(run / "metrics.jsonl"))
 
 
 def general(found, task):
@@ -94,7 +85,7 @@ def main():
         print(
             row.format(title, f"{trained_share(run, counts):.1%}", f"{after_task:.3f}",
                        f"{after_task - base_task:+.3f}", f"{after_general:.3f}",
-                       f"{after_general - base_general:+.3f}", f"{seconds(run):.0f} s"))
+                       f"{after_general - base_general:+.3f}", f"{training_seconds(run):.0f} s"))
     others = ", ".join(name for name in base if name != task)
     print(f"\nTask: {task}; general: {others}; the model has {sum(counts.values()):,} parameters.")
     print(LIMITS)
