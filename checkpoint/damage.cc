@@ -41,11 +41,6 @@ bool DamageList::check(const std::filesystem::path& file, const std::function<vo
   }
 }
 
-bool DamageList::empty() const {
-  const std::lock_guard lock(mutex_);
-  return found_.empty();
-}
-
 std::vector<Damage> DamageList::take() {
   const std::lock_guard lock(mutex_);
   std::stable_sort(found_.begin(), found_.end(), [](const Damage& a, const Damage& b) {

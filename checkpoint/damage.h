@@ -33,13 +33,12 @@ class DamageList {
   void add(Damage damage);
   // Runs a check; what it throws as an Error is damage of `file`. Whether it threw nothing.
   bool check(const std::filesystem::path& file, const std::function<void()>& body);
-  bool empty() const;
   // By file and part.
   std::vector<Damage> take();
 
  private:
   std::string mend_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::vector<Damage> found_;
 };
 

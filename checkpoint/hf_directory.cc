@@ -94,10 +94,7 @@ const std::map<std::string, Digest>& HfDirectory::tensor_digests(int threads) co
   });
   parallel_tasks(threads, static_cast<int64_t>(work.size()), [&](int64_t i) {
     const StoredTensor& stored = *work[i].first;
-    Hasher hasher;
-    stored.file->stream(stored.entry->begin, stored.entry->end,
-                        [&](std::span<const std::byte> piece) { hasher.update(piece); });
-    *work[i].second = hasher.digest();
+    *work[i].second = stored.file->digest(stored.entry->begin, stored.entry->end);
   });
   digests_->filled = true;
   return digests_->tensors;

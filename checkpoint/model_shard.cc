@@ -32,6 +32,12 @@ void ModelShard::stream(int64_t begin, int64_t end, const ByteSink& sink) const 
   }
 }
 
+Digest ModelShard::digest(int64_t begin, int64_t end) const {
+  Hasher hasher;
+  stream(begin, end, [&](std::span<const std::byte> piece) { hasher.update(piece); });
+  return hasher.digest();
+}
+
 SafetensorsShard::SafetensorsShard(const std::filesystem::path& path)
     : file_(path), name_(path.filename().string()) {}
 

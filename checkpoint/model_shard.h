@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "csrc/base/file.h"
+#include "csrc/base/hash.h"
 #include "csrc/base/safetensors.h"
 
 namespace sutor {
@@ -40,6 +41,8 @@ class ModelShard {
   // Gives bytes [begin, end), behind the header, to `sink`: in pieces of at most 1 MiB that hold
   // whole elements when `begin` does, and that cost no byte more than they hold wherever possible.
   void stream(int64_t begin, int64_t end, const ByteSink& sink) const;
+  // Of bytes [begin, end), behind the header.
+  Digest digest(int64_t begin, int64_t end) const;
   // Appends bytes [begin, end), behind the header, to a file.
   virtual void append_to(OutputFile& file, int64_t begin, int64_t end) const = 0;
 

@@ -57,8 +57,7 @@ void write_tensor(const TensorEntry& tensor, const RandomModelOptions& options,
   constexpr int64_t kPieceElements = int64_t{1} << 18;
   constexpr int64_t kBatchPieces = 64;
   const auto size = static_cast<int64_t>(size_of(options.dtype));
-  int64_t elements = 1;
-  for (const int64_t extent : tensor.shape) elements *= extent;
+  const int64_t elements = num_elements(tensor.shape);
   std::vector<std::byte> batch;
   for (int64_t begin = 0; begin < elements; begin += kBatchPieces * kPieceElements) {
     const int64_t count = std::min(kBatchPieces * kPieceElements, elements - begin);

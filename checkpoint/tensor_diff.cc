@@ -39,12 +39,6 @@ class ElementReader {
   std::vector<std::byte> raw_, converted_;
 };
 
-int64_t elements_of(const SetTensor& tensor) {
-  int64_t count = 1;
-  for (const int64_t extent : tensor.shape) count *= extent;
-  return count;
-}
-
 Digest digest_of(const SetTensor& tensor) {
   Hasher hasher;
   std::vector<std::byte> buffer;
@@ -71,7 +65,7 @@ bool same_bytes(const SetTensor& a, const SetTensor& b) {
 // Of a master and a weight of another dtype: the master rounded to that.
 bool same_rounded(const SetTensor& a, const SetTensor& b, DType dtype) {
   ElementReader left(a, dtype), right(b, dtype);
-  const int64_t count = elements_of(a);
+  const int64_t count = num_elements(a.shape);
   for (int64_t at = 0; at < count; at += kPieceElements) {
     const int64_t piece = std::min(kPieceElements, count - at);
     const auto in_a = left.read(at, piece), in_b = right.read(at, piece);
@@ -99,9 +93,8 @@ TensorChange change_of(const SetTensor& a, const SetTensor& b) {
 }
 
 Distance distance_of(const SetTensor& a, const SetTensor& b) {
+  ElementReader left(a, DType::kF32), right(b, DType::kF32);
   // Through the other side's dtype, so that rounding a master is no difference.
-  const auto reader = [](const SetTensor& tensor) { return ElementReader(tensor, DType::kF32); };
-  ElementReader left = reader(a), right = reader(b);
   const bool round_a = a.master && !b.master, round_b = b.master && !a.master;
   std::vector<std::byte> rounded, back;
   const auto floats = [&](std::span<const std::byte> bytes, bool round, DType to, int64_t count) {
@@ -114,7 +107,7 @@ Distance distance_of(const SetTensor& a, const SetTensor& b) {
   };
   Distance distance;
   double squares = 0, reference = 0;
-  const int64_t count = elements_of(a);
+  const int64_t count = num_elements(a.shape);
   for (int64_t at = 0; at < count; at += kPieceElements) {
     const int64_t piece = std::min(kPieceElements, count - at);
     const float* in_a = floats(left.read(at, piece), round_a, *b.dtype, piece);

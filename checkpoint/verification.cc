@@ -80,15 +80,9 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
       const auto source = entry ? directory.resolve(*entry) : std::nullopt;
       if (!source) fail(301, "{} lists tensor `{}`, which no file holds", file.string(), name);
       const StoredTensor& stored = source->stored;
-      Digest found;
-      if (source->begin == stored.entry->begin && source->end == stored.entry->end) {
-        found = digests.at(stored.entry->name);
-      } else {
-        Hasher hasher;
-        stored.file->stream(source->begin, source->end,
-                            [&](std::span<const std::byte> piece) { hasher.update(piece); });
-        found = hasher.digest();
-      }
+      const bool whole = source->begin == stored.entry->begin && source->end == stored.entry->end;
+      const Digest found =
+          whole ? digests.at(stored.entry->name) : stored.file->digest(source->begin, source->end);
       if (found == expected) return;
       damage.add({.file = stored.file->where(),
                   .part = fmt::format("tensor `{}`", name),
@@ -208,10 +202,7 @@ Verification verify_adapter_files(const fs::path& path, int threads) {
     }
     parallel_tasks(threads, static_cast<int64_t>(work.size()), [&](int64_t i) {
       const auto& [stored, digest] = work[static_cast<size_t>(i)];
-      Hasher hasher;
-      stored->file->stream(stored->entry->begin, stored->entry->end,
-                           [&](std::span<const std::byte> piece) { hasher.update(piece); });
-      *digest = hasher.digest();
+      *digest = stored->file->digest(stored->entry->begin, stored->entry->end);
     });
     for (const auto& [name, expected] : adapter.recorded_digests()) {
       const Digest& found = result.tensor_digests.at(name);

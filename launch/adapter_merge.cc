@@ -77,11 +77,13 @@ ConflictRule parse_conflict_rule(const std::string& text) {
   fail(202, "--conflicts: expected refuse, first, last or add, got `{}`", text);
 }
 
-std::vector<TrainedTensor> merge_adapters(const std::vector<Overlay>& adapters, ConflictRule rule,
+std::vector<TrainedTensor> merge_adapters(const std::vector<Overlay>& adapters,
+                                          const std::vector<MergeConflict>& conflicts,
+                                          ConflictRule rule,
                                           const std::function<void(ShardedTensor&)>& load_base) {
   std::vector<TrainedTensor> merged;
   std::set<std::string> conflicting;
-  for (const MergeConflict& conflict : find_conflicts(adapters)) conflicting.insert(conflict.name);
+  for (const MergeConflict& conflict : conflicts) conflicting.insert(conflict.name);
   for (const auto& [name, holders] : holders_of(adapters)) {
     const bool conflict = conflicting.count(name) > 0;
     SUTOR_ASSERT(!conflict || rule != ConflictRule::kRefuse);

@@ -30,9 +30,12 @@ enum class ConflictRule {
 // Throws E0202 for another word than refuse, first, last, add.
 ConflictRule parse_conflict_rule(const std::string& text);
 
-// All tensors of the adapters, each once. load_base fills rows of the base model's tensors; needed
-// by kAdd. The adapters must outlive the result.
-std::vector<TrainedTensor> merge_adapters(const std::vector<Overlay>& adapters, ConflictRule rule,
+// All tensors of the adapters, each once; `conflicts`: what find_conflicts() found in them.
+// load_base fills rows of the base model's tensors; needed by kAdd. The adapters must outlive the
+// result.
+std::vector<TrainedTensor> merge_adapters(const std::vector<Overlay>& adapters,
+                                          const std::vector<MergeConflict>& conflicts,
+                                          ConflictRule rule,
                                           const std::function<void(ShardedTensor&)>& load_base);
 
 }  // namespace sutor

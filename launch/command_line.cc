@@ -66,6 +66,13 @@ void check_dashes(const VerbHelp& help, const po::options_description& options,
 
 }  // namespace
 
+std::filesystem::path existing_path(std::filesystem::path path) {
+  if (!path.has_filename()) path = path.parent_path();
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) fail(301, "{} does not exist", path.string());
+  return path;
+}
+
 std::optional<po::variables_map> parse_command_line(
     const VerbHelp& help, const po::options_description& options,
     const po::positional_options_description& positional, const Arguments& arguments) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/program_options.hpp>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,10 @@ struct VerbHelp {
   std::string_view usage;     // "sutor select --scores PATH --method token --out FILE"
   std::string_view examples;  // two complete command lines, one a line
 };
+
+// A path as it was given, without a slash at its end, which would hide the name; throws E0301 when
+// nothing is there.
+std::filesystem::path existing_path(std::filesystem::path path);
 
 // Parses `arguments`; prints the help page (it fits a screen) and returns nothing for --help.
 // Throws E0202 for an unknown option (nearest one named), a missing or a malformed value.

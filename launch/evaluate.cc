@@ -45,9 +45,15 @@ struct DocumentCounts {
 
 }  // namespace
 
-EvalSet make_eval_set(const std::string& name, const TokenStore& store, int64_t seq_len,
-                      int64_t tokens_per_batch) {
-  return {name, &store, joined_samples(eval_samples(store, seq_len).samples, tokens_per_batch)};
+std::vector<EvalSet> make_eval_sets(const Recipe& recipe, const TokenStores& stores) {
+  const int64_t per_batch = recipe.data.seq_len * recipe.train.micro_batch;
+  std::vector<EvalSet> sets;
+  for (size_t i = 0; i < recipe.data.eval.size(); ++i) {
+    const TokenStore& store = *stores.eval()[i];
+    sets.push_back({data_set_name(recipe.data.eval[i]), &store,
+                    joined_samples(eval_samples(store, recipe.data.seq_len).samples, per_batch)});
+  }
+  return sets;
 }
 
 EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,

@@ -9,6 +9,7 @@
 #include "launch/data/sample_order.h"
 #include "launch/data/token_store.h"
 #include "launch/metrics_log.h"
+#include "launch/token_stores.h"
 #include "layers/causal_model.h"
 
 namespace sutor {
@@ -20,9 +21,9 @@ struct EvalSet {
       samples;  // packs of isolated documents, made for speed; the result is the same
 };
 
-// Documents in file order, packed to about `tokens_per_batch` tokens a forward pass.
-EvalSet make_eval_set(const std::string& name, const TokenStore& store, int64_t seq_len,
-                      int64_t tokens_per_batch);
+// The recipe's evaluation sets: documents in file order, packed to about a micro-batch's tokens a
+// forward pass. `stores` must outlive them.
+std::vector<EvalSet> make_eval_sets(const Recipe& recipe, const TokenStores& stores);
 
 // Global layer -> fp32 [experts]: 1 for experts that the router may choose, 0 for the others.
 // Layers that are absent choose from all.

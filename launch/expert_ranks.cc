@@ -19,14 +19,13 @@ std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const Mo
          path.string());
   }
   const ScoreTable scores = read_score_table(path);
-  std::map<int, LayerLoad> layers;
   for (const auto& [layer, load] : scores.token) {
     if (!model.is_moe(layer) || static_cast<int>(load.size()) != model.num_experts) {
       fail(334, "{}: the scores are of another model: layer {} with {} experts.", path.string(),
            layer, load.size());
     }
-    layers[layer] = {load, std::vector<bool>(load.size(), false)};
   }
+  std::map<int, LayerLoad> layers = frozen_layers(scores.token);
   for (const std::string& name : trained) {
     const TensorEntry* tensor = model.tensors.find(name);
     if (!tensor || tensor->expert < 0 || layers.count(tensor->layer) == 0) continue;

@@ -37,17 +37,14 @@ class Generator {
       waiting_.push_back(p);
       longest = std::max(longest, static_cast<int64_t>(prompts[p].size()));
     }
-    mine_ = static_cast<int64_t>(waiting_.size());
-    const int64_t slots = std::max<int64_t>(1, std::min(options.batch, mine_));
+    const int64_t slots =
+        std::max<int64_t>(1, std::min(options.batch, static_cast<int64_t>(waiting_.size())));
     cache_.emplace(session.model().num_layers(), slots, longest + options.max_new_tokens);
     for (int64_t slot = slots; slot-- > 0;) free_slots_.push_back(slot);
     completions_.resize(prompts.size());
   }
 
   bool has_work() const { return !waiting_.empty() || !running_.empty(); }
-  int64_t mine() const { return mine_; }
-  int64_t done() const { return mine_ - static_cast<int64_t>(waiting_.size() + running_.size()); }
-  int64_t cache_bytes() const { return cache_->bytes(); }
   std::vector<Completion>& completions() { return completions_; }
 
   // One forward pass: of new sequences while there are waiting ones and room, else of one token of
@@ -132,7 +129,6 @@ class Generator {
   std::vector<Sequence> running_;
   std::vector<int64_t> free_slots_;
   std::vector<Completion> completions_;
-  int64_t mine_ = 0;
 };
 
 void check_prompts(std::span<const std::vector<int64_t>> prompts, int64_t vocab) {
@@ -187,8 +183,7 @@ std::set<int64_t> stop_ids(const ModelSource& source) {
 }
 
 GenerationResult generate(const Session& session, std::span<const std::vector<int64_t>> prompts,
-                          const std::set<int64_t>& stop, const GenerateOptions& options,
-                          const std::function<void(int64_t, int64_t)>& progress) {
+                          const std::set<int64_t>& stop, const GenerateOptions& options) {
   at::NoGradGuard no_grad;
   const auto begin = std::chrono::steady_clock::now();
   check_prompts(prompts, session.source().info.vocab_size);
@@ -198,14 +193,9 @@ GenerationResult generate(const Session& session, std::span<const std::vector<in
     int64_t work = generator.has_work();
     world.all_reduce(std::span(&work, 1), ReduceOp::kMax, "generation goes on");
     if (work == 0) break;
-    const int64_t before = generator.done();
     generator.step();
-    if (progress && world.rank() == 0 && generator.done() != before) {
-      progress(generator.done(), generator.mine());
-    }
   }
   GenerationResult result;
-  result.cache_bytes = generator.cache_bytes();
   result.completions = std::move(generator.completions());
   share_completions(result.completions, session.parallel().dp());
   for (const auto& prompt : prompts) result.prompt_tokens += static_cast<int64_t>(prompt.size());

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <set>
 #include <span>
 #include <vector>
@@ -21,7 +20,6 @@ struct Completion {
 struct GenerationResult {
   std::vector<Completion> completions;  // one a prompt, on every rank
   int64_t prompt_tokens = 0, new_tokens = 0;
-  int64_t cache_bytes = 0;  // of this rank
   double seconds = 0;
 };
 
@@ -30,10 +28,8 @@ struct GenerationResult {
 std::set<int64_t> stop_ids(const ModelSource& source);
 
 // Collective over the world: the ranks share the prompts, and all take part until the last one is
-// done. `progress` (may be empty) hears on rank 0 how many of its own prompts are done. Throws
-// E0330 for an id beyond the vocabulary, E0336 for an empty prompt.
+// done. Throws E0330 for an id beyond the vocabulary, E0336 for an empty prompt.
 GenerationResult generate(const Session& session, std::span<const std::vector<int64_t>> prompts,
-                          const std::set<int64_t>& stop, const GenerateOptions& options,
-                          const std::function<void(int64_t done, int64_t of)>& progress = {});
+                          const std::set<int64_t>& stop, const GenerateOptions& options);
 
 }  // namespace sutor

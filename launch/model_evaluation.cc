@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "csrc/base/error.h"
@@ -12,7 +13,6 @@
 #include "launch/run_paths.h"
 #include "launch/session.h"
 #include "launch/text_generation.h"
-#include "launch/token_stores.h"
 
 namespace sutor {
 namespace {
@@ -41,21 +41,11 @@ class Evaluator {
         request_(request),
         source_(recipe.model),
         stores_(recipe, source_.info.vocab_size, /*train=*/false),
+        sets_(make_eval_sets(recipe, stores_)),
+        mask_(request.masked ? mask_of(*request.masked, source_.info, recipe.esft.layer_base)
+                             : ExpertMask()),
         session_(source_, world,
-                 {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)}) {
-    if (recipe.data.eval.empty()) {
-      fail(206, "{}: `data.eval` is required: a list like [{{path: rows.jsonl, name: task}}]",
-           recipe.file);
-    }
-    if (request.masked) {
-      mask_ = mask_of(*request.masked, source_.info, recipe.esft.layer_base);
-    }
-    const int64_t per_batch = recipe.data.seq_len * recipe.train.micro_batch;
-    for (size_t i = 0; i < recipe.data.eval.size(); ++i) {
-      sets_.push_back(make_eval_set(data_set_name(recipe.data.eval[i]), *stores_.eval()[i],
-                                    recipe.data.seq_len, per_batch));
-    }
-  }
+                 {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)}) {}
 
   std::vector<EvaluatedModel> run() {
     std::vector<EvaluatedModel> models;
@@ -84,7 +74,6 @@ class Evaluator {
   }
 
   void score(const std::string& model, const DataSource& source, EvaluatedSet& into) {
-    if (!mask_.empty()) fail(202, "--mask is for losses: sets with a scorer generate text");
     const auto out = request_.folder / model / (into.set + ".jsonl");
     const TextResult result = generate_text(recipe_, session_, {source.path, source.format}, out);
     progress(fmt::format(
@@ -115,15 +104,28 @@ class Evaluator {
   const EvaluationRequest& request_;
   ModelSource source_;
   TokenStores stores_;
-  Session session_;
-  ExpertMask mask_;
   std::vector<EvalSet> sets_;
+  ExpertMask mask_;
+  Session session_;  // last: it loads the weights
 };
+
+void check_request(const Recipe& recipe, const EvaluationRequest& request) {
+  if (recipe.data.eval.empty()) {
+    fail(206, "{}: `data.eval` is required: a list like [{{path: rows.jsonl, name: task}}]",
+         recipe.file);
+  }
+  const bool scored = std::any_of(recipe.data.eval.begin(), recipe.data.eval.end(),
+                                  [](const DataSource& set) { return set.scorer.has_value(); });
+  if (request.masked && scored) {
+    fail(202, "--mask is for losses: sets with a scorer generate text");
+  }
+}
 
 }  // namespace
 
 std::vector<EvaluatedModel> evaluate_models(const Recipe& recipe, Comm& world,
                                             const EvaluationRequest& request) {
+  check_request(recipe, request);
   const std::vector<EvaluatedModel> models = Evaluator(recipe, world, request).run();
   world.barrier("evaluation done");
   return models;

@@ -15,16 +15,6 @@ namespace {
 
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
-ExpertConfig config_of(const nlohmann::json& json) {
-  ExpertConfig config;
-  for (const auto& [layer, ids] : json.at("experts").items()) {
-    config.experts[std::stoi(layer)] = ids.get<std::vector<int>>();
-  }
-  config.shared_experts = json.at("shared_experts");
-  config.non_expert_modules = json.at("non_expert_modules");
-  return config;
-}
-
 std::vector<TrainedTensor> master_tensors(std::shared_ptr<const CheckpointReader> reader) {
   std::vector<TrainedTensor> tensors;
   for (const IndexedTensor& indexed : reader->tensors()) {
@@ -149,7 +139,7 @@ Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::str
   }
   const nlohmann::json lora = reader->meta().state.value("lora", nlohmann::json());
   std::vector<TrainedTensor> tensors = master_tensors(reader);
-  const ExpertConfig config = config_of(reader->meta().expert_config);
+  const ExpertConfig config = parse_expert_config(reader->meta().expert_config, path.string());
   if (!lora.is_object()) return Overlay(path.string(), config, std::move(tensors));
   const PeftOptions options{.rank = lora.at("rank"), .alpha = lora.at("alpha")};
   Overlay overlay(path.string(), config,

@@ -4,22 +4,17 @@
 
 #include <cmath>
 
+#include "csrc/base/random.h"
+
 namespace sutor {
 namespace {
 
-uint64_t mix(uint64_t x) {  // splitmix64's finaliser
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
-
 // In [0, 1).
 double uniform(uint64_t seed, int64_t prompt, int64_t position) {
-  constexpr uint64_t kStep = 0x9e3779b97f4a7c15ull;
-  uint64_t state = mix(seed + kStep);
-  state = mix(state + kStep * (static_cast<uint64_t>(prompt) + 1));
-  state = mix(state + kStep * (static_cast<uint64_t>(position) + 1));
-  return static_cast<double>(state >> 11) * 0x1.0p-53;
+  uint64_t state = mix64(seed + kGolden64);
+  state = mix64(state + kGolden64 * (static_cast<uint64_t>(prompt) + 1));
+  state = mix64(state + kGolden64 * (static_cast<uint64_t>(position) + 1));
+  return unit_of(state);
 }
 
 }  // namespace

@@ -25,8 +25,8 @@ nlohmann::json run_script(const nlohmann::json& job) {
 
 // Tokens that prompt and completion may have together; 0 when config.json sets no limit.
 int64_t context_length(const ModelSource& source) {
-  const auto at = source.directory.config().find("max_position_embeddings");
   const auto& config = source.directory.config();
+  const auto at = config.find("max_position_embeddings");
   return at != config.end() && at->is_number_integer() ? at->get<int64_t>() : 0;
 }
 

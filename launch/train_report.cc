@@ -13,12 +13,6 @@
 namespace sutor {
 namespace {
 
-int64_t elements_of(const TensorEntry& entry) {
-  int64_t n = 1;
-  for (const int64_t size : entry.shape) n *= size;
-  return n;
-}
-
 // Names of the tensors of a group whose masters differ from what they were before any training.
 // Collective.
 std::set<std::string> changed_tensors(FlatGroup& group, const Session& session,
@@ -46,7 +40,7 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
   for (const TensorEntry& entry : model.tensors.entries()) {
     const bool trains = plan.trainable.contains(entry.name);
     const std::string role(name_of(entry.role));
-    const int64_t n = elements_of(entry);
+    const int64_t n = num_elements(entry.shape);
     tensors[role].first += trains;
     tensors[role].second += 1;
     parameters[role].first += trains ? n : 0;

@@ -71,11 +71,7 @@ void Trainer::open_data() {
   const std::vector<const TokenStore*> train(stores_.train().begin(), stores_.train().end());
   Hasher data;
   for (const TokenStore* store : train) data.update(store->digest().text());
-  const int64_t per_batch = recipe_.data.seq_len * recipe_.train.micro_batch;
-  for (size_t i = 0; i < recipe_.data.eval.size(); ++i) {
-    eval_sets_.push_back(make_eval_set(data_set_name(recipe_.data.eval[i]), *stores_.eval()[i],
-                                       recipe_.data.seq_len, per_batch));
-  }
+  eval_sets_ = make_eval_sets(recipe_, stores_);
   state_.seed = recipe_.train.seed;
   state_.schedule = stage_keys(recipe_, Stage::kTrain);
   state_.data_digest = data.digest().text();

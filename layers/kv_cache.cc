@@ -11,14 +11,6 @@ KvCache::KvCache(int num_layers, int64_t slots, int64_t capacity)
       lengths_(static_cast<size_t>(slots), 0),
       layers_(static_cast<size_t>(num_layers)) {}
 
-int64_t KvCache::bytes() const {
-  int64_t sum = 0;
-  for (const at::Tensor& layer : layers_) {
-    if (layer.defined()) sum += static_cast<int64_t>(layer.nbytes());
-  }
-  return sum;
-}
-
 void KvCache::append(int layer, const at::Tensor& rows, const PackedBatch& batch,
                      const std::vector<int64_t>& slots) {
   at::Tensor& held = layers_[layer];

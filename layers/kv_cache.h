@@ -22,7 +22,6 @@ class KvCache {
   int64_t capacity() const { return capacity_; }
   int64_t length(int64_t slot) const { return lengths_[slot]; }
   void clear(int64_t slot) { lengths_[slot] = 0; }
-  int64_t bytes() const;
 
   // The documents of `batch` go on with the sequences in `slots`. Writes their rows [T, width]
   // behind those that are there; advance() counts them after the last layer.

@@ -148,6 +148,14 @@ void fill_up(std::vector<double>& costs, double amount) {
 
 }  // namespace
 
+std::map<int, LayerLoad> frozen_layers(const std::map<int, std::vector<double>>& loads) {
+  std::map<int, LayerLoad> layers;
+  for (const auto& [number, load] : loads) {
+    layers[number] = {load, std::vector<bool>(load.size(), false)};
+  }
+  return layers;
+}
+
 LayerPlacement contiguous_layer(int num_experts, int ep) {
   LayerPlacement placement;
   for (int e = 0; e < num_experts; ++e) placement.rank_of.push_back(e / (num_experts / ep));

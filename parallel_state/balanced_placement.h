@@ -21,6 +21,9 @@ struct LayerLoad {
   double cost(int expert) const { return (trained[expert] ? 3 : 2) * load[expert]; }
 };
 
+// Layers of these loads in which nothing trains yet.
+std::map<int, LayerLoad> frozen_layers(const std::map<int, std::vector<double>>& loads);
+
 struct LayerPlacement {
   std::vector<int> rank_of;  // [experts]: the ep rank that owns the expert
   // Frozen experts that every rank has as well, rising. Copies need no synchronisation, and any

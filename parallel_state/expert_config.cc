@@ -98,16 +98,19 @@ int64_t ExpertConfig::num_experts() const {
 
 ExpertConfig read_expert_config(const std::filesystem::path& path) {
   const std::string name = path.string();
-  const Json json = parse_strict(read_file(path), name);
+  return parse_expert_config(parse_strict(read_file(path), name), name);
+}
+
+ExpertConfig parse_expert_config(const Json& json, const std::string& where) {
   if (!json.is_object() || !json.contains("experts") || !json["experts"].is_object()) {
-    fail(310, "{}: this is no expert config. {}", name, kForm);
+    fail(310, "{}: this is no expert config. {}", where, kForm);
   }
   ExpertConfig config;
   for (const auto& [key, ids] : json["experts"].items()) {
-    config.experts[parse_layer(key, name)] = parse_ids(ids, key, name);
+    config.experts[parse_layer(key, where)] = parse_ids(ids, key, where);
   }
-  config.shared_experts = parse_flag(json, "shared_experts", name);
-  config.non_expert_modules = parse_flag(json, "non_expert_modules", name);
+  config.shared_experts = parse_flag(json, "shared_experts", where);
+  config.non_expert_modules = parse_flag(json, "non_expert_modules", where);
   return config;
 }
 

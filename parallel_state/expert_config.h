@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@ struct ExpertConfig {
 // Throws E0310 with path and reason: not JSON, missing keys, keys that are no layer numbers or
 // stand twice, ids that are no integers or stand twice.
 ExpertConfig read_expert_config(const std::filesystem::path& path);
+// The same of a parsed text that is part of another file: `where`, for messages.
+ExpertConfig parse_expert_config(const nlohmann::json& json, const std::string& where);
 // Same bytes as the authors' json.dump: one line, ", " and ": " separators, layers in string order
 // (1, 10, 11, ..., 2).
 std::string to_json(const ExpertConfig& config);

@@ -17,6 +17,13 @@ std::string_view name_of(DType dtype);
 // Recipe spelling ("fp32", "bf16", "fp16") or safetensors spelling; throws E0212 otherwise.
 DType parse_dtype(std::string_view text);
 
+// Of a tensor of this shape; 1 of a scalar.
+inline int64_t num_elements(std::span<const int64_t> shape) {
+  int64_t count = 1;
+  for (const int64_t extent : shape) count *= extent;
+  return count;
+}
+
 // Copies `count` elements from `from` to `to`, converting between F32, BF16 and F16
 // (round to nearest even; NaN stays NaN). Equal types are a plain copy, every bit kept.
 // Other pairs throw E0306.

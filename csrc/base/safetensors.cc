@@ -220,9 +220,7 @@ void check_tiling(const SafetensorsHeader& header, int64_t data_bytes, std::stri
 }  // namespace
 
 int64_t SafetensorsEntry::num_elements() const {
-  int64_t count = 1;
-  for (const int64_t extent : shape) count *= extent;  // was checked when the header was read
-  return count;
+  return sutor::num_elements(shape);  // was checked for overflow when the header was read
 }
 
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, int64_t file_size,

@@ -35,13 +35,6 @@ constexpr TensorChange kDifferences[] = {TensorChange::kValues, TensorChange::kD
                                          TensorChange::kShape, TensorChange::kOnlyA,
                                          TensorChange::kOnlyB};
 
-fs::path existing(fs::path path) {
-  if (!path.has_filename()) path = path.parent_path();  // "base/"
-  std::error_code error;
-  if (!fs::exists(path, error)) fail(301, "{} does not exist", path.string());
-  return path;
-}
-
 // What the family makes of config.json; files of a family that sutor does not know are compared as
 // they are.
 std::optional<ModelInfo> model_info(const fs::path& path, ArtifactKind kind) {
@@ -216,7 +209,7 @@ int diff(const Arguments& arguments) {
   if (paths.size() != 2) {
     fail(202, "sutor diff takes two paths, got {}. Usage: {}", paths.size(), kHelp.usage);
   }
-  Side a(existing(paths[0])), b(existing(paths[1]));
+  Side a(existing_path(paths[0])), b(existing_path(paths[1]));
   const bool tensors = (*values)["tensors"].as<bool>();
   const SetDiff found = diff_sets(a.set, b.set, tensors, (*values)["threads"].as<int>());
   if ((*values)["json"].as<bool>()) {

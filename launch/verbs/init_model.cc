@@ -166,9 +166,7 @@ int init_model(const po::variables_map& values) {
   write_random_model(out, model.tensors, options);
   int64_t parameters = 0;
   for (const TensorEntry& tensor : model.tensors.entries()) {
-    int64_t elements = 1;
-    for (const int64_t extent : tensor.shape) elements *= extent;
-    parameters += elements;
+    parameters += num_elements(tensor.shape);
   }
   const auto moe_layers = std::count(model.moe_layer.begin(), model.moe_layer.end(), true);
   fmt::print(

@@ -293,10 +293,7 @@ int inspect(const Arguments& arguments) {
   positional.add("path", 1);
   const auto values = parse_command_line(kHelp, options, positional, arguments);
   if (!values) return kExitOk;
-  fs::path path = (*values)["path"].as<std::string>();
-  if (!path.has_filename()) path = path.parent_path();  // "step-00000100/"
-  std::error_code error;
-  if (!fs::exists(path, error)) fail(301, "{} does not exist", path.string());
+  const fs::path path = existing_path((*values)["path"].as<std::string>());
   const Inspected inspected = inspect_path(path, (*values)["verify"].as<bool>());
   const InspectReport& report = inspected.report;
   fmt::print("{}", (*values)["json"].as<bool>() ? report.json() : report.text());

@@ -17,12 +17,6 @@ namespace {
 
 using Row = std::vector<nlohmann::ordered_json>;
 
-int64_t elements_of(const std::vector<int64_t>& shape) {
-  int64_t elements = 1;
-  for (const int64_t size : shape) elements *= size;
-  return elements;
-}
-
 bool has_weights(const fs::path& directory) {
   std::error_code error;
   for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
@@ -52,7 +46,7 @@ void add_parameters(InspectReport& report, const ModelInfo& model) {
   std::map<TensorRole, Share> by_role;
   Share total;
   for (const TensorEntry& tensor : model.tensors.entries()) {
-    const int64_t parameters = elements_of(tensor.shape);
+    const int64_t parameters = num_elements(tensor.shape);
     for (Share* share : {&by_role[tensor.role], &total}) {
       ++share->tensors;
       share->parameters += parameters;

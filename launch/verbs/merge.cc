@@ -113,7 +113,7 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
          conflicts.size(), describe(conflicts, source.info.tensors));
   }
   std::vector<TrainedTensor> tensors =
-      merge_adapters(source.adapters, rule, [&](ShardedTensor& rows) {
+      merge_adapters(source.adapters, conflicts, rule, [&](ShardedTensor& rows) {
         source.directory.load(*source.info.tensors.find(rows.name), rows);
       });
   const size_t count = tensors.size();

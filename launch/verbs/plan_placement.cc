@@ -19,10 +19,7 @@ using Layers = std::map<int, LayerLoad>;
 using Placements = std::map<int, LayerPlacement>;
 
 Layers layers_of(const ScoreTable& scores, const ExpertConfig& config, const std::string& where) {
-  Layers layers;
-  for (const auto& [layer, load] : scores.token) {
-    layers[layer] = {load, std::vector<bool>(load.size(), false)};
-  }
+  Layers layers = frozen_layers(scores.token);
   for (const auto& [layer, experts] : config.experts) {
     const auto found = layers.find(layer);
     for (const int expert : experts) {

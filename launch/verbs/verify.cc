@@ -65,10 +65,8 @@ Timed verify_timed(const fs::path& path, ArtifactKind kind, int threads) {
 // Paths as they were given, folders of checkpoints replaced by what they hold.
 std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::string>& paths) {
   std::vector<std::pair<fs::path, ArtifactKind>> found;
-  for (fs::path path : paths) {
-    if (!path.has_filename()) path = path.parent_path();  // "step-00000100/"
-    std::error_code error;
-    if (!fs::exists(path, error)) fail(301, "{} does not exist", path.string());
+  for (const std::string& given : paths) {
+    const fs::path path = existing_path(given);
     const ArtifactKind kind = artifact_kind(path);
     if (kind == ArtifactKind::kOther) {
       fail(336,

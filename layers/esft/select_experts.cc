@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "csrc/base/error.h"
+#include "csrc/base/random.h"
 #include "layers/esft/score_records.h"
 
 namespace sutor {
@@ -37,14 +38,8 @@ std::vector<int> take_share(const std::vector<double>& scores, double top_p, int
 // Steele, Lea & Flood: Fast Splittable Pseudorandom Number Generators (2014).
 class SplitMix64 {
  public:
-  static constexpr uint64_t kGolden = 0x9E3779B97F4A7C15;
   explicit SplitMix64(uint64_t seed) : state_(seed) {}
-  uint64_t next() {
-    uint64_t z = state_ += kGolden;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    return z ^ (z >> 31);
-  }
+  uint64_t next() { return mix64(state_ += kGolden64); }
   // Below m; the bias of m / 2^64 does not matter for a few hundred experts.
   int below(int m) {
     return static_cast<int>((static_cast<unsigned __int128>(next()) * static_cast<unsigned>(m)) >>
@@ -56,7 +51,7 @@ class SplitMix64 {
 };
 
 std::vector<int> draw(int num_experts, int n, uint64_t seed, int layer) {
-  SplitMix64 random(seed + SplitMix64::kGolden * static_cast<uint64_t>(layer + 1));
+  SplitMix64 random(seed + kGolden64 * static_cast<uint64_t>(layer + 1));
   std::vector<int> ids(num_experts);
   std::iota(ids.begin(), ids.end(), 0);
   for (int i = 0; i < n; ++i) std::swap(ids[i], ids[i + random.below(num_experts - i)]);

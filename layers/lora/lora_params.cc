@@ -5,6 +5,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/hash.h"
+#include "csrc/base/random.h"
 
 namespace sutor {
 namespace {
@@ -30,12 +31,6 @@ bool is_target(const TensorEntry& tensor, const std::set<std::string>& targets,
     default:
       return false;
   }
-}
-
-uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
 }
 
 }  // namespace
@@ -91,12 +86,11 @@ void fill_initial_lora(const ShardedTensor& destination, uint64_t seed) {
   const bool is_a = std::string_view(destination.name).ends_with(kA);
   std::vector<float> values(static_cast<size_t>(count), 0.0f);
   if (is_a) {
-    const uint64_t stream = mix(seed + 0x9e3779b97f4a7c15ull) ^ xxh3(destination.name).low;
+    const uint64_t stream = mix64(seed + kGolden64) ^ xxh3(destination.name).low;
     const double bound = 1.0 / std::sqrt(static_cast<double>(row));
     for (int64_t i = 0; i < count; ++i) {
       const auto place = static_cast<uint64_t>(destination.row_begin * row + i + 1);
-      const double unit =
-          static_cast<double>(mix(stream + place * 0x9e3779b97f4a7c15ull) >> 11) * 0x1.0p-53;
+      const double unit = unit_of(mix64(stream + place * kGolden64));
       values[i] = static_cast<float>((2 * unit - 1) * bound);
     }
   }

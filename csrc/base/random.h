@@ -1,0 +1,23 @@
+// Random bits as a function of numbers: the same on every machine, rank and layout. Not for
+// secrets.
+#pragma once
+
+#include <cstdint>
+
+namespace sutor {
+
+// 2^64 over the golden ratio: SplitMix64's step from one state to the next.
+inline constexpr uint64_t kGolden64 = 0x9e3779b97f4a7c15;
+
+// SplitMix64's finaliser (Vigna, after Stafford's variant 13): a bijection in which every bit of x
+// moves every bit of the result.
+constexpr uint64_t mix64(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+// In [0, 1), of the highest 53 bits.
+constexpr double unit_of(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1.0p-53; }
+
+}  // namespace sutor
