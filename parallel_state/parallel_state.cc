@@ -12,9 +12,8 @@ ParallelState::ParallelState(const ParallelOptions& options, int num_experts, Co
       ep_(split("ep")),
       edp_(split("edp")) {}
 
-// The smallest rank of a group names it: the same colour on all its ranks, another for each group.
 std::unique_ptr<Comm> ParallelState::split(const char* group) const {
-  return world_.split(layout_.group_of(group, world_.rank()).front());
+  return world_.subgroup(layout_.group_of(group, world_.rank()), group);
 }
 
 }  // namespace sutor

@@ -11,13 +11,16 @@
 namespace sutor {
 
 // Rows [row_begin, row_begin + row_count) of the logical tensor `name`; a row is one index of the
-// first axis (1-D tensors: one element). The rows lie contiguously at `data`; not owned.
+// first axis (1-D tensors: one element). Of each row all elements, or those in [col_begin,
+// col_begin + col_count) of its flattened other axes. They lie contiguously at `data`; not owned.
 struct ShardedTensor {
   std::string name;  // global HF name
   DType dtype = DType::kF32;
   std::vector<int64_t> global_shape;
   int64_t row_begin = 0;
   int64_t row_count = 0;
+  int64_t col_begin = 0;
+  int64_t col_count = -1;  // -1: all
   std::byte* data = nullptr;
 
   int64_t row_elements() const {
@@ -25,7 +28,9 @@ struct ShardedTensor {
     for (size_t i = 1; i < global_shape.size(); ++i) n *= global_shape[i];
     return n;
   }
-  int64_t num_elements() const { return row_count * row_elements(); }
+  int64_t columns() const { return col_count < 0 ? row_elements() : col_count; }
+  bool has_whole_rows() const { return columns() == row_elements(); }
+  int64_t num_elements() const { return row_count * columns(); }
   size_t num_bytes() const { return static_cast<size_t>(num_elements()) * size_of(dtype); }
 };
 

@@ -19,6 +19,8 @@ class Comm {
   virtual ~Comm() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  // What the group is for: world, ep, dp-cp ...
+  virtual const std::string& name() const = 0;
 
   // In place. Sums of floats are taken in an order fixed by the communicator's size.
   virtual void all_reduce(std::span<float> data, ReduceOp op, const char* name) = 0;
@@ -40,8 +42,14 @@ class Comm {
   virtual void broadcast(std::span<std::byte> data, int root, const char* name) = 0;
   virtual void barrier(const char* name) = 0;
 
-  // A communicator of the ranks of this one that give the same color, ordered by rank.
-  virtual std::unique_ptr<Comm> split(int color) = 0;
+  // Point to point, not collective: messages between two ranks arrive in the order of sending. A
+  // send returns at once; `owner` keeps the data alive until it has left. Both sides know the size.
+  virtual void send(std::span<const std::byte> data, int to, std::shared_ptr<const void> owner,
+                    const char* name) = 0;
+  virtual void receive(std::span<std::byte> data, int from, const char* name) = 0;
+
+  // A communicator of these ranks of this one, in this order. Collective over them alone.
+  virtual std::unique_ptr<Comm> subgroup(std::span<const int> ranks, const std::string& name) = 0;
 
   // For a rank that failed: waits until all ranks of the job have called this too. False when they
   // have not within `seconds`, so that this error is not everybody's.

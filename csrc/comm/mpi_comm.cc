@@ -34,8 +34,8 @@ MPI_Op mpi_op(ReduceOp op) {
 class MpiComm final : public Comm {
  public:
   // failures: a duplicate that nothing but all_failed() uses, or MPI_COMM_NULL.
-  explicit MpiComm(MPI_Comm comm, MPI_Comm failures = MPI_COMM_NULL)
-      : comm_(comm), failures_(failures) {
+  MpiComm(MPI_Comm comm, std::string name, MPI_Comm failures = MPI_COMM_NULL)
+      : comm_(comm), failures_(failures), name_(std::move(name)) {
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
@@ -44,6 +44,7 @@ class MpiComm final : public Comm {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
+  const std::string& name() const override { return name_; }
 
   void all_reduce(std::span<float> d, ReduceOp op, const char* name) override {
     reduce(d.data(), static_cast<int64_t>(d.size()), MPI_FLOAT, 4, op, name);
@@ -130,10 +131,40 @@ class MpiComm final : public Comm {
     wait(name, [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
   }
 
-  std::unique_ptr<Comm> split(int color) override {
+  void send(std::span<const std::byte> data, int to, std::shared_ptr<const void> owner,
+            const char* name) override {
+    for (size_t at = 0; at < data.size(); at += kPiece) {
+      const size_t n = std::min<size_t>(kPiece, data.size() - at);
+      MPI_Request request;
+      check(MPI_Isend(data.data() + at, static_cast<int>(n), MPI_BYTE, to, /*tag=*/0, comm_,
+                      &request),
+            name);
+      sending_.push_back({request, owner});
+    }
+    reap_sends(name);
+  }
+
+  void receive(std::span<std::byte> data, int from, const char* name) override {
+    for (size_t at = 0; at < data.size(); at += kPiece) {
+      const size_t n = std::min<size_t>(kPiece, data.size() - at);
+      wait(name, [&](MPI_Request* request) {
+        return MPI_Irecv(data.data() + at, static_cast<int>(n), MPI_BYTE, from, /*tag=*/0, comm_,
+                         request);
+      });
+    }
+    reap_sends(name);
+  }
+
+  std::unique_ptr<Comm> subgroup(std::span<const int> ranks, const std::string& name) override {
+    if (ranks.size() == 1) return make_self_comm()->subgroup(ranks, name);
+    MPI_Group all, some;
     MPI_Comm part;
-    MPI_Comm_split(comm_, color, rank_, &part);
-    return std::make_unique<MpiComm>(part);
+    check(MPI_Comm_group(comm_, &all), "subgroup");
+    check(MPI_Group_incl(all, static_cast<int>(ranks.size()), ranks.data(), &some), "subgroup");
+    check(MPI_Comm_create_group(comm_, some, /*tag=*/0, &part), "subgroup");
+    MPI_Group_free(&some);
+    MPI_Group_free(&all);
+    return std::make_unique<MpiComm>(part, name);
   }
 
   bool all_failed(double seconds) override {
@@ -205,8 +236,24 @@ class MpiComm final : public Comm {
     fail(603, "MPI failed in `{}` on rank {}: {}", name, rank_, text);
   }
 
+  // Lets go of what has left.
+  void reap_sends(const char* name) {
+    std::erase_if(sending_, [&](Sending& sending) {
+      int done = 0;
+      check(MPI_Test(&sending.request, &done, MPI_STATUS_IGNORE), name);
+      return done != 0;
+    });
+  }
+
+  struct Sending {
+    MPI_Request request;
+    std::shared_ptr<const void> owner;
+  };
+
   MPI_Comm comm_, failures_;
+  std::string name_;
   int rank_ = 0, size_ = 1;
+  std::vector<Sending> sending_;
 };
 
 }  // namespace
@@ -220,7 +267,7 @@ std::unique_ptr<Comm> make_world_comm() {
   MPI_Comm failures;
   MPI_Comm_dup(MPI_COMM_WORLD, &failures);
   MPI_Comm_set_errhandler(failures, MPI_ERRORS_RETURN);
-  return std::make_unique<MpiComm>(MPI_COMM_WORLD, failures);
+  return std::make_unique<MpiComm>(MPI_COMM_WORLD, "world", failures);
 }
 
 void finish_world() {

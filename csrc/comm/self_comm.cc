@@ -10,8 +10,10 @@ namespace {
 
 class SelfComm final : public Comm {
  public:
+  explicit SelfComm(std::string name) : name_(std::move(name)) {}
   int rank() const override { return 0; }
   int size() const override { return 1; }
+  const std::string& name() const override { return name_; }
   void all_reduce(std::span<float>, ReduceOp, const char*) override {}
   void all_reduce(std::span<double>, ReduceOp, const char*) override {}
   void all_reduce(std::span<int64_t>, ReduceOp, const char*) override {}
@@ -24,14 +26,23 @@ class SelfComm final : public Comm {
   }
   void broadcast(std::span<std::byte>, int, const char*) override {}
   void barrier(const char*) override {}
-  std::unique_ptr<Comm> split(int) override { return std::make_unique<SelfComm>(); }
+  void send(std::span<const std::byte>, int, std::shared_ptr<const void>, const char*) override {
+    SUTOR_ASSERT(false);  // there is nobody else
+  }
+  void receive(std::span<std::byte>, int, const char*) override { SUTOR_ASSERT(false); }
+  std::unique_ptr<Comm> subgroup(std::span<const int>, const std::string& name) override {
+    return std::make_unique<SelfComm>(name);
+  }
   bool all_failed(double) override { return true; }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
+
+ private:
+  std::string name_;
 };
 
 }  // namespace
 
-std::unique_ptr<Comm> make_self_comm() { return std::make_unique<SelfComm>(); }
+std::unique_ptr<Comm> make_self_comm() { return std::make_unique<SelfComm>("world"); }
 
 std::string Comm::broadcast_text(const std::string& text, int root, const char* name) {
   int64_t length = static_cast<int64_t>(text.size());

@@ -62,13 +62,35 @@ TEST(Comm, TextsOfUnequalLengthAreGathered) {
   EXPECT_EQ(world.broadcast_text(world.rank() == 1 ? "hello" : "", 1, "test"), "hello");
 }
 
-TEST(Comm, SplitKeepsTheOrderOfRanks) {
+TEST(Comm, SubgroupKeepsTheOrderOfRanks) {
   Comm& world = test_world();
-  const auto half = world.split(world.rank() % 2);
+  std::vector<int> ranks;
+  for (int r = world.rank() % 2; r < world.size(); r += 2) ranks.push_back(r);
+  const auto half = world.subgroup(ranks, "half");
   EXPECT_EQ(half->rank(), world.rank() / 2);
+  EXPECT_EQ(half->name(), "half");
   int64_t one = 1;
   half->all_reduce(std::span(&one, 1), ReduceOp::kSum, "test");
   EXPECT_EQ(one, half->size());
+}
+
+TEST(Comm, MessagesArriveInTheOrderOfSendingThoughNobodyWaitsForThem) {
+  Comm& world = test_world();
+  const int next = (world.rank() + 1) % world.size();
+  const int previous = (world.rank() + world.size() - 1) % world.size();
+  constexpr int kMessages = 3;
+  const size_t length = size_t{1} << 18;  // beyond what MPI buffers by itself
+  for (int m = 0; m < kMessages; ++m) {
+    const auto data = std::make_shared<std::vector<int>>(length, 10 * world.rank() + m);
+    world.send(std::as_bytes(std::span(*data)), next, data, "test");
+  }
+  for (int m = 0; m < kMessages; ++m) {
+    std::vector<int> data(length);
+    world.receive(std::as_writable_bytes(std::span(data)), previous, "test");
+    EXPECT_EQ(data.front(), 10 * previous + m);
+    EXPECT_EQ(data.back(), 10 * previous + m);
+  }
+  world.barrier("test");
 }
 
 }  // namespace
