@@ -61,9 +61,13 @@ void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& 
                      .layer = tensor.layer,
                      .expert = tensor.expert,
                      .projection = tensor.projection};
+    // A is divided as the inputs of the matrix are, B as its outputs.
+    const bool by_rows = tensor.split.axis == TensorSplit::Axis::kRows;
+    pair.split = by_rows ? TensorSplit() : tensor.split;
     pairs.push_back(pair);
     pair.name = lora_name(tensor.name, 'B');
     pair.shape = {tensor.shape[0], options.rank};
+    pair.split = by_rows ? tensor.split : TensorSplit();
     pairs.push_back(pair);
   }
   if (pairs.empty()) {
