@@ -18,7 +18,9 @@ std::vector<int> parse_table(const std::string& table) {
     int count = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), count);
     if (error != std::errc() || end != part.data() + part.size() || count < 1) {
-      fail(211, "parallel.stages `{}`: `{}` is no number of layers. Give `even` or e.g. `14,13`.",
+      fail(211,
+           "parallel.stages `{}`: `{}` is no number of layers. Give `even`, `auto` or e.g. "
+           "`14,13`.",
            table, part);
     }
     counts.push_back(count);
@@ -33,8 +35,13 @@ StageMap::StageMap(int num_layers, int num_stages, const std::string& table) {
     fail(211, "{} layers cannot be split over pp({}) stages: a stage needs at least one layer.",
          num_layers, num_stages);
   }
+  if (table == "auto" && num_stages > 1) {
+    fail(211,
+         "parallel.stages `auto` splits by what trains, which is not known here. Give the table, "
+         "e.g. `14,13`.");
+  }
   std::vector<int> counts;
-  if (table == "even") {
+  if (table == "even" || table == "auto") {
     for (int stage = 0; stage < num_stages; ++stage) {
       counts.push_back(num_layers / num_stages + (stage < num_layers % num_stages ? 1 : 0));
     }
@@ -49,8 +56,16 @@ StageMap::StageMap(int num_layers, int num_stages, const std::string& table) {
            table, counts.size(), sum, num_stages, num_layers);
     }
   }
-  begin_.push_back(0);
-  for (int count : counts) begin_.push_back(begin_.back() + count);
+  *this = StageMap(counts);
+}
+
+StageMap::StageMap(const std::vector<int>& counts) : begin_{0} {
+  for (const int count : counts) {
+    if (count < 1) {
+      fail(211, "parallel.stages {}: each stage needs at least one layer.", fmt::join(counts, ","));
+    }
+    begin_.push_back(begin_.back() + count);
+  }
 }
 
 int StageMap::stage_of(int layer) const {

@@ -12,7 +12,10 @@ class StageMap {
   // `table`: "even" (the first stages take the remainder: 27 layers on 2 stages = 14 + 13) or the
   // number of layers of each stage, "14,13". Throws E0211 when there are more stages than layers or
   // the table does not add up.
+  // `auto` needs to know what trains: stage_costs.h makes that map.
   StageMap(int num_layers, int num_stages, const std::string& table = "even");
+  // Numbers of layers of the stages, each at least one (E0211).
+  explicit StageMap(const std::vector<int>& counts);
 
   int num_layers() const { return begin_.back(); }
   int num_stages() const { return static_cast<int>(begin_.size()) - 1; }

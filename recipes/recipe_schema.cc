@@ -2,6 +2,7 @@
 #include "recipes/recipe_schema.h"
 
 #include <algorithm>
+#include <sstream>
 
 #include "recipes/recipe_values.h"
 
@@ -9,6 +10,7 @@ namespace sutor {
 namespace {
 
 using values::boolean;
+using values::is_word;
 using values::kBeta;
 using values::kNotNegative;
 using values::kPositive;
@@ -28,10 +30,27 @@ using values::token_count;
 using values::whole;
 using values::whole_or_null;
 
-// even, or a table of layers a stage.
+// The items of a list, or of "14,13".
+std::vector<YAML::Node> items_of(const YAML::Node& node) {
+  std::vector<YAML::Node> items;
+  if (node.IsSequence()) {
+    for (const YAML::Node& item : node) items.push_back(item);
+  }
+  if (!node.IsScalar()) return items;
+  std::istringstream stream(node.Scalar() + ",");
+  for (std::string item; std::getline(stream, item, ',');) items.emplace_back(item);
+  return items;
+}
+
+// even, auto, or the number of layers of each stage.
 std::string read_stages(const YAML::Node& node, std::string& value) {
-  if (!node.IsSequence()) return text()(node, value);
-  value = fmt::format("a table of {} stages", node.size());
+  if (is_word(node, "even") || is_word(node, "auto")) return text()(node, value);
+  const std::vector<YAML::Node> items = items_of(node);
+  std::vector<int> counts(items.size());
+  bool good = !items.empty();
+  for (size_t i = 0; i < items.size(); ++i) good = good && whole(1)(items[i], counts[i]).empty();
+  if (!good) return "even, auto, or the layers of each stage, such as [14, 13]";
+  value = fmt::format("{}", fmt::join(counts, ","));
   return "";
 }
 
@@ -103,8 +122,8 @@ void add_model_and_data(std::vector<Field>& fields) {
   fields.push_back(
       field("parallel.etp", at(&Recipe::parallel, &ParallelOptions::etp), whole(1), one));
   fields.push_back(field("parallel.order", at(&Recipe::parallel, &ParallelOptions::order), text()));
-  fields.push_back(field("parallel.stages", at(&Recipe::parallel, &ParallelOptions::stages),
-                         read_stages, {"even"}));
+  fields.push_back(
+      field("parallel.stages", at(&Recipe::parallel, &ParallelOptions::stages), read_stages));
   fields.push_back(as_written(field("parallel.sequence_parallel",
                                     at(&Recipe::parallel, &ParallelOptions::sequence_parallel),
                                     one_of({"auto", "true", "false"}), {"auto", "false"})));

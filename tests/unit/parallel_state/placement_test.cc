@@ -43,6 +43,24 @@ TEST(StageMap, ATableIsTakenAsItIs) {
   EXPECT_EQ(map.local_layer(7), 2);
 }
 
+TEST(StageMap, NumbersOfLayersMayBeGiven) {
+  const StageMap map(std::vector<int>{1, 4, 3});
+  EXPECT_EQ(map.num_layers(), 8);
+  EXPECT_EQ(map.stage_of(4), 1);
+  EXPECT_EQ(message_of(
+                [] {
+                  StageMap(std::vector<int>{1, 0});
+                },
+                211),
+            "parallel.stages 1,0: each stage needs at least one layer.");
+}
+
+TEST(StageMap, AutoNeedsToKnowWhatTrainsExceptOnOneStage) {
+  EXPECT_EQ(StageMap(8, 1, "auto").layers_of(0), 8);
+  EXPECT_NE(message_of([] { StageMap(8, 2, "auto"); }, 211).find("not known here"),
+            std::string::npos);
+}
+
 TEST(StageMap, WrongTablesAreRefused) {
   message_of([] { StageMap(8, 3, "1,4,4"); }, 211);
   message_of([] { StageMap(8, 2, "1,4,3"); }, 211);

@@ -152,16 +152,38 @@ TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
 TEST(RecipeReader, RefusesByNameWhatIsNotAvailable) {
   for (const char* set :
        {"parallel.tp=2", "parallel.cp=2", "parallel.pp=2", "parallel.etp=2",
-        "parallel.stages=[14,13]", "parallel.frozen_replicas=1", "parallel.dispatcher=allgather",
-        "train.recompute=full", "train.z_loss=0.1", "train.early_stop=3", "log.wandb=x",
-        "log.experts=detailed", "checkpoint.async=true", "checkpoint.on_signal=[TERM]",
-        "export.dtype=fp32", "data.train=[{path: a, weight: 2}]"}) {
+        "parallel.frozen_replicas=1", "parallel.dispatcher=allgather", "train.recompute=full",
+        "train.z_loss=0.1", "train.early_stop=3", "log.wandb=x", "log.experts=detailed",
+        "checkpoint.async=true", "checkpoint.on_signal=[TERM]", "export.dtype=fp32",
+        "data.train=[{path: a, weight: 2}]"}) {
     const std::string got = report(kLeast, {set});
     EXPECT_NE(got.find("E0204"), std::string::npos) << set << ": " << got;
   }
   EXPECT_EQ(report(kLeast, {"parallel.tp=1", "train.recompute=none", "parallel.ep=8",
                             "parallel.sequence_parallel=false"}),
             "");
+}
+
+TEST(RecipeReader, StagesAreEvenAutoOrATable) {
+  for (const auto& [written, kept] :
+       std::vector<std::pair<std::string, std::string>>{{"even", "even"},
+                                                        {"auto", "auto"},
+                                                        {"[14, 13]", "14,13"},
+                                                        {"14,13", "14,13"},
+                                                        {"\"14,13\"", "14,13"},
+                                                        {"27", "27"},
+                                                        {"[27]", "27"}}) {
+    const Recipe recipe = read(kLeast, {"parallel.stages=" + written});
+    EXPECT_EQ(recipe.parallel.stages, kept) << written;
+    EXPECT_EQ(read(resolved_yaml(recipe)).parallel.stages, kept) << written;
+  }
+  for (const char* wrong : {"evenly", "[]", "[14, 0]", "14,,13", "14,", "[14, x]", "{a: 1}"}) {
+    const std::string got = report(kLeast, {std::string("parallel.stages=") + wrong});
+    EXPECT_NE(got.find("E0205"), std::string::npos) << wrong << ": " << got;
+  }
+  EXPECT_NE(report(kLeast, {"parallel.stages=14,-1"})
+                .find("expected even, auto, or the layers of each stage, such as [14, 13]"),
+            std::string::npos);
 }
 
 TEST(RecipeReader, WantsRequiredKeys) {
