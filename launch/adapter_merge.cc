@@ -39,7 +39,10 @@ TrainedTensor sum_of_changes(const std::vector<std::pair<size_t, const TrainedTe
   TrainedTensor sum{.name = first.name, .shape = first.shape, .dtype = DType::kF32};
   sum.read = [holders, load_base, name = first.name, shape = first.shape](
                  int64_t begin, int64_t count, std::byte* into) {
-    ShardedTensor rows{name, DType::kF32, shape, begin, count, into};
+    ShardedTensor rows{.name = name, .dtype = DType::kF32, .global_shape = shape};
+    rows.row_begin = begin;
+    rows.row_count = count;
+    rows.data = into;
     const int64_t elements = rows.num_elements();
     load_base(rows);
     float* values = reinterpret_cast<float*>(into);

@@ -70,6 +70,7 @@ at::Tensor CausalModel::hidden_states(ForwardContext& context) const {
   for (const int index : layers()) x = layer(index, x, context, rope_tables);
   if (context.cache) context.cache->advance(context.batch, context.slots);
   if (parallel().is_last_stage()) return final_norm(x, context.batch.num_tokens());
+  parallel().pp().await_sends(1, "activations taken");  // not ever further ahead
   send_to_stage(x, parallel().stage() + 1, parallel().pp(), "activations");
   return {};
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "layers/attention.h"
@@ -38,6 +39,7 @@ class CausalModel {
 
   const Rope& rope() const { return *rope_; }
   const ParallelState& parallel() const { return store_.parallel(); }
+  const TensorParallel& tensor_parallel() const { return store_.tensor_parallel(); }
 
   at::Tensor embed(const PackedBatch& batch) const;  // [T', H]; on the first stage
   Rope::Tables tables(const PackedBatch& batch) const { return rope_->tables(batch); }
