@@ -16,7 +16,8 @@ namespace {
 enum class Filling { kNormal, kOne, kZero };
 
 Filling filling_of(const TensorEntry& tensor) {
-  if (tensor.role == TensorRole::kNorm) return Filling::kOne;
+  // Norms inside of attention have the attention's role.
+  if (tensor.name.ends_with("norm.weight")) return Filling::kOne;
   return tensor.shape.size() >= 2 ? Filling::kNormal : Filling::kZero;  // 1-D: biases
 }
 

@@ -117,7 +117,8 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
       const int64_t k = idx.size(1);
       const at::Tensor i = idx.contiguous(), w = unscaled.contiguous();
       if (supervised_only) {
-        const CountedRows rows = counted_rows(i, w, {targets.data() + own.begin, i.size(0)});
+        const CountedRows rows =
+            counted_rows(i, w, {targets.data() + own.begin, static_cast<size_t>(i.size(0))});
         result.scores.add(layer, rows.idx, rows.weights, static_cast<int>(k));
       } else {
         result.scores.add(layer, longs(i), floats(w), static_cast<int>(k));
