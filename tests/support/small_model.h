@@ -171,8 +171,8 @@ struct OwnedTensor {
   std::vector<std::byte> bytes;
   ShardedTensor view;
 
-  OwnedTensor(const TensorEntry& entry, DType dtype, int64_t row_begin = 0,
-              int64_t row_count = -1, int64_t col_begin = 0, int64_t col_count = -1) {
+  OwnedTensor(const TensorEntry& entry, DType dtype, int64_t row_begin = 0, int64_t row_count = -1,
+              int64_t col_begin = 0, int64_t col_count = -1) {
     view.name = entry.name;
     view.dtype = dtype;
     view.global_shape = entry.shape;

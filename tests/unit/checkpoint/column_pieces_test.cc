@@ -73,8 +73,7 @@ std::vector<std::string> write_layout(const fs::path& root, const SampleValues& 
     for (const IndexedTensor& tensor : values.tensors()) {
       for (const TensorKind kind : kAllKinds) {
         for (size_t i = static_cast<size_t>(w); i < layout.size(); i += writers) {
-          memory.push_back(
-              part_of(values.of(tensor.name, kind), tensor.row_elements(), layout[i]));
+          memory.push_back(part_of(values.of(tensor.name, kind), tensor.row_elements(), layout[i]));
           writer.add(kind, piece_of(tensor, layout[i], memory.back()));
         }
       }
@@ -92,10 +91,10 @@ fs::path save_layout(const fs::path& root, const SampleValues& values, const Lay
 
 // Of a tensor of 24 rows of 16 elements.
 const std::vector<Layout> kLayouts = {
-    {{0, 24, 0, 16}},                                                         // whole
-    {{0, 7, 0, 16}, {7, 8, 0, 16}, {8, 24, 0, 16}},                           // rows
-    {{0, 24, 0, 3}, {0, 24, 3, 13}, {0, 24, 13, 16}},                         // columns
-    {{0, 5, 0, 8}, {5, 24, 0, 8}, {0, 19, 8, 16}, {19, 24, 8, 16}},           // columns of rows
+    {{0, 24, 0, 16}},                                                // whole
+    {{0, 7, 0, 16}, {7, 8, 0, 16}, {8, 24, 0, 16}},                  // rows
+    {{0, 24, 0, 3}, {0, 24, 3, 13}, {0, 24, 13, 16}},                // columns
+    {{0, 5, 0, 8}, {5, 24, 0, 8}, {0, 19, 8, 16}, {19, 24, 8, 16}},  // columns of rows
     {{0, 10, 0, 11}, {0, 18, 11, 16}, {18, 24, 6, 16}, {10, 24, 0, 6}, {10, 18, 6, 11}},  // a mill
     {{0, 24, 0, 1}, {0, 12, 1, 16}, {12, 24, 1, 2}, {12, 24, 2, 16}}};
 
@@ -145,9 +144,13 @@ TEST(ColumnPieces, TilesOfSeveralBlocksReadAtAnyColumns) {
       save_layout(dir.path(), values, {{0, 5001, 0, 1040}, {0, 5001, 1040, 1300}}));
   EXPECT_EQ(reader.manifest().files.at(0).tiles, 6);
   EXPECT_EQ(reader.manifest().files.at(1).tiles, 3);
-  for (const Rectangle& part :
-       Layout{{0, 5001, 0, 1300}, {0, 5001, 0, 1040}, {0, 5001, 517, 519}, {17, 4990, 1000, 1100},
-              {4032, 4034, 0, 1300}, {300, 301, 1039, 1041}, {251, 4700, 1299, 1300}}) {
+  for (const Rectangle& part : Layout{{0, 5001, 0, 1300},
+                                      {0, 5001, 0, 1040},
+                                      {0, 5001, 517, 519},
+                                      {17, 4990, 1000, 1100},
+                                      {4032, 4034, 0, 1300},
+                                      {300, 301, 1039, 1041},
+                                      {251, 4700, 1299, 1300}}) {
     EXPECT_TRUE(read_part(reader, tensor, TensorKind::kMaster, part) ==
                 part_of(values.of("w", TensorKind::kMaster), 1300, part));
   }
@@ -188,9 +191,11 @@ TEST(ColumnPieces, AMissingOrDoubleRectangleIsNotPublished) {
   expect_refused({{0, 24, 0, 4}, {0, 24, 10, 16}}, rows + "4 to 9");
   expect_refused({{0, 24, 0, 9}, {0, 24, 8, 16}}, rows + "8 to 8");
   expect_refused({{0, 24, 0, 16}, {5, 7, 3, 5}}, "rows 5 to 6, columns 3 to 4");
-  expect_refused({{0, 24, 0, 8}, {0, 11, 8, 16}, {12, 24, 8, 16}}, "rows 11 to 11, columns 8 to 15");
+  expect_refused({{0, 24, 0, 8}, {0, 11, 8, 16}, {12, 24, 8, 16}},
+                 "rows 11 to 11, columns 8 to 15");
   // As many elements as there are, but not all of them.
-  expect_refused({{0, 24, 0, 8}, {0, 12, 8, 16}, {11, 23, 8, 16}}, "rows 11 to 11, columns 8 to 15");
+  expect_refused({{0, 24, 0, 8}, {0, 12, 8, 16}, {11, 23, 8, 16}},
+                 "rows 11 to 11, columns 8 to 15");
   Layout mill = kLayouts[4];
   mill.pop_back();
   expect_refused(mill, "rows 10 to 17, columns 6 to 10");
@@ -282,8 +287,7 @@ TEST(ColumnPieces, AFlippedByteIsNamedByItsTileAndOtherColumnsStillRead) {
   const SampleValues values({{"w", DType::kF32, {24, 16}}});
   const IndexedTensor& tensor = values.tensors()[0];
   const fs::path step = save_layout(dir.path(), values, kLayouts[2], 1);
-  const int64_t offset =
-      h5::File::open(step / "w0000.h5").dataset("/w/exp_avg/0,3").offset;
+  const int64_t offset = h5::File::open(step / "w0000.h5").dataset("/w/exp_avg/0,3").offset;
   flip(step / "w0000.h5", offset + (5 * 10 + 7) * 4);
   const CheckpointReader reader(step);
   const std::string name = "/w/exp_avg/0,3";
@@ -355,8 +359,14 @@ TEST(ColumnIndex, ColumnsComeBack) {
 }
 
 TEST(ColumnIndex, ColumnsThatTheTensorDoesNotHaveAreE0345) {
-  for (const auto& [begin, count] : std::vector<std::pair<int64_t, int64_t>>{
-           {-1, 5}, {12, 5}, {0, 17}, {3, 0}, {3, -1}, {17, 1}, {int64_t{1} << 62, int64_t{1} << 62}}) {
+  for (const auto& [begin, count] :
+       std::vector<std::pair<int64_t, int64_t>>{{-1, 5},
+                                                {12, 5},
+                                                {0, 17},
+                                                {3, 0},
+                                                {3, -1},
+                                                {17, 1},
+                                                {int64_t{1} << 62, int64_t{1} << 62}}) {
     TileIndex index = sample_index();
     index.tiles[0].col_begin = begin;
     index.tiles[0].col_count = count;
