@@ -166,18 +166,20 @@ inline std::filesystem::path write_sharded(const TempDir& dir, const std::string
   return dir / name;
 }
 
-// A whole tensor, or some of its rows, over memory of its own.
+// A whole tensor, or some of its rows and columns, over memory of its own.
 struct OwnedTensor {
   std::vector<std::byte> bytes;
   ShardedTensor view;
 
-  OwnedTensor(const TensorEntry& entry, DType dtype, int64_t row_begin = 0,
-              int64_t row_count = -1) {
+  OwnedTensor(const TensorEntry& entry, DType dtype, int64_t row_begin = 0, int64_t row_count = -1,
+              int64_t col_begin = 0, int64_t col_count = -1) {
     view.name = entry.name;
     view.dtype = dtype;
     view.global_shape = entry.shape;
     view.row_begin = row_begin;
     view.row_count = row_count < 0 ? entry.shape[0] : row_count;
+    view.col_begin = col_begin;
+    view.col_count = col_count;
     bytes.resize(view.num_bytes());
     view.data = bytes.data();
   }
