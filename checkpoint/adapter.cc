@@ -132,15 +132,12 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
       fail(307, "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16",
            stored.file->where(), name, entry.dtype_name);
     }
-    const int64_t rows = entry.shape.empty() ? 1 : entry.shape[0];
-    const int64_t row_bytes = rows == 0 ? 0 : entry.num_bytes() / rows;
     tensors.push_back({.name = name,
                        .shape = entry.shape,
                        .dtype = *entry.dtype,
                        .stored_dtype = *entry.dtype,
-                       .read = [stored, row_bytes](int64_t row, int64_t count, std::byte* into) {
-                         stored.file->read(*stored.entry, row * row_bytes,
-                                           {into, static_cast<size_t>(count * row_bytes)});
+                       .read = [stored](const ShardedTensor& piece) {
+                         stored.file->load(stored.entry->begin, piece.dtype, piece);
                        }});
   }
   return tensors;

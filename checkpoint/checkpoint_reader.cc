@@ -4,6 +4,8 @@
 
 #include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/state_file.h"
+#include "checkpoint/strips.h"
+#include "checkpoint/tile_coverage.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 
@@ -11,28 +13,14 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
+// A read at each end of a gap checks whole blocks, so that a shorter gap is fetched twice over.
+constexpr int64_t kWorthSkipping = 2 * kBlockBytes;
+
 std::string shape_text(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
 }  // namespace
-
-void check_rows_covered(const IndexedTensor& tensor, TensorKind kind,
-                        const std::vector<std::pair<int64_t, int64_t>>& row_ranges,
-                        const std::string& where) {
-  auto sorted = row_ranges;
-  sorted.emplace_back(tensor.rows(), tensor.rows());
-  std::sort(sorted.begin(), sorted.end());
-  int64_t covered = 0;
-  for (const auto& [begin, end] : sorted) {
-    if (begin != covered) {
-      fail(346, "{}: rows {} to {} of {} ({}) are there {}", where, std::min(begin, covered),
-           std::max(begin, covered) - 1, tensor.name, name_of(kind),
-           begin > covered ? "in no writer's file" : "more than once");
-    }
-    covered = end;
-  }
-}
 
 CheckpointReader::CheckpointReader(const fs::path& directory)
     : path_(directory), manifest_(read_manifest(directory)) {
@@ -66,18 +54,21 @@ void CheckpointReader::read_indices() {
     }
     for (Tile& tile : index.tiles) {
       Stored& stored = stored_.at(index.tensors[tile.tensor].name);
-      stored.places[static_cast<size_t>(tile.kind)].push_back({std::move(tile), record.writer});
+      auto& columns = stored.columns[static_cast<size_t>(tile.kind)];
+      auto& column = columns[{tile.col_begin, tile.col_end()}];
+      column.push_back({std::move(tile), record.writer});
     }
   }
   for (auto& [name, stored] : stored_) {
     for (const TensorKind kind : kAllKinds) {
-      auto& places = stored.places[static_cast<size_t>(kind)];
-      std::sort(places.begin(), places.end(),
-                [](const Place& a, const Place& b) { return a.tile.row_begin < b.tile.row_begin; });
-      std::vector<std::pair<int64_t, int64_t>> rows;
-      for (const Place& place : places)
-        rows.emplace_back(place.tile.row_begin, place.tile.row_end());
-      check_rows_covered(stored.tensor, kind, rows, path_.string());
+      std::vector<const Tile*> tiles;
+      for (auto& [range, places] : stored.columns[static_cast<size_t>(kind)]) {
+        std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
+          return a.tile.row_begin < b.tile.row_begin;
+        });
+        for (const Place& place : places) tiles.push_back(&place.tile);
+      }
+      check_covered(stored.tensor, kind, tiles, path_.string());
     }
     tensors_.push_back(stored.tensor);
   }
@@ -105,19 +96,54 @@ const InputFile& CheckpointReader::data_file(int writer) const {
 void CheckpointReader::fail_tile(const IndexedTensor& tensor, const Place& place) const {
   fail(347, "{} is damaged: the bytes of {} are not the ones that were written",
        (path_ / writer_file(place.writer)).string(),
-       dataset_path(tensor.name, place.tile.kind, place.tile.row_begin));
+       dataset_path(tensor, place.tile));
 }
 
-void CheckpointReader::read_piece(const IndexedTensor& tensor, const Place& place,
-                                  int64_t row_begin, int64_t row_end, std::byte* into) const {
+void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor, const Place& place,
+                                           int64_t begin, std::span<std::byte> into) const {
   const Tile& tile = place.tile;
-  const int64_t row_bytes = tensor.row_bytes();
-  const int64_t begin = (row_begin - tile.row_begin) * row_bytes;
-  const std::span bytes(into, static_cast<size_t>((row_end - row_begin) * row_bytes));
-  const TileBytes stored{tile.offset, tile.row_count * row_bytes, kBlockBytes, tile.block_crcs};
-  if (read_verified(data_file(place.writer), stored, begin, bytes).bad_block) {
+  const int64_t bytes =
+      tile.row_count * tile.col_count * static_cast<int64_t>(size_of(tensor.dtype));
+  const TileBytes stored{tile.offset, bytes, kBlockBytes, tile.block_crcs};
+  if (read_verified(data_file(place.writer), stored, begin, into).bad_block) {
     fail_tile(tensor, place);
   }
+}
+
+void CheckpointReader::read_tile(const IndexedTensor& tensor, const Place& place,
+                                 const ShardedTensor& destination) const {
+  const Tile& tile = place.tile;
+  const auto element = static_cast<int64_t>(size_of(tensor.dtype));
+  const int64_t row = std::max(destination.row_begin, tile.row_begin);
+  const int64_t row_end =
+      std::min(destination.row_begin + destination.row_count, tile.row_end());
+  const int64_t col = std::max(destination.col_begin, tile.col_begin);
+  const int64_t col_end = std::min(destination.col_begin + destination.columns(), tile.col_end());
+  if (row >= row_end || col >= col_end) return;
+  const Strips from{
+      .begin = ((row - tile.row_begin) * tile.col_count + col - tile.col_begin) * element,
+      .bytes = (col_end - col) * element,
+      .stride = tile.col_count * element,
+      .count = row_end - row};
+  const int64_t to_stride = destination.columns() * element;
+  std::byte* to = destination.data + (row - destination.row_begin) * to_stride +
+                  (col - destination.col_begin) * element;
+  if (from.contiguous() && (from.count == 1 || from.bytes == to_stride)) {
+    read_verified_bytes(tensor, place, from.begin,
+                        {to, static_cast<size_t>(from.end() - from.begin)});
+    return;
+  }
+  std::vector<std::byte> buffer;
+  // Piece by piece as the blocks lie, so that none is read and checked twice.
+  const auto stream = [&](int64_t begin, int64_t end, const ByteSink& sink) {
+    for (int64_t at = begin, next; at < end; at = next) {
+      next = std::min((at / kBlockBytes + 1) * kBlockBytes, end);
+      buffer.resize(static_cast<size_t>(next - at));
+      read_verified_bytes(tensor, place, at, buffer);
+      sink(buffer);
+    }
+  };
+  stream_strips(from, kWorthSkipping, stream, into_strips(to, from.bytes, to_stride));
 }
 
 void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) const {
@@ -132,18 +158,17 @@ void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) c
          name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
          shape_text(destination.global_shape));
   }
-  const int64_t begin = destination.row_begin;
-  const int64_t end = begin + destination.row_count;
-  SUTOR_ASSERT(begin >= 0 && begin <= end && end <= tensor.rows());
-  const auto& places = found->second.places[static_cast<size_t>(kind)];
-  auto place = std::upper_bound(
-      places.begin(), places.end(), begin,
-      [](int64_t row, const Place& candidate) { return row < candidate.tile.row_end(); });
-  for (; place != places.end() && place->tile.row_begin < end; ++place) {
-    const int64_t piece_begin = std::max(begin, place->tile.row_begin);
-    const int64_t piece_end = std::min(end, place->tile.row_end());
-    read_piece(tensor, *place, piece_begin, piece_end,
-               destination.data + (piece_begin - begin) * tensor.row_bytes());
+  SUTOR_ASSERT(destination.lies_inside());
+  const int64_t row_end = destination.row_begin + destination.row_count;
+  const int64_t col_end = destination.col_begin + destination.columns();
+  for (const auto& [range, places] : found->second.columns[static_cast<size_t>(kind)]) {
+    if (range.first >= col_end || range.second <= destination.col_begin) continue;
+    auto place = std::upper_bound(
+        places.begin(), places.end(), destination.row_begin,
+        [](int64_t row, const Place& candidate) { return row < candidate.tile.row_end(); });
+    for (; place != places.end() && place->tile.row_begin < row_end; ++place) {
+      read_tile(tensor, *place, destination);
+    }
   }
 }
 
@@ -167,7 +192,7 @@ void CheckpointReader::check_tile(int writer, const TileIndex& index, const Tile
   if (found == tile.digest && block_crcs(bytes) == tile.block_crcs) return;
   damage.add(
       {.file = file.path().string(),
-       .part = "tile " + dataset_path(index.tensors[tile.tensor].name, tile.kind, tile.row_begin),
+       .part = "tile " + dataset_path(index.tensors[tile.tensor], tile),
        .expected = tile.digest.text(),
        .found = found.text()});
 }

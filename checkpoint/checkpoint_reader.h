@@ -1,4 +1,4 @@
-// Reading a partial checkpoint: any rows of any tensor, whatever layout wrote it.
+// Reading a partial checkpoint: any rows and columns of any tensor, whatever layout wrote it.
 #pragma once
 
 #include <array>
@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -38,7 +39,7 @@ class CheckpointReader {
   const std::vector<IndexedTensor>& tensors() const { return tensors_; }
   bool has(std::string_view tensor) const { return stored_.contains(tensor); }
 
-  // Fills the destination's rows and verifies the checksum of every block it touches. Throws E0348
+  // Fills the destination's rows and columns and verifies the checksum of every block it touches. Throws E0348
   // when the tensor is not there or has another shape or dtype, E0347 naming file and tile when the
   // bytes are not the ones that were written. Thread-safe.
   void read(TensorKind kind, const ShardedTensor& destination) const;
@@ -54,16 +55,23 @@ class CheckpointReader {
     Tile tile;
     int writer = 0;
   };
+  // Tiles by their columns [begin, end), those of the same ones by row_begin. None overlaps
+  // another, so that of the same columns row_end rises as row_begin does.
+  using Places = std::map<std::pair<int64_t, int64_t>, std::vector<Place>>;
   struct Stored {
     IndexedTensor tensor;
-    std::array<std::vector<Place>, std::size(kAllKinds)> places;  // by row_begin, without gaps
+    std::array<Places, std::size(kAllKinds)> columns;
   };
 
   void read_indices();
   TileIndex load_index(const FileRecord& record) const;
   void read_state();
-  void read_piece(const IndexedTensor& tensor, const Place& place, int64_t row_begin,
-                  int64_t row_end, std::byte* into) const;
+  // What the tile holds of the destination.
+  void read_tile(const IndexedTensor& tensor, const Place& place,
+                 const ShardedTensor& destination) const;
+  // Bytes of the tile from `begin` on; throws E0347 when a block that they touch is damaged.
+  void read_verified_bytes(const IndexedTensor& tensor, const Place& place, int64_t begin,
+                           std::span<std::byte> into) const;
   const InputFile& data_file(int writer) const;
   void check_between_tiles(const FileRecord& record, const TileIndex& index,
                            DamageList& damage) const;
@@ -81,11 +89,5 @@ class CheckpointReader {
   std::map<std::string, Stored, std::less<>> stored_;
   std::unique_ptr<Files> files_ = std::make_unique<Files>();
 };
-
-// Tiles of one tensor and kind in the order of their rows: throws E0346 naming the tensor unless
-// they hold every row exactly once. `where`: file or directory for the message.
-void check_rows_covered(const IndexedTensor& tensor, TensorKind kind,
-                        const std::vector<std::pair<int64_t, int64_t>>& row_ranges,
-                        const std::string& where);
 
 }  // namespace sutor

@@ -141,27 +141,11 @@ std::vector<std::string> ModelDirectory::unexpected(const TensorMap& model) cons
   return names;
 }
 
-void ModelDirectory::load(const TensorEntry& tensor, ShardedTensor& destination) const {
+void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destination) const {
   const std::optional<ResolvedSource> found = resolve(tensor);
   if (!found) fail(301, "{}: tensor `{}` is missing", path_.string(), tensor.name);
   SUTOR_ASSERT(destination.global_shape == tensor.shape);
-  const DType dtype = computable(found->stored);
-  const auto disk_size = static_cast<int64_t>(size_of(dtype));
-  const int64_t row_bytes = destination.row_elements() * disk_size;
-  const int64_t begin = found->begin + destination.row_begin * row_bytes;
-  const int64_t end = begin + destination.row_count * row_bytes;
-  SUTOR_ASSERT(destination.row_begin >= 0 && end <= found->end);
-  const ModelShard& shard = *found->stored.file;
-  if (dtype == destination.dtype) {
-    shard.read_at(begin, {destination.data, destination.num_bytes()});
-    return;
-  }
-  std::byte* to = destination.data;
-  shard.stream(begin, end, [&](std::span<const std::byte> piece) {
-    const auto elements = static_cast<int64_t>(piece.size()) / disk_size;
-    convert_elements(piece.data(), dtype, to, destination.dtype, elements);
-    to += static_cast<size_t>(elements) * size_of(destination.dtype);
-  });
+  found->stored.file->load(found->begin, computable(found->stored), destination);
 }
 
 Digest ModelDirectory::digest_of(const std::map<std::string, Digest>& digests) const {

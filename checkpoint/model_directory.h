@@ -71,9 +71,9 @@ class ModelDirectory {
   // Names that no tensor of the model is read from, sorted. They are kept by a merged export.
   std::vector<std::string> unexpected(const TensorMap& model) const;
 
-  // Fills the destination's rows, converted to its dtype (round to nearest even). Thread-safe; the
-  // memory beyond the destination is bounded. Throws as check() does.
-  void load(const TensorEntry& tensor, ShardedTensor& destination) const;
+  // Fills the destination's rows and columns, converted to its dtype (round to nearest even).
+  // Thread-safe; the memory beyond the destination is bounded. Throws as check() does.
+  void load(const TensorEntry& tensor, const ShardedTensor& destination) const;
 
   // xxh3-128 of each tensor's bytes, by name. A directory reads everything once, on `threads`
   // threads (0 = all), and keeps them; a store has them.

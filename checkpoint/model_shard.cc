@@ -11,6 +11,9 @@ namespace {
 // converted.
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
+// About what a disk reads ahead: a shorter gap is read from it anyhow.
+constexpr int64_t kFileGapBytes = int64_t{64} << 10;
+
 }  // namespace
 
 void ModelShard::read(const SafetensorsEntry& entry, int64_t offset,
@@ -30,6 +33,26 @@ void ModelShard::stream(int64_t begin, int64_t end, const ByteSink& sink) const 
     sink(piece);
     begin = stop;
   }
+}
+
+void ModelShard::load(int64_t tensor_begin, DType dtype, const ShardedTensor& piece) const {
+  SUTOR_ASSERT(piece.lies_inside());
+  Strips strips = strips_in_whole(piece, dtype);
+  strips.begin += tensor_begin;
+  if (strips.contiguous() && dtype == piece.dtype) {
+    read_at(strips.begin, {piece.data, piece.num_bytes()});
+    return;
+  }
+  const auto from_size = static_cast<int64_t>(size_of(dtype));
+  std::byte* to = piece.data;
+  stream_strips(
+      strips, worth_skipping(),
+      [this](int64_t begin, int64_t end, const ByteSink& sink) { stream(begin, end, sink); },
+      [&](std::span<const std::byte> bytes) {
+        const int64_t elements = static_cast<int64_t>(bytes.size()) / from_size;
+        convert_elements(bytes.data(), dtype, to, piece.dtype, elements);
+        to += static_cast<size_t>(elements) * size_of(piece.dtype);
+      });
 }
 
 Digest ModelShard::digest(int64_t begin, int64_t end) const {
@@ -58,5 +81,7 @@ void SafetensorsShard::append_to(OutputFile& file, int64_t begin, int64_t end) c
 }
 
 int64_t SafetensorsShard::piece_end(int64_t begin) const { return begin + kPieceBytes; }
+
+int64_t SafetensorsShard::worth_skipping() const { return kFileGapBytes; }
 
 }  // namespace sutor

@@ -6,18 +6,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "checkpoint/strips.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hash.h"
 #include "csrc/base/safetensors.h"
+#include "parallel_state/sharded_tensor.h"
 
 namespace sutor {
-
-using ByteSink = std::function<void(std::span<const std::byte>)>;
 
 // Offsets are those of the safetensors file. All reads are thread-safe.
 class ModelShard {
@@ -41,6 +40,9 @@ class ModelShard {
   // Gives bytes [begin, end), behind the header, to `sink`: in pieces of at most 1 MiB that hold
   // whole elements when `begin` does, and that cost no byte more than they hold wherever possible.
   void stream(int64_t begin, int64_t end, const ByteSink& sink) const;
+  // Fills a piece of the tensor whose bytes, in `dtype`, begin at `tensor_begin`; converted to the
+  // piece's dtype. The memory beyond the piece is bounded.
+  void load(int64_t tensor_begin, DType dtype, const ShardedTensor& piece) const;
   // Of bytes [begin, end), behind the header.
   Digest digest(int64_t begin, int64_t end) const;
   // Appends bytes [begin, end), behind the header, to a file.
@@ -51,6 +53,8 @@ class ModelShard {
  protected:
   // Where a piece that begins at `begin` had best end; at most 1 MiB further on.
   virtual int64_t piece_end(int64_t begin) const = 0;
+  // A gap between wanted bytes from which on two reads cost less than one over the gap.
+  virtual int64_t worth_skipping() const = 0;
   void count(int64_t bytes) const { fetched_ += bytes; }
 
  private:
@@ -72,6 +76,7 @@ class SafetensorsShard final : public ModelShard {
 
  protected:
   int64_t piece_end(int64_t begin) const override;
+  int64_t worth_skipping() const override;
 
  private:
   SafetensorsFile file_;

@@ -15,6 +15,7 @@
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/staging_owner.h"
 #include "checkpoint/state_file.h"
+#include "checkpoint/tile_coverage.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/h5.h"
@@ -41,6 +42,14 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
+// Of the dataset that holds the tile: columns of rows have lost the other axes.
+std::vector<int64_t> shape_of(const IndexedTensor& tensor, const Tile& tile) {
+  if (tile.col_count != tensor.row_elements()) return {tile.row_count, tile.col_count};
+  std::vector<int64_t> shape = tensor.shape;
+  shape[0] = tile.row_count;
+  return shape;
+}
+
 // Writes the tiles; they get their offsets and checksums.
 void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sources,
                  TileIndex& index) {
@@ -55,19 +64,18 @@ void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sour
     const IndexedTensor& tensor = index.tensors[tile.tensor];
     const std::span bytes(sources[i], static_cast<size_t>(index.bytes_of(tile)));
     if (!all_finite(bytes, tensor.dtype)) {
-      fail(701, "{} of {} holds a value that is not finite in rows {} to {}: not saved",
-           name_of(tile.kind), tensor.name, tile.row_begin, tile.row_end() - 1);
+      fail(701, "{} of {} holds a value that is not finite in {}: not saved", name_of(tile.kind),
+           tensor.name,
+           extent_text(tensor, tile.row_begin, tile.row_end(), tile.col_begin, tile.col_end()));
     }
     if (described != tile.tensor) {
       file.set_text("/" + tensor.name, "shape", shape_text(tensor.shape));
       described = tile.tensor;
     }
-    std::vector<int64_t> shape = tensor.shape;
-    shape[0] = tile.row_count;
     tile.digest = xxh3(bytes);
     tile.block_crcs = block_crcs(bytes);
-    tile.offset = file.write(dataset_path(tensor.name, tile.kind, tile.row_begin),
-                             name_of(tensor.dtype), shape, bytes)
+    tile.offset = file.write(dataset_path(tensor, tile), name_of(tensor.dtype),
+                             shape_of(tensor, tile), bytes)
                       .offset;
   }
   file.close();
@@ -99,11 +107,9 @@ Gathered gather(const fs::path& staging, const std::vector<std::string>& records
   return gathered;
 }
 
-using RowRanges = std::vector<std::pair<int64_t, int64_t>>;
-
 void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wanted,
                   const std::string& where) {
-  std::map<std::pair<std::string, TensorKind>, RowRanges> found;
+  std::map<std::pair<std::string, TensorKind>, std::vector<const Tile*>> found;
   std::map<std::string, const IndexedTensor*> expected;
   for (const IndexedTensor& tensor : wanted) expected[tensor.name] = &tensor;
   for (const TileIndex& index : gathered.indices) {
@@ -119,13 +125,12 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
       }
     }
     for (const Tile& tile : index.tiles) {
-      found[{index.tensors[tile.tensor].name, tile.kind}].emplace_back(tile.row_begin,
-                                                                       tile.row_end());
+      found[{index.tensors[tile.tensor].name, tile.kind}].push_back(&tile);
     }
   }
   for (const IndexedTensor& tensor : wanted) {
     for (const TensorKind kind : kAllKinds) {
-      check_rows_covered(tensor, kind, found[{tensor.name, kind}], where);
+      check_covered(tensor, kind, found[{tensor.name, kind}], where);
     }
   }
 }
@@ -179,38 +184,42 @@ CheckpointWriter::CheckpointWriter(const fs::path& root, int64_t step, const std
   SUTOR_ASSERT(writer >= 0);
 }
 
-void CheckpointWriter::add(TensorKind kind, const ShardedTensor& rows) {
-  SUTOR_ASSERT(!rows.global_shape.empty() && rows.row_begin >= 0 && rows.row_count >= 0);
-  SUTOR_ASSERT(rows.row_begin + rows.row_count <= rows.global_shape[0]);
-  SUTOR_ASSERT(!rows.name.empty() && rows.name.find('/') == std::string::npos);
-  if (rows.row_count > 0) parts_.push_back({kind, rows});
+void CheckpointWriter::add(TensorKind kind, const ShardedTensor& piece) {
+  SUTOR_ASSERT(!piece.global_shape.empty() && piece.lies_inside());
+  SUTOR_ASSERT(!piece.name.empty() && piece.name.find('/') == std::string::npos);
+  const bool no_columns = piece.columns() == 0 && !piece.has_whole_rows();
+  if (piece.row_count > 0 && !no_columns) parts_.push_back({kind, piece});
 }
 
 TileIndex CheckpointWriter::plan(std::vector<const std::byte*>& sources) const {
   std::vector<const Part*> sorted;
   for (const Part& part : parts_) sorted.push_back(&part);
-  std::stable_sort(sorted.begin(), sorted.end(), [](const Part* a, const Part* b) {
-    return std::tie(a->rows.name, a->kind, a->rows.row_begin) <
-           std::tie(b->rows.name, b->kind, b->rows.row_begin);
-  });
+  const auto order = [](const Part* part) {
+    const ShardedTensor& piece = part->piece;
+    return std::tie(piece.name, part->kind, piece.row_begin, piece.col_begin);
+  };
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [&](const Part* a, const Part* b) { return order(a) < order(b); });
   TileIndex index;
   for (const Part* part : sorted) {
-    const ShardedTensor& rows = part->rows;
-    const IndexedTensor tensor{rows.name, rows.dtype, rows.global_shape};
-    if (index.tensors.empty() || index.tensors.back().name != rows.name) {
+    const ShardedTensor& piece = part->piece;
+    const IndexedTensor tensor{piece.name, piece.dtype, piece.global_shape};
+    if (index.tensors.empty() || index.tensors.back().name != piece.name) {
       index.tensors.push_back(tensor);
     }
     SUTOR_ASSERT(index.tensors.back() == tensor);
-    const int64_t row_bytes = tensor.row_bytes();
+    const int64_t row_bytes = piece.columns() * static_cast<int64_t>(size_of(piece.dtype));
     const int64_t step = std::max<int64_t>(1, kTileBytes / std::max<int64_t>(1, row_bytes));
-    for (int64_t row = 0; row < rows.row_count; row += step) {
+    for (int64_t row = 0; row < piece.row_count; row += step) {
       Tile tile;
       tile.tensor = static_cast<uint32_t>(index.tensors.size() - 1);
       tile.kind = part->kind;
-      tile.row_begin = rows.row_begin + row;
-      tile.row_count = std::min(step, rows.row_count - row);
+      tile.row_begin = piece.row_begin + row;
+      tile.row_count = std::min(step, piece.row_count - row);
+      tile.col_begin = piece.col_begin;
+      tile.col_count = piece.columns();
       index.tiles.push_back(tile);
-      sources.push_back(rows.data + row * row_bytes);
+      sources.push_back(piece.data + row * row_bytes);
     }
   }
   return index;

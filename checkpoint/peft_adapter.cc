@@ -94,7 +94,7 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
   }
   rank_ = config["r"];
   alpha_ = config["lora_alpha"];
-  file_ = std::make_unique<SafetensorsFile>(path / kPeftWeightsFile);
+  file_ = std::make_unique<SafetensorsShard>(path / kPeftWeightsFile);
   for (const SafetensorsEntry& entry : file_->tensors()) {
     if (entry.name.starts_with(kPrefix)) tensors_[entry.name.substr(kPrefix.size())] = &entry;
   }
@@ -121,11 +121,7 @@ void PeftAdapter::load(const ShardedTensor& destination) const {
          destination.name, fmt::join(entry.shape, ", "), fmt::join(destination.global_shape, ", "));
   }
   if (!entry.dtype) fail(307, "{}: `{}` is {}", path_.string(), entry.name, entry.dtype_name);
-  const auto size = static_cast<int64_t>(size_of(*entry.dtype));
-  std::vector<std::byte> bytes(static_cast<size_t>(destination.num_elements() * size));
-  file_->read(entry, destination.row_begin * destination.row_elements() * size, bytes);
-  convert_elements(bytes.data(), *entry.dtype, destination.data, destination.dtype,
-                   destination.num_elements());
+  file_->load(entry.begin, *entry.dtype, destination);
 }
 
 }  // namespace sutor

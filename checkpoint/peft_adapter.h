@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/model_shard.h"
 #include "checkpoint/trained_tensor.h"
-#include "csrc/base/safetensors.h"
 
 namespace sutor {
 
@@ -35,14 +35,14 @@ class PeftAdapter {
 
   int rank() const { return rank_; }
   double alpha() const { return alpha_; }
-  // Fills the rows of a pair's tensor, by global name. Throws E0308 when it is not there, E0302 for
+  // Fills a piece of a pair's tensor, by global name. Throws E0308 when it is not there, E0302 for
   // another shape.
   void load(const ShardedTensor& destination) const;
   size_t num_tensors() const { return tensors_.size(); }
 
  private:
   std::filesystem::path path_;
-  std::unique_ptr<SafetensorsFile> file_;
+  std::unique_ptr<SafetensorsShard> file_;
   std::map<std::string, const SafetensorsEntry*> tensors_;  // by global name
   int rank_ = 0;
   double alpha_ = 0;

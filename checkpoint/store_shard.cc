@@ -97,4 +97,7 @@ int64_t StoreShard::piece_end(int64_t begin) const {
   return begin + (end - found.begin);
 }
 
+// A read at each end of a gap checks whole blocks, so that a shorter gap is fetched twice over.
+int64_t StoreShard::worth_skipping() const { return 2 * kBlockBytes; }
+
 }  // namespace sutor

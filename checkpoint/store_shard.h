@@ -66,6 +66,7 @@ class StoreShard final : public ModelShard {
 
  protected:
   int64_t piece_end(int64_t begin) const override;
+  int64_t worth_skipping() const override;
 
  private:
   struct Found {

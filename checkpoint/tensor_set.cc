@@ -32,7 +32,12 @@ void read_through_rows(const CheckpointReader& reader, const IndexedTensor& tens
   const int64_t end = offset + static_cast<int64_t>(into.size());
   const int64_t first = offset / row_bytes, last = (end + row_bytes - 1) / row_bytes;
   std::vector<std::byte> rows(static_cast<size_t>((last - first) * row_bytes));
-  reader.read(kind, {tensor.name, tensor.dtype, tensor.shape, first, last - first, rows.data()});
+  reader.read(kind, {.name = tensor.name,
+                     .dtype = tensor.dtype,
+                     .global_shape = tensor.shape,
+                     .row_begin = first,
+                     .row_count = last - first,
+                     .data = rows.data()});
   const auto from = rows.begin() + (offset - first * row_bytes);
   std::copy(from, from + static_cast<int64_t>(into.size()), into.begin());
 }

@@ -1,9 +1,9 @@
 // Encoding: little endian, no padding but what is written here (checkpoint/FORMAT.md).
 //   "SUTORIDX", u32 version, u32 tensors, u64 tiles;
 //   a tensor: u16 name length, u8 dtype, u8 axes, name, i64 sizes;
-//   a tile:   u32 tensor, u32 kind, i64 row_begin, i64 row_count, i64 offset, u64 xxh3 high, u64
-//   low,
-//             u32 crc32c a block.
+//   a tile:   u32 tensor, u32 kind, i64 row_begin, i64 row_count, i64 col_begin, i64 col_count,
+//             i64 offset, u64 xxh3 high, u64 low, u32 crc32c a block.
+// In version 1 there are no columns: all tiles are of whole rows.
 #include "checkpoint/tile_index.h"
 
 #include <algorithm>
@@ -16,7 +16,8 @@ namespace sutor {
 namespace {
 
 constexpr std::string_view kMagic = "SUTORIDX";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+constexpr uint32_t kWholeRowsVersion = 1;
 constexpr size_t kMaxAxes = 8;
 
 // The numbers stand in index files: never change them.
@@ -55,12 +56,23 @@ IndexedTensor take_tensor(IndexCursor& cursor) {
   return tensor;
 }
 
-Tile take_tile(IndexCursor& cursor, const std::vector<IndexedTensor>& tensors, int64_t file_bytes) {
+// The part [begin, begin + count) of `extent`, and not an empty one unless there is no other.
+bool is_part(int64_t begin, int64_t count, int64_t extent) {
+  return begin >= 0 && count >= std::min<int64_t>(1, extent) && count <= extent &&
+         begin <= extent - count;
+}
+
+Tile take_tile(IndexCursor& cursor, uint32_t version, const std::vector<IndexedTensor>& tensors,
+               int64_t file_bytes) {
   Tile tile;
   tile.tensor = cursor.take<uint32_t>();
   const auto kind = cursor.take<uint32_t>();
   tile.row_begin = cursor.take<int64_t>();
   tile.row_count = cursor.take<int64_t>();
+  if (version != kWholeRowsVersion) {
+    tile.col_begin = cursor.take<int64_t>();
+    tile.col_count = cursor.take<int64_t>();
+  }
   tile.offset = cursor.take<int64_t>();
   tile.digest.high = cursor.take<uint64_t>();
   tile.digest.low = cursor.take<uint64_t>();
@@ -70,13 +82,18 @@ Tile take_tile(IndexCursor& cursor, const std::vector<IndexedTensor>& tensors, i
     cursor.fail_index(fmt::format("a tile of {} has the unknown kind {}", tensor.name, kind));
   }
   tile.kind = static_cast<TensorKind>(kind);
-  if (tile.row_begin < 0 || tile.row_count < 1 || tile.row_count > tensor.rows() ||
-      tile.row_begin > tensor.rows() - tile.row_count) {
+  if (version == kWholeRowsVersion) tile.col_count = tensor.row_elements();
+  if (tile.row_count < 1 || !is_part(tile.row_begin, tile.row_count, tensor.rows())) {
     cursor.fail_index(
         fmt::format("a tile of {} has rows that the tensor does not have", tensor.name));
   }
+  if (!is_part(tile.col_begin, tile.col_count, tensor.row_elements())) {
+    cursor.fail_index(
+        fmt::format("a tile of {} has columns that the tensor does not have", tensor.name));
+  }
   // No overflow: the whole tensor's bytes were found to fit.
-  const int64_t bytes = tile.row_count * tensor.row_bytes();
+  const int64_t bytes =
+      tile.row_count * tile.col_count * static_cast<int64_t>(size_of(tensor.dtype));
   if (tile.offset < 0 || bytes > file_bytes || tile.offset > file_bytes - bytes) {
     cursor.fail_index(fmt::format("a tile of {} lies beyond the end of its file", tensor.name));
   }
@@ -110,8 +127,18 @@ ByteRanges TileIndex::ranges() const {
   return ranges;
 }
 
-std::string dataset_path(std::string_view tensor, TensorKind kind, int64_t row_begin) {
-  return fmt::format("/{}/{}/{}", tensor, name_of(kind), row_begin);
+std::string dataset_path(const IndexedTensor& tensor, const Tile& tile) {
+  const std::string rows =
+      fmt::format("/{}/{}/{}", tensor.name, name_of(tile.kind), tile.row_begin);
+  return tile.col_count == tensor.row_elements() ? rows
+                                                 : fmt::format("{},{}", rows, tile.col_begin);
+}
+
+std::string extent_text(const IndexedTensor& tensor, int64_t row_begin, int64_t row_end,
+                        int64_t col_begin, int64_t col_end) {
+  const std::string rows = fmt::format("rows {} to {}", row_begin, row_end - 1);
+  if (col_begin == 0 && col_end == tensor.row_elements()) return rows;
+  return fmt::format("{}, columns {} to {}", rows, col_begin, col_end - 1);
 }
 
 std::string encode_index(const TileIndex& index) {
@@ -133,6 +160,8 @@ std::string encode_index(const TileIndex& index) {
     put(bytes, static_cast<uint32_t>(tile.kind));
     put(bytes, tile.row_begin);
     put(bytes, tile.row_count);
+    put(bytes, tile.col_begin);
+    put(bytes, tile.col_count);
     put(bytes, tile.offset);
     put(bytes, tile.digest.high);
     put(bytes, tile.digest.low);
@@ -144,15 +173,17 @@ std::string encode_index(const TileIndex& index) {
 TileIndex decode_index(std::string_view bytes, int64_t file_bytes, const std::string& where) {
   IndexCursor cursor(bytes, where);
   if (cursor.take(kMagic.size()) != kMagic) cursor.fail_index("it does not begin with SUTORIDX");
-  if (const auto version = cursor.take<uint32_t>(); version != kVersion) {
-    cursor.fail_index(fmt::format("it has version {}, this program reads {}", version, kVersion));
+  const auto version = cursor.take<uint32_t>();
+  if (version < kWholeRowsVersion || version > kVersion) {
+    cursor.fail_index(fmt::format("it has version {}, this program reads {} to {}", version,
+                                  kWholeRowsVersion, kVersion));
   }
   const auto tensors = cursor.take<uint32_t>();
   const auto tiles = cursor.take<uint64_t>();
   TileIndex index;
   for (uint32_t i = 0; i < tensors; ++i) index.tensors.push_back(take_tensor(cursor));
   for (uint64_t i = 0; i < tiles; ++i) {
-    index.tiles.push_back(take_tile(cursor, index.tensors, file_bytes));
+    index.tiles.push_back(take_tile(cursor, version, index.tensors, file_bytes));
   }
   if (cursor.left() != 0) cursor.fail_index(fmt::format("{} bytes follow its end", cursor.left()));
   return index;

@@ -1,25 +1,40 @@
 #include "checkpoint/trained_tensor.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "checkpoint/strips.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 
 namespace sutor {
 
+ShardedTensor TrainedTensor::rows(int64_t row_begin, int64_t row_count, std::byte* into) const {
+  return {.name = name,
+          .dtype = dtype,
+          .global_shape = shape,
+          .row_begin = row_begin,
+          .row_count = row_count,
+          .data = into};
+}
+
 TrainedTensor trained_tensor(const ShardedTensor& whole) {
   const int64_t rows = whole.global_shape.empty() ? 1 : whole.global_shape[0];
-  SUTOR_ASSERT(whole.row_begin == 0 && whole.row_count == rows);
-  const size_t row_bytes = static_cast<size_t>(whole.row_elements()) * size_of(whole.dtype);
+  SUTOR_ASSERT(whole.row_begin == 0 && whole.row_count == rows && whole.has_whole_rows());
   const std::byte* data = whole.data;
   return {.name = whole.name,
           .shape = whole.global_shape,
           .dtype = whole.dtype,
           .stored_dtype = whole.dtype,
-          .read = [data, row_bytes](int64_t row_begin, int64_t row_count, std::byte* into) {
-            std::memcpy(into, data + static_cast<size_t>(row_begin) * row_bytes,
-                        static_cast<size_t>(row_count) * row_bytes);
+          .read = [data](const ShardedTensor& piece) {
+            std::byte* to = piece.data;
+            stream_strips(
+                strips_in_whole(piece, piece.dtype), /*worth_skipping=*/0,
+                [data](int64_t begin, int64_t end, const ByteSink& sink) {
+                  sink({data + begin, static_cast<size_t>(end - begin)});
+                },
+                [&](std::span<const std::byte> bytes) {
+                  to = std::copy(bytes.begin(), bytes.end(), to);
+                });
           }};
 }
 
@@ -59,7 +74,7 @@ void stream_converted(const TrainedTensor& tensor, DType dtype,
   std::vector<std::byte> to(static_cast<size_t>(piece_rows * to_bytes));
   for (int64_t row = 0; row < rows; row += piece_rows) {
     const int64_t count = std::min(piece_rows, rows - row);
-    tensor.read(row, count, from.data());
+    tensor.read(tensor.rows(row, count, from.data()));
     convert_elements(from.data(), tensor.dtype, to.data(), dtype, count * row_elements);
     sink(std::span<const std::byte>(to).first(static_cast<size_t>(count * to_bytes)));
   }

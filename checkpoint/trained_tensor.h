@@ -22,8 +22,11 @@ struct TrainedTensor {
   std::vector<int64_t> shape;
   DType dtype = DType::kF32;         // of what read() gives
   DType stored_dtype = DType::kF32;  // of what an adapter holds; a merged export takes the base's
-  // Copies rows [row_begin, row_begin + row_count) to `into`, row_count x row bytes.
-  std::function<void(int64_t row_begin, int64_t row_count, std::byte* into)> read;
+  // Fills a piece of this tensor: of its name, shape and `dtype`, any rows and columns.
+  std::function<void(const ShardedTensor& piece)> read;
+
+  // Of all columns, over memory that has room for it.
+  ShardedTensor rows(int64_t row_begin, int64_t row_count, std::byte* into) const;
 };
 
 // Over memory that has to outlive it. `whole` must hold all its rows.

@@ -128,7 +128,7 @@ void Checkpointer::save(const TrainState& state, int keep) {
   std::string record;
   const std::string write_problem = problem_of([&] {
     CheckpointWriter writer(root_, state.step, uuid, world_.rank());
-    for (FlatGroup* group : {&store_.dense_group(), &store_.expert_group()}) {
+    for (FlatGroup* group : store_.groups()) {
       for (size_t kind = 0; kind < 3; ++kind) {
         for (const ShardedTensor& rows : group->state(kKindNames[kind])) {
           writer.add(kAllKinds[kind], rows);
@@ -197,7 +197,7 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
           }
           const TrainState saved = train_state_from(meta.state, chosen);
           check_same_training(saved, state, chosen, world_.rank() == 0);
-          for (FlatGroup* group : {&store_.dense_group(), &store_.expert_group()}) {
+          for (FlatGroup* group : store_.groups()) {
             for (size_t kind = 0; kind < 3; ++kind) {
               for (const ShardedTensor& rows : group->state(kKindNames[kind])) {
                 reader.read(kAllKinds[kind], rows);
@@ -210,8 +210,7 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
           state.schedule = schedule;
         }),
         "read checkpoint");
-  store_.dense_group().gather_values();
-  store_.expert_group().gather_values();
+  for (FlatGroup* group : store_.groups()) group->gather_values();
   return true;
 }
 

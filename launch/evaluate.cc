@@ -18,16 +18,19 @@ struct DocumentCounts {
     missed.resize(begins.size(), 0);
   }
 
-  // The pieces of a sample, as they lie in the batch that was made of it.
-  void add(const Sample& sample, const MicroBatch& batch, const std::vector<uint8_t>& is_correct) {
-    for (size_t p = 0; p < sample.pieces.size(); ++p) {
-      const auto next = std::upper_bound(begins.begin(), begins.end(), sample.pieces[p].begin);
+  // This rank's tokens of the batch that was made of a sample.
+  void add(const Sample& sample, const MicroBatch& batch, const PackedBatch& packed,
+           const std::vector<uint8_t>& is_correct) {
+    for (size_t i = 0; i < is_correct.size(); ++i) {
+      const int64_t t = packed.split ? packed.split->tokens[i] : static_cast<int64_t>(i);
+      if (batch.targets[t] == kNoTarget) continue;
+      const auto& offsets = batch.doc_offsets;
+      const auto piece = std::upper_bound(offsets.begin(), offsets.end(), t) - offsets.begin() - 1;
+      const auto next =
+          std::upper_bound(begins.begin(), begins.end(), sample.pieces[piece].begin);
       const auto document = static_cast<size_t>(next - begins.begin()) - 1;
-      for (int64_t t = batch.doc_offsets[p]; t < batch.doc_offsets[p + 1]; ++t) {
-        if (batch.targets[t] == kNoTarget) continue;
-        ++targets[document];
-        missed[document] += is_correct[t] == 0;
-      }
+      ++targets[document];
+      missed[document] += is_correct[i] == 0;
     }
   }
 
@@ -57,31 +60,37 @@ std::vector<EvalSet> make_eval_sets(const Recipe& recipe, const TokenStores& sto
 }
 
 EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
-                     Comm& data_parallel, const ExpertMask& mask) {
+                     const ExpertMask& mask) {
   const ProfileScope scope("evaluation");
+  const ParallelState& parallel = model.parallel();
+  const int dp_rank = parallel.coordinates().dp, dp_size = parallel.layout().dp();
   const TokenStore* const stores[] = {set.store};
-  const int64_t first = rank_share({0, static_cast<int64_t>(set.samples.size())},
-                                   data_parallel.rank(), data_parallel.size())
-                            .begin;
+  const int64_t first =
+      rank_share({0, static_cast<int64_t>(set.samples.size())}, dp_rank, dp_size).begin;
   DocumentCounts documents(*set.store);
   double sums[3] = {0, 0, 0};  // loss, correct, targets
-  const std::vector<MicroBatch> batches = rank_micro_batches(
-      stores, set.samples, data_parallel.rank(), data_parallel.size(), /*micro_batch=*/1);
+  const std::vector<MicroBatch> batches =
+      rank_micro_batches(stores, set.samples, dp_rank, dp_size, /*micro_batch=*/1);
   for (size_t i = 0; i < batches.size(); ++i) {
     const MicroBatch& batch = batches[i];
-    const PackedBatch packed = make_packed_batch(batch.ids, batch.doc_offsets);
+    const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
     ForwardContext context{.batch = packed};
     context.expert_mask = &mask;
     const at::Tensor hidden = model.hidden_states(context);
-    const HeadLoss loss = head_loss(hidden, batch.targets, model.head(), 1.0, /*gradient=*/false);
+    if (!parallel.is_last_stage()) continue;
+    const std::vector<int64_t> targets = own_values(packed, batch.targets);
+    const HeadLoss loss = head_loss(hidden, targets, model.head(), model.tensor_parallel(), 1.0,
+                                    /*gradient=*/false);
+    if (parallel.coordinates().tp > 0) continue;  // the same as on the first rank
     sums[0] += loss.loss_sum;
     sums[1] += static_cast<double>(loss.correct);
-    sums[2] += static_cast<double>(batch.supervised);
-    if (!batch.empty()) documents.add(set.samples[first + i], batch, loss.is_correct);
+    for (const int64_t target : targets) sums[2] += target != kNoTarget;
+    if (!batch.empty()) documents.add(set.samples[first + i], batch, packed, loss.is_correct);
   }
-  data_parallel.all_reduce(std::span<double>(sums), ReduceOp::kSum, "evaluation");
+  Comm& world = parallel.world();
+  world.all_reduce(std::span<double>(sums), ReduceOp::kSum, "evaluation");
   for (std::vector<int64_t>* counts : {&documents.targets, &documents.missed}) {
-    data_parallel.all_reduce(std::span<int64_t>(*counts), ReduceOp::kSum, "exact matches");
+    world.all_reduce(std::span<int64_t>(*counts), ReduceOp::kSum, "exact matches");
   }
   EvalMetrics metrics{.step = step, .set = set.name, .tokens = static_cast<int64_t>(sums[2])};
   const double loss = sums[0] / sums[2];

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "csrc/comm/comm.h"
 #include "launch/data/sample_order.h"
 #include "launch/data/token_store.h"
 #include "launch/metrics_log.h"
@@ -30,8 +29,8 @@ std::vector<EvalSet> make_eval_sets(const Recipe& recipe, const TokenStores& sto
 using ExpertMask = std::map<int, at::Tensor>;
 
 // Means over all targets of the set, but exact_match: the share of documents all of whose targets
-// are predicted. Collective over `data_parallel`: its ranks share the documents.
+// are predicted. Collective over the world.
 EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
-                     Comm& data_parallel, const ExpertMask& mask = {});
+                     const ExpertMask& mask = {});
 
 }  // namespace sutor

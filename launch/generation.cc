@@ -31,7 +31,7 @@ class Generator {
   Generator(const Session& session, std::span<const std::vector<int64_t>> prompts,
             const std::set<int64_t>& stop, const GenerateOptions& options)
       : session_(session), prompts_(prompts), stop_(stop), options_(options) {
-    const Comm& dp = session.parallel().dp();
+    const Comm& dp = session.parallel().dp_cp();
     int64_t longest = 0;
     for (size_t p = dp.rank(); p < prompts.size(); p += dp.size()) {
       waiting_.push_back(p);
@@ -39,7 +39,7 @@ class Generator {
     }
     const int64_t slots =
         std::max<int64_t>(1, std::min(options.batch, static_cast<int64_t>(waiting_.size())));
-    cache_.emplace(session.model().num_layers(), slots, longest + options.max_new_tokens);
+    cache_.emplace(session.source().info.num_layers, slots, longest + options.max_new_tokens);
     for (int64_t slot = slots; slot-- > 0;) free_slots_.push_back(slot);
     completions_.resize(prompts.size());
   }
@@ -66,10 +66,11 @@ class Generator {
       starts.push_back(cache_->length(sequence.slot));
       slots.push_back(sequence.slot);
     }
-    const at::Tensor logits = next_logits(make_packed_batch(ids, offsets, starts), slots);
+    const std::vector<int64_t> chosen =
+        next_tokens(batch, make_packed_batch(ids, offsets, starts), slots);
     if (first) running_.insert(running_.end(), batch.begin(), batch.end());
     const size_t begin = running_.size() - batch.size();
-    for (size_t i = 0; i < batch.size(); ++i) take(running_[begin + i], logits[i]);
+    for (size_t i = 0; i < batch.size(); ++i) take(running_[begin + i], chosen[i]);
     std::erase_if(running_, [&](const Sequence& sequence) { return ended(sequence); });
   }
 
@@ -88,25 +89,39 @@ class Generator {
     return batch;
   }
 
-  // Of the last token of every document, fp32 [documents, vocab].
-  at::Tensor next_logits(const PackedBatch& batch, const std::vector<int64_t>& slots) {
-    ForwardContext context{.batch = batch};
+  // What follows each sequence: chosen on the last stage, told to the others.
+  std::vector<int64_t> next_tokens(const std::vector<Sequence>& batch, const PackedBatch& packed,
+                                   const std::vector<int64_t>& slots) {
+    ForwardContext context{.batch = packed};
     context.cache = &*cache_;
     context.slots = slots;
     const at::Tensor hidden = session_.model().hidden_states(context);
-    std::vector<int64_t> last;
-    for (size_t d = 0; d < slots.size(); ++d) last.push_back(batch.doc_offsets[d + 1] - 1);
-    return head_logits(at::index_select(hidden, 0, at::tensor(last, at::kLong)),
-                       session_.model().head());
+    std::vector<int64_t> chosen(batch.size());
+    const ParallelState& parallel = session_.parallel();
+    if (parallel.is_last_stage()) {
+      std::vector<int64_t> last;
+      for (size_t d = 0; d < slots.size(); ++d) last.push_back(packed.doc_offsets[d + 1] - 1);
+      const at::Tensor logits =
+          head_logits(at::index_select(hidden, 0, at::tensor(last, at::kLong)),
+                      session_.model().head(), session_.model().tensor_parallel());
+      const ProfileScope scope("sampling");
+      for (size_t i = 0; i < batch.size(); ++i) {
+        const Completion& completion = completions_[batch[i].prompt];
+        chosen[i] = choose_token(logits[static_cast<int64_t>(i)], options_,
+                                 static_cast<int64_t>(batch[i].prompt),
+                                 static_cast<int64_t>(completion.ids.size()));
+      }
+    }
+    parallel.pp().broadcast(std::as_writable_bytes(std::span(chosen)), parallel.pp().size() - 1,
+                            "next tokens");
+    return chosen;
   }
 
-  void take(Sequence& sequence, const at::Tensor& logits) {
-    const ProfileScope scope("sampling");
+  void take(Sequence& sequence, int64_t token) {
     Completion& completion = completions_[sequence.prompt];
-    sequence.next = choose_token(logits, options_, static_cast<int64_t>(sequence.prompt),
-                                 static_cast<int64_t>(completion.ids.size()));
-    completion.ids.push_back(sequence.next);
-    completion.stopped = stop_.count(sequence.next) > 0;
+    sequence.next = token;
+    completion.ids.push_back(token);
+    completion.stopped = stop_.count(token) > 0;
   }
 
   bool ended(const Sequence& sequence) {
@@ -197,7 +212,7 @@ GenerationResult generate(const Session& session, std::span<const std::vector<in
   }
   GenerationResult result;
   result.completions = std::move(generator.completions());
-  share_completions(result.completions, session.parallel().dp());
+  share_completions(result.completions, session.parallel().dp_cp());
   for (const auto& prompt : prompts) result.prompt_tokens += static_cast<int64_t>(prompt.size());
   for (const Completion& completion : result.completions) {
     result.new_tokens += static_cast<int64_t>(completion.ids.size());

@@ -1,5 +1,9 @@
-// Forward and backward of one micro-batch: the part of a training step without any bookkeeping.
+// Forward and backward of this rank's micro-batches on its pipeline stage: the part of a training
+// step without any bookkeeping.
 #pragma once
+
+#include <functional>
+#include <span>
 
 #include "launch/data/micro_batch.h"
 #include "layers/causal_model.h"
@@ -13,16 +17,19 @@ struct MicroStepOptions {
   double balance_weight = 0;  // balance_loss / micro-batches of the step, 0 = none
 };
 
+// This rank's parts: sums over all ranks but the copies within a tensor-parallel group are the
+// step's.
 struct MicroStepResult {
   double loss_sum = 0;      // nats over the supervised tokens, not scaled
   double balance_loss = 0;  // weighted
 };
 
 // Adds the gradients of the scaled loss to the parameters' main gradients. Collective over the
-// expert-parallel group, whether or not the micro-batch holds tokens. Layers below lowest_layer run
-// without autograd; backward runs a layer at a time, and a layer's gradients are complete when the
-// next one starts.
+// ranks that share the micro-batches, whether or not these hold tokens. Layers below lowest_layer
+// run without autograd; backward runs a layer at a time, and a layer's gradients are complete when
+// the next one starts.
 MicroStepResult forward_backward(const CausalModel& model, ParameterStore& store,
-                                 const MicroBatch& micro_batch, const MicroStepOptions& options);
+                                 std::span<const MicroBatch> micro_batches,
+                                 const MicroStepOptions& options);
 
 }  // namespace sutor

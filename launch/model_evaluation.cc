@@ -62,8 +62,7 @@ class Evaluator {
   EvaluatedModel measure(const std::string& name, const std::string& what) {
     EvaluatedModel model{name, what, {}};
     for (size_t i = 0; i < sets_.size(); ++i) {
-      const EvalMetrics metrics =
-          evaluate(session_.model(), sets_[i], 0, session_.parallel().dp(), mask_);
+      const EvalMetrics metrics = evaluate(session_.model(), sets_[i], 0, mask_);
       model.sets.push_back({sets_[i].name, metrics.tokens, metrics.values});
       progress(fmt::format("{} {}: loss {:.4f}", name, sets_[i].name, metrics.values.at("loss")));
       if (recipe_.data.eval[i].scorer) {

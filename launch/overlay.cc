@@ -19,9 +19,8 @@ std::vector<TrainedTensor> master_tensors(std::shared_ptr<const CheckpointReader
   std::vector<TrainedTensor> tensors;
   for (const IndexedTensor& indexed : reader->tensors()) {
     TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
-    tensor.read = [reader, indexed](int64_t begin, int64_t count, std::byte* into) {
-      reader->read(TensorKind::kMaster,
-                   {indexed.name, DType::kF32, indexed.shape, begin, count, into});
+    tensor.read = [reader](const ShardedTensor& piece) {
+      reader->read(TensorKind::kMaster, piece);
     };
     tensors.push_back(std::move(tensor));
   }
@@ -49,17 +48,21 @@ std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, do
     const std::string weight = weight_of_lora(name);
     if (weight.empty() || name != lora_name(weight, 'A')) continue;
     const TrainedTensor b = by_name.at(lora_name(weight, 'B'));
-    const int64_t rank = a.shape[0], in = a.shape[1];
-    TrainedTensor matrix{.name = weight, .shape = {b.shape[0], in}, .dtype = DType::kF32};
-    matrix.read = [a = a, b, rank, in, scale, load_base, weight, shape = matrix.shape](
-                      int64_t begin, int64_t count, std::byte* into) {
-      ShardedTensor rows{weight, DType::kF32, shape, begin, count, into};
-      load_base(rows);
-      std::vector<float> a_values(static_cast<size_t>(rank * in));
-      std::vector<float> b_values(static_cast<size_t>(count * rank));
-      a.read(0, rank, reinterpret_cast<std::byte*>(a_values.data()));
-      b.read(begin, count, reinterpret_cast<std::byte*>(b_values.data()));
-      add_low_rank(b_values, a_values, rank, in, scale, reinterpret_cast<float*>(into));
+    TrainedTensor matrix{
+        .name = weight, .shape = {b.shape[0], a.shape[1]}, .dtype = DType::kF32};
+    matrix.read = [a = a, b, scale, load_base](const ShardedTensor& piece) {
+      ShardedTensor base = piece;
+      load_base(base);
+      const int64_t rank = a.shape[0], columns = piece.columns();
+      std::vector<float> a_values(static_cast<size_t>(rank * columns));
+      std::vector<float> b_values(static_cast<size_t>(piece.row_count * rank));
+      ShardedTensor a_piece = a.rows(0, rank, reinterpret_cast<std::byte*>(a_values.data()));
+      a_piece.col_begin = piece.col_begin;
+      a_piece.col_count = columns;
+      a.read(a_piece);
+      b.read(b.rows(piece.row_begin, piece.row_count,
+                    reinterpret_cast<std::byte*>(b_values.data())));
+      add_low_rank(b_values, a_values, rank, columns, scale, reinterpret_cast<float*>(piece.data));
     };
     matrices.push_back(std::move(matrix));
   }
@@ -82,21 +85,25 @@ bool Overlay::load(const ShardedTensor& destination) const {
          fmt::join(tensor.shape, ", "), fmt::join(destination.global_shape, ", "));
   }
   if (tensor.dtype == destination.dtype) {
-    tensor.read(destination.row_begin, destination.row_count, destination.data);
+    tensor.read(destination);
     return true;
   }
-  const int64_t row = destination.row_elements();
+  const int64_t columns = destination.columns();
   const auto from_size = static_cast<int64_t>(size_of(tensor.dtype));
   const auto to_size = static_cast<int64_t>(size_of(destination.dtype));
   const int64_t rows_at_once =
-      std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, row * from_size));
-  std::vector<std::byte> piece;
+      std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, columns * from_size));
+  std::vector<std::byte> values;
+  ShardedTensor piece = destination;
+  piece.dtype = tensor.dtype;
   for (int64_t done = 0; done < destination.row_count; done += rows_at_once) {
-    const int64_t rows = std::min(rows_at_once, destination.row_count - done);
-    piece.resize(static_cast<size_t>(rows * row * from_size));
-    tensor.read(destination.row_begin + done, rows, piece.data());
-    convert_elements(piece.data(), tensor.dtype, destination.data + done * row * to_size,
-                     destination.dtype, rows * row);
+    piece.row_begin = destination.row_begin + done;
+    piece.row_count = std::min(rows_at_once, destination.row_count - done);
+    values.resize(piece.num_bytes());
+    piece.data = values.data();
+    tensor.read(piece);
+    convert_elements(values.data(), tensor.dtype, destination.data + done * columns * to_size,
+                     destination.dtype, piece.num_elements());
   }
   return true;
 }
@@ -121,9 +128,7 @@ Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirect
   std::vector<TrainedTensor> checked = tensors;
   store_as_base(checked, directory, model.tensors);
   for (TrainedTensor& tensor : tensors) {
-    tensor.read = [adapter, read = tensor.read](int64_t begin, int64_t count, std::byte* into) {
-      read(begin, count, into);
-    };
+    tensor.read = [adapter, read = tensor.read](const ShardedTensor& piece) { read(piece); };
   }
   Overlay overlay(path.string(), adapter->config(), std::move(tensors));
   overlay.adapter_ = std::move(adapter);

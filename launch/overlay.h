@@ -27,8 +27,8 @@ class Overlay {
   // Of a checkpoint of low-rank pairs: the pairs themselves, else none.
   const std::vector<TrainedTensor>& pairs() const { return pairs_; }
   const PeftOptions& lora() const { return lora_; }
-  // Fills the destination's rows, converted to its dtype, when the overlay has its tensor. Throws
-  // E0302 for another shape. Thread-safe.
+  // Fills the destination's rows and columns, converted to its dtype, when the overlay has its
+  // tensor. Throws E0302 for another shape. Thread-safe.
   bool load(const ShardedTensor& destination) const;
   // Of names and values.
   Digest digest() const;
@@ -41,7 +41,7 @@ class Overlay {
   static Overlay of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model);
   // A checkpoint of a training on the base with this digest (E0305). One of low-rank pairs becomes
-  // the matrices that they are beside, W + alpha / rank B A in fp32; load_base fills rows of W.
+  // the matrices that they are beside, W + alpha / rank B A in fp32; load_base fills a piece of W.
   static Overlay of_checkpoint(const std::filesystem::path& path, const std::string& base_digest,
                                const std::function<void(ShardedTensor&)>& load_base);
 

@@ -8,6 +8,7 @@
 #include "csrc/base/error.h"
 #include "launch/data/micro_batch.h"
 #include "layers/esft/score_records.h"
+#include "layers/row_collectives.h"
 
 namespace sutor {
 namespace {
@@ -45,7 +46,7 @@ struct CountedRows {
 };
 
 CountedRows counted_rows(const at::Tensor& idx, const at::Tensor& weights,
-                         const std::vector<int64_t>& targets) {
+                         std::span<const int64_t> targets) {
   const int64_t k = idx.size(1);
   CountedRows rows;
   for (int64_t t = 0; t < idx.size(0); ++t) {
@@ -58,6 +59,25 @@ CountedRows counted_rows(const at::Tensor& idx, const at::Tensor& weights,
   return rows;
 }
 
+std::span<const int64_t> longs(const at::Tensor& x) {
+  return {x.data_ptr<int64_t>(), static_cast<size_t>(x.numel())};
+}
+std::span<const float> floats(const at::Tensor& x) {
+  return {x.data_ptr<float>(), static_cast<size_t>(x.numel())};
+}
+
+// Rows of the tokens that each rank routes -> those of all tokens of the batch, in order.
+at::Tensor whole_batch(const at::Tensor& own, const PackedBatch& batch,
+                       const ParallelState& parallel) {
+  Comm& tp = parallel.tp();
+  std::vector<int64_t> counts;
+  for (int r = 0; r < tp.size(); ++r) {
+    counts.push_back(part_of(batch.num_tokens(), r, tp.size()).size());
+  }
+  const at::Tensor rows = gather_rows(own, counts, tp, "routing records");
+  return batch.split ? gather_context(rows, *batch.split) : rows;
+}
+
 }  // namespace
 
 ScoreResult score_model(const Recipe& recipe, Session& session,
@@ -66,16 +86,19 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   const auto begin = std::chrono::steady_clock::now();
   const ModelInfo& model = session.source().info;
   const ScoreOptions& options = recipe.esft.score;
-  Comm& dp = session.parallel().dp();
-  std::vector<int> layers;
+  const ParallelState& parallel = session.parallel();
+  const int dp_rank = parallel.coordinates().dp, dp_size = parallel.layout().dp();
+  std::vector<int> layers, own_layers;
   for (int layer = 0; layer < model.num_layers; ++layer) {
-    if (model.is_moe(layer)) layers.push_back(layer);
+    if (!model.is_moe(layer)) continue;
+    layers.push_back(layer);
+    if (parallel.stages().stage_of(layer) == parallel.stage()) own_layers.push_back(layer);
   }
   ScoreResult result{ExpertScores(layers, model.num_experts, model.top_k)};
   std::optional<RecordWriter> writer;
-  if (records) {
-    const std::string folder = "rank_" + std::to_string(dp.rank());
-    writer.emplace(dp.size() > 1 ? *records / folder : *records, layers);
+  if (records && parallel.is_first_of_sample()) {
+    const std::string folder = "rank_" + std::to_string(dp_rank);
+    writer.emplace(dp_size > 1 ? *records / folder : *records, own_layers);
   }
   const bool supervised_only = options.count == "supervised";
   const std::vector<Sample> samples =
@@ -84,33 +107,35 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   for (const Sample& sample : samples) result.tokens += sample.tokens;
 
   for (const MicroBatch& batch :
-       rank_micro_batches(stores, samples, dp.rank(), dp.size(), /*micro_batch=*/1)) {
-    const PackedBatch packed = make_packed_batch(batch.ids, batch.doc_offsets);
+       rank_micro_batches(stores, samples, dp_rank, dp_size, /*micro_batch=*/1)) {
+    const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
+    const Run own = session.store().tensor_parallel().rows_of(packed.num_tokens());
+    const std::vector<int64_t> targets = own_values(packed, batch.targets);
     ForwardContext context{.batch = packed};
     context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor&,
                              const at::Tensor& unscaled) {
       const int64_t k = idx.size(1);
       const at::Tensor i = idx.contiguous(), w = unscaled.contiguous();
       if (supervised_only) {
-        const CountedRows rows = counted_rows(i, w, batch.targets);
+        const CountedRows rows = counted_rows(i, w, {targets.data() + own.begin, i.size(0)});
         result.scores.add(layer, rows.idx, rows.weights, static_cast<int>(k));
       } else {
-        result.scores.add(layer, {i.data_ptr<int64_t>(), static_cast<size_t>(i.numel())},
-                          {w.data_ptr<float>(), static_cast<size_t>(w.numel())},
-                          static_cast<int>(k));
+        result.scores.add(layer, longs(i), floats(w), static_cast<int>(k));
       }
+      if (!records) return;
+      const at::Tensor all_i = whole_batch(i, packed, parallel);
+      const at::Tensor all_w = whole_batch(w, packed, parallel);
       if (!writer) return;
       for (size_t d = 0; d + 1 < batch.doc_offsets.size(); ++d) {
-        const int64_t from = batch.doc_offsets[d] * k;
-        const size_t count = static_cast<size_t>(batch.doc_offsets[d + 1] * k - from);
-        writer->add(layer, {i.data_ptr<int64_t>() + from, count},
-                    {w.data_ptr<float>() + from, count});
+        const auto from = static_cast<size_t>(batch.doc_offsets[d] * k);
+        const size_t count = static_cast<size_t>(batch.doc_offsets[d + 1] * k) - from;
+        writer->add(layer, longs(all_i).subspan(from, count), floats(all_w).subspan(from, count));
       }
     };
     session.model().hidden_states(context);
   }
   if (writer) writer->close();
-  dp.all_reduce(result.scores.flat(), ReduceOp::kSum, "scores");
+  parallel.world().all_reduce(result.scores.flat(), ReduceOp::kSum, "scores");
   Hasher hasher;
   for (const TokenStore* store : stores) hasher.update(store->digest().text());
   for (const int64_t value :

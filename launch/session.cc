@@ -15,7 +15,7 @@ namespace sutor {
 Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
     : source_(source),
       lora_seed_(options.lora_seed),
-      parallel_(options.parallel, source.info.num_experts, world, options.expert_ranks),
+      parallel_(options.parallel, source.info, world, options.expert_ranks),
       store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();
@@ -64,7 +64,7 @@ void Session::load_initial(ShardedTensor& destination) const {
 }
 
 void Session::apply(const Overlay& overlay) {
-  SUTOR_ASSERT(store_.dense_group().size() + store_.expert_group().size() == 0);
+  for (const FlatGroup* group : store_.groups()) SUTOR_ASSERT(group->size() == 0);
   std::vector<ShardedTensor> tensors = store_.tensors();
   parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()),
                  [&](int64_t i) { overlay.load(tensors[i]); });

@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <map>
-#include <set>
 
 #include "csrc/base/profile.h"
 #include "launch/metrics_log.h"
@@ -13,21 +13,25 @@
 namespace sutor {
 namespace {
 
-// Names of the tensors of a group whose masters differ from what they were before any training.
-// Collective.
-std::set<std::string> changed_tensors(FlatGroup& group, const Session& session,
-                                      at::ScalarType dtype) {
-  std::set<std::string> changed;
-  for (const auto& [name, master] : group.full_masters()) {
-    // A training starts from weights of the computing dtype.
-    const at::Tensor base = at::empty_like(master, master.options().dtype(dtype));
-    ShardedTensor whole{
-        .name = name, .dtype = disk_dtype(dtype), .global_shape = master.sizes().vec()};
-    whole.row_count = whole.global_shape[0];
-    whole.data = static_cast<std::byte*>(base.data_ptr());
-    session.load_initial(whole);
-    if (!base.to(at::kFloat).equal(master)) changed.insert(name);
+// For every name of the plan, in its order: 1 when some piece of the tensor on some rank differs from
+// what it was before any training. Collective.
+std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session) {
+  std::map<std::string, size_t> index;
+  for (const std::string& name : plan.trainable.names()) index.emplace(name, index.size());
+  std::vector<int64_t> changed(index.size(), 0);
+  const at::ScalarType dtype = session.store().dtype();
+  for (FlatGroup* group : session.store().groups()) {
+    for (const FlatGroup::Master& master : group->full_masters()) {
+      // A training starts from weights of the computing dtype.
+      const at::Tensor base = at::empty_like(master.values, master.values.options().dtype(dtype));
+      ShardedTensor place = master.place;
+      place.dtype = disk_dtype(dtype);
+      place.data = static_cast<std::byte*>(base.data_ptr());
+      session.load_initial(place);
+      if (!base.to(at::kFloat).equal(master.values)) changed[index.at(place.name)] = 1;
+    }
   }
+  session.parallel().world().all_reduce(std::span(changed), ReduceOp::kMax, "changed tensors");
   return changed;
 }
 
@@ -74,9 +78,10 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
                count.first, count.second, format_count(parameters[role].first),
                100.0 * parameters[role].first / parameters[role].second);
   }
-  ParameterStore& store = session.store();
+  int64_t state_bytes = 0;
+  for (const FlatGroup* group : session.store().groups()) state_bytes += group->state_bytes();
   fmt::print("memory   trained weights, gradients and optimizer {} on this rank\n",
-             format_bytes(store.dense_group().state_bytes() + store.expert_group().state_bytes()));
+             format_bytes(state_bytes));
   fmt::print(
       "data     {} documents, {} samples, {} tokens ({:.1f}% in the loss); dropped {}, truncated "
       "{}, split {}{}\n",
@@ -92,27 +97,13 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
 
 Proof make_proof(const TrainPlan& plan, Session& session, const Digest& frozen_before) {
   const ProfileScope scope("proof");
-  ParameterStore& store = session.store();
-  Comm& world = session.parallel().world();
-  std::set<std::string> changed = changed_tensors(store.dense_group(), session, store.dtype());
-  changed.merge(changed_tensors(store.expert_group(), session, store.dtype()));
-  const std::vector<ShardedTensor> frozen = store.frozen_tensors();
-  const bool same = digest_of(frozen) == frozen_before;
-
-  // Dense tensors are counted by rank 0, experts by the first replica of each.
-  const bool root = world.rank() == 0, first_replica = session.parallel().coordinates().edp == 0;
-  int64_t counts[3] = {0, 0, same ? 0 : 1};  // changed, frozen, ranks with a moved frozen tensor
-  for (const std::string& name : changed) {
-    const bool expert = store.model().tensors.find(name)->expert >= 0;
-    counts[0] += expert ? first_replica : root;
-  }
-  for (const ShardedTensor& piece : frozen) {
-    const bool expert = store.model().tensors.find(piece.name)->expert >= 0;
-    counts[1] += expert ? first_replica : root;
-  }
-  world.all_reduce(std::span<int64_t>(counts), ReduceOp::kSum, "proof");
-  return {static_cast<int64_t>(plan.trainable.names().size()), counts[0], counts[1],
-          counts[2] == 0};
+  const std::vector<int64_t> changed = changed_tensors(plan, session);
+  int64_t moved = digest_of(session.store().frozen_tensors()) == frozen_before ? 0 : 1;
+  session.parallel().world().all_reduce(std::span(&moved, 1), ReduceOp::kSum, "proof");
+  const auto trained = static_cast<int64_t>(changed.size());
+  const auto all = static_cast<int64_t>(session.store().model().tensors.size());
+  const auto frozen = all - trained;
+  return {trained, std::count(changed.begin(), changed.end(), 1), frozen, moved == 0};
 }
 
 void print_proof(const Proof& proof, const TrainState& state, int64_t tokens, int64_t total_steps) {

@@ -11,15 +11,14 @@ namespace {
 
 // The norm counts every parameter once: each element is in the chunk of exactly one rank.
 double clip_and_norm(Session& session, double limit) {
-  FlatGroup& experts = session.store().expert_group();
-  FlatGroup& dense = session.store().dense_group();
-  double squares = experts.sum_of_squares() + dense.sum_of_squares();
+  const std::vector<FlatGroup*> groups = session.store().groups();
+  double squares = 0;
+  for (const FlatGroup* group : groups) squares += group->sum_of_squares();
   session.parallel().world().all_reduce(std::span(&squares, 1), ReduceOp::kSum, "gradient norm");
   const double norm = std::sqrt(squares);
   const double factor = limit > 0 ? limit / (norm + 1e-6) : 1.0;
   if (factor < 1.0) {
-    experts.scale_gradients(static_cast<float>(factor));
-    dense.scale_gradients(static_cast<float>(factor));
+    for (FlatGroup* group : groups) group->scale_gradients(static_cast<float>(factor));
   }
   return norm;
 }
@@ -33,19 +32,16 @@ StepResult train_step(Session& session, const StepInput& input, const StepOption
   micro.loss_scale = input.supervised > 0 ? 1.0 / static_cast<double>(input.supervised) : 0.0;
   micro.balance_weight = options.balance_loss / static_cast<double>(input.filled_micro_batches);
 
-  store.dense_group().zero_grad();
-  store.expert_group().zero_grad();
-  double sums[2] = {0, 0};  // loss, balance loss
-  for (const MicroBatch& batch : input.micro_batches) {
-    const MicroStepResult result = forward_backward(session.model(), store, batch, micro);
-    sums[0] += result.loss_sum;
-    sums[1] += result.balance_loss;
-  }
+  for (FlatGroup* group : store.groups()) group->zero_grad();
+  const MicroStepResult own =
+      forward_backward(session.model(), store, input.micro_batches, micro);
+  // The ranks of a tensor-parallel group all have the loss of the same tokens.
+  const bool counts = session.parallel().coordinates().tp == 0;
+  double sums[2] = {counts ? own.loss_sum : 0.0, own.balance_loss};
   {
     const ProfileScope scope("gradient reduction");
-    store.expert_group().reduce_gradients();
-    store.dense_group().reduce_gradients();
-    session.parallel().dp().all_reduce(std::span<double>(sums), ReduceOp::kSum, "step loss");
+    for (FlatGroup* group : store.groups()) group->reduce_gradients();
+    session.parallel().world().all_reduce(std::span<double>(sums), ReduceOp::kSum, "step loss");
   }
   const ProfileScope scope("optimizer");
 
@@ -59,7 +55,7 @@ StepResult train_step(Session& session, const StepInput& input, const StepOption
          "checkpoint is untouched.",
          options.step, result.loss, result.grad_norm);
   }
-  for (FlatGroup* group : {&store.expert_group(), &store.dense_group()}) {
+  for (FlatGroup* group : store.groups()) {
     group->adamw_step(options.optim, options.lr, options.step);
     group->gather_values();
   }

@@ -11,7 +11,7 @@
 namespace sutor {
 
 struct StepInput {
-  std::span<const MicroBatch> micro_batches;  // this rank's; as many on every rank, some empty
+  std::span<const MicroBatch> micro_batches;  // of its data-parallel rank; as many on every one
   int64_t supervised = 0;                     // targets of the global batch
   int64_t filled_micro_batches = 1;           // micro-batches with tokens, over all ranks
 };

@@ -59,7 +59,7 @@ Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& proven
   if (recipe.lora.init) check_lora_init(recipe.lora);
   session_ = std::make_unique<Session>(source_, world, options);
   std::vector<std::string> marked;
-  for (FlatGroup* group : {&session_->store().dense_group(), &session_->store().expert_group()}) {
+  for (const FlatGroup* group : session_->store().groups()) {
     for (size_t i = 0; i < group->size(); ++i) marked.push_back(group->name(i));
   }
   check_marked(plan_, marked, world);
@@ -125,13 +125,14 @@ void Trainer::run(const ResumeMode& mode) {
 }
 
 Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t step, double lr) {
-  Comm& dp = session_->parallel().dp();
+  const int dp_rank = session_->parallel().coordinates().dp;
+  const int dp_size = session_->parallel().layout().dp();
   const int64_t micro_batch = recipe_.train.micro_batch;
   const std::vector<MicroBatch> micro =
-      rank_micro_batches(stream_->stores(), batch, dp.rank(), dp.size(), micro_batch);
+      rank_micro_batches(stream_->stores(), batch, dp_rank, dp_size, micro_batch);
   const StepInput input{
       micro, supervised_tokens(batch),
-      filled_micro_batches(static_cast<int64_t>(batch.size()), dp.size(), micro_batch)};
+      filled_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
   const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
                             .balance_loss = recipe_.train.balance_loss,
                             .optim = recipe_.optim,
@@ -163,7 +164,7 @@ void Trainer::log_step(const BatchResult& result, int64_t step, double lr, doubl
 
 void Trainer::evaluate_all(int64_t step) {
   for (const EvalSet& set : eval_sets_) {
-    EvalMetrics metrics = evaluate(session_->model(), set, step, session_->parallel().dp());
+    EvalMetrics metrics = evaluate(session_->model(), set, step);
     const std::string best = state_.best_metric.substr(state_.best_metric.rfind('.') + 1);
     std::erase_if(metrics.values, [&](const auto& value) {
       const std::vector<std::string>& wanted = recipe_.eval.metrics;

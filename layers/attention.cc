@@ -17,6 +17,8 @@ class GqaAttention final : public Attention {
         k_(store, prefix + ".k_proj"),
         v_(store, prefix + ".v_proj"),
         o_(store, prefix + ".o_proj") {
+    options_.heads = q_.out_features() / options.head_dim;  // this rank's
+    options_.kv_heads = k_.out_features() / options.head_dim;
     if (!options.qk_norm) return;
     q_norm_.emplace(store, prefix + ".q_norm.weight", options.norm_eps);
     k_norm_.emplace(store, prefix + ".k_norm.weight", options.norm_eps);
@@ -40,6 +42,12 @@ class GqaAttention final : public Attention {
                     const ForwardContext& context) const {
     const double scale = 1.0 / std::sqrt(static_cast<double>(options_.head_dim));
     const std::vector<int64_t>& offsets = context.batch.doc_offsets;
+    if (const ContextSplit* split = context.batch.split.get()) {
+      const at::Tensor kv = gather_context(at::cat({k, v}, 1), *split);
+      return packed_attention_over(q, kv.narrow(1, 0, options_.kv_heads), at::Tensor(),
+                                   kv.narrow(1, options_.kv_heads, options_.kv_heads), offsets,
+                                   split->keys, scale);
+    }
     if (!context.cache) return packed_attention(q, k, at::Tensor(), v, offsets, scale);
     const int64_t width = options_.kv_heads * options_.head_dim;
     context.cache->append(context.layer, at::cat({k, v}, 1).view({q.size(0), 2 * width}),
@@ -68,6 +76,7 @@ class MlaAttention final : public Attention {
         kv_b_(store, prefix + ".kv_b_proj"),
         o_(store, prefix + ".o_proj"),
         kv_norm_(store, prefix + ".kv_a_layernorm.weight", options.latent_norm_eps) {
+    options_.heads = q_.out_features() / (options.nope_dim + options.rope_dim);  // this rank's
     if (!options.q_lora) return;
     q_a_.emplace(store, prefix + ".q_a_proj");
     q_norm_.emplace(store, prefix + ".q_a_layernorm.weight", options.latent_norm_eps);
@@ -95,10 +104,24 @@ class MlaAttention final : public Attention {
   at::Tensor attend(const at::Tensor& q, const at::Tensor& kv_latent, const at::Tensor& k_rope,
                     const ForwardContext& context) const {
     const MlaOptions& o = options_;
-    const auto kv = kv_b_.forward(kv_latent)
-                        .view({q.size(0), o.heads, o.nope_dim + o.v_dim})
-                        .split_with_sizes({o.nope_dim, o.v_dim}, -1);
-    return packed_attention(q, kv[0], k_rope, kv[1], context.batch.doc_offsets, o.scale);
+    const std::vector<int64_t>& offsets = context.batch.doc_offsets;
+    if (const ContextSplit* split = context.batch.split.get()) {
+      // Latents are narrower than what they expand to.
+      const auto whole = gather_context(at::cat({kv_latent, k_rope}, 1), *split)
+                             .split_with_sizes({o.kv_lora_rank, o.rope_dim}, -1);
+      const auto kv = expanded(whole[0]);
+      return packed_attention_over(q, kv[0], whole[1], kv[1], offsets, split->keys, o.scale);
+    }
+    const auto kv = expanded(kv_latent);
+    return packed_attention(q, kv[0], k_rope, kv[1], offsets, o.scale);
+  }
+
+  // [T, rank] -> keys [T, heads, nope_dim] and values [T, heads, v_dim].
+  std::vector<at::Tensor> expanded(const at::Tensor& kv_latent) const {
+    const MlaOptions& o = options_;
+    return kv_b_.forward(kv_latent)
+        .view({kv_latent.size(0), o.heads, o.nope_dim + o.v_dim})
+        .split_with_sizes({o.nope_dim, o.v_dim}, -1);
   }
 
   // To the cache: a token leaves its latent and its rotated key. True when some document had tokens

@@ -14,10 +14,12 @@ namespace sutor {
 struct ForwardContext {
   const PackedBatch& batch;
   // Called once an MoE layer, in order: (global layer, topk_idx int64 [T, K], weights as multiplied
-  // with the expert outputs fp32 [T, K], weights before the routed scaling factor fp32 [T, K]).
+  // with the expert outputs fp32 [T, K], weights before the routed scaling factor fp32 [T, K]), of
+  // the tokens that this rank routes.
   std::function<void(int, const at::Tensor&, const at::Tensor&, const at::Tensor&)> on_routing;
   // Load-balance loss of pre-training: the weight of this micro-batch's term (recipe's balance_loss
-  // over the number of micro-batches of the step), 0 = none. Its value is added to balance_loss.
+  // over the number of micro-batches of the step), 0 = none. This rank's part of its value is added
+  // to balance_loss.
   double balance_weight = 0;
   double balance_loss = 0;
   // Global layers below this run without autograd and take no part in the backward pass; the same

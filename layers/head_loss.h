@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "layers/parameter_store.h"
+#include "layers/tensor_parallel.h"
 
 namespace sutor {
 
@@ -19,11 +20,14 @@ struct HeadLoss {
 
 // hidden [T, H]; targets: id or a negative number for no target, [T]; head weight [V, H]. With
 // `gradient`: d_hidden, and the head's weight gradient into its main_grad when it trains.
-// Softmax and loss in fp32.
+// Softmax and loss in fp32. Over a tensor-parallel group a rank has a part of the vocabulary: the
+// call is collective, the result the same on all ranks but d_hidden, which is a rank's summand.
 HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets,
-                   const Parameter& head, double scale, bool gradient);
+                   const Parameter& head, const TensorParallel& tensor_parallel, double scale,
+                   bool gradient);
 
-// Logits of rows [R, H]: fp32 [R, vocab].
-at::Tensor head_logits(const at::Tensor& hidden, const Parameter& head);
+// Logits of rows [R, H]: fp32 [R, vocab] on every rank of the group. Collective.
+at::Tensor head_logits(const at::Tensor& hidden, const Parameter& head,
+                       const TensorParallel& tensor_parallel);
 
 }  // namespace sutor

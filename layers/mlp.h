@@ -1,4 +1,5 @@
-// The SwiGLU MLP of dense layers and shared experts: down(silu(gate x) * up x).
+// The SwiGLU MLP of dense layers and shared experts: down(silu(gate x) * up x). With tensor
+// parallelism a rank has a part of the width; the ranks' results add up.
 #pragma once
 
 #include "layers/linear.h"

@@ -82,17 +82,23 @@ class JoinLossFunction : public torch::autograd::Function<JoinLossFunction> {
 
 MoeLayer::MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
                    const RouterOptions& router, const std::string& shared)
-    : layer_(layer),
+    : tensor_parallel_(store.tensor_parallel()),
+      batch_ranks_(store.parallel().tp_cp()),
+      layer_(layer),
       router_(store, prefix + ".gate.weight", router),
       experts_(store.experts(layer)),
-      dispatcher_(make_dispatcher(store.parallel().ep(), store.parallel().placement())) {
+      dispatcher_(make_dispatcher(store.parallel())) {
   if (!shared.empty()) shared_.emplace(store, prefix + "." + shared);
 }
 
+// Each rank routes a run of the rows of its own, so that no token is computed twice; shared experts
+// are divided by their width as other MLPs are.
 at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const {
+  const int64_t tokens = context.batch.num_tokens();
+  const at::Tensor own = tensor_parallel_.own_rows(x, tokens);
   const Routing routing = [&] {
     const ProfileScope scope("router");
-    return router_.forward(x, mask_of(context));
+    return router_.forward(own, mask_of(context));
   }();
   if (context.on_routing) {
     context.on_routing(layer_, routing.topk_idx, routing.topk_weights.detach(), routing.unscaled);
@@ -100,12 +106,14 @@ at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const
   const at::Tensor weights = with_balance_loss(routing, context);
   const bool keep = at::GradMode::is_enabled() && layer_ >= context.lowest_layer;
   const at::Tensor anchor = at::zeros({1}, at::kFloat).set_requires_grad(keep);
-  at::Tensor y =
-      RoutedExpertsFunction::apply(x, weights, anchor, routing.topk_idx, &experts_,
+  const at::Tensor routed =
+      RoutedExpertsFunction::apply(own, weights, anchor, routing.topk_idx, &experts_,
                                    dispatcher_.get(), static_cast<int64_t>(layer_), keep);
+  const at::Tensor y = tensor_parallel_.all_rows(routed, tokens);
   if (!shared_) return y;
   const ProfileScope scope("shared experts");
-  return y + shared_->forward(x);
+  const at::Tensor shared = shared_->forward(tensor_parallel_.enter(x, tokens));
+  return y + tensor_parallel_.leave(shared, tokens);
 }
 
 // Which experts this layer may choose; undefined for all.
@@ -116,15 +124,19 @@ at::Tensor MoeLayer::mask_of(const ForwardContext& context) const {
 }
 
 // a * sum over experts of f_e P_e: f_e = experts x share of the assignments (no gradient), P_e =
-// mean probability, both over this micro-batch.
+// mean probability, both over this micro-batch. Of P_e each rank adds the part of its own tokens.
 at::Tensor MoeLayer::with_balance_loss(const Routing& routing, ForwardContext& context) const {
-  const int64_t tokens = routing.topk_idx.size(0);
-  if (context.balance_weight == 0 || tokens == 0) return routing.topk_weights;
-  const int64_t experts = routing.probabilities.size(1);
-  const at::Tensor share = at::bincount(routing.topk_idx.reshape({-1}), {}, experts)
-                               .to(at::kFloat)
-                               .mul_(static_cast<double>(experts) / routing.topk_idx.numel());
-  const at::Tensor loss = (share * routing.probabilities.mean(0)).sum() * context.balance_weight;
+  if (context.balance_weight == 0) return routing.topk_weights;
+  const int64_t experts = routing.probabilities.size(1), top_k = routing.topk_idx.size(1);
+  at::Tensor counts = at::bincount(routing.topk_idx.reshape({-1}), {}, experts);
+  batch_ranks_.all_reduce(std::span(counts.data_ptr<int64_t>(), static_cast<size_t>(experts)),
+                          ReduceOp::kSum, "balance loss");
+  const int64_t tokens = counts.sum().item<int64_t>() / top_k;
+  if (tokens == 0) return routing.topk_weights;
+  const at::Tensor share =
+      counts.to(at::kFloat).mul_(static_cast<double>(experts) / static_cast<double>(tokens * top_k));
+  const at::Tensor mean = routing.probabilities.sum(0) / static_cast<double>(tokens);
+  const at::Tensor loss = (share * mean).sum() * context.balance_weight;
   context.balance_loss += loss.item<double>();
   if (!loss.requires_grad()) return routing.topk_weights;
   return JoinLossFunction::apply(routing.topk_weights, loss);

@@ -16,13 +16,15 @@ class MoeLayer final : public FeedForward {
   // prefix: model.layers.3.mlp; `shared`: name of the shared experts below it, empty for none.
   MoeLayer(ParameterStore& store, int layer, const std::string& prefix, const RouterOptions& router,
            const std::string& shared);
-  // Collective over the expert-parallel group, forward and backward, with or without tokens.
+  // Collective over the ranks that hold the layer, forward and backward, with or without tokens.
   at::Tensor forward(const at::Tensor& x, ForwardContext& context) const override;
 
  private:
   at::Tensor mask_of(const ForwardContext& context) const;
   at::Tensor with_balance_loss(const Routing& routing, ForwardContext& context) const;
 
+  const TensorParallel& tensor_parallel_;
+  Comm& batch_ranks_;  // those that share a batch's tokens
   int layer_;
   Router router_;
   GroupedExperts experts_;

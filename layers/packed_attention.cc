@@ -39,7 +39,7 @@ KeyRows same_rows(const std::vector<int64_t>& offsets) {
   return keys;
 }
 
-// One unit of work: a document (slot) and a kv head (begin).
+// One unit of work: a run of queries (slot) and a kv head (begin).
 std::vector<ops::Unit> units_of(const Inputs& in) {
   std::vector<ops::Unit> units;
   for (size_t d = 0; d + 1 < in.offsets.size(); ++d) {
@@ -128,16 +128,34 @@ void single_query_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor
   }
 }
 
+// Neighbouring runs [begin, end) whose keys begin at the same row.
+struct KeyGroup {
+  size_t begin = 0, end = 0;
+  int64_t keys = 0;  // the most that one of them has
+};
+
+std::vector<KeyGroup> key_groups(const Inputs& in) {
+  std::vector<KeyGroup> groups;
+  for (size_t run = 0; run + 1 < in.offsets.size(); ++run) {
+    const bool same = run > 0 && in.keys.begins[run] == in.keys.begins[run - 1];
+    if (!same) groups.push_back({run, run, 0});
+    groups.back().end = run + 1;
+    groups.back().keys = std::max(groups.back().keys, in.keys.counts[run]);
+  }
+  return groups;
+}
+
 struct Gradients {
   at::Tensor q, k, v;   // like the inputs
   at::Tensor k_shared;  // fp32 [kv_heads, T, ds]: summed over heads afterwards, in order
 };
 
+// A group of runs and a kv head.
 template <typename T>
-void backward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out,
+void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, const at::Tensor& out,
                    const at::Tensor& lse, const at::Tensor& d_out, const Gradients& grads) {
-  const int64_t first = in.offsets[unit.slot], n = in.offsets[unit.slot + 1] - first;
-  const int64_t block = std::min(n, kQueryBlock);
+  const int64_t first_key = in.keys.begins[group.begin], n = group.keys;
+  const int64_t block = kQueryBlock;
   const at::Tensor keys = scratch(n, in.dq()), values = scratch(n, in.dv());
   at::Tensor d_keys = at::zeros({n, in.dq()}, at::kFloat);
   at::Tensor d_values = at::zeros({n, in.dv()}, at::kFloat);
@@ -146,39 +164,45 @@ void backward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& ou
   const at::Tensor p_buffer = at::empty({block * n}, at::kFloat),
                    dp_buffer = at::empty({block * n}, at::kFloat);
   std::vector<float> delta(block);
-  load_keys<T>(in, unit.begin, first, n, keys);
-  load<T>(in.v, unit.begin, first, n, values, 0);
+  load_keys<T>(in, kv_head, first_key, n, keys);
+  load<T>(in.v, kv_head, first_key, n, values, 0);
+  const auto add_block = [&](int64_t head, int64_t row, int64_t rows, int64_t seen) {
+    at::Tensor p = p_buffer.narrow(0, 0, rows * seen).view({rows, seen});
+    at::Tensor dp = dp_buffer.narrow(0, 0, rows * seen).view({rows, seen});
+    const at::Tensor q_rows = q.narrow(0, 0, rows), d_o_rows = d_o.narrow(0, 0, rows);
+    at::Tensor dq_rows = dq.narrow(0, 0, rows);
+    load<T>(in.q, head, row, rows, q, 0);
+    load<T>(out, head, row, rows, o, 0);
+    load<T>(d_out, head, row, rows, d_o, 0);
+    at::mm_out(p, q_rows, keys.narrow(0, 0, seen).t());
+    ops::causal_probabilities(p.data_ptr<float>(), rows, seen, seen - rows, in.scale,
+                              lse.data_ptr<float>() + head * lse.stride(0) + row);
+    ops::row_dots(o.data_ptr<float>(), d_o.data_ptr<float>(), delta.data(), rows, in.dv());
+    d_values.narrow(0, 0, seen).addmm_(p.t(), d_o_rows);
+    at::mm_out(dp, d_o_rows, values.narrow(0, 0, seen).t());
+    ops::softmax_backward(p.data_ptr<float>(), dp.data_ptr<float>(), delta.data(), rows, seen,
+                          in.scale);
+    at::mm_out(dq_rows, dp, keys.narrow(0, 0, seen));
+    store<T>(dq, 0, grads.q, head, row, rows);
+    d_keys.narrow(0, 0, seen).addmm_(dp.t(), q_rows);
+  };
   for (int64_t g = 0; g < in.group(); ++g) {
-    const int64_t head = unit.begin * in.group() + g;
-    for (int64_t at = 0; at < n; at += block) {
-      const int64_t rows = std::min(block, n - at), seen = at + rows;
-      at::Tensor p = p_buffer.narrow(0, 0, rows * seen).view({rows, seen});
-      at::Tensor dp = dp_buffer.narrow(0, 0, rows * seen).view({rows, seen});
-      const at::Tensor q_rows = q.narrow(0, 0, rows), d_o_rows = d_o.narrow(0, 0, rows);
-      at::Tensor dq_rows = dq.narrow(0, 0, rows);
-      load<T>(in.q, head, first + at, rows, q, 0);
-      load<T>(out, head, first + at, rows, o, 0);
-      load<T>(d_out, head, first + at, rows, d_o, 0);
-      at::mm_out(p, q_rows, keys.narrow(0, 0, seen).t());
-      ops::causal_probabilities(p.data_ptr<float>(), rows, seen, at, in.scale,
-                                lse.data_ptr<float>() + head * lse.stride(0) + first + at);
-      ops::row_dots(o.data_ptr<float>(), d_o.data_ptr<float>(), delta.data(), rows, in.dv());
-      d_values.narrow(0, 0, seen).addmm_(p.t(), d_o_rows);
-      at::mm_out(dp, d_o_rows, values.narrow(0, 0, seen).t());
-      ops::softmax_backward(p.data_ptr<float>(), dp.data_ptr<float>(), delta.data(), rows, seen,
-                            in.scale);
-      at::mm_out(dq_rows, dp, keys.narrow(0, 0, seen));
-      store<T>(dq, 0, grads.q, head, first + at, rows);
-      d_keys.narrow(0, 0, seen).addmm_(dp.t(), q_rows);
+    for (size_t run = group.begin; run < group.end; ++run) {
+      const int64_t first = in.offsets[run], queries = in.offsets[run + 1] - first;
+      const int64_t before = in.keys.counts[run] - queries;
+      for (int64_t at = 0; at < queries; at += block) {
+        const int64_t rows = std::min(block, queries - at);
+        add_block(kv_head * in.group() + g, first + at, rows, before + at + rows);
+      }
     }
   }
-  store<T>(d_keys, 0, grads.k, unit.begin, first, n);
-  store<T>(d_values, 0, grads.v, unit.begin, first, n);
+  store<T>(d_keys, 0, grads.k, kv_head, first_key, n);
+  store<T>(d_values, 0, grads.v, kv_head, first_key, n);
   if (grads.k_shared.defined()) {
     const int64_t width = grads.k_shared.size(2);
     ops::load_rows(
         d_keys.data_ptr<float>() + in.dk(), d_keys.stride(0),
-        grads.k_shared.data_ptr<float>() + (unit.begin * grads.k_shared.size(1) + first) * width,
+        grads.k_shared.data_ptr<float>() + (kv_head * grads.k_shared.size(1) + first_key) * width,
         width, n, width);
   }
 }
@@ -187,9 +211,10 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& k_shared, const at::Tensor& v,
-                            std::vector<int64_t> offsets, double scale) {
+                            const std::vector<int64_t>& offsets, const KeyRows& keys,
+                            double scale) {
     const ProfileScope scope("attention core");
-    const Inputs in{q, k, k_shared, v, offsets, same_rows(offsets), static_cast<float>(scale)};
+    const Inputs in{q, k, k_shared, v, offsets, keys, static_cast<float>(scale)};
     at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
     at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
     std::vector<ops::Unit> units = units_of(in);
@@ -199,6 +224,8 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     });
     ctx->save_for_backward({q, k, k_shared, v, out, lse});
     ctx->saved_data["offsets"] = in.offsets;
+    ctx->saved_data["key_begins"] = keys.begins;
+    ctx->saved_data["key_counts"] = keys.counts;
     ctx->saved_data["scale"] = scale;
     return out;
   }
@@ -206,30 +233,43 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static tensor_list backward(AutogradContext* ctx, tensor_list grad_outputs) {
     const ProfileScope scope("attention core, backward");
     const auto saved = ctx->get_saved_variables();
-    const std::vector<int64_t> offsets = ctx->saved_data["offsets"].toIntVector();
     const Inputs in{saved[0],
                     saved[1],
                     saved[2],
                     saved[3],
-                    offsets,
-                    same_rows(offsets),
+                    ctx->saved_data["offsets"].toIntVector(),
+                    {ctx->saved_data["key_begins"].toIntVector(),
+                     ctx->saved_data["key_counts"].toIntVector()},
                     static_cast<float>(ctx->saved_data["scale"].toDouble())};
     const at::Tensor d_out = grad_outputs[0].contiguous();
-    const auto like = [](const at::Tensor& x) { return at::empty(x.sizes(), x.options()); };
-    Gradients grads{like(in.q), like(in.k), like(in.v), {}};
+    // Keys that no query here sees have no gradient from here.
+    const bool all_seen = in.k.size(0) == in.q.size(0);
+    const auto like = [&](const at::Tensor& x) {
+      return all_seen ? at::empty(x.sizes(), x.options()) : at::zeros(x.sizes(), x.options());
+    };
+    Gradients grads{at::empty(in.q.sizes(), in.q.options()), like(in.k), like(in.v), {}};
     if (in.has_shared()) {
       grads.k_shared =
           at::zeros({in.kv_heads(), in.k_shared.size(0), in.k_shared.size(1)}, at::kFloat);
     }
-    std::vector<ops::Unit> units = units_of(in);
+    const std::vector<KeyGroup> groups = key_groups(in);
+    std::vector<ops::Unit> units;
+    for (size_t g = 0; g < groups.size(); ++g) {
+      const double keys = static_cast<double>(groups[g].keys);
+      if (groups[g].keys == 0) continue;
+      for (int64_t h = 0; h < in.kv_heads(); ++h) {
+        units.push_back({static_cast<int64_t>(g), h, h + 1, keys * keys + 64 * keys});
+      }
+    }
     ops::dispatch_dtype(in.q.scalar_type(), [&](auto t) {
       ops::run_units(units, [&](const ops::Unit& unit) {
-        backward_unit<decltype(t)>(in, unit, saved[4], saved[5], d_out, grads);
+        backward_unit<decltype(t)>(in, groups[unit.slot], unit.begin, saved[4], saved[5], d_out,
+                                   grads);
       });
     });
     at::Tensor d_shared;
     if (grads.k_shared.defined()) d_shared = grads.k_shared.sum(0).to(in.q.scalar_type());
-    return {grads.q, grads.k, d_shared, grads.v, at::Tensor(), at::Tensor()};
+    return {grads.q, grads.k, d_shared, grads.v, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -243,17 +283,19 @@ at::Tensor shared_or_empty(const at::Tensor& k_shared, const at::Tensor& q) {
 at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& k_shared,
                             const at::Tensor& v, const std::vector<int64_t>& doc_offsets,
                             double scale) {
-  return AttentionFunction::apply(q, k, shared_or_empty(k_shared, q), v, doc_offsets, scale);
+  return packed_attention_over(q, k, k_shared, v, doc_offsets, same_rows(doc_offsets), scale);
 }
 
 at::Tensor packed_attention_over(const at::Tensor& q, const at::Tensor& k,
                                  const at::Tensor& k_shared, const at::Tensor& v,
-                                 const std::vector<int64_t>& doc_offsets, const KeyRows& keys,
+                                 const std::vector<int64_t>& offsets, const KeyRows& keys,
                                  double scale) {
+  const at::Tensor shared = shared_or_empty(k_shared, q);
+  if (at::GradMode::is_enabled()) {
+    return AttentionFunction::apply(q, k, shared, v, offsets, keys, scale);
+  }
   const ProfileScope scope("attention core");
-  SUTOR_ASSERT(!at::GradMode::is_enabled());
-  const Inputs in{q,           k,    shared_or_empty(k_shared, q), v,
-                  doc_offsets, keys, static_cast<float>(scale)};
+  const Inputs in{q, k, shared, v, offsets, keys, static_cast<float>(scale)};
   at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
   const at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
   std::vector<ops::Unit> units = units_of(in);

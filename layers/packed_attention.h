@@ -8,6 +8,11 @@
 
 namespace sutor {
 
+// Which rows of k and v are a document's keys, and how many.
+struct KeyRows {
+  std::vector<int64_t> begins, counts;  // [documents]
+};
+
 // q [T, heads, dq]; k [T, kv_heads, dk]; k_shared [T, ds] or undefined: appended to the key of
 // every head, dk + ds = dq; v [T, kv_heads, dv]. The last axis of each is contiguous. heads is a
 // multiple of kv_heads. Softmax and sums in fp32. Returns [T, heads, dv] in q's dtype;
@@ -17,14 +22,10 @@ at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::
                             const at::Tensor& v, const std::vector<int64_t>& doc_offsets,
                             double scale);
 
-// Which rows of k and v are a document's keys, and how many.
-struct KeyRows {
-  std::vector<int64_t> begins, counts;  // [documents]
-};
-
-// The same where the queries are only the last rows of longer documents, the keys of which stand in
-// k, k_shared and v as `keys` says: query r of a document with n queries sees all but the last
-// n - 1 - r of its keys. Not differentiable.
+// The same where runs of queries, [runs + 1] offsets, see other rows: the keys of a run stand in k,
+// k_shared and v as `keys` says, and query r of a run with n queries sees all but the last n - 1 - r
+// of them. Neighbouring runs may share keys; the keys of others do not overlap theirs.
+// Differentiable unless gradients are off.
 at::Tensor packed_attention_over(const at::Tensor& q, const at::Tensor& k,
                                  const at::Tensor& k_shared, const at::Tensor& v,
                                  const std::vector<int64_t>& doc_offsets, const KeyRows& keys,

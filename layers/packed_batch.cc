@@ -20,4 +20,26 @@ PackedBatch make_packed_batch(const std::vector<int64_t>& ids, std::vector<int64
   return batch;
 }
 
+PackedBatch make_context_batch(const std::vector<int64_t>& ids,
+                               const std::vector<int64_t>& doc_offsets, Comm& cp) {
+  if (cp.size() == 1) return make_packed_batch(ids, doc_offsets);
+  PackedBatch batch;
+  const auto split = std::make_shared<ContextSplit>(split_context(doc_offsets, cp));
+  std::vector<int64_t> own, starts;
+  for (const int64_t token : split->tokens) own.push_back(ids[token]);
+  for (size_t run = 0; run + 1 < split->offsets.size(); ++run) {
+    starts.push_back(split->keys.counts[run] - (split->offsets[run + 1] - split->offsets[run]));
+  }
+  batch = make_packed_batch(own, split->offsets, starts);
+  batch.split = split;
+  return batch;
+}
+
+std::vector<int64_t> own_values(const PackedBatch& batch, const std::vector<int64_t>& values) {
+  if (!batch.split) return values;
+  std::vector<int64_t> own;
+  for (const int64_t token : batch.split->tokens) own.push_back(values[token]);
+  return own;
+}
+
 }  // namespace sutor

@@ -31,36 +31,75 @@ ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::st
                                bool decay_matrices_only)
     : model_(model),
       parallel_(parallel),
+      tensor_parallel_(parallel.tp(), parallel.sequence_parallel()),
       dtype_(dtype),
-      dense_group_(parallel.dp(), dtype),
-      expert_group_(parallel.edp(), dtype) {
+      divided_(parallel.dp_cp(), dtype),
+      whole_(parallel.tp_dp_cp(), dtype),
+      tied_(parallel.has_tied_group() ? parallel.tied() : *alone_, dtype),
+      experts_group_(parallel.edp(), dtype),
+      whole_pairs_(parallel.etp_edp(), dtype) {
   std::unordered_map<std::string, bool> trains;
   for (const std::string& name : trained) trains[name] = true;
-  std::vector<std::pair<Parameter*, size_t>> trained_dense;
+  const StageMap& stages = parallel.stages();
   for (const TensorEntry& entry : model.tensors.entries()) {
-    if (entry.expert >= 0) continue;
-    dense_.push_back(std::make_unique<Parameter>());
-    Parameter& parameter = *dense_.back();
-    parameter.name = entry.name;
-    by_name_[entry.name] = &parameter;
-    if (trains.count(entry.name)) {
-      const bool decays = !decay_matrices_only || entry.shape.size() >= 2;
-      trained_dense.emplace_back(&parameter, dense_group_.add(entry.name, entry.shape, decays));
-      trained_dense_by_layer_.emplace(entry.layer, &parameter);
-    } else {
-      parameter.value = at::empty(entry.shape, at::TensorOptions().dtype(dtype));
-    }
+    if (entry.expert >= 0 || !is_on_stage(entry, model, stages, parallel.stage())) continue;
+    add_dense(entry, trains.count(entry.name) > 0,
+              !decay_matrices_only || entry.shape.size() >= 2);
   }
-  for (int layer = 0; layer < model.num_layers; ++layer) {
+  const int first = stages.first_layer(parallel.stage());
+  for (int layer = first; layer < first + stages.layers_of(parallel.stage()); ++layer) {
+    layers_.push_back(layer);
     if (model.is_moe(layer)) add_experts(layer, trains);
   }
-  dense_group_.allocate();
-  expert_group_.allocate();
-  for (auto& [parameter, index] : trained_dense) {
-    parameter->value = dense_group_.value(index).requires_grad_();
-    parameter->main_grad = dense_group_.grad(index);
-  }
+  for (FlatGroup* group : groups()) group->allocate();
+  bind_dense();
   bind_experts();
+}
+
+std::vector<FlatGroup*> ParameterStore::groups() {
+  return {&experts_group_, &whole_pairs_, &divided_, &whole_, &tied_};
+}
+
+TensorPiece ParameterStore::piece_of(const TensorEntry& entry) const {
+  const RankLayout& layout = parallel_.layout();
+  const RankCoordinates& at = parallel_.coordinates();
+  if (entry.expert >= 0) return sutor::piece_of(entry, at.etp, layout.etp());
+  return sutor::piece_of(entry, at.tp, layout.tp());
+}
+
+FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
+  const bool is_divided = entry.split.axis != TensorSplit::Axis::kNone;
+  if (entry.expert >= 0) return is_divided ? experts_group_ : whole_pairs_;
+  if (entry.role == TensorRole::kEmbedding && parallel_.has_tied_group()) return tied_;
+  return is_divided ? divided_ : whole_;
+}
+
+void ParameterStore::add_dense(const TensorEntry& entry, bool trains, bool decays) {
+  dense_.push_back(std::make_unique<Parameter>());
+  Parameter& parameter = *dense_.back();
+  parameter.name = entry.name;
+  parameter.global_shape = entry.shape;
+  if (parallel_.layout().tp() > 1) parameter.split = entry.split;
+  by_name_[entry.name] = &parameter;
+  const TensorPiece piece = piece_of(entry);
+  if (!trains) {
+    parameter.value = at::empty(piece.shape(), at::TensorOptions().dtype(dtype_));
+    return;
+  }
+  // Between regions the tp ranks compute the same, unless each has its own tokens.
+  if (entry.role == TensorRole::kNorm && !parallel_.sequence_parallel()) {
+    parameter.grad_share = 1.0 / parallel_.layout().tp();
+  }
+  FlatGroup& group = group_of(entry);
+  trained_dense_.push_back({&parameter, {&group, group.add(entry.name, piece, decays)}});
+  trained_dense_by_layer_.emplace(entry.layer, &parameter);
+}
+
+void ParameterStore::bind_dense() {
+  for (auto& [parameter, place] : trained_dense_) {
+    parameter->value = place.group->value(place.index).requires_grad_();
+    parameter->main_grad = place.group->grad(place.index);
+  }
 }
 
 // Plans the storage of a layer's local experts. In the flat buffer: gate and up of every trained
@@ -72,7 +111,9 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
   storage.num_experts = model_.num_experts;
   storage.num_local = placement.num_local_experts();
   storage.hidden = model_.hidden_size;
-  storage.width = model_.expert_width;
+  storage.width = part_of(model_.expert_width, parallel_.coordinates().etp,
+                          parallel_.layout().etp())
+                      .size();
   std::vector<std::map<std::string, const TensorEntry*>> of_local(storage.num_local);
   std::vector<std::map<std::string, std::vector<const TensorEntry*>>> pairs(storage.num_local);
   for (const TensorEntry& entry : model_.tensors.entries()) {
@@ -98,24 +139,24 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
   for (const auto* locals : {&trained, &adapted, &rest}) {
     for (const int64_t local : *locals) storage.slot_of_local[local] = slot++;
   }
-  const size_t first = expert_group_.size();
+  const size_t first = experts_group_.size();
   for (const int64_t local : trained) {
     for (const char* projection : {"gate", "up"}) {
       const TensorEntry& entry = *of_local[local].at(projection);
-      expert_group_.add(entry.name, entry.shape, true);
+      experts_group_.add(entry.name, piece_of(entry), true);
     }
   }
-  const size_t down = expert_group_.size();
+  const size_t down = experts_group_.size();
   for (const int64_t local : trained) {
     const TensorEntry& entry = *of_local[local].at("down");
-    expert_group_.add(entry.name, entry.shape, true);
+    experts_group_.add(entry.name, piece_of(entry), true);
   }
   expert_flat_[layer] = {first, down};
   for (const int64_t local : adapted) {
-    lora_flat_[layer].push_back(expert_group_.size());
     for (const char* projection : {"gate", "up", "down"}) {
       for (const TensorEntry* entry : pairs[local].at(projection)) {
-        expert_group_.add(entry->name, entry->shape, true);
+        FlatGroup& group = group_of(*entry);
+        lora_flat_[layer].push_back({&group, group.add(entry->name, piece_of(*entry), true)});
       }
     }
   }
@@ -136,23 +177,25 @@ void ParameterStore::bind_experts() {
       storage.trained_down = at::empty({0, h, w}, at::TensorOptions().dtype(dtype_));
       continue;
     }
-    storage.trained_gate_up = expert_group_.values_from(first, {n, 2 * w, h});
-    storage.trained_down = expert_group_.values_from(down, {n, h, w});
-    storage.grad_gate_up = expert_group_.grads_from(first, {n, 2 * w, h});
-    storage.grad_down = expert_group_.grads_from(down, {n, h, w});
+    storage.trained_gate_up = experts_group_.values_from(first, {n, 2 * w, h});
+    storage.trained_down = experts_group_.values_from(down, {n, h, w});
+    storage.grad_gate_up = experts_group_.grads_from(first, {n, 2 * w, h});
+    storage.grad_down = experts_group_.grads_from(down, {n, h, w});
   }
 }
 
 void ParameterStore::bind_lora(int layer, ExpertStorage& storage) {
   for (size_t slot = 0; slot < storage.lora.size(); ++slot) {
-    size_t index = lora_flat_.at(layer)[slot];
+    const Place* place = &lora_flat_.at(layer)[6 * slot];
     ExpertLora& lora = storage.lora[slot];
     lora.scale = model_.lora_scale;
     for (LoraPair* pair : {&lora.gate, &lora.up, &lora.down}) {
-      pair->a = expert_group_.value(index);
-      pair->grad_a = expert_group_.grad(index++);
-      pair->b = expert_group_.value(index);
-      pair->grad_b = expert_group_.grad(index++);
+      pair->a = place->group->value(place->index);
+      pair->grad_a = place->group->grad(place->index);
+      ++place;
+      pair->b = place->group->value(place->index);
+      pair->grad_b = place->group->grad(place->index);
+      ++place;
     }
   }
 }
@@ -164,19 +207,32 @@ Parameter* ParameterStore::find(const std::string& name) {
 
 Parameter& ParameterStore::get(const std::string& name) {
   Parameter* parameter = find(name);
-  if (parameter == nullptr)
-    fail(7002, "no tensor `{}` in the name table of {}", name, model_.family);
+  if (parameter == nullptr) fail(7002, "no tensor `{}` of {} on this rank", name, model_.family);
   return *parameter;
 }
+
+namespace {
+
+ShardedTensor place_of(const TensorEntry& entry, const TensorPiece& piece, const at::Tensor& held) {
+  ShardedTensor place{.name = entry.name,
+                      .dtype = disk_dtype(held.scalar_type()),
+                      .global_shape = entry.shape};
+  place.row_begin = piece.row_begin;
+  place.row_count = piece.row_count;
+  place.col_begin = piece.col_begin;
+  place.col_count = piece.col_count;
+  place.data = static_cast<std::byte*>(held.data_ptr());
+  return place;
+}
+
+}  // namespace
 
 std::vector<ShardedTensor> ParameterStore::tensors() {
   std::vector<ShardedTensor> result;
   const int ep_rank = parallel_.coordinates().ep;
   for (const TensorEntry& entry : model_.tensors.entries()) {
     if (entry.role == TensorRole::kLora) continue;
-    ShardedTensor piece{
-        .name = entry.name, .dtype = disk_dtype(dtype_), .global_shape = entry.shape};
-    piece.row_count = entry.shape[0];
+    if (!is_on_stage(entry, model_, parallel_.stages(), parallel_.stage())) continue;
     at::Tensor held;
     if (entry.role != TensorRole::kRoutedExpert) {
       held = get(entry.name).value;
@@ -190,23 +246,18 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
                  : storage.gate_up(slot).narrow(0, entry.projection == "up" ? storage.width : 0,
                                                 storage.width);
     }
-    piece.data = static_cast<std::byte*>(held.data_ptr());
-    result.push_back(std::move(piece));
+    result.push_back(place_of(entry, piece_of(entry), held));
   }
   return result;
 }
 
 std::vector<ShardedTensor> ParameterStore::lora_tensors() {
   std::vector<ShardedTensor> result;
-  for (FlatGroup* group : {&dense_group_, &expert_group_}) {
+  for (FlatGroup* group : groups()) {
     for (size_t i = 0; i < group->size(); ++i) {
       const TensorEntry& entry = *model_.tensors.find(group->name(i));
       if (entry.role != TensorRole::kLora) continue;
-      ShardedTensor piece{
-          .name = entry.name, .dtype = disk_dtype(dtype_), .global_shape = entry.shape};
-      piece.row_count = entry.shape[0];
-      piece.data = static_cast<std::byte*>(group->value(i).data_ptr());
-      result.push_back(std::move(piece));
+      result.push_back(place_of(entry, piece_of(entry), group->value(i)));
     }
   }
   return result;
@@ -214,7 +265,7 @@ std::vector<ShardedTensor> ParameterStore::lora_tensors() {
 
 std::vector<ShardedTensor> ParameterStore::frozen_tensors() {
   std::unordered_map<std::string, bool> trained;
-  for (const FlatGroup* group : {&dense_group_, &expert_group_}) {
+  for (const FlatGroup* group : groups()) {
     for (size_t i = 0; i < group->size(); ++i) trained[group->name(i)] = true;
   }
   std::vector<ShardedTensor> result;
@@ -231,14 +282,13 @@ void ParameterStore::collect_gradients(int layer) {
     Parameter& parameter = *it->second;
     at::Tensor& grad = parameter.value.mutable_grad();
     if (!grad.defined()) continue;
-    parameter.main_grad.add_(grad);
+    parameter.main_grad.add_(grad, parameter.grad_share);
     grad.reset();
   }
 }
 
 void ParameterStore::masters_from_values() {
-  dense_group_.masters_from_values();
-  expert_group_.masters_from_values();
+  for (FlatGroup* group : groups()) group->masters_from_values();
 }
 
 }  // namespace sutor

@@ -17,20 +17,28 @@
 #include "parallel_state/expert_placement.h"
 #include "parallel_state/model_info.h"
 #include "parallel_state/parallel_state.h"
+#include "layers/tensor_parallel.h"
 #include "parallel_state/sharded_tensor.h"
 
 namespace sutor {
 
+// What this rank has of a tensor that is not a routed expert's.
 struct Parameter {
   std::string name;
+  std::vector<int64_t> global_shape;
+  TensorSplit split;     // how it is divided; none when tp is 1
   at::Tensor value;      // model dtype; requires grad when trained
   at::Tensor main_grad;  // fp32, same shape, a view into the flat gradient; undefined when frozen
+  // 1 over the number of ranks that compute the same gradient, each the whole of it: reduction adds
+  // over all of them.
+  double grad_share = 1;
   bool trains() const { return main_grad.defined(); }
 };
 
 // The routed experts of one layer on this rank. Slots [0, num_tuned()) are those that something is
 // trained of, in rising local id: all their weights, or the low-rank pairs beside frozen weights
-// (never both in one training). Then the frozen ones. H hidden, I expert width.
+// (never both in one training). Then the frozen ones. H hidden, I this rank's part of the experts'
+// width.
 struct ExpertStorage {
   int64_t num_experts = 0;                 // global
   int64_t num_local = 0, num_trained = 0;  // trained: whole experts
@@ -56,17 +64,19 @@ class ParameterStore {
 
   const ModelInfo& model() const { return model_; }
   const ParallelState& parallel() const { return parallel_; }
+  const TensorParallel& tensor_parallel() const { return tensor_parallel_; }
   at::ScalarType dtype() const { return dtype_; }
+  // The layers of this rank's stage, in order.
+  const std::vector<int>& layers() const { return layers_; }
 
-  // Dense (not routed) parameters by global name; find() returns nullptr when there is none.
+  // Dense (not routed) parameters by global name; find() returns nullptr when there is none here.
   Parameter& get(const std::string& name);
   Parameter* find(const std::string& name);
   ExpertStorage& experts(int layer) { return experts_.at(layer); }
 
-  // Trained parameters: replicated over all data-parallel ranks, or over the expert-parallel
-  // replicas.
-  FlatGroup& dense_group() { return dense_group_; }
-  FlatGroup& expert_group() { return expert_group_; }
+  // What trains, by the ranks that hold copies of it. All ranks have the same groups in the same
+  // order, some of them empty.
+  std::vector<FlatGroup*> groups();
 
   // Every tensor of the model that this rank holds, as it is in memory: to be filled by a loader.
   std::vector<ShardedTensor> tensors();
@@ -81,22 +91,37 @@ class ParameterStore {
   void masters_from_values();
 
  private:
+  TensorPiece piece_of(const TensorEntry& entry) const;
+  FlatGroup& group_of(const TensorEntry& entry);
+  void add_dense(const TensorEntry& entry, bool trains, bool decays);
   void add_experts(int layer, const std::unordered_map<std::string, bool>& trains);
+  void bind_dense();
   void bind_experts();
   void bind_lora(int layer, ExpertStorage& storage);
 
+  struct Place {
+    FlatGroup* group = nullptr;
+    size_t index = 0;
+  };
+
   const ModelInfo& model_;
   const ParallelState& parallel_;
+  TensorParallel tensor_parallel_;
   at::ScalarType dtype_;
-  FlatGroup dense_group_, expert_group_;
+  std::vector<int> layers_;
+  std::unique_ptr<Comm> alone_ = make_self_comm();  // of a group that this layout does not have
+  // Divided by tp; whole on every rank of tp; a tied embedding over two stages; parts of experts;
+  // what etp does not divide of experts' pairs.
+  FlatGroup divided_, whole_, tied_, experts_group_, whole_pairs_;
   std::vector<std::unique_ptr<Parameter>> dense_;
+  std::vector<std::pair<Parameter*, Place>> trained_dense_;
   std::unordered_map<std::string, Parameter*> by_name_;
   std::multimap<int, Parameter*> trained_dense_by_layer_;
   std::map<int, ExpertStorage> experts_;
   std::map<int, std::pair<size_t, size_t>> expert_flat_;  // layer -> first index of gate_up, down
-  // layer -> index of the first of an expert's six tensors, in the order of slots: A and B of gate,
+  // layer -> places of its adapted experts' six tensors, in the order of slots: A and B of gate,
   // up, down.
-  std::map<int, std::vector<size_t>> lora_flat_;
+  std::map<int, std::vector<Place>> lora_flat_;
 };
 
 // The torch dtype of a DType and back (F32, BF16, F16 only).

@@ -1,8 +1,10 @@
 // Brings the rows of tokens to the ranks that hold their experts, and back. Every call is
-// collective over the expert-parallel group, and every rank makes the same calls, with or without
-// tokens. Forward: dispatch, then combine. Backward: resend the gradient of the output, then
-// combine the gradients of the rows, and send the gradients of the weights back. T tokens of this
-// rank, K choices a token, H hidden, R rows that this rank's experts work on.
+// collective over the ranks that share a layer's experts (etp-ep), and every rank makes the same
+// calls, with or without tokens. Forward: dispatch, then combine. Backward: resend the gradient of
+// the output, then combine the gradients of the rows, and send the gradients of the weights back.
+// Where etp divides the experts' matrices, each of its ranks works on the rows of all of them, and
+// combine and return_values add the ranks' results. T tokens of this rank, K choices a token, H
+// hidden, R rows that this rank's experts work on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,17 +13,15 @@
 #include <vector>
 
 #include "csrc/comm/comm.h"
-#include "parallel_state/expert_placement.h"
+#include "parallel_state/parallel_state.h"
 
 namespace sutor {
 
+// What a dispatcher remembers of the ways that rows took; each adds its own.
 struct DispatchHandle {
+  virtual ~DispatchHandle() = default;
   int64_t num_tokens = 0, top_k = 0;
-  at::Tensor position_TK;  // int64: row of the returned buffer that answers (token, choice)
   at::Tensor row_index_R;  // int64: row of the source that slot-sorted row r reads
-  // Across ranks only: tokens in the order of sending, rows sent to and received from each rank.
-  at::Tensor send_token;  // int64 [sent]
-  std::vector<int64_t> send_rows, recv_rows;
 };
 
 // Rows by reference: row r, in slot order, is source[row_index_R[r]]; the gather is left to the
@@ -52,10 +52,14 @@ class TokenDispatcher {
 
 // All experts on this rank: no communication, the source is x itself.
 std::unique_ptr<TokenDispatcher> make_local_dispatcher();
-// Experts spread over `ep`: all-to-all of the rows.
-std::unique_ptr<TokenDispatcher> make_all_to_all_dispatcher(Comm& ep,
+// All-to-all of the rows over ep, then all-gather and reduce-scatter over etp.
+std::unique_ptr<TokenDispatcher> make_all_to_all_dispatcher(Comm& ep, Comm& etp,
                                                             const ExpertPlacement& placement);
-// The one that fits the group.
-std::unique_ptr<TokenDispatcher> make_dispatcher(Comm& ep, const ExpertPlacement& placement);
+// Every rank gets all rows and takes those of its experts: the plain way, more traffic. Over the
+// ranks that share a layer's experts; ep_rank is this rank's place among those of the placement.
+std::unique_ptr<TokenDispatcher> make_all_gather_dispatcher(Comm& etp_ep, int ep_rank,
+                                                            const ExpertPlacement& placement);
+// The one that the recipe names, or none where all experts are here.
+std::unique_ptr<TokenDispatcher> make_dispatcher(const ParallelState& parallel);
 
 }  // namespace sutor

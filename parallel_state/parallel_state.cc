@@ -1,19 +1,65 @@
 #include "parallel_state/parallel_state.h"
 
+#include <algorithm>
+
+#include "csrc/base/error.h"
+#include "parallel_state/tensor_piece.h"
+
 namespace sutor {
 
-ParallelState::ParallelState(const ParallelOptions& options, int num_experts, Comm& world,
+ParallelState::ParallelState(const ParallelOptions& options, const ModelInfo& model, Comm& world,
                              const ExpertRanks& expert_ranks)
     : world_(world),
-      placement_(num_experts, options, world.size(), expert_ranks),
+      options_(options),
+      placement_(model.num_experts, options, world.size(), expert_ranks),
       layout_(options, world.size()),
-      coordinates_(layout_.coordinates(world.rank())),
-      dp_(split("dp-cp")),
-      ep_(split("ep")),
-      edp_(split("edp")) {}
+      stages_(model.num_layers, options.pp, options.stages),
+      coordinates_(layout_.coordinates(world.rank())) {
+  check_tensor_parallel(model, options);
+  // The same order on every rank: making a group is collective over its ranks.
+  tp_ = make("tp");
+  cp_ = make("cp");
+  pp_ = make("pp");
+  tp_cp_ = make("tp-cp");
+  dp_cp_ = make("dp-cp");
+  tp_dp_cp_ = make("tp-dp-cp");
+  ep_ = make("ep");
+  etp_ = make("etp");
+  etp_ep_ = make("etp-ep");
+  edp_ = make("edp");
+  etp_edp_ = make("etp-edp");
+  if (model.tied_head && layout_.pp() > 1) {
+    const std::vector<int> ranks = tied_embedding_group(layout_, world.rank());
+    if (!ranks.empty()) tied_ = make(ranks, "tied embedding");
+  }
+}
 
-std::unique_ptr<Comm> ParallelState::split(const char* group) const {
-  return world_.subgroup(layout_.group_of(group, world_.rank()), group);
+bool ParallelState::sequence_parallel() const {
+  return layout_.tp() > 1 && options_.sequence_parallel != "false";
+}
+
+std::shared_ptr<Comm> ParallelState::make(const char* group) {
+  return make(layout_.group_of(group, world_.rank()), group);
+}
+
+// All ranks of a group know the same groups, so all of them find it or none does.
+std::shared_ptr<Comm> ParallelState::make(const std::vector<int>& ranks, const char* name) {
+  std::shared_ptr<Comm>& known = by_ranks_[ranks];
+  if (!known) known = world_.subgroup(ranks, name);
+  return known;
+}
+
+std::vector<int> tied_embedding_group(const RankLayout& layout, int rank) {
+  const RankCoordinates at = layout.coordinates(rank);
+  if (at.pp != 0 && at.pp != layout.pp() - 1) return {};
+  std::vector<int> ranks;
+  for (const int member : layout.group_of("dp-cp", rank)) {
+    const std::vector<int> pipeline = layout.group_of("pp", member);
+    ranks.push_back(pipeline.front());
+    ranks.push_back(pipeline.back());
+  }
+  std::sort(ranks.begin(), ranks.end());
+  return ranks;
 }
 
 }  // namespace sutor

@@ -30,6 +30,12 @@ struct ShardedTensor {
   }
   int64_t columns() const { return col_count < 0 ? row_elements() : col_count; }
   bool has_whole_rows() const { return columns() == row_elements(); }
+  // Its rows and columns are some of the logical tensor's.
+  bool lies_inside() const {
+    const int64_t rows = global_shape.empty() ? 1 : global_shape[0];
+    return row_begin >= 0 && row_count >= 0 && row_begin <= rows - row_count && col_begin >= 0 &&
+           col_begin <= row_elements() - columns();
+  }
   int64_t num_elements() const { return row_count * columns(); }
   size_t num_bytes() const { return static_cast<size_t>(num_elements()) * size_of(dtype); }
 };

@@ -35,6 +35,16 @@ struct DiskSource {
   std::vector<int64_t> disk_shape;
 };
 
+// How a tensor is divided over the ranks of a tensor-parallel group (tp; etp for routed experts and
+// their pairs): in runs of whole units along one axis.
+struct TensorSplit {
+  enum class Axis { kNone, kRows, kColumns };
+  Axis axis = Axis::kNone;   // kNone: every rank holds the whole
+  int64_t units = 0;         // what is not cut: heads, or single rows or columns
+  const char* unit = "";     // their name, for messages
+  bool may_be_uneven = false;
+};
+
 struct TensorEntry {
   std::string name;  // global HF name: model.layers.12.mlp.experts.37.up_proj.weight
   std::vector<int64_t> shape;
@@ -45,6 +55,7 @@ struct TensorEntry {
   // In order of preference; the first one that the directory has is used. The first is the tensor's
   // own per-name form; the others are fused forms or the tied embedding.
   std::vector<DiskSource> sources;
+  TensorSplit split;
 };
 
 class TensorMap {

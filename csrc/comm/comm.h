@@ -46,6 +46,8 @@ class Comm {
   // send returns at once; `owner` keeps the data alive until it has left. Both sides know the size.
   virtual void send(std::span<const std::byte> data, int to, std::shared_ptr<const void> owner,
                     const char* name) = 0;
+  // Waits until at most the `newest` last sends have not left.
+  virtual void await_sends(size_t newest, const char* name) = 0;
   virtual void receive(std::span<std::byte> data, int from, const char* name) = 0;
 
   // A communicator of these ranks of this one, in this order. Collective over them alone.

@@ -144,6 +144,13 @@ class MpiComm final : public Comm {
     reap_sends(name);
   }
 
+  void await_sends(size_t newest, const char* name) override {
+    while (sending_.size() > newest) {
+      wait(name, sending_.front().request);
+      sending_.erase(sending_.begin());
+    }
+  }
+
   void receive(std::span<std::byte> data, int from, const char* name) override {
     for (size_t at = 0; at < data.size(); at += kPiece) {
       const size_t n = std::min<size_t>(kPiece, data.size() - at);
@@ -204,6 +211,10 @@ class MpiComm final : public Comm {
   void wait(const char* name, const Start& start) {
     MPI_Request request;
     check(start(&request), name);
+    wait(name, request);
+  }
+
+  void wait(const char* name, MPI_Request& request) {
     const auto begin = std::chrono::steady_clock::now();
     for (int64_t tries = 0;; ++tries) {
       int done = 0;

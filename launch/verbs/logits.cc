@@ -91,10 +91,10 @@ void add_gradients(const ModelSource& source, Session& session, const TrainableS
   if (batch.supervised == 0) fail(334, "rows of one token have no next token to predict");
   const double scale = 1.0 / static_cast<double>(batch.supervised);
   const MicroStepResult result =
-      forward_backward(session.model(), session.store(), batch,
+      forward_backward(session.model(), session.store(), std::span(&batch, 1),
                        {.lowest_layer = trainable.lowest_layer(), .loss_scale = scale});
   out["loss"] = at::full({1}, result.loss_sum * scale, at::kFloat);
-  for (FlatGroup* group : {&session.store().dense_group(), &session.store().expert_group()}) {
+  for (const FlatGroup* group : session.store().groups()) {
     for (size_t i = 0; i < group->size(); ++i) out["grad." + group->name(i)] = group->grad(i);
   }
 }

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "csrc/base/error.h"
+#include "parallel_state/tensor_piece.h"
 #include "layers/esft/megatron_names.h"
 
 namespace sutor {
@@ -145,24 +146,20 @@ RankNames rank_names(const ModelInfo& model, const TrainableSet& plan, const Nam
          scheme.text(), fmt::join(kSchemes, ", "));
   }
   const RankCoordinates at = layout.coordinates(rank);
-  const int last = layout.pp() - 1;
   const bool megatron = scheme.text().rfind("megatron", 0) == 0;
   NameList list;
   for (const TensorEntry& tensor : model.tensors.entries()) {
     const bool routed = tensor.role == TensorRole::kRoutedExpert;
     if (scheme.is_pattern() && !routed) continue;
     const bool trains = plan.contains(tensor.name);
+    if (!is_on_stage(tensor, model, stages, at.pp)) continue;
     if (tensor.layer < 0) {
-      const bool embedding = tensor.role == TensorRole::kEmbedding;
-      if (at.pp == (embedding ? 0 : last)) {
-        list.add(scheme.local_name(tensor, {}, model), tensor, trains);
-      } else if (embedding && model.tied_head && at.pp == last) {
-        list.add(megatron ? "output_layer.weight" : scheme.local_name(tensor, {}, model), tensor,
-                 trains);
-      }
+      const bool tied_copy = tensor.role == TensorRole::kEmbedding && at.pp > 0;
+      list.add(megatron && tied_copy ? "output_layer.weight"
+                                     : scheme.local_name(tensor, {}, model),
+               tensor, trains);
       continue;
     }
-    if (stages.stage_of(tensor.layer) != at.pp) continue;
     NameScheme::Place place{.local_layer = stages.local_layer(tensor.layer)};
     if (routed) {
       if (placement.ep_rank_of(tensor.layer, tensor.expert) != at.ep) continue;

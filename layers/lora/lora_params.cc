@@ -61,9 +61,13 @@ void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& 
                      .layer = tensor.layer,
                      .expert = tensor.expert,
                      .projection = tensor.projection};
+    // A is divided as the inputs of the matrix are, B as its outputs.
+    const bool by_rows = tensor.split.axis == TensorSplit::Axis::kRows;
+    pair.split = by_rows ? TensorSplit() : tensor.split;
     pairs.push_back(pair);
     pair.name = lora_name(tensor.name, 'B');
     pair.shape = {tensor.shape[0], options.rank};
+    pair.split = by_rows ? tensor.split : TensorSplit();
     pairs.push_back(pair);
   }
   if (pairs.empty()) {
@@ -82,15 +86,17 @@ TrainableSet lora_trainable_set(const ModelInfo& model) {
 }
 
 void fill_initial_lora(const ShardedTensor& destination, uint64_t seed) {
-  const int64_t row = destination.row_elements(), count = destination.num_elements();
+  const int64_t row = destination.row_elements(), columns = destination.columns();
+  const int64_t count = destination.num_elements();
   const bool is_a = std::string_view(destination.name).ends_with(kA);
   std::vector<float> values(static_cast<size_t>(count), 0.0f);
   if (is_a) {
     const uint64_t stream = mix64(seed + kGolden64) ^ xxh3(destination.name).low;
     const double bound = 1.0 / std::sqrt(static_cast<double>(row));
     for (int64_t i = 0; i < count; ++i) {
-      const auto place = static_cast<uint64_t>(destination.row_begin * row + i + 1);
-      const double unit = unit_of(mix64(stream + place * kGolden64));
+      const int64_t place = (destination.row_begin + i / columns) * row + destination.col_begin +
+                            i % columns;
+      const double unit = unit_of(mix64(stream + static_cast<uint64_t>(place + 1) * kGolden64));
       values[i] = static_cast<float>((2 * unit - 1) * bound);
     }
   }

@@ -83,23 +83,24 @@ struct Config {
 };
 
 void add_attention_names(NameTable& names, const Config& c, const std::string& prefix, int layer) {
-  const auto add = [&](const char* name, std::vector<int64_t> shape) {
-    names.add(prefix + name, std::move(shape), TensorRole::kAttention, layer);
+  const auto add = [&](const char* name, std::vector<int64_t> shape, TensorSplit split = {}) {
+    names.add(prefix + name, std::move(shape), TensorRole::kAttention, layer, split);
   };
+  const TensorSplit by_head = rows(c.heads, "heads");
   const int64_t q_rows = c.heads * (c.nope_dim + c.rope_dim);
   if (c.q_lora_rank > 0) {
     add(".q_a_proj.weight", {c.q_lora_rank, c.hidden});
     if (c.attention_bias) add(".q_a_proj.bias", {c.q_lora_rank});
     add(".q_a_layernorm.weight", {c.q_lora_rank});
-    add(".q_b_proj.weight", {q_rows, c.q_lora_rank});
+    add(".q_b_proj.weight", {q_rows, c.q_lora_rank}, by_head);
   } else {
-    add(".q_proj.weight", {q_rows, c.hidden});
+    add(".q_proj.weight", {q_rows, c.hidden}, by_head);
   }
   add(".kv_a_proj_with_mqa.weight", {c.kv_lora_rank + c.rope_dim, c.hidden});
   if (c.attention_bias) add(".kv_a_proj_with_mqa.bias", {c.kv_lora_rank + c.rope_dim});
   add(".kv_a_layernorm.weight", {c.kv_lora_rank});
-  add(".kv_b_proj.weight", {c.heads * (c.nope_dim + c.v_dim), c.kv_lora_rank});
-  add(".o_proj.weight", {c.hidden, c.heads * c.v_dim});
+  add(".kv_b_proj.weight", {c.heads * (c.nope_dim + c.v_dim), c.kv_lora_rank}, by_head);
+  add(".o_proj.weight", {c.hidden, c.heads * c.v_dim}, columns(c.heads, "heads"));
   if (c.attention_bias) add(".o_proj.bias", {c.hidden});
 }
 
@@ -114,7 +115,7 @@ ModelInfo info(const nlohmann::json& json) {
   model.tied_head = c.tied;
   if (c.group_limited) model.router_groups = static_cast<int>(c.num_groups);
   NameTable names(model.tensors);
-  names.add("model.embed_tokens.weight", {c.vocab, c.hidden}, TensorRole::kEmbedding);
+  names.vocabulary("model.embed_tokens.weight", c.vocab, c.hidden, TensorRole::kEmbedding);
   for (int layer = 0; layer < model.num_layers; ++layer) {
     model.moe_layer.push_back(c.is_moe(layer));
     const std::string prefix = "model.layers." + std::to_string(layer);
@@ -131,7 +132,7 @@ ModelInfo info(const nlohmann::json& json) {
               TensorRole::kSharedExpert, layer);
   }
   names.add("model.norm.weight", {c.hidden}, TensorRole::kNorm);
-  if (!c.tied) names.add("lm_head.weight", {c.vocab, c.hidden}, TensorRole::kHead);
+  if (!c.tied) names.vocabulary("lm_head.weight", c.vocab, c.hidden, TensorRole::kHead);
   return model;
 }
 
@@ -152,7 +153,7 @@ std::unique_ptr<CausalModel> build(const nlohmann::json& json, ParameterStore& s
   router.scale = c.routed_scale;
   router.num_groups = static_cast<int>(c.num_groups);
   router.topk_group = static_cast<int>(c.topk_group);
-  for (int layer = 0; layer < c.layers; ++layer) {
+  for (const int layer : model->layers()) {
     const std::string prefix = "model.layers." + std::to_string(layer);
     std::unique_ptr<FeedForward> feed_forward;
     if (c.is_moe(layer)) {

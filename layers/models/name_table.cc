@@ -2,16 +2,35 @@
 
 namespace sutor {
 
-void NameTable::add(const std::string& name, std::vector<int64_t> shape, TensorRole role,
-                    int layer) {
-  map_.add({.name = name, .shape = std::move(shape), .role = role, .layer = layer});
+TensorSplit rows(int64_t units, const char* unit) {
+  return {TensorSplit::Axis::kRows, units, unit};
+}
+
+TensorSplit columns(int64_t units, const char* unit) {
+  return {TensorSplit::Axis::kColumns, units, unit};
+}
+
+void NameTable::add(const std::string& name, std::vector<int64_t> shape, TensorRole role, int layer,
+                    const TensorSplit& split) {
+  map_.add({.name = name,
+            .shape = std::move(shape),
+            .role = role,
+            .layer = layer,
+            .split = split});
+}
+
+void NameTable::vocabulary(const std::string& name, int64_t vocab, int64_t hidden,
+                           TensorRole role) {
+  TensorSplit split = rows(vocab, "tokens of the vocabulary");
+  split.may_be_uneven = true;
+  add(name, {vocab, hidden}, role, -1, split);
 }
 
 void NameTable::mlp(const std::string& prefix, int64_t hidden, int64_t width, TensorRole role,
                     int layer) {
-  add(prefix + ".gate_proj.weight", {width, hidden}, role, layer);
-  add(prefix + ".up_proj.weight", {width, hidden}, role, layer);
-  add(prefix + ".down_proj.weight", {hidden, width}, role, layer);
+  add(prefix + ".gate_proj.weight", {width, hidden}, role, layer, rows(width, "rows"));
+  add(prefix + ".up_proj.weight", {width, hidden}, role, layer, rows(width, "rows"));
+  add(prefix + ".down_proj.weight", {hidden, width}, role, layer, columns(width, "columns"));
 }
 
 void NameTable::experts(const std::string& prefix, int64_t num_experts, int64_t hidden,
@@ -43,6 +62,8 @@ void NameTable::experts(const std::string& prefix, int64_t num_experts, int64_t 
                         .index = e,
                         .row_begin = part.row_begin,
                         .disk_shape = part.fused_shape}};
+      const bool down = entry.projection == "down";
+      entry.split = down ? columns(width, "columns") : rows(width, "rows");
       map_.add(std::move(entry));
     }
   }

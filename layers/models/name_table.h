@@ -1,4 +1,5 @@
-// Builds a family's TensorMap: the names that Hugging Face gives, with shapes and roles.
+// Builds a family's TensorMap: the names that Hugging Face gives, with shapes, roles, and how tensor
+// parallelism may divide each.
 #pragma once
 
 #include <string>
@@ -7,11 +8,18 @@
 
 namespace sutor {
 
+// Splits: `rows` for matrices whose outputs are divided, `columns` for those whose inputs are.
+TensorSplit rows(int64_t units, const char* unit);
+TensorSplit columns(int64_t units, const char* unit);
+
 class NameTable {
  public:
   explicit NameTable(TensorMap& map) : map_(map) {}
 
-  void add(const std::string& name, std::vector<int64_t> shape, TensorRole role, int layer = -1);
+  void add(const std::string& name, std::vector<int64_t> shape, TensorRole role, int layer = -1,
+           const TensorSplit& split = {});
+  // The embedding or the head: [vocab, hidden].
+  void vocabulary(const std::string& name, int64_t vocab, int64_t hidden, TensorRole role);
   // gate_proj, up_proj [width, hidden] and down_proj [hidden, width] under `prefix`.
   void mlp(const std::string& prefix, int64_t hidden, int64_t width, TensorRole role, int layer);
   // All routed experts of a layer, `prefix` being e.g. model.layers.3.mlp.experts: a 2-D tensor an

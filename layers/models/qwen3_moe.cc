@@ -55,14 +55,17 @@ struct Config {
 };
 
 void add_attention_names(NameTable& names, const Config& c, const std::string& prefix, int layer) {
-  const auto linear = [&](const char* name, int64_t out, int64_t in) {
-    names.add(prefix + name + ".weight", {out, in}, TensorRole::kAttention, layer);
-    if (c.attention_bias) names.add(prefix + name + ".bias", {out}, TensorRole::kAttention, layer);
+  const auto linear = [&](const char* name, int64_t out, int64_t in, const TensorSplit& split) {
+    names.add(prefix + name + ".weight", {out, in}, TensorRole::kAttention, layer, split);
+    if (!c.attention_bias) return;
+    const bool by_rows = split.axis == TensorSplit::Axis::kRows;
+    names.add(prefix + name + ".bias", {out}, TensorRole::kAttention, layer,
+              by_rows ? split : TensorSplit());
   };
-  linear(".q_proj", c.heads * c.head_dim, c.hidden);
-  linear(".k_proj", c.kv_heads * c.head_dim, c.hidden);
-  linear(".v_proj", c.kv_heads * c.head_dim, c.hidden);
-  linear(".o_proj", c.hidden, c.heads * c.head_dim);
+  linear(".q_proj", c.heads * c.head_dim, c.hidden, rows(c.heads, "heads"));
+  linear(".k_proj", c.kv_heads * c.head_dim, c.hidden, rows(c.kv_heads, "key-value heads"));
+  linear(".v_proj", c.kv_heads * c.head_dim, c.hidden, rows(c.kv_heads, "key-value heads"));
+  linear(".o_proj", c.hidden, c.heads * c.head_dim, columns(c.heads, "heads"));
   names.add(prefix + ".q_norm.weight", {c.head_dim}, TensorRole::kAttention, layer);
   names.add(prefix + ".k_norm.weight", {c.head_dim}, TensorRole::kAttention, layer);
 }
@@ -77,7 +80,7 @@ ModelInfo info(const nlohmann::json& json) {
   model.expert_width = c.expert_width;
   model.tied_head = c.tied;
   NameTable names(model.tensors);
-  names.add("model.embed_tokens.weight", {c.vocab, c.hidden}, TensorRole::kEmbedding);
+  names.vocabulary("model.embed_tokens.weight", c.vocab, c.hidden, TensorRole::kEmbedding);
   for (int layer = 0; layer < model.num_layers; ++layer) {
     model.moe_layer.push_back(c.is_moe(layer));
     const std::string prefix = "model.layers." + std::to_string(layer);
@@ -92,7 +95,7 @@ ModelInfo info(const nlohmann::json& json) {
     names.experts(prefix + ".mlp.experts", c.num_experts, c.hidden, c.expert_width, layer);
   }
   names.add("model.norm.weight", {c.hidden}, TensorRole::kNorm);
-  if (!c.tied) names.add("lm_head.weight", {c.vocab, c.hidden}, TensorRole::kHead);
+  if (!c.tied) names.vocabulary("lm_head.weight", c.vocab, c.hidden, TensorRole::kHead);
   return model;
 }
 
@@ -107,7 +110,7 @@ std::unique_ptr<CausalModel> build(const nlohmann::json& json, ParameterStore& s
                              .norm_eps = c.norm_eps};
   RouterOptions router{.top_k = static_cast<int>(c.top_k)};
   router.renormalize = c.renormalize;
-  for (int layer = 0; layer < c.layers; ++layer) {
+  for (const int layer : model->layers()) {
     const std::string prefix = "model.layers." + std::to_string(layer);
     std::unique_ptr<FeedForward> feed_forward;
     if (c.is_moe(layer)) {

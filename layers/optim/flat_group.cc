@@ -11,10 +11,8 @@
 
 namespace sutor {
 
-size_t FlatGroup::add(const std::string& name, std::vector<int64_t> shape, bool decays) {
-  const int64_t count =
-      std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<int64_t>());
-  tensors_.push_back({name, std::move(shape), decays, 0, count});
+size_t FlatGroup::add(const std::string& name, const TensorPiece& piece, bool decays) {
+  tensors_.push_back({name, piece, decays, 0, piece.num_elements()});
   return tensors_.size() - 1;
 }
 
@@ -35,7 +33,7 @@ void FlatGroup::allocate() {
     const int64_t wanted = total_ / replicas * r;
     for (const Flat& flat : tensors_) {
       if (wanted < flat.begin || wanted >= flat.begin + flat.count) continue;
-      const int64_t row = flat.count / flat.shape[0];
+      const int64_t row = flat.piece.col_count;
       cuts_[r] = flat.begin + (wanted - flat.begin + row / 2) / row * row;
     }
   }
@@ -59,10 +57,10 @@ at::Tensor FlatGroup::view(const at::Tensor& buffer, size_t index,
 }
 
 at::Tensor FlatGroup::value(size_t index) const {
-  return view(values_, index, tensors_[index].shape);
+  return view(values_, index, tensors_[index].piece.shape());
 }
 at::Tensor FlatGroup::grad(size_t index) const {
-  return view(grads_, index, tensors_[index].shape);
+  return view(grads_, index, tensors_[index].piece.shape());
 }
 at::Tensor FlatGroup::values_from(size_t index, std::vector<int64_t> shape) const {
   return view(values_, index, std::move(shape));
@@ -137,6 +135,18 @@ void FlatGroup::gather_values() {
       bytes, "gather trained weights");
 }
 
+ShardedTensor FlatGroup::place_of(const Flat& flat, int64_t first_row, int64_t rows,
+                                  float* data) const {
+  ShardedTensor place{
+      .name = flat.name, .dtype = DType::kF32, .global_shape = flat.piece.global_shape};
+  place.row_begin = flat.piece.row_begin + first_row;
+  place.row_count = rows;
+  place.col_begin = flat.piece.col_begin;
+  place.col_count = flat.piece.col_count;
+  place.data = reinterpret_cast<std::byte*>(data);
+  return place;
+}
+
 std::vector<ShardedTensor> FlatGroup::state(const std::string& kind) {
   SUTOR_ASSERT(kind == "master" || kind == "exp_avg" || kind == "exp_avg_sq");
   at::Tensor& buffer = kind == "master" ? master_ : kind == "exp_avg" ? exp_avg_ : exp_avg_sq_;
@@ -145,17 +155,14 @@ std::vector<ShardedTensor> FlatGroup::state(const std::string& kind) {
     const int64_t begin = std::max(flat.begin, chunk_begin_);
     const int64_t end = std::min(flat.begin + flat.count, chunk_end_);
     if (begin >= end) continue;
-    const int64_t row = flat.count / flat.shape[0];
-    ShardedTensor piece{.name = flat.name, .dtype = DType::kF32, .global_shape = flat.shape};
-    piece.row_begin = (begin - flat.begin) / row;
-    piece.row_count = (end - begin) / row;
-    piece.data = reinterpret_cast<std::byte*>(buffer.data_ptr<float>() + (begin - chunk_begin_));
-    pieces.push_back(std::move(piece));
+    const int64_t row = flat.piece.col_count;
+    pieces.push_back(place_of(flat, (begin - flat.begin) / row, (end - begin) / row,
+                              buffer.data_ptr<float>() + (begin - chunk_begin_)));
   }
   return pieces;
 }
 
-std::vector<std::pair<std::string, at::Tensor>> FlatGroup::full_masters() {
+std::vector<FlatGroup::Master> FlatGroup::full_masters() {
   at::Tensor all = at::zeros({total_}, at::TensorOptions().dtype(at::kFloat));
   all.narrow(0, chunk_begin_, chunk_end_ - chunk_begin_).copy_(master_);
   std::vector<int64_t> bytes(replicas_.size());
@@ -163,9 +170,10 @@ std::vector<std::pair<std::string, at::Tensor>> FlatGroup::full_masters() {
   replicas_.all_gather(std::span(reinterpret_cast<std::byte*>(all.data_ptr<float>()),
                                  static_cast<size_t>(total_ * 4)),
                        bytes, "gather masters");
-  std::vector<std::pair<std::string, at::Tensor>> result;
+  std::vector<Master> result;
   for (const Flat& flat : tensors_) {
-    result.emplace_back(flat.name, all.narrow(0, flat.begin, flat.count).view(flat.shape));
+    const at::Tensor values = all.narrow(0, flat.begin, flat.count).view(flat.piece.shape());
+    result.push_back({place_of(flat, 0, flat.piece.row_count, values.data_ptr<float>()), values});
   }
   return result;
 }

@@ -12,6 +12,7 @@
 #include "csrc/comm/comm.h"
 #include "layers/optim/optim_options.h"
 #include "parallel_state/sharded_tensor.h"
+#include "parallel_state/tensor_piece.h"
 
 namespace sutor {
 
@@ -19,8 +20,9 @@ class FlatGroup {
  public:
   FlatGroup(Comm& replicas, at::ScalarType dtype) : replicas_(replicas), dtype_(dtype) {}
 
-  // Tensors are laid out in the order of adding, decayed ones first. Returns the index.
-  size_t add(const std::string& name, std::vector<int64_t> shape, bool decays);
+  // `piece`: what this rank has of the tensor, the same on all replicas. Tensors are laid out in the
+  // order of adding, decayed ones first. Returns the index.
+  size_t add(const std::string& name, const TensorPiece& piece, bool decays);
   void allocate();  // after the last add()
 
   size_t size() const { return tensors_.size(); }
@@ -48,17 +50,23 @@ class FlatGroup {
 
   // This rank's piece of the state of every tensor: kind master | exp_avg | exp_avg_sq.
   std::vector<ShardedTensor> state(const std::string& kind);
-  // The fp32 master of every tensor of the group whole, on every replica (collective).
-  std::vector<std::pair<std::string, at::Tensor>> full_masters();
+  // The fp32 master of every piece of the group, on every replica. Collective. The place says which
+  // piece it is; its data are those of `values`.
+  struct Master {
+    ShardedTensor place;
+    at::Tensor values;
+  };
+  std::vector<Master> full_masters();
   int64_t state_bytes() const;
 
  private:
   struct Flat {
     std::string name;
-    std::vector<int64_t> shape;
+    TensorPiece piece;
     bool decays;
     int64_t begin = 0, count = 0;
   };
+  ShardedTensor place_of(const Flat& flat, int64_t first_row, int64_t rows, float* data) const;
   at::Tensor view(const at::Tensor& buffer, size_t index, std::vector<int64_t> shape) const;
 
   Comm& replicas_;

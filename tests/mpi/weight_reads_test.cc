@@ -31,7 +31,10 @@ void write_stacked(const fs::path& from, const fs::path& to) {
       declared.push_back({stored.name, "F32", shape});
       all.resize(static_cast<size_t>(declared.back().num_bytes()));
     }
-    ShardedTensor whole{entry.name, DType::kF32, entry.shape, 0, entry.shape[0], nullptr};
+    ShardedTensor whole{.name = entry.name,
+                        .dtype = DType::kF32,
+                        .global_shape = entry.shape,
+                        .row_count = entry.shape[0]};
     const int64_t row = expert ? stored.index * shape[1] + stored.row_begin : 0;
     whole.data = all.data() + static_cast<size_t>(row * whole.row_elements()) * 4;
     source.directory.load(entry, whole);

@@ -52,9 +52,12 @@ class SampleValues {
   // Rows [begin, begin + count) of a tensor as a view on its values.
   ShardedTensor rows(const IndexedTensor& tensor, TensorKind kind, int64_t begin, int64_t count) {
     std::vector<float>& values = values_.at({tensor.name, kind});
-    return {tensor.name,  tensor.dtype,
-            tensor.shape, begin,
-            count,        reinterpret_cast<std::byte*>(values.data()) + begin * tensor.row_bytes()};
+    return {.name = tensor.name,
+            .dtype = tensor.dtype,
+            .global_shape = tensor.shape,
+            .row_begin = begin,
+            .row_count = count,
+            .data = reinterpret_cast<std::byte*>(values.data()) + begin * tensor.row_bytes()};
   }
 
  private:

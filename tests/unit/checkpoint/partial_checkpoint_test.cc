@@ -46,8 +46,12 @@ void expect_error(int code, const std::string& part, const std::function<void()>
 std::vector<float> read_rows(const CheckpointReader& reader, const IndexedTensor& tensor,
                              TensorKind kind, int64_t begin, int64_t count) {
   std::vector<float> values(static_cast<size_t>(count * tensor.row_elements()));
-  reader.read(kind, {tensor.name, tensor.dtype, tensor.shape, begin, count,
-                     reinterpret_cast<std::byte*>(values.data())});
+  reader.read(kind, {.name = tensor.name,
+                     .dtype = tensor.dtype,
+                     .global_shape = tensor.shape,
+                     .row_begin = begin,
+                     .row_count = count,
+                     .data = reinterpret_cast<std::byte*>(values.data())});
   return values;
 }
 
@@ -121,7 +125,11 @@ TEST(PartialCheckpointTest, HalfPrecisionKeepsNanPayloadsAndSignedZeros) {
   TempDir dir;
   std::vector<uint16_t> bits = {0x7fc1, 0x8000, 0xff81, 0x0001};
   const IndexedTensor tensor{"w", DType::kBF16, {4}};
-  const ShardedTensor rows{"w", DType::kBF16, {4}, 0, 4, reinterpret_cast<std::byte*>(bits.data())};
+  const ShardedTensor rows{.name = "w",
+                           .dtype = DType::kBF16,
+                           .global_shape = {4},
+                           .row_count = 4,
+                           .data = reinterpret_cast<std::byte*>(bits.data())};
   begin_checkpoint(dir.path(), 1, "u");
   CheckpointWriter writer(dir.path(), 1, "u", 0);
   for (const TensorKind kind : kAllKinds) writer.add(kind, rows);
@@ -258,7 +266,11 @@ TEST(PartialCheckpointTest, ValuesThatAreNotFiniteAreNotSaved) {
     begin_checkpoint(dir.path(), 1, "u");
     CheckpointWriter writer(dir.path(), 1, "u", 0);
     writer.add(TensorKind::kExpAvgSq,
-               {"w", DType::kF32, {3, 4}, 0, 3, reinterpret_cast<std::byte*>(data.data())});
+               {.name = "w",
+                .dtype = DType::kF32,
+                .global_shape = {3, 4},
+                .row_count = 3,
+                .data = reinterpret_cast<std::byte*>(data.data())});
     expect_error(701, "exp_avg_sq of w", [&] { writer.write(); });
   }
 }
@@ -282,7 +294,11 @@ TEST(PartialCheckpointTest, AskingForOtherTensorsShapesOrTypesIsAnError) {
   std::vector<std::byte> room(1024);
   const auto read = [&](const std::string& name, DType dtype, std::vector<int64_t> shape) {
     return [&, name, dtype, shape] {
-      reader.read(TensorKind::kMaster, {name, dtype, shape, 0, 1, room.data()});
+      reader.read(TensorKind::kMaster, {.name = name,
+                                        .dtype = dtype,
+                                        .global_shape = shape,
+                                        .row_count = 1,
+                                        .data = room.data()});
     };
   };
   expect_error(348, "does not hold v", read("v", DType::kF32, {2, 8}));

@@ -124,7 +124,7 @@ TEST(CheckpointVerification, NamesEveryBadTileAndMissingFile) {
   ASSERT_EQ(result.damage.size(), 2u);
   const Tile& tile = index.tiles.back();
   EXPECT_EQ(result.damage[1].part,
-            "tile " + dataset_path(index.tensors[tile.tensor].name, tile.kind, tile.row_begin));
+            "tile " + dataset_path(index.tensors[tile.tensor], tile));
   EXPECT_EQ(result.damage[1].expected, tile.digest.text());
   fs::remove(step / "w0000.h5");
   fs::remove(step / kStateFile);
