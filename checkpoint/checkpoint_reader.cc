@@ -95,8 +95,7 @@ const InputFile& CheckpointReader::data_file(int writer) const {
 
 void CheckpointReader::fail_tile(const IndexedTensor& tensor, const Place& place) const {
   fail(347, "{} is damaged: the bytes of {} are not the ones that were written",
-       (path_ / writer_file(place.writer)).string(),
-       dataset_path(tensor, place.tile));
+       (path_ / writer_file(place.writer)).string(), dataset_path(tensor, place.tile));
 }
 
 void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor, const Place& place,
@@ -115,8 +114,7 @@ void CheckpointReader::read_tile(const IndexedTensor& tensor, const Place& place
   const Tile& tile = place.tile;
   const auto element = static_cast<int64_t>(size_of(tensor.dtype));
   const int64_t row = std::max(destination.row_begin, tile.row_begin);
-  const int64_t row_end =
-      std::min(destination.row_begin + destination.row_count, tile.row_end());
+  const int64_t row_end = std::min(destination.row_begin + destination.row_count, tile.row_end());
   const int64_t col = std::max(destination.col_begin, tile.col_begin);
   const int64_t col_end = std::min(destination.col_begin + destination.columns(), tile.col_end());
   if (row >= row_end || col >= col_end) return;
@@ -190,11 +188,10 @@ void CheckpointReader::check_tile(int writer, const TileIndex& index, const Tile
   file.read_at(tile.offset, bytes);
   const Digest found = xxh3(bytes);
   if (found == tile.digest && block_crcs(bytes) == tile.block_crcs) return;
-  damage.add(
-      {.file = file.path().string(),
-       .part = "tile " + dataset_path(index.tensors[tile.tensor], tile),
-       .expected = tile.digest.text(),
-       .found = found.text()});
+  damage.add({.file = file.path().string(),
+              .part = "tile " + dataset_path(index.tensors[tile.tensor], tile),
+              .expected = tile.digest.text(),
+              .found = found.text()});
 }
 
 std::vector<Damage> CheckpointReader::find_damage(int threads) const {

@@ -39,9 +39,9 @@ class CheckpointReader {
   const std::vector<IndexedTensor>& tensors() const { return tensors_; }
   bool has(std::string_view tensor) const { return stored_.contains(tensor); }
 
-  // Fills the destination's rows and columns and verifies the checksum of every block it touches. Throws E0348
-  // when the tensor is not there or has another shape or dtype, E0347 naming file and tile when the
-  // bytes are not the ones that were written. Thread-safe.
+  // Fills the destination's rows and columns and verifies the checksum of every block it touches.
+  // Throws E0348 when the tensor is not there or has another shape or dtype, E0347 naming file and
+  // tile when the bytes are not the ones that were written. Thread-safe.
   void read(TensorKind kind, const ShardedTensor& destination) const;
 
   // Reads everything on `threads` threads (0 = all): tile digests, block checksums and all bytes

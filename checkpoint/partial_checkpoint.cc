@@ -74,9 +74,9 @@ void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sour
     }
     tile.digest = xxh3(bytes);
     tile.block_crcs = block_crcs(bytes);
-    tile.offset = file.write(dataset_path(tensor, tile), name_of(tensor.dtype),
-                             shape_of(tensor, tile), bytes)
-                      .offset;
+    tile.offset =
+        file.write(dataset_path(tensor, tile), name_of(tensor.dtype), shape_of(tensor, tile), bytes)
+            .offset;
   }
   file.close();
   sync.finish();

@@ -33,8 +33,9 @@ class CheckpointWriter {
   CheckpointWriter(const std::filesystem::path& root, int64_t step, const std::string& uuid,
                    int writer);
 
-  // Rows, or columns of rows, that this rank owns, to be cut into tiles. The memory is read by write(), so it has to
-  // stay unchanged until then. Zero rows or columns are allowed and add nothing.
+  // Rows, or columns of rows, that this rank owns, to be cut into tiles. The memory is read by
+  // write(), so it has to stay unchanged until then. Zero rows or columns are allowed and add
+  // nothing.
   void add(TensorKind kind, const ShardedTensor& piece);
 
   // Writes and fsyncs w<writer>.h5 and w<writer>.idx and returns the record for rank 0 as JSON

@@ -1,6 +1,6 @@
 // The index of one writer's file: which rows of which tensors lie at which bytes, with checksums.
-// A tile is a rectangle of one tensor and kind: consecutive rows, whole or the same columns of each,
-// at most 16 MiB (or one row), stored row after row as one contiguous dataset.
+// A tile is a rectangle of one tensor and kind: consecutive rows, whole or the same columns of
+// each, at most 16 MiB (or one row), stored row after row as one contiguous dataset.
 #pragma once
 
 #include <cstddef>
@@ -68,8 +68,9 @@ std::string extent_text(const IndexedTensor& tensor, int64_t row_begin, int64_t 
                         int64_t col_begin, int64_t col_end);
 
 std::string encode_index(const TileIndex& index);
-// Of version 1 too, whose tiles are all of whole rows. Checks every number before it is used: tiles lie inside their tensors and inside a file of
-// `file_bytes`. Throws E0345 naming `where` (the index file).
+// Of version 1 too, whose tiles are all of whole rows. Checks every number before it is used: tiles
+// lie inside their tensors and inside a file of `file_bytes`. Throws E0345 naming `where` (the
+// index file).
 TileIndex decode_index(std::string_view bytes, int64_t file_bytes, const std::string& where);
 
 }  // namespace sutor

@@ -26,8 +26,7 @@ struct DocumentCounts {
       if (batch.targets[t] == kNoTarget) continue;
       const auto& offsets = batch.doc_offsets;
       const auto piece = std::upper_bound(offsets.begin(), offsets.end(), t) - offsets.begin() - 1;
-      const auto next =
-          std::upper_bound(begins.begin(), begins.end(), sample.pieces[piece].begin);
+      const auto next = std::upper_bound(begins.begin(), begins.end(), sample.pieces[piece].begin);
       const auto document = static_cast<size_t>(next - begins.begin()) - 1;
       ++targets[document];
       missed[document] += is_correct[i] == 0;

@@ -91,8 +91,8 @@ class StageRunner {
   const MicroStepOptions& options_;
   Comm& pipeline_;
   const int stage_;
-  bool keeps_ = false;  // for a backward pass
-  int sent_ = 0;        // forward
+  bool keeps_ = false;                                // for a backward pass
+  int sent_ = 0;                                      // forward
   std::map<int, std::unique_ptr<StagePass>> passes_;  // by micro-batch, those under way
   at::Tensor rows_, grad_;                            // of the action before
   MicroStepResult result_;

@@ -48,8 +48,7 @@ std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, do
     const std::string weight = weight_of_lora(name);
     if (weight.empty() || name != lora_name(weight, 'A')) continue;
     const TrainedTensor b = by_name.at(lora_name(weight, 'B'));
-    TrainedTensor matrix{
-        .name = weight, .shape = {b.shape[0], a.shape[1]}, .dtype = DType::kF32};
+    TrainedTensor matrix{.name = weight, .shape = {b.shape[0], a.shape[1]}, .dtype = DType::kF32};
     matrix.read = [a = a, b, scale, load_base](const ShardedTensor& piece) {
       ShardedTensor base = piece;
       load_base(base);
@@ -60,8 +59,8 @@ std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, do
       a_piece.col_begin = piece.col_begin;
       a_piece.col_count = columns;
       a.read(a_piece);
-      b.read(b.rows(piece.row_begin, piece.row_count,
-                    reinterpret_cast<std::byte*>(b_values.data())));
+      b.read(
+          b.rows(piece.row_begin, piece.row_count, reinterpret_cast<std::byte*>(b_values.data())));
       add_low_rank(b_values, a_values, rank, columns, scale, reinterpret_cast<float*>(piece.data));
     };
     matrices.push_back(std::move(matrix));

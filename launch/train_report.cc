@@ -13,8 +13,8 @@
 namespace sutor {
 namespace {
 
-// For every name of the plan, in its order: 1 when some piece of the tensor on some rank differs from
-// what it was before any training. Collective.
+// For every name of the plan, in its order: 1 when some piece of the tensor on some rank differs
+// from what it was before any training. Collective.
 std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session) {
   std::map<std::string, size_t> index;
   for (const std::string& name : plan.trainable.names()) index.emplace(name, index.size());

@@ -33,8 +33,7 @@ StepResult train_step(Session& session, const StepInput& input, const StepOption
   micro.balance_weight = options.balance_loss / static_cast<double>(input.filled_micro_batches);
 
   for (FlatGroup* group : store.groups()) group->zero_grad();
-  const MicroStepResult own =
-      forward_backward(session.model(), store, input.micro_batches, micro);
+  const MicroStepResult own = forward_backward(session.model(), store, input.micro_batches, micro);
   // The ranks of a tensor-parallel group all have the loss of the same tokens.
   const bool counts = session.parallel().coordinates().tp == 0;
   double sums[2] = {counts ? own.loss_sum : 0.0, own.balance_loss};

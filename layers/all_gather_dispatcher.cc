@@ -1,5 +1,5 @@
-// Dispatch by all-gather: every rank gets every row and works on those of its experts; results of all
-// ranks are reduced and scattered. Plain, and the reference of the other dispatchers.
+// Dispatch by all-gather: every rank gets every row and works on those of its experts; results of
+// all ranks are reduced and scattered. Plain, and the reference of the other dispatchers.
 #include <numeric>
 
 #include "csrc/ops/torch_ops.h"
@@ -29,7 +29,8 @@ class AllGatherDispatcher final : public TokenDispatcher {
     handle->tokens[ranks_.rank()] = handle->num_tokens;
     ranks_.all_reduce(std::span(handle->tokens), ReduceOp::kSum, "dispatch counts");
     const at::Tensor idx = gather_rows(topk_idx, handle->tokens, ranks_, "dispatch choices");
-    const at::Tensor weights = gather_rows(topk_weights, handle->tokens, ranks_, "dispatch weights");
+    const at::Tensor weights =
+        gather_rows(topk_weights, handle->tokens, ranks_, "dispatch weights");
     Dispatched out;
     out.handle = handle;
     out.offsets = take_own(idx, layer, slot_of_local, *handle);

@@ -34,8 +34,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     out.handle = handle;
     out.offsets = slot_order(counts, slot_of_local, *handle);
     out.source = resend(x, *handle);
-    const at::Tensor in_order = gathered_rows(topk_weights.reshape({-1}),
-                                              inverse_permutation(handle->position_TK));
+    const at::Tensor in_order =
+        gathered_rows(topk_weights.reshape({-1}), inverse_permutation(handle->position_TK));
     const at::Tensor weights = to_partners(
         exchange(in_order, handle->send_rows, handle->recv_rows, "dispatch weights"), *handle);
     out.weights_R = gathered_rows(weights, handle->row_index_R);
@@ -156,8 +156,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
                             : gather_rows(rows, handle.partner_rows, etp_, "dispatch over etp");
   }
 
-  // Slot order -> order of arrival, the etp ranks' parts added -> the ranks that the rows came from,
-  // in their order of sending.
+  // Slot order -> order of arrival, the etp ranks' parts added -> the ranks that the rows came
+  // from, in their order of sending.
   at::Tensor back(const at::Tensor& rows, const AllToAllHandle& handle, const char* name) const {
     at::Tensor arrived = gathered_rows(rows, inverse_permutation(handle.row_index_R));
     if (etp_.size() > 1) {

@@ -1,5 +1,5 @@
-// Self-attention blocks: grouped-query (most families) and multi-head latent (DeepSeek). With tensor
-// parallelism a rank computes its heads' part of the output: the parts of all ranks add up.
+// Self-attention blocks: grouped-query (most families) and multi-head latent (DeepSeek). With
+// tensor parallelism a rank computes its heads' part of the output: the parts of all ranks add up.
 #pragma once
 
 #include <memory>

@@ -27,8 +27,8 @@ struct ContextSplit {
 // doc_offsets: of the whole batch.
 ContextSplit split_context(const std::vector<int64_t>& doc_offsets, Comm& comm);
 
-// This rank's rows [T', ...] -> those of the whole batch [T, ...], in its order. Collective over the
-// group, backward too where x has a gradient.
+// This rank's rows [T', ...] -> those of the whole batch [T, ...], in its order. Collective over
+// the group, backward too where x has a gradient.
 at::Tensor gather_context(const at::Tensor& x, const ContextSplit& split);
 
 }  // namespace sutor

@@ -57,9 +57,9 @@ RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double 
   return result;
 }
 
-// The same where each rank has the logits of a part of the vocabulary (Megatron's vocabulary-parallel
-// cross entropy): the largest logit, then the sum of exponentials and the target's logit of all
-// ranks.
+// The same where each rank has the logits of a part of the vocabulary (Megatron's
+// vocabulary-parallel cross entropy): the largest logit, then the sum of exponentials and the
+// target's logit of all ranks.
 RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double scale, Run own,
                         Comm& comm) {
   const int64_t rows = logits.size(0);
@@ -71,7 +71,8 @@ RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double 
   at::Tensor sums = at::zeros({2, rows}, at::kFloat);  // of exponentials; the target's logit
   for (int64_t r = 0; r < rows; ++r) {
     if (target[r] < own.begin || target[r] >= own.end) continue;
-    sums.data_ptr<float>()[rows + r] = logits.data_ptr<float>()[r * own.size() + target[r] - own.begin];
+    sums.data_ptr<float>()[rows + r] =
+        logits.data_ptr<float>()[r * own.size() + target[r] - own.begin];
   }
   at::Tensor weights = logits;
   weights.sub_(top.unsqueeze(1)).exp_();
@@ -117,10 +118,9 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
     const at::Tensor index = at::tensor(at::ArrayRef<int64_t>(position.data() + begin, rows));
     const at::Tensor h = at::index_select(hidden, 0, index);
     const at::Tensor logits = logits_of(h, weight);
-    const RowLosses losses =
-        comm.size() == 1
-            ? cross_entropy(logits, target.data() + begin, scale)
-            : cross_entropy(logits, target.data() + begin, scale, own, comm);
+    const RowLosses losses = comm.size() == 1
+                                 ? cross_entropy(logits, target.data() + begin, scale)
+                                 : cross_entropy(logits, target.data() + begin, scale, own, comm);
     for (int64_t r = 0; r < rows; ++r) {
       result.loss_sum += losses.loss[r];
       result.correct += losses.correct[r];

@@ -1,5 +1,5 @@
-// y = x W^T (+ b) (+ scale (x A^T) B^T with a low-rank pair), with this rank's part of the weight. A
-// frozen weight keeps no input for the backward pass; autograd sees to that.
+// y = x W^T (+ b) (+ scale (x A^T) B^T with a low-rank pair), with this rank's part of the weight.
+// A frozen weight keeps no input for the backward pass; autograd sees to that.
 #pragma once
 
 #include <torch/types.h>

@@ -43,8 +43,7 @@ class LocalDispatcher final : public TokenDispatcher {
     return summed_rows(rows, ways(handle).position_TK, handle.num_tokens);
   }
   at::Tensor return_values(const at::Tensor& values, const DispatchHandle& handle) const override {
-    return gathered_rows(values, ways(handle).position_TK)
-        .view({handle.num_tokens, handle.top_k});
+    return gathered_rows(values, ways(handle).position_TK).view({handle.num_tokens, handle.top_k});
   }
 
  private:

@@ -134,7 +134,8 @@ at::Tensor MoeLayer::with_balance_loss(const Routing& routing, ForwardContext& c
   const int64_t tokens = counts.sum().item<int64_t>() / top_k;
   if (tokens == 0) return routing.topk_weights;
   const at::Tensor share =
-      counts.to(at::kFloat).mul_(static_cast<double>(experts) / static_cast<double>(tokens * top_k));
+      counts.to(at::kFloat)
+          .mul_(static_cast<double>(experts) / static_cast<double>(tokens * top_k));
   const at::Tensor mean = routing.probabilities.sum(0) / static_cast<double>(tokens);
   const at::Tensor loss = (share * mean).sum() * context.balance_weight;
   context.balance_loss += loss.item<double>();

@@ -233,14 +233,14 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static tensor_list backward(AutogradContext* ctx, tensor_list grad_outputs) {
     const ProfileScope scope("attention core, backward");
     const auto saved = ctx->get_saved_variables();
-    const Inputs in{saved[0],
-                    saved[1],
-                    saved[2],
-                    saved[3],
-                    ctx->saved_data["offsets"].toIntVector(),
-                    {ctx->saved_data["key_begins"].toIntVector(),
-                     ctx->saved_data["key_counts"].toIntVector()},
-                    static_cast<float>(ctx->saved_data["scale"].toDouble())};
+    const Inputs in{
+        saved[0],
+        saved[1],
+        saved[2],
+        saved[3],
+        ctx->saved_data["offsets"].toIntVector(),
+        {ctx->saved_data["key_begins"].toIntVector(), ctx->saved_data["key_counts"].toIntVector()},
+        static_cast<float>(ctx->saved_data["scale"].toDouble())};
     const at::Tensor d_out = grad_outputs[0].contiguous();
     // Keys that no query here sees have no gradient from here.
     const bool all_seen = in.k.size(0) == in.q.size(0);

@@ -23,8 +23,8 @@ at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::
                             double scale);
 
 // The same where runs of queries, [runs + 1] offsets, see other rows: the keys of a run stand in k,
-// k_shared and v as `keys` says, and query r of a run with n queries sees all but the last n - 1 - r
-// of them. Neighbouring runs may share keys; the keys of others do not overlap theirs.
+// k_shared and v as `keys` says, and query r of a run with n queries sees all but the last n - 1 -
+// r of them. Neighbouring runs may share keys; the keys of others do not overlap theirs.
 // Differentiable unless gradients are off.
 at::Tensor packed_attention_over(const at::Tensor& q, const at::Tensor& k,
                                  const at::Tensor& k_shared, const at::Tensor& v,

@@ -43,8 +43,7 @@ ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::st
   const StageMap& stages = parallel.stages();
   for (const TensorEntry& entry : model.tensors.entries()) {
     if (entry.expert >= 0 || !is_on_stage(entry, model, stages, parallel.stage())) continue;
-    add_dense(entry, trains.count(entry.name) > 0,
-              !decay_matrices_only || entry.shape.size() >= 2);
+    add_dense(entry, trains.count(entry.name) > 0, !decay_matrices_only || entry.shape.size() >= 2);
   }
   const int first = stages.first_layer(parallel.stage());
   for (int layer = first; layer < first + stages.layers_of(parallel.stage()); ++layer) {
@@ -111,9 +110,8 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
   storage.num_experts = model_.num_experts;
   storage.num_local = placement.num_local_experts();
   storage.hidden = model_.hidden_size;
-  storage.width = part_of(model_.expert_width, parallel_.coordinates().etp,
-                          parallel_.layout().etp())
-                      .size();
+  storage.width =
+      part_of(model_.expert_width, parallel_.coordinates().etp, parallel_.layout().etp()).size();
   std::vector<std::map<std::string, const TensorEntry*>> of_local(storage.num_local);
   std::vector<std::map<std::string, std::vector<const TensorEntry*>>> pairs(storage.num_local);
   for (const TensorEntry& entry : model_.tensors.entries()) {
@@ -214,9 +212,8 @@ Parameter& ParameterStore::get(const std::string& name) {
 namespace {
 
 ShardedTensor place_of(const TensorEntry& entry, const TensorPiece& piece, const at::Tensor& held) {
-  ShardedTensor place{.name = entry.name,
-                      .dtype = disk_dtype(held.scalar_type()),
-                      .global_shape = entry.shape};
+  ShardedTensor place{
+      .name = entry.name, .dtype = disk_dtype(held.scalar_type()), .global_shape = entry.shape};
   place.row_begin = piece.row_begin;
   place.row_count = piece.row_count;
   place.col_begin = piece.col_begin;

@@ -14,10 +14,10 @@
 
 #include "layers/lora/expert_lora.h"
 #include "layers/optim/flat_group.h"
+#include "layers/tensor_parallel.h"
 #include "parallel_state/expert_placement.h"
 #include "parallel_state/model_info.h"
 #include "parallel_state/parallel_state.h"
-#include "layers/tensor_parallel.h"
 #include "parallel_state/sharded_tensor.h"
 
 namespace sutor {

@@ -36,17 +36,17 @@ class ParallelState {
   bool is_first_of_sample() const { return coordinates_.tp == 0 && coordinates_.cp == 0; }
 
   Comm& world() const { return world_; }
-  Comm& tp() const { return *tp_; }          // ranks that share the matrices of dense parts
-  Comm& cp() const { return *cp_; }          // ranks that share the tokens of a sample
-  Comm& pp() const { return *pp_; }          // the stages of this rank's pipeline, in order
-  Comm& tp_cp() const { return *tp_cp_; }    // all that compute the same samples
-  Comm& dp_cp() const { return *dp_cp_; }    // replicas of what tp divides
+  Comm& tp() const { return *tp_; }              // ranks that share the matrices of dense parts
+  Comm& cp() const { return *cp_; }              // ranks that share the tokens of a sample
+  Comm& pp() const { return *pp_; }              // the stages of this rank's pipeline, in order
+  Comm& tp_cp() const { return *tp_cp_; }        // all that compute the same samples
+  Comm& dp_cp() const { return *dp_cp_; }        // replicas of what tp divides
   Comm& tp_dp_cp() const { return *tp_dp_cp_; }  // a stage: replicas of what tp does not divide
-  Comm& ep() const { return *ep_; }          // ranks that share a layer's routed experts
-  Comm& etp() const { return *etp_; }        // ranks that share the matrices of routed experts
-  Comm& etp_ep() const { return *etp_ep_; }  // all that hold parts of a layer's experts
-  Comm& edp() const { return *edp_; }        // replicas of this rank's parts of experts
-  Comm& etp_edp() const { return *etp_edp_; }  // replicas of what etp does not divide of experts
+  Comm& ep() const { return *ep_; }              // ranks that share a layer's routed experts
+  Comm& etp() const { return *etp_; }            // ranks that share the matrices of routed experts
+  Comm& etp_ep() const { return *etp_ep_; }      // all that hold parts of a layer's experts
+  Comm& edp() const { return *edp_; }            // replicas of this rank's parts of experts
+  Comm& etp_edp() const { return *etp_edp_; }    // replicas of what etp does not divide of experts
   // Replicas of a tied embedding that two stages hold: dp_cp of the first and of the last. Only on
   // those, and only where the first is not the last.
   bool has_tied_group() const { return tied_ != nullptr; }

@@ -39,9 +39,9 @@ struct DiskSource {
 // their pairs): in runs of whole units along one axis.
 struct TensorSplit {
   enum class Axis { kNone, kRows, kColumns };
-  Axis axis = Axis::kNone;   // kNone: every rank holds the whole
-  int64_t units = 0;         // what is not cut: heads, or single rows or columns
-  const char* unit = "";     // their name, for messages
+  Axis axis = Axis::kNone;  // kNone: every rank holds the whole
+  int64_t units = 0;        // what is not cut: heads, or single rows or columns
+  const char* unit = "";    // their name, for messages
   bool may_be_uneven = false;
 };
 

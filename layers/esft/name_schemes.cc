@@ -5,8 +5,8 @@
 #include <unordered_map>
 
 #include "csrc/base/error.h"
-#include "parallel_state/tensor_piece.h"
 #include "layers/esft/megatron_names.h"
+#include "parallel_state/tensor_piece.h"
 
 namespace sutor {
 namespace {
@@ -155,8 +155,7 @@ RankNames rank_names(const ModelInfo& model, const TrainableSet& plan, const Nam
     if (!is_on_stage(tensor, model, stages, at.pp)) continue;
     if (tensor.layer < 0) {
       const bool tied_copy = tensor.role == TensorRole::kEmbedding && at.pp > 0;
-      list.add(megatron && tied_copy ? "output_layer.weight"
-                                     : scheme.local_name(tensor, {}, model),
+      list.add(megatron && tied_copy ? "output_layer.weight" : scheme.local_name(tensor, {}, model),
                tensor, trains);
       continue;
     }

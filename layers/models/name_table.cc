@@ -12,11 +12,7 @@ TensorSplit columns(int64_t units, const char* unit) {
 
 void NameTable::add(const std::string& name, std::vector<int64_t> shape, TensorRole role, int layer,
                     const TensorSplit& split) {
-  map_.add({.name = name,
-            .shape = std::move(shape),
-            .role = role,
-            .layer = layer,
-            .split = split});
+  map_.add({.name = name, .shape = std::move(shape), .role = role, .layer = layer, .split = split});
 }
 
 void NameTable::vocabulary(const std::string& name, int64_t vocab, int64_t hidden,

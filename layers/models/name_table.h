@@ -1,5 +1,5 @@
-// Builds a family's TensorMap: the names that Hugging Face gives, with shapes, roles, and how tensor
-// parallelism may divide each.
+// Builds a family's TensorMap: the names that Hugging Face gives, with shapes, roles, and how
+// tensor parallelism may divide each.
 #pragma once
 
 #include <string>

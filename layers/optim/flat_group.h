@@ -20,8 +20,8 @@ class FlatGroup {
  public:
   FlatGroup(Comm& replicas, at::ScalarType dtype) : replicas_(replicas), dtype_(dtype) {}
 
-  // `piece`: what this rank has of the tensor, the same on all replicas. Tensors are laid out in the
-  // order of adding, decayed ones first. Returns the index.
+  // `piece`: what this rank has of the tensor, the same on all replicas. Tensors are laid out in
+  // the order of adding, decayed ones first. Returns the index.
   size_t add(const std::string& name, const TensorPiece& piece, bool decays);
   void allocate();  // after the last add()
 

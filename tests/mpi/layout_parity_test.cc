@@ -149,8 +149,7 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
   context.on_routing = [&](int, const at::Tensor& idx, const at::Tensor&, const at::Tensor&) {
     const at::Tensor counts = at::bincount(idx.reshape({-1}), {}, source.info.num_experts);
     const double mean = static_cast<double>(idx.numel()) / source.info.num_experts;
-    out.most_over_mean_load =
-        std::max(out.most_over_mean_load, counts.max().item<double>() / mean);
+    out.most_over_mean_load = std::max(out.most_over_mean_load, counts.max().item<double>() / mean);
     out.starving += (counts == 0).sum().item<int64_t>();
   };
   session.model().hidden_states(context);
@@ -210,8 +209,10 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
   }
   difference.clear();
   for (const auto& [place, values] : many.weights) {
-    difference[place.name] +=
-        (matrix(values) - piece_of_whole(weights.at(place.name), place)).square().sum().item<double>();
+    difference[place.name] += (matrix(values) - piece_of_whole(weights.at(place.name), place))
+                                  .square()
+                                  .sum()
+                                  .item<double>();
   }
   for (const auto& [name, square] : difference) {
     const at::Tensor& wanted = weights.at(name);
@@ -295,9 +296,7 @@ class Layouts : public ::testing::TestWithParam<const char*> {
     return trainable_set(source_.info, config);
   }
   // Uneven on purpose: a layer without any, one with most on the first ranks, one with a single.
-  std::map<int, std::vector<int>> uneven() const {
-    return {{1, {0, 1, 2, 3, 5}}, {3, {15}}};
-  }
+  std::map<int, std::vector<int>> uneven() const { return {{1, {0, 1, 2, 3, 5}}, {3, {15}}}; }
   ModelSource source_;
 };
 

@@ -265,12 +265,11 @@ TEST(PartialCheckpointTest, ValuesThatAreNotFiniteAreNotSaved) {
     data[7] = bad;
     begin_checkpoint(dir.path(), 1, "u");
     CheckpointWriter writer(dir.path(), 1, "u", 0);
-    writer.add(TensorKind::kExpAvgSq,
-               {.name = "w",
-                .dtype = DType::kF32,
-                .global_shape = {3, 4},
-                .row_count = 3,
-                .data = reinterpret_cast<std::byte*>(data.data())});
+    writer.add(TensorKind::kExpAvgSq, {.name = "w",
+                                       .dtype = DType::kF32,
+                                       .global_shape = {3, 4},
+                                       .row_count = 3,
+                                       .data = reinterpret_cast<std::byte*>(data.data())});
     expect_error(701, "exp_avg_sq of w", [&] { writer.write(); });
   }
 }
