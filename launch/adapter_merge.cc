@@ -39,23 +39,11 @@ TrainedTensor sum_of_changes(const std::vector<std::pair<size_t, const TrainedTe
                              const std::function<void(ShardedTensor&)>& load_base) {
   const TrainedTensor& first = *holders.front().second;
   TrainedTensor sum{.name = first.name, .shape = first.shape, .dtype = DType::kF32};
-<<<<<<< HEAD
-  sum.read = [holders, load_base, name = first.name, shape = first.shape](
-                 int64_t begin, int64_t count, std::byte* into) {
-    ShardedTensor rows{.name = name, .dtype = DType::kF32, .global_shape = shape};
-    rows.row_begin = begin;
-    rows.row_count = count;
-    rows.data = into;
-    const int64_t elements = rows.num_elements();
-    load_base(rows);
-    float* values = reinterpret_cast<float*>(into);
-=======
   sum.read = [holders, load_base](const ShardedTensor& piece) {
     ShardedTensor base_piece = piece;
     load_base(base_piece);
     const int64_t elements = piece.num_elements();
     float* values = reinterpret_cast<float*>(piece.data);
->>>>>>> wip-ckpt
     const std::vector<float> base(values, values + elements);
     for (const auto& [adapter, tensor] : holders) {
       const std::vector<float> changed = values_of(*tensor, piece);

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
@@ -11,11 +12,19 @@
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
+namespace {
+
+Trains trains_in(const std::vector<std::string>& trained) {
+  return [names = std::unordered_set<std::string>(trained.begin(), trained.end())](
+             const TensorEntry& tensor) { return names.count(tensor.name) > 0; };
+}
+
+}  // namespace
 
 Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
     : source_(source),
       lora_seed_(options.lora_seed),
-      parallel_(options.parallel, source.info, world, options.expert_ranks),
+      parallel_(options.parallel, source.info, trains_in(options.trained), world, options.expert_ranks),
       store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "launch/micro_step.h"
+#include "layers/head_loss.h"
 
 namespace sutor {
 

@@ -7,13 +7,13 @@
 
 namespace sutor {
 
-ParallelState::ParallelState(const ParallelOptions& options, const ModelInfo& model, Comm& world,
-                             const ExpertRanks& expert_ranks)
+ParallelState::ParallelState(const ParallelOptions& options, const ModelInfo& model,
+                             const Trains& trains, Comm& world, const ExpertRanks& expert_ranks)
     : world_(world),
       options_(options),
       placement_(model.num_experts, options, world.size(), expert_ranks),
       layout_(options, world.size()),
-      stages_(model.num_layers, options.pp, options.stages),
+      stages_(make_stage_map(model, options.pp, options.stages, trains)),
       coordinates_(layout_.coordinates(world.rank())) {
   check_tensor_parallel(model, options);
   // The same order on every rank: making a group is collective over its ranks.

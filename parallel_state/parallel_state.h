@@ -11,16 +11,18 @@
 #include "parallel_state/model_info.h"
 #include "parallel_state/parallel_options.h"
 #include "parallel_state/rank_layout.h"
+#include "parallel_state/stage_costs.h"
 #include "parallel_state/stage_map.h"
 
 namespace sutor {
 
 class ParallelState {
  public:
-  // Collective over `world`, which must outlive this. `expert_ranks` must be the same on all ranks.
-  // Throws E0210 / E0211 / E0213 for sizes that do not fit the world or the model.
-  ParallelState(const ParallelOptions& options, const ModelInfo& model, Comm& world,
-                const ExpertRanks& expert_ranks = {});
+  // Collective over `world`, which must outlive this. `trains` (stage_costs.h) and `expert_ranks`
+  // must be the same on all ranks. Throws E0210 / E0211 / E0213 for sizes that do not fit the world
+  // or the model.
+  ParallelState(const ParallelOptions& options, const ModelInfo& model, const Trains& trains,
+                Comm& world, const ExpertRanks& expert_ranks = {});
 
   const ParallelOptions& options() const { return options_; }
   const RankLayout& layout() const { return layout_; }

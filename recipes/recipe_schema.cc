@@ -111,22 +111,21 @@ void add_model_and_data(std::vector<Field>& fields) {
   fields.push_back(
       field("model.dtype", at(&Recipe::model, &ModelOptions::dtype), one_of({"bf16", "fp32"})));
   fields.push_back(field("model.adapters", at(&Recipe::model, &ModelOptions::adapters), texts()));
-  const std::vector<std::string> one = {"1"};
   fields.push_back(
-      field("parallel.tp", at(&Recipe::parallel, &ParallelOptions::tp), whole(1), one));
+      field("parallel.tp", at(&Recipe::parallel, &ParallelOptions::tp), whole(1)));
   fields.push_back(
-      field("parallel.cp", at(&Recipe::parallel, &ParallelOptions::cp), whole(1), one));
+      field("parallel.cp", at(&Recipe::parallel, &ParallelOptions::cp), whole(1)));
   fields.push_back(
-      field("parallel.pp", at(&Recipe::parallel, &ParallelOptions::pp), whole(1), one));
+      field("parallel.pp", at(&Recipe::parallel, &ParallelOptions::pp), whole(1)));
   fields.push_back(field("parallel.ep", at(&Recipe::parallel, &ParallelOptions::ep), whole(1)));
   fields.push_back(
-      field("parallel.etp", at(&Recipe::parallel, &ParallelOptions::etp), whole(1), one));
+      field("parallel.etp", at(&Recipe::parallel, &ParallelOptions::etp), whole(1)));
   fields.push_back(field("parallel.order", at(&Recipe::parallel, &ParallelOptions::order), text()));
   fields.push_back(
       field("parallel.stages", at(&Recipe::parallel, &ParallelOptions::stages), read_stages));
   fields.push_back(as_written(field("parallel.sequence_parallel",
                                     at(&Recipe::parallel, &ParallelOptions::sequence_parallel),
-                                    one_of({"auto", "true", "false"}), {"auto", "false"})));
+                                    one_of({"auto", "true", "false"}))));
   fields.push_back(field("parallel.expert_placement",
                          at(&Recipe::parallel, &ParallelOptions::expert_placement),
                          one_of({"contiguous", "balanced"})));
@@ -134,7 +133,7 @@ void add_model_and_data(std::vector<Field>& fields) {
                          at(&Recipe::parallel, &ParallelOptions::frozen_replicas), whole(0),
                          {"0"}));
   fields.push_back(field("parallel.dispatcher", at(&Recipe::parallel, &ParallelOptions::dispatcher),
-                         one_of({"alltoall", "allgather"}), {"alltoall"}));
+                         one_of({"alltoall", "allgather"})));
   fields.push_back(field("data.tokenizer", at(&Recipe::data, &DataOptions::tokenizer), text()));
   fields.push_back(field("data.template", at(&Recipe::data, &DataOptions::chat_template), text()));
   fields.push_back(field("data.loss_on", at(&Recipe::data, &DataOptions::loss_on),

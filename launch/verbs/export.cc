@@ -92,14 +92,8 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
   for (TrainedTensor& tensor : tensors) {
     const TensorEntry& entry = *model.tensors.find(tensor.name);
     std::vector<std::byte> bytes(static_cast<size_t>(size_of(tensor.stored_dtype)));
-<<<<<<< HEAD
-    ShardedTensor whole{
-        .name = tensor.name, .dtype = tensor.stored_dtype, .global_shape = tensor.shape};
-    whole.row_count = tensor.shape[0];
-=======
     ShardedTensor whole = tensor.rows(0, tensor.shape[0], nullptr);
     whole.dtype = tensor.stored_dtype;
->>>>>>> wip-ckpt
     bytes.resize(whole.num_bytes());
     whole.data = bytes.data();
     base.load(entry, whole);

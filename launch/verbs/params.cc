@@ -12,6 +12,7 @@
 #include "launch/layout_arguments.h"
 #include "launch/model_config.h"
 #include "layers/esft/name_schemes.h"
+#include "parallel_state/stage_costs.h"
 
 namespace po = boost::program_options;
 
@@ -134,8 +135,10 @@ void print_params(const ParamsJob& job) {
       check_expert_config(read_expert_config(job.config), model, job.layer_base, job.config);
   const ExpertPlacement placement(model.num_experts, job.parallel, job.world);
   const RankLayout layout(job.parallel, job.world);
-  const StageMap stages(model.num_layers, job.parallel.pp, job.parallel.stages);
   const TrainableSet plan = trainable_set(model, config, job.patterns);
+  const StageMap stages =
+      make_stage_map(model, job.parallel.pp, job.parallel.stages,
+                     [&](const TensorEntry& tensor) { return plan.contains(tensor.name); });
   const std::vector<int> ranks = ranks_of(job, layout);
   const bool json = job.format == "json";
   std::map<std::pair<int, int>, std::vector<std::string>> known;  // by (pp, ep)
