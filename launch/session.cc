@@ -24,7 +24,8 @@ Trains trains_in(const std::vector<std::string>& trained) {
 Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
     : source_(source),
       lora_seed_(options.lora_seed),
-      parallel_(options.parallel, source.info, trains_in(options.trained), world, options.expert_ranks),
+      parallel_(options.parallel, source.info, trains_in(options.trained), world,
+                options.expert_ranks),
       store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();

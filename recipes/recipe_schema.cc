@@ -111,15 +111,11 @@ void add_model_and_data(std::vector<Field>& fields) {
   fields.push_back(
       field("model.dtype", at(&Recipe::model, &ModelOptions::dtype), one_of({"bf16", "fp32"})));
   fields.push_back(field("model.adapters", at(&Recipe::model, &ModelOptions::adapters), texts()));
-  fields.push_back(
-      field("parallel.tp", at(&Recipe::parallel, &ParallelOptions::tp), whole(1)));
-  fields.push_back(
-      field("parallel.cp", at(&Recipe::parallel, &ParallelOptions::cp), whole(1)));
-  fields.push_back(
-      field("parallel.pp", at(&Recipe::parallel, &ParallelOptions::pp), whole(1)));
+  fields.push_back(field("parallel.tp", at(&Recipe::parallel, &ParallelOptions::tp), whole(1)));
+  fields.push_back(field("parallel.cp", at(&Recipe::parallel, &ParallelOptions::cp), whole(1)));
+  fields.push_back(field("parallel.pp", at(&Recipe::parallel, &ParallelOptions::pp), whole(1)));
   fields.push_back(field("parallel.ep", at(&Recipe::parallel, &ParallelOptions::ep), whole(1)));
-  fields.push_back(
-      field("parallel.etp", at(&Recipe::parallel, &ParallelOptions::etp), whole(1)));
+  fields.push_back(field("parallel.etp", at(&Recipe::parallel, &ParallelOptions::etp), whole(1)));
   fields.push_back(field("parallel.order", at(&Recipe::parallel, &ParallelOptions::order), text()));
   fields.push_back(
       field("parallel.stages", at(&Recipe::parallel, &ParallelOptions::stages), read_stages));
