@@ -33,8 +33,7 @@ wheels=(
   rouge-score==0.1.2 absl-py==2.5.1 nltk==3.10.4 six==1.17.0
   sacrebleu==2.6.0 colorama==0.4.6 lxml==6.1.3 portalocker==4.4.2 regex==2026.11.19 tabulate==0.10.0
 )
-# What compiles and links NcclComm, for the tests and for -DSUTOR_CUDA=ON (197 MB to download, 209 MB
-# on disk).
+# What compiles and links NcclComm, for the tests and for -DSUTOR_CUDA=ON (197 MB to download).
 nccl_wheels=(--no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88)
 
 install_packages() {
