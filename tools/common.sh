@@ -46,20 +46,22 @@ as_root() {
 }
 
 # make_venv DIR SPEC...: a venv with exactly these requirement lines ("--no-deps" first = only
-# them); nothing happens when it has them already.
+# them); nothing happens when it has them already. `venv_part=NAME make_venv ...` adds another list
+# to those that are there.
 make_venv() {
-  local venv=$1 stamp="$1/installed.txt"
+  local venv=$1 part=${venv_part:-installed}
+  local stamp="$venv/$part.txt" title="$venv${venv_part:+ ($part)}"
   shift
   if [[ -f $stamp && $(<"$stamp") == "$*" ]] && "$venv/bin/python" -c '' 2>/dev/null; then
-    say "$venv: already there"
+    say "$title: already there"
     return
   fi
-  say "$venv: downloading wheels ..."
+  say "$title: downloading wheels ..."
   rm -f "$stamp"
   [[ -x $venv/bin/pip ]] || logged venv python3 -m venv --clear "$venv"
   logged pip "$venv/bin/pip" --disable-pip-version-check install "$@"
   printf '%s' "$*" >"$stamp"
-  say "$venv: done"
+  say "$title: done"
 }
 
 # How many compilers at once: one a core, and 1.5 GB of memory each.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up a Debian or Ubuntu machine and builds build/sutor: Debian packages, the light wheels
 # (LibTorch and two CUDA run-time libraries, without Python torch) in .venv, CMake, Ninja.
-# Use: bash tools/setup.sh [--tests]     --tests builds the tests and benchmarks too.
+# Use: bash tools/setup.sh [--tests]     --tests builds the tests and benchmarks too, and gets NCCL.
 # What is there already is left alone: run it again at any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,6 +33,8 @@ wheels=(
   rouge-score==0.1.2 absl-py==2.5.1 nltk==3.10.4 six==1.17.0
   sacrebleu==2.6.0 colorama==0.4.6 lxml==6.1.3 portalocker==4.4.2 regex==2026.11.19 tabulate==0.10.0
 )
+# What compiles and links NcclComm, for the tests and for -DSUTOR_CUDA=ON (197 MB to download).
+nccl_wheels=(--no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88)
 
 install_packages() {
   command -v apt-get >/dev/null ||
@@ -55,6 +57,13 @@ install_packages() {
 
 install_packages
 make_venv .venv "${wheels[@]}"
+if [[ ${targets[0]} == all ]]; then
+  venv_part=nccl make_venv .venv "${nccl_wheels[@]}"
+  # CMake looks for them when it configures.
+  if [[ -f $build_dir/build.ninja && .venv/nccl.txt -nt $build_dir/build.ninja ]]; then
+    logged configure cmake --preset "$preset"
+  fi
+fi
 build "${targets[@]}"
 say "set-up complete: $build_dir/sutor is ready." \
   "Next: bash tools/quickstart.sh, or $build_dir/sutor --help"

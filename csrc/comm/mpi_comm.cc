@@ -14,18 +14,13 @@
 
 #include "csrc/base/error.h"
 #include "csrc/comm/comm.h"
+#include "csrc/comm/wait_limit.h"
 
 namespace sutor {
 namespace {
 
 // A count of MPI is an int; longer messages go in pieces of this many elements.
 constexpr int64_t kPiece = int64_t{1} << 26;
-
-double wait_limit_seconds() {
-  const char* text = std::getenv("SUTOR_COMM_TIMEOUT");
-  const double seconds = text ? std::atof(text) : 0;
-  return seconds > 0 ? seconds : 1800;
-}
 
 MPI_Op mpi_op(ReduceOp op) {
   return op == ReduceOp::kSum ? MPI_SUM : op == ReduceOp::kMax ? MPI_MAX : MPI_MIN;

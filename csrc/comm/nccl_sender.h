@@ -1,0 +1,34 @@
+// Sends messages to one rank without anybody waiting: a thread, a stream and a communicator of two
+// ranks of its own, the sender as 0 and the receiver as 1. One communicator a direction, because
+// the operations of a communicator run one after the other, and two neighbours may send to each
+// other at once.
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+
+#include <future>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace sutor::nccl {
+
+class Sender {
+ public:
+  // `id` must be on its way to the receiver; nothing here waits for it.
+  Sender(const ncclUniqueId& id, int device);
+  // Waits for what has not left, except while an error unwinds this rank.
+  ~Sender();
+
+  // `ready`: events after which data in device memory may be read; this takes them over. `owner`
+  // keeps the data alive until they have left. The future is set then, or has the error.
+  std::future<void> send(std::span<const std::byte> data, std::vector<cudaEvent_t> ready,
+                         std::shared_ptr<const void> owner, const char* name);
+
+ private:
+  class Worker;
+  std::shared_ptr<Worker> worker_;  // its thread shares it
+};
+
+}  // namespace sutor::nccl

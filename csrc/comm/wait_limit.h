@@ -1,0 +1,15 @@
+// How long a rank waits for others before it says so: SUTOR_COMM_TIMEOUT in seconds, or half an
+// hour.
+#pragma once
+
+#include <cstdlib>
+
+namespace sutor {
+
+inline double wait_limit_seconds() {
+  const char* text = std::getenv("SUTOR_COMM_TIMEOUT");
+  const double seconds = text ? std::atof(text) : 0;
+  return seconds > 0 ? seconds : 1800;
+}
+
+}  // namespace sutor

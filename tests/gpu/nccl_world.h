@@ -1,0 +1,18 @@
+// Where the tests of NcclComm get their ranks from: GPUs (main.cc here), or threads with stand-ins
+// for CUDA and NCCL (tests/unit/comm/).
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "csrc/comm/comm.h"
+
+namespace sutor {
+
+// Why there are no ranks; "" when there are.
+std::string no_ranks_because();
+
+// Calls `test` on each rank with its NcclComm; may do so for several numbers of ranks.
+void on_all_ranks(const std::function<void(Comm&)>& test);
+
+}  // namespace sutor
