@@ -51,13 +51,13 @@ int run_job(const std::function<int(Comm& world)>& body) {
     return result.exit_code;
   }
   if (!result.message.empty()) {
-    if (!world->all_failed(kSameErrorSeconds)) {
+    if (!world->all_failed(result.exit_code, kSameErrorSeconds)) {
       print_failure("rank " + std::to_string(world->rank()) + ": " + result.message);
       world->abort(result.exit_code);
     }
     if (world->rank() == 0) print_failure(result.message);
   }
-  finish_world();
+  world->finish();
   return result.exit_code;
 }
 
