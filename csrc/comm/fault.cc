@@ -34,7 +34,7 @@ FaultPlan::FaultPlan(int world_rank) {
     }
   }
   if (!good || rank < 0 || operation_.empty() || left_ < 1) {
-    fail(206, "SUTOR_FAULT should be kill|stop|throw:rank=R:op=NAME[:count=N], found `{}`", text);
+    fail(241, "SUTOR_FAULT should be kill|stop|throw:rank=R:op=NAME[:count=N], found `{}`", text);
   }
   mine_ = rank == world_rank;
 }

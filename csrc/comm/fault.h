@@ -12,7 +12,7 @@ namespace sutor {
 
 class FaultPlan {
  public:
-  // Reads SUTOR_FAULT; throws E0206 when it is malformed.
+  // Reads SUTOR_FAULT; throws E0241 when it is malformed.
   explicit FaultPlan(int world_rank);
 
   // Called at the beginning of every operation.

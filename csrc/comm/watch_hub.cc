@@ -18,6 +18,7 @@ using State = RankView::State;
 
 // How long the others have to say where they are, and to end.
 constexpr double kAnswerSeconds = 0.4, kEndSeconds = 1.5;
+constexpr double kForwardSeconds = 0.3;
 
 double seconds_of(const char* variable, double otherwise) {
   const char* text = std::getenv(variable);
@@ -208,6 +209,8 @@ void WatchHub::report_and_end(const std::string& headline) {
         fmt::format("  The job ends with exit code {}. `sutor train --resume` goes on from the "
                     "newest checkpoint.\n",
                     int{kExitComm}));
+  // A launcher that meets the end of several ranks at once may drop what they printed just before.
+  pump_for(kForwardSeconds, [] { return false; });
   end_job(kExitComm);
 }
 

@@ -33,10 +33,11 @@ std::vector<std::string> shared(const Lines& lines, int other, const std::string
 std::string difference(const std::vector<std::string>& a, const std::vector<std::string>& b, int r,
                        int s, const char* what) {
   for (size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
-    const std::string left = i < a.size() ? a[i] : "nothing", right = i < b.size() ? b[i] : "nothing";
+    const std::string left = i < a.size() ? a[i] : "nothing",
+                      right = i < b.size() ? b[i] : "nothing";
     if (left == right) continue;
-    return fmt::format("{} {} that ranks {} and {} share: {} here, {} there", what, i + 1, r, s, left,
-                       right);
+    return fmt::format("{} {} that ranks {} and {} share: {} here, {} there", what, i + 1, r, s,
+                       left, right);
   }
   return "";
 }
