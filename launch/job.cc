@@ -3,11 +3,12 @@
 #include <ATen/Parallel.h>
 
 #include <cstdlib>
-#include <thread>
 
 #include "csrc/base/error.h"
 #include "csrc/ops/memory.h"
+#include "launch/core_share.h"
 #include "launch/failure.h"
+#include "launch/launcher.h"
 
 namespace sutor {
 namespace {
@@ -15,18 +16,10 @@ namespace {
 // How long the other ranks get to meet the same error.
 constexpr double kSameErrorSeconds = 2.0;
 
-int ranks_on_this_node(int world_size) {
-  for (const char* name : {"MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"}) {
-    const char* text = std::getenv(name);
-    if (text != nullptr && std::atoi(text) > 0) return std::atoi(text);
-  }
-  return world_size;
-}
-
-void share_cores(int world_size) {
+void share_cores(Comm& world) {
+  const int cores = core_share(world);
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // somebody's explicit wish
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(1, cores / ranks_on_this_node(world_size)));
+  at::set_num_threads(cores);
 }
 
 }  // namespace
@@ -39,11 +32,20 @@ void set_threads(const std::string& threads) {
 }
 
 int run_job(const std::function<int(Comm& world)>& body) {
+  const Environment environment = process_environment();
+  const Failure start = failure_of([&] {
+    detect_launcher(environment);
+    return 0;
+  });
+  if (!start.message.empty()) {
+    if (speaks_for_all(environment)) print_failure(start.message);
+    return start.exit_code;
+  }
   std::unique_ptr<Comm> world;
   const Failure result = failure_of([&] {
     world = make_world_comm();
     ops::install_counting_allocator();
-    share_cores(world->size());
+    share_cores(*world);
     return body(*world);
   });
   if (world == nullptr || world->size() == 1) {
@@ -51,13 +53,13 @@ int run_job(const std::function<int(Comm& world)>& body) {
     return result.exit_code;
   }
   if (!result.message.empty()) {
-    if (!world->all_failed(kSameErrorSeconds)) {
+    if (!world->all_failed(result.exit_code, kSameErrorSeconds)) {
       print_failure("rank " + std::to_string(world->rank()) + ": " + result.message);
       world->abort(result.exit_code);
     }
     if (world->rank() == 0) print_failure(result.message);
   }
-  finish_world();
+  world->finish();
   return result.exit_code;
 }
 

@@ -12,6 +12,8 @@
 
 namespace sutor {
 
+class Journal;
+
 enum class ReduceOp { kSum, kMax, kMin };
 
 class Comm {
@@ -53,11 +55,19 @@ class Comm {
   // A communicator of these ranks of this one, in this order. Collective over them alone.
   virtual std::unique_ptr<Comm> subgroup(std::span<const int> ranks, const std::string& name) = 0;
 
-  // For a rank that failed: waits until all ranks of the job have called this too. False when they
-  // have not within `seconds`, so that this error is not everybody's.
-  virtual bool all_failed(double seconds) = 0;
+  // For a rank that failed: tells the other ranks that it is about to end the job with this exit
+  // code, then waits until all have called this too. False when they have not within `seconds`, so
+  // that this error is not everybody's.
+  virtual bool all_failed(int exit_code, double seconds) = 0;
   // Ends the whole job with this exit code, without waiting for anybody.
   [[noreturn]] virtual void abort(int exit_code) = 0;
+  // The last call, collective, of the world alone: waits for all ranks and ends communication.
+  virtual void finish() = 0;
+
+  // What was asked of this group and all others of this process; none where there is nobody else.
+  virtual const Journal* journal() const = 0;
+  // Of the operations of this group so far, in order: equal on all its ranks between operations.
+  virtual uint64_t order_digest() const = 0;
 
   // Strings of any length, by way of the above.
   std::string broadcast_text(const std::string& text, int root, const char* name);
@@ -67,8 +77,8 @@ class Comm {
 std::unique_ptr<Comm> make_self_comm();
 
 // The communicator of all ranks of the job: MPI when a launcher started more than one process
-// (PMI_SIZE), else a communicator of one. Initialises MPI where it is used; finish_world() ends it.
+// (PMI_SIZE), else a communicator of one. Initialises MPI where it is used; Comm::finish() ends it.
+// Between the two a watchdog (watchdog.h) ends the job when a rank dies or stops.
 std::unique_ptr<Comm> make_world_comm();
-void finish_world();
 
 }  // namespace sutor

@@ -2,6 +2,7 @@
 // then a short sleep: with more ranks than cores MPICH's blocking calls cost whole scheduler ticks.
 #include <mpi.h>
 #include <sched.h>
+#include <signal.h>
 #include <time.h>
 
 #include <algorithm>
@@ -14,7 +15,9 @@
 
 #include "csrc/base/error.h"
 #include "csrc/comm/comm.h"
+#include "csrc/comm/journal.h"
 #include "csrc/comm/wait_limit.h"
+#include "csrc/comm/watchdog.h"
 
 namespace sutor {
 namespace {
@@ -22,15 +25,25 @@ namespace {
 // A count of MPI is an int; longer messages go in pieces of this many elements.
 constexpr int64_t kPiece = int64_t{1} << 26;
 
+// A watchdog that runs has this much time to report a long wait before the rank itself gives up.
+constexpr double kWatchdogFirst = 15;
+
 MPI_Op mpi_op(ReduceOp op) {
   return op == ReduceOp::kSum ? MPI_SUM : op == ReduceOp::kMax ? MPI_MAX : MPI_MIN;
 }
 
 class MpiComm final : public Comm {
  public:
-  // failures: a duplicate that nothing but all_failed() uses, or MPI_COMM_NULL.
-  MpiComm(MPI_Comm comm, std::string name, MPI_Comm failures = MPI_COMM_NULL)
-      : comm_(comm), failures_(failures), name_(std::move(name)) {
+  // world_ranks: of this communicator's ranks. failures: a duplicate that nothing but all_failed()
+  // uses, or MPI_COMM_NULL.
+  MpiComm(MPI_Comm comm, std::string name, std::vector<int> world_ranks,
+          std::shared_ptr<Journal> journal, MPI_Comm failures = MPI_COMM_NULL)
+      : comm_(comm),
+        failures_(failures),
+        name_(std::move(name)),
+        world_ranks_(std::move(world_ranks)),
+        journal_(std::move(journal)),
+        group_(journal_->add_group(name_, world_ranks_)) {
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
   }
@@ -53,7 +66,7 @@ class MpiComm final : public Comm {
 
   void reduce_scatter(std::span<float> data, std::span<const int64_t> counts,
                       const char* name) override {
-    if (size_ == 1) return;
+    const Journal::Operation operation = begin(name);
     std::vector<int64_t> begins(size_, 0);
     std::exclusive_scan(counts.begin(), counts.end(), begins.begin(), int64_t{0});
     const int64_t longest = *std::max_element(counts.begin(), counts.end());
@@ -78,10 +91,11 @@ class MpiComm final : public Comm {
 
   void all_gather(std::span<std::byte> data, std::span<const int64_t> bytes,
                   const char* name) override {
-    if (size_ == 1) return;
+    const Journal::Operation operation = begin(name);
     int64_t at = 0;
     for (int r = 0; r < size_; ++r) {
-      broadcast(data.subspan(static_cast<size_t>(at), static_cast<size_t>(bytes[r])), r, name);
+      broadcast_bytes(data.subspan(static_cast<size_t>(at), static_cast<size_t>(bytes[r])), r,
+                      name);
       at += bytes[r];
     }
   }
@@ -89,6 +103,7 @@ class MpiComm final : public Comm {
   void all_to_all(const void* send, std::span<const int64_t> send_rows, void* recv,
                   std::span<const int64_t> recv_rows, int64_t row_bytes,
                   const char* name) override {
+    const Journal::Operation operation = begin(name);
     std::vector<int> send_counts(size_), recv_counts(size_), send_at(size_), recv_at(size_);
     const auto fill = [&](std::span<const int64_t> rows, std::vector<int>& counts,
                           std::vector<int>& at) {
@@ -113,21 +128,18 @@ class MpiComm final : public Comm {
   }
 
   void broadcast(std::span<std::byte> data, int root, const char* name) override {
-    if (size_ == 1) return;
-    for (size_t at = 0; at < data.size(); at += kPiece) {
-      const size_t n = std::min<size_t>(kPiece, data.size() - at);
-      wait(name, [&](MPI_Request* request) {
-        return MPI_Ibcast(data.data() + at, static_cast<int>(n), MPI_BYTE, root, comm_, request);
-      });
-    }
+    const Journal::Operation operation = begin(name);
+    broadcast_bytes(data, root, name);
   }
 
   void barrier(const char* name) override {
+    const Journal::Operation operation = begin(name);
     wait(name, [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
   }
 
   void send(std::span<const std::byte> data, int to, std::shared_ptr<const void> owner,
             const char* name) override {
+    const Journal::Operation operation(*journal_, group_, OperationKind::kSend, name, to);
     for (size_t at = 0; at < data.size(); at += kPiece) {
       const size_t n = std::min<size_t>(kPiece, data.size() - at);
       MPI_Request request;
@@ -147,6 +159,7 @@ class MpiComm final : public Comm {
   }
 
   void receive(std::span<std::byte> data, int from, const char* name) override {
+    const Journal::Operation operation(*journal_, group_, OperationKind::kReceive, name, from);
     for (size_t at = 0; at < data.size(); at += kPiece) {
       const size_t n = std::min<size_t>(kPiece, data.size() - at);
       wait(name, [&](MPI_Request* request) {
@@ -166,10 +179,15 @@ class MpiComm final : public Comm {
     check(MPI_Comm_create_group(comm_, some, /*tag=*/0, &part), "subgroup");
     MPI_Group_free(&some);
     MPI_Group_free(&all);
-    return std::make_unique<MpiComm>(part, name);
+    std::vector<int> world_ranks;
+    for (const int r : ranks) world_ranks.push_back(world_ranks_[static_cast<size_t>(r)]);
+    return std::make_unique<MpiComm>(part, name, std::move(world_ranks), journal_);
   }
 
-  bool all_failed(double seconds) override {
+  void start_watchdog() { watchdog_ = Watchdog::start(*this, *journal_); }
+
+  bool all_failed(int exit_code, double seconds) override {
+    if (watchdog_) watchdog_->failing(exit_code);
     if (failures_ == MPI_COMM_NULL) return false;
     MPI_Request request;
     if (MPI_Ibarrier(failures_, &request) != MPI_SUCCESS) return false;
@@ -183,7 +201,19 @@ class MpiComm final : public Comm {
     return true;
   }
 
+  void finish() override {
+    if (watchdog_) watchdog_->failing(0);
+    barrier("finish");
+    journal_->write_if_asked();
+    MPI_Finalize();  // watched: it may wait for a rank that died after the barrier
+    if (watchdog_) watchdog_->goodbye();
+  }
+
+  const Journal* journal() const override { return journal_.get(); }
+  uint64_t order_digest() const override { return journal_->digest(group_); }
+
   [[noreturn]] void abort(int exit_code) override {
+    if (watchdog_) watchdog_->aborting(exit_code);
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     std::_Exit(exit_code);
   }
@@ -191,12 +221,25 @@ class MpiComm final : public Comm {
  private:
   void reduce(void* data, int64_t count, MPI_Datatype type, int64_t element, ReduceOp op,
               const char* name) {
-    if (size_ == 1) return;
+    const Journal::Operation operation = begin(name);
     for (int64_t at = 0; at < count; at += kPiece) {
       const int n = static_cast<int>(std::min(kPiece, count - at));
       wait(name, [&](MPI_Request* request) {
         return MPI_Iallreduce(MPI_IN_PLACE, static_cast<std::byte*>(data) + at * element, n, type,
                               mpi_op(op), comm_, request);
+      });
+    }
+  }
+
+  Journal::Operation begin(const char* name) {
+    return Journal::Operation(*journal_, group_, OperationKind::kCollective, name);
+  }
+
+  void broadcast_bytes(std::span<std::byte> data, int root, const char* name) {
+    for (size_t at = 0; at < data.size(); at += kPiece) {
+      const size_t n = std::min<size_t>(kPiece, data.size() - at);
+      wait(name, [&](MPI_Request* request) {
+        return MPI_Ibcast(data.data() + at, static_cast<int>(n), MPI_BYTE, root, comm_, request);
       });
     }
   }
@@ -223,7 +266,8 @@ class MpiComm final : public Comm {
       nanosleep(&pause, nullptr);
       if (tries % 4096 == 0) {
         const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
-        static const double limit = wait_limit_seconds();
+        // The watchdog says more about it, and earlier.
+        static const double limit = wait_limit_seconds() + kWatchdogFirst;
         if (waited.count() > limit) {
           fail(602,
                "rank {} of {} waited {:.0f} s in `{}` for the other ranks. One of them is stuck or "
@@ -258,9 +302,24 @@ class MpiComm final : public Comm {
 
   MPI_Comm comm_, failures_;
   std::string name_;
+  std::vector<int> world_ranks_;
+  std::shared_ptr<Journal> journal_;    // of the process, shared by all communicators of it
+  int group_;                           // in the journal
+  std::unique_ptr<Watchdog> watchdog_;  // the world's
   int rank_ = 0, size_ = 1;
   std::vector<Sending> sending_;
 };
+
+// With -disable-auto-cleanup hydra sends SIGUSR1 to the others when a rank has died, which would
+// end them before they can say so.
+void ignore_hydras_signal() {
+  struct sigaction now {};
+  sigaction(SIGUSR1, nullptr, &now);
+  if (now.sa_handler != SIG_DFL) return;
+  now.sa_handler = [](int) {};
+  now.sa_flags = SA_RESTART;
+  sigaction(SIGUSR1, &now, nullptr);
+}
 
 }  // namespace
 
@@ -269,17 +328,20 @@ std::unique_ptr<Comm> make_world_comm() {
   if (size == nullptr || std::atoi(size) <= 1) return make_self_comm();
   int provided = 0;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  ignore_hydras_signal();
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Comm failures;
   MPI_Comm_dup(MPI_COMM_WORLD, &failures);
   MPI_Comm_set_errhandler(failures, MPI_ERRORS_RETURN);
-  return std::make_unique<MpiComm>(MPI_COMM_WORLD, "world", failures);
-}
-
-void finish_world() {
-  int started = 0;
-  MPI_Initialized(&started);
-  if (started) MPI_Finalize();
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  std::vector<int> all(static_cast<size_t>(ranks));
+  std::iota(all.begin(), all.end(), 0);
+  auto world = std::make_unique<MpiComm>(MPI_COMM_WORLD, "world", std::move(all),
+                                         std::make_shared<Journal>(rank), failures);
+  world->start_watchdog();
+  return world;
 }
 
 }  // namespace sutor

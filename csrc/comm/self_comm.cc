@@ -34,8 +34,11 @@ class SelfComm final : public Comm {
   std::unique_ptr<Comm> subgroup(std::span<const int>, const std::string& name) override {
     return std::make_unique<SelfComm>(name);
   }
-  bool all_failed(double) override { return true; }
+  bool all_failed(int, double) override { return true; }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
+  void finish() override {}
+  const Journal* journal() const override { return nullptr; }
+  uint64_t order_digest() const override { return 0; }
 
  private:
   std::string name_;

@@ -1,0 +1,31 @@
+// A facility of the tests, without effect unless the environment asks for it: one rank dies, stops
+// or fails at the beginning of a named operation.
+//   SUTOR_FAULT="kill|stop|throw:rank=R:op=<operation name>[:count=N]"
+// R counts in the world; N = the how-manieth operation of that name, 1 by default. kill = SIGKILL,
+// stop = SIGSTOP, throw = an error with code E0390, as if a file of that rank alone were bad.
+#pragma once
+
+#include <atomic>
+#include <string>
+
+namespace sutor {
+
+class FaultPlan {
+ public:
+  // Reads SUTOR_FAULT; throws E0241 when it is malformed.
+  explicit FaultPlan(int world_rank);
+
+  // Called at the beginning of every operation.
+  void act(const char* operation) const {
+    if (mine_) act_if_it_is(operation);
+  }
+
+ private:
+  void act_if_it_is(const char* operation) const;
+
+  bool mine_ = false;
+  std::string action_, operation_;
+  mutable std::atomic<int> left_ = 1;
+};
+
+}  // namespace sutor

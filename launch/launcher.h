@@ -1,0 +1,31 @@
+// How this process was started: alone, by mpiexec, or by srun; told from the environment before MPI
+// is touched, so that a start that would run the same job several times is refused by name.
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace sutor {
+
+struct Launcher {
+  enum class Kind { kNone, kMpiexec, kSrun };
+  Kind kind = Kind::kNone;
+  int rank = 0, world_size = 1;
+  int local_rank = 0, ranks_on_node = 1;
+
+  std::string text() const;  // "srun, rank 3 of 8, 1 of 4 on this node"
+};
+
+// A variable's value, or nullptr.
+using Environment = std::function<const char*(const char* name)>;
+Environment process_environment();
+
+// Throws E0240 when a launcher started several processes that MPICH cannot connect: srun without
+// --mpi=pmi2, or the mpiexec of another MPI.
+Launcher detect_launcher(const Environment& environment);
+
+// Whether this process is the one that prints what all processes of the job would: the first that
+// the launcher started, also where MPI does not know of the others.
+bool speaks_for_all(const Environment& environment);
+
+}  // namespace sutor

@@ -1,0 +1,4 @@
+// The tests of communication alone, built without torch.
+#include "mpi_world.h"
+
+int main(int argc, char** argv) { return sutor::run_mpi_tests(argc, argv); }
