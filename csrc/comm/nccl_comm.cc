@@ -186,11 +186,16 @@ class NcclComm final : public Comm {
     return std::make_unique<NcclComm>(place_, control_->subgroup(ranks, name));
   }
 
-  bool all_failed(double seconds) override { return place_.control.all_failed(seconds); }
+  bool all_failed(int exit_code, double seconds) override {
+    return place_.control.all_failed(exit_code, seconds);
+  }
   [[noreturn]] void abort(int exit_code) override {
     place_.control.abort(exit_code);
     std::_Exit(exit_code);
   }
+  void finish() override { place_.control.finish(); }
+  const Journal* journal() const override { return place_.control.journal(); }
+  uint64_t order_digest() const override { return control_->order_digest(); }
 
  private:
   // Calls `enqueue` with the data in device memory. All ranks have as many, so all return early.

@@ -53,6 +53,6 @@ int main(int argc, char** argv) {
   }
   sutor::control->all_reduce(std::span(&failed, 1), sutor::ReduceOp::kMax, "test result");
   sutor::world.reset();
-  sutor::finish_world();
+  sutor::control->finish();
   return failed ? 1 : 0;
 }

@@ -93,11 +93,11 @@ TEST_P(Golden, LossAndEveryGradientEqualThoseOfTransformers) {
   const MicroBatch micro = batch();
   const double scale = 1.0 / static_cast<double>(micro.supervised);
   const MicroStepResult result =
-      forward_backward(session->model(), session->store(), micro,
+      forward_backward(session->model(), session->store(), {&micro, 1},
                        {.lowest_layer = all.lowest_layer(), .loss_scale = scale});
   const float loss = tensor_of(expected_, "loss").item<float>();
   EXPECT_NEAR(result.loss_sum * scale / loss, 1.0, 1e-6);
-  for (FlatGroup* group : {&session->store().dense_group(), &session->store().expert_group()}) {
+  for (FlatGroup* group : session->store().groups()) {
     for (size_t i = 0; i < group->size(); ++i) {
       const std::string name = "grad." + group->name(i);
       if (!expected_.find(name)) continue;
@@ -108,35 +108,47 @@ TEST_P(Golden, LossAndEveryGradientEqualThoseOfTransformers) {
   }
 }
 
+// The group of all that trains when experts alone do.
+FlatGroup& only_group(ParameterStore& store) {
+  FlatGroup* found = nullptr;
+  for (FlatGroup* group : store.groups()) {
+    if (group->size() == 0) continue;
+    EXPECT_EQ(found, nullptr);
+    found = group;
+  }
+  return *found;
+}
+
 TEST_P(Golden, ThreeStepsOnChosenExpertsEqualThoseOfTransformers) {
   const TrainableSet chosen = trainable_set(source_.info, config_);
   const auto session = open(chosen.names());
   ParameterStore& store = session->store();
+  FlatGroup& experts = only_group(store);
   const MicroBatch micro = batch();
   const double scale = 1.0 / static_cast<double>(micro.supervised);
   const at::Tensor losses = tensor_of(expected_, "train.losses");
   const at::Tensor norms = tensor_of(expected_, "train.grad_norms");
   const OptimOptions optim{.lr = 1e-3};
   std::vector<at::Tensor> before;
-  for (size_t i = 0; i < store.expert_group().size(); ++i) {
-    before.push_back(store.expert_group().value(i).clone());
+  for (size_t i = 0; i < experts.size(); ++i) {
+    before.push_back(experts.value(i).clone());
   }
   for (int64_t step = 1; step <= losses.numel(); ++step) {
-    store.expert_group().zero_grad();
+    experts.zero_grad();
     const MicroStepResult result =
-        forward_backward(session->model(), store, micro,
+        forward_backward(session->model(), store, {&micro, 1},
                          {.lowest_layer = chosen.lowest_layer(), .loss_scale = scale});
-    const double norm = std::sqrt(store.expert_group().sum_of_squares());
+    const double norm = std::sqrt(experts.sum_of_squares());
     EXPECT_NEAR(result.loss_sum * scale / losses[step - 1].item<double>(), 1.0, 1e-5);
     EXPECT_NEAR(norm / norms[step - 1].item<double>(), 1.0, 1e-4);
-    if (norm > 1) store.expert_group().scale_gradients(static_cast<float>(1 / (norm + 1e-6)));
-    store.expert_group().adamw_step(optim, optim.lr, step);
+    if (norm > 1) experts.scale_gradients(static_cast<float>(1 / (norm + 1e-6)));
+    experts.adamw_step(optim, optim.lr, step);
   }
   // Over all trained tensors: where a gradient is near AdamW's eps, rounding decides the step.
   double difference = 0, update = 0;
-  for (size_t i = 0; i < store.expert_group().size(); ++i) {
-    const at::Tensor wanted = tensor_of(expected_, "train.after." + store.expert_group().name(i));
-    difference += (store.expert_group().value(i) - wanted).square().sum().item<double>();
+  for (size_t i = 0; i < experts.size(); ++i) {
+    const at::Tensor wanted = tensor_of(expected_, "train.after." + experts.name(i));
+    difference += (experts.value(i) - wanted).square().sum().item<double>();
     update += (wanted - before[i]).square().sum().item<double>();
   }
   EXPECT_LE(std::sqrt(difference), 1e-3 * std::sqrt(update));
@@ -146,11 +158,11 @@ TEST_P(Golden, NothingFrozenMovesOrGetsAGradient) {
   const TrainableSet chosen = trainable_set(source_.info, config_);
   const auto session = open(chosen.names());
   const Digest before = digest_of(session->store().frozen_tensors());
-  forward_backward(session->model(), session->store(), batch(),
+  const MicroBatch micro = batch();
+  forward_backward(session->model(), session->store(), {&micro, 1},
                    {.lowest_layer = chosen.lowest_layer(), .loss_scale = 1.0});
   EXPECT_EQ(digest_of(session->store().frozen_tensors()), before);
-  EXPECT_EQ(session->store().dense_group().num_elements(), 0);
-  EXPECT_EQ(session->store().expert_group().num_elements(), chosen.num_parameters());
+  EXPECT_EQ(only_group(session->store()).num_elements(), chosen.num_parameters());
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Golden,
