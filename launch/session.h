@@ -20,7 +20,7 @@ struct SessionOptions {
   at::ScalarType dtype = at::kFloat;
   std::vector<std::string> trained;  // global names; empty = everything frozen
   bool decay_matrices_only = false;
-  ExpertRanks expert_ranks = {};  // the same on all ranks
+  ExpertRanks expert_ranks = {};              // the same on all ranks
   int64_t bucket_elements = kBucketElements;  // of gradients that are reduced together
   // Where low-rank pairs start: from a seed, or from a peft adapter.
   uint64_t lora_seed = 0;

@@ -78,7 +78,7 @@ class Comm {
   virtual void finish() = 0;
 
   // What was asked of this group and all others of this process; none where there is nobody else.
-  virtual const Journal* journal() const = 0;
+  virtual Journal* journal() const = 0;
   // Of the operations of this group so far, in order: equal on all its ranks between operations.
   virtual uint64_t order_digest() const = 0;
 

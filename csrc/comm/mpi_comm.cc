@@ -229,7 +229,7 @@ class MpiComm final : public Comm {
     if (watchdog_) watchdog_->goodbye();
   }
 
-  const Journal* journal() const override { return journal_.get(); }
+  Journal* journal() const override { return journal_.get(); }
   uint64_t order_digest() const override { return journal_->digest(group_); }
 
   [[noreturn]] void abort(int exit_code) override {
