@@ -22,8 +22,8 @@ struct HeldPiece {
 
 // Rows of a piece that come from one read.
 struct ReadShare {
-  int rank = 0;       // of the node
-  size_t piece = 0;   // number in the rank's list
+  int rank = 0;      // of the node
+  size_t piece = 0;  // number in the rank's list
   int64_t row_begin = 0, row_count = 0;
 };
 

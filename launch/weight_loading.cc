@@ -126,9 +126,8 @@ class NodeLoader {
   // Fills this rank's share; the others become messages, in the order of the shares.
   Messages read(const PlannedRead& read) const {
     const HeldPiece& area = read.area;
-    const auto own = std::find_if(read.shares.begin(), read.shares.end(), [&](const auto& share) {
-      return share.rank == node_.rank();
-    });
+    const auto own = std::find_if(read.shares.begin(), read.shares.end(),
+                                  [&](const auto& share) { return share.rank == node_.rank(); });
     SUTOR_ASSERT(own != read.shares.end());
     const ShardedTensor place = place_of(*own);
     ShardedTensor whole = place;
