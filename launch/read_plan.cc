@@ -98,11 +98,12 @@ ReadPlan plan_reads(const std::vector<std::vector<HeldPiece>>& of_rank, const Ro
     const auto reader = static_cast<size_t>(read.reader);
     const int64_t size = read.area.num_bytes();
     bytes[reader] += size;
-    if (in_window.empty() || (in_window[reader] > 0 && in_window[reader] + size > window_bytes)) {
+    const int64_t room = std::max(size, (window_bytes + kWindowReads - 1) / kWindowReads);
+    if (in_window.empty() || (in_window[reader] > 0 && in_window[reader] + room > window_bytes)) {
       plan.windows.emplace_back();
       in_window.assign(of_rank.size(), 0);
     }
-    in_window[reader] += size;
+    in_window[reader] += room;
     plan.windows.back().push_back(std::move(read));
   }
   return plan;

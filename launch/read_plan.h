@@ -2,11 +2,10 @@
 // arithmetic over the pieces that the node's ranks hold, the same on all of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <vector>
-
-#include "csrc/base/dtype.h"
 
 namespace sutor {
 
@@ -35,10 +34,13 @@ struct PlannedRead {
 
 struct ReadPlan {
   std::vector<PlannedRead> alone;  // of one rank, which reads it into place
-  // The others, to be read, sent and received window after window: no rank reads more than the
-  // window's bytes in one, unless a single read has more.
+  // The others, to be read, sent and received window after window: in one no rank reads more than
+  // the window's bytes, unless a single read has more, nor more often than kWindowReads.
   std::vector<std::vector<PlannedRead>> windows;
 };
+
+// So few that the sends which are under way at a time are cheap to look after.
+inline constexpr int64_t kWindowReads = 256;
 
 // Where a read of a tensor that begins at a row had best end (ModelDirectory::row_to_cut).
 using RowCut = std::function<int64_t(int64_t tensor, int64_t row)>;
