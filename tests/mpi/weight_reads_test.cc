@@ -3,9 +3,12 @@
 // every kind of layout. Every rank gets the values that it would have read itself.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <map>
 #include <numeric>
 #include <sstream>
 
@@ -174,7 +177,7 @@ void expect_once_a_node(const fs::path& path, const Layout& layout, Nodes nodes,
     if (entry.expert == 1) options.trained.push_back(entry.name);
   }
   Session session(source, world, options);
-  const WeightReads& reads = session.weight_reads();
+  const auto& reads = session.weight_reads();
   const Needed need = needed(source, session, nodes);
   ASSERT_EQ(reads.of_node.size(), need.of_node.size());
   EXPECT_EQ(session.parallel().nodes().node_of(world.rank()), number);
@@ -190,20 +193,22 @@ void expect_once_a_node(const fs::path& path, const Layout& layout, Nodes nodes,
   expect_values(source, session);
 }
 
+// Forms of the model by layout: a session leaves communicators behind, of which MPI has a limited
+// number, so that not every form meets every layout.
 TEST_P(WeightReads, OneNodeFetchesEachByteOnce) {
-  for (const fs::path& path : models_) {
-    for (const Layout& layout : kLayouts) {
-      expect_once_a_node(path, layout, Nodes::kOne, at::kFloat);
+  for (size_t i = 0; i < std::size(kLayouts); ++i) {
+    for (size_t form = 0; form < models_.size(); ++form) {
+      const bool experts_only = kLayouts[i].options.ep == kLayouts[i].ranks;
+      if (!experts_only && form % 2 != i % 2) continue;
+      expect_once_a_node(models_[form], kLayouts[i], Nodes::kOne, at::kFloat);
     }
   }
 }
 
 TEST_P(WeightReads, TwoNodesFetchWhatEachNeedsOnce) {
-  for (const fs::path& path : models_) {
-    for (const Layout& layout : kLayouts) {
-      expect_once_a_node(path, layout, Nodes::kHalves, at::kBFloat16);
-      expect_once_a_node(path, layout, Nodes::kAlternating, at::kFloat);
-    }
+  for (size_t i = 0; i < std::size(kLayouts); ++i) {
+    expect_once_a_node(models_[i % 4], kLayouts[i], Nodes::kHalves, at::kBFloat16);
+    expect_once_a_node(models_[(i + 2) % 4], kLayouts[i], Nodes::kAlternating, at::kFloat);
   }
 }
 
@@ -246,7 +251,7 @@ TEST(LargeWeightReads, EachByteIsFetchedOnceANode) {
   for (const char* kind : {"plain", "store"}) {
     for (const Layout& layout : kLayouts) {
       const std::string_view name = layout.name;
-      if (name != "EP2" && name != "TP2" && name != "TP2 EP2 ETP2") continue;
+      if (name != "EP2" && name != "TP2" && name != "PP2 EP2") continue;
       expect_once_a_node(folder / kind, layout, Nodes::kOne, at::kBFloat16);
       expect_once_a_node(folder / kind, layout, Nodes::kAlternating, at::kFloat);
     }
