@@ -14,8 +14,8 @@ std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const Mo
                                      const std::vector<std::string>& trained) {
   if (!std::filesystem::exists(path)) {
     fail(331,
-         "parallel.expert_placement: balanced needs scores, but {} does not exist. Run `sutor "
-         "score` with this recipe first, or choose contiguous.",
+         "parallel.expert_placement: balanced and parallel.frozen_replicas need scores, but {} does "
+         "not exist. Run `sutor score` with this recipe first, or choose contiguous and 0.",
          path.string());
   }
   const ScoreTable scores = read_score_table(path);
@@ -38,22 +38,34 @@ std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const Mo
 
 ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
                          const std::vector<std::string>& trained, Comm& world) {
-  if (recipe.parallel.expert_placement != "balanced" || recipe.parallel.ep == 1) return {};
+  const ParallelOptions& parallel = recipe.parallel;
+  const bool balanced = parallel.expert_placement == "balanced";
+  if ((!balanced && parallel.frozen_replicas == 0) || parallel.ep == 1) return {};
   // One rank decides: the file of another node might be an older one.
-  nlohmann::json found;
+  nlohmann::json found = nlohmann::json::array();
   const std::string problem = problem_of([&] {
     if (world.rank() != 0) return;
     const auto layers = layer_loads(RunPaths(recipe.output).scores(), model, trained);
-    for (const auto& [layer, placement] :
-         balanced_layers(layers, recipe.parallel.ep, 0, model.router_groups)) {
-      found.push_back({layer, placement.rank_of});
+    ExpertRanks ranks;
+    if (balanced) {
+      ranks = balanced_layers(layers, parallel.ep, parallel.frozen_replicas, model.router_groups);
+    } else {
+      for (const auto& [layer, load] : layers) {
+        ranks[layer] = contiguous_layer(model.num_experts, parallel.ep);
+        add_replicas(load, parallel.frozen_replicas, parallel.ep, ranks[layer]);
+      }
+    }
+    for (const auto& [layer, placement] : ranks) {
+      found.push_back({layer, placement.rank_of, placement.replicated, placement.shares});
     }
   });
   agree(world, problem, "placement of experts");
   ExpertRanks ranks;
   for (const auto& layer :
        nlohmann::json::parse(world.broadcast_text(found.dump(), 0, "placement of experts"))) {
-    ranks[layer[0].get<int>()] = layer[1].get<std::vector<int>>();
+    ranks[layer[0].get<int>()] = {layer[1].get<std::vector<int>>(),
+                                  layer[2].get<std::vector<int>>(),
+                                  layer[3].get<std::vector<std::vector<double>>>()};
   }
   return ranks;
 }

@@ -60,7 +60,9 @@ class StageRunner {
         grad_ = model_.stage_input(pass(action.micro_batch).batch());
         return receive_from_stage(grad_, stage_ + 1, pipeline_, "gradients");
       case Kind::kBackward:
-        grad_ = pass(action.micro_batch).backward(grad_);
+        ++backwards_;
+        grad_ = pass(action.micro_batch)
+                    .backward(grad_, /*last=*/backwards_ == static_cast<int>(micro_batches_.size()));
         passes_.erase(action.micro_batch);
         return;
       case Kind::kSendBackward:

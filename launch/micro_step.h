@@ -26,8 +26,9 @@ struct MicroStepResult {
 
 // Adds the gradients of the scaled loss to the parameters' main gradients. Collective over the
 // ranks that share the micro-batches, whether or not these hold tokens. Layers below lowest_layer
-// run without autograd; backward runs a layer at a time, and a layer's gradients are complete when
-// the next one starts.
+// run without autograd; backward runs a layer at a time. When the last micro-batch's is through a
+// layer, that layer's gradients are complete: ParameterStore::layer_complete is called, and at the
+// end finish_reductions must be.
 MicroStepResult forward_backward(const CausalModel& model, ParameterStore& store,
                                  std::span<const MicroBatch> micro_batches,
                                  const MicroStepOptions& options);

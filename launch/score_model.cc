@@ -109,7 +109,7 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   for (const MicroBatch& batch :
        rank_micro_batches(stores, samples, dp_rank, dp_size, /*micro_batch=*/1)) {
     const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
-    const Run own = session.store().tensor_parallel().rows_of(packed.num_tokens());
+    const IndexRange own = session.store().tensor_parallel().rows_of(packed.num_tokens());
     const std::vector<int64_t> targets = own_values(packed, batch.targets);
     ForwardContext context{.batch = packed};
     context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor&,

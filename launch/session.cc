@@ -26,7 +26,7 @@ Session::Session(const ModelSource& source, Comm& world, const SessionOptions& o
       lora_seed_(options.lora_seed),
       parallel_(options.parallel, source.info, trains_in(options.trained), world,
                 options.expert_ranks),
-      store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only) {
+      store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only, options.bucket_elements) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();
   model_ = source.family.build(source.directory.config(), store_);

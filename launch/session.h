@@ -21,6 +21,7 @@ struct SessionOptions {
   std::vector<std::string> trained;  // global names; empty = everything frozen
   bool decay_matrices_only = false;
   ExpertRanks expert_ranks = {};  // the same on all ranks
+  int64_t bucket_elements = kBucketElements;  // of gradients that are reduced together
   // Where low-rank pairs start: from a seed, or from a peft adapter.
   uint64_t lora_seed = 0;
   std::optional<std::string> lora_init = {};

@@ -56,7 +56,7 @@ void StagePass::compute_loss(const at::Tensor& x) {
                     options_.loss_scale, /*gradient=*/true);
 }
 
-at::Tensor StagePass::backward(const at::Tensor& received) {
+at::Tensor StagePass::backward(const at::Tensor& received, bool last) {
   at::AutoGradMode mode(true);
   at::Tensor grad = received;
   if (model_.parallel().is_last_stage()) {
@@ -70,6 +70,7 @@ at::Tensor StagePass::backward(const at::Tensor& received) {
     segments_.pop_back();
     run_backward(segment.out, grad);
     store_.collect_gradients(segment.layer);
+    if (last) store_.layer_complete(segment.layer);
     grad = segment.in.grad();
   }
   if (model_.parallel().is_first_stage() && options_.lowest_layer < 0) {

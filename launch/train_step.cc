@@ -39,7 +39,7 @@ StepResult train_step(Session& session, const StepInput& input, const StepOption
   double sums[2] = {counts ? own.loss_sum : 0.0, own.balance_loss};
   {
     const ProfileScope scope("gradient reduction");
-    for (FlatGroup* group : store.groups()) group->reduce_gradients();
+    store.finish_reductions();
     session.parallel().world().all_reduce(std::span<double>(sums), ReduceOp::kSum, "step loss");
   }
   const ProfileScope scope("optimizer");

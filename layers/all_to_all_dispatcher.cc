@@ -1,4 +1,6 @@
 // Dispatch by all-to-all over ep; over etp rows are gathered and results reduced and scattered.
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "csrc/ops/torch_ops.h"
@@ -65,32 +67,71 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return static_cast<const AllToAllHandle&>(handle);
   }
 
-  // Sorts the choices by (rank, local expert). Fills position_TK, send_token and send_rows; returns
-  // the number of rows for each global expert in that order, [ep * local].
+  // Sorts the choices by (rank, local number). Fills position_TK, send_token and send_rows; returns
+  // the number of rows for each of these places in that order, [ep * local_numbers].
   std::vector<int64_t> order_for_sending(const at::Tensor& topk_idx, int layer,
                                          AllToAllHandle& handle) const {
-    const int64_t rows = topk_idx.numel(), experts = placement_.num_experts();
-    const int64_t local = placement_.num_local_experts();
+    const int64_t rows = topk_idx.numel();
+    const int64_t local = placement_.local_numbers(), places = ep_.size() * local;
     const int64_t* expert = topk_idx.data_ptr<int64_t>();
-    std::vector<int64_t> place(experts);
-    for (int e = 0; e < experts; ++e) {
-      place[e] = placement_.ep_rank_of(layer, e) * local + placement_.local_id(layer, e);
+    std::vector<int64_t> of_expert(static_cast<size_t>(placement_.num_experts()), 0);
+    for (int64_t i = 0; i < rows; ++i) ++of_expert[expert[i]];
+    std::vector<Destinations> destinations;
+    for (int e = 0; e < placement_.num_experts(); ++e) {
+      destinations.push_back(destinations_of(layer, e, of_expert[e]));
     }
-    std::vector<int64_t> counts(experts, 0);
-    for (int64_t i = 0; i < rows; ++i) ++counts[place[expert[i]]];
-    std::vector<int64_t> next(experts, 0);
+    std::vector<int64_t> place(static_cast<size_t>(rows)), counts(places, 0), next(places, 0);
+    for (int64_t i = 0; i < rows; ++i) {
+      place[i] = destinations[expert[i]].take();
+      ++counts[place[i]];
+    }
     std::exclusive_scan(counts.begin(), counts.end(), next.begin(), int64_t{0});
     handle.position_TK = empty_longs(rows);
     handle.send_token = empty_longs(rows);
     int64_t* position = handle.position_TK.data_ptr<int64_t>();
     int64_t* token = handle.send_token.data_ptr<int64_t>();
     for (int64_t i = 0; i < rows; ++i) {
-      position[i] = next[place[expert[i]]]++;
+      position[i] = next[place[i]]++;
       token[position[i]] = i / handle.top_k;
     }
     handle.send_rows.assign(ep_.size(), 0);
-    for (int64_t p = 0; p < experts; ++p) handle.send_rows[p / local] += counts[p];
+    for (int64_t p = 0; p < places; ++p) handle.send_rows[p / local] += counts[p];
     return counts;
+  }
+
+  // Where the next choices of an expert go: `left` more to the last place, then to the one before.
+  struct Destinations {
+    struct Part {
+      int64_t place, left;
+    };
+    std::vector<Part> parts;
+    int64_t take() {
+      while (parts.back().left == 0) parts.pop_back();
+      --parts.back().left;
+      return parts.back().place;
+    }
+  };
+
+  // `count` choices of an expert over the ranks that have it, by their shares.
+  Destinations destinations_of(int layer, int expert, int64_t count) const {
+    const auto place_on = [&](int rank) {
+      return int64_t{rank} * placement_.local_numbers() +
+             placement_.local_id_on(layer, expert, rank);
+    };
+    const std::vector<double>* shares = placement_.shares(layer, expert);
+    if (!shares) return {{{place_on(placement_.ep_rank_of(layer, expert)), count}}};
+    Destinations result;
+    double share = 0;
+    int64_t given = 0;
+    for (int rank = 0; rank < ep_.size(); ++rank) {
+      share += (*shares)[rank];
+      const bool last = rank + 1 == ep_.size();
+      const int64_t until =
+          last ? count : std::min(count, std::llround(share * static_cast<double>(count)));
+      if (until > given) result.parts.push_back({place_on(rank), until - given});
+      given = std::max(given, until);
+    }
+    return result;
   }
 
   // Received counts [source rank * local + local expert]; fills recv_rows.
@@ -125,8 +166,10 @@ class AllToAllDispatcher final : public TokenDispatcher {
                                   const std::vector<int64_t>& slot_of_local,
                                   AllToAllHandle& handle) const {
     const int64_t local = static_cast<int64_t>(slot_of_local.size());
-    std::vector<int64_t> offsets(local + 1, 0);
+    const int64_t slots = *std::max_element(slot_of_local.begin(), slot_of_local.end()) + 1;
+    std::vector<int64_t> offsets(slots + 1, 0);
     for (size_t p = 0; p < recv_counts.size(); ++p) {
+      if (recv_counts[p] == 0) continue;  // also of numbers that are not in use
       offsets[slot_of_local[p % local] + 1] += recv_counts[p];
     }
     std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());

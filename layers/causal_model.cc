@@ -35,7 +35,7 @@ at::Tensor CausalModel::embed(const PackedBatch& batch) const {
   const at::Tensor& weight = embedding_->value;
   if (tp.comm().size() == 1) return at::embedding(weight, batch.ids);
   // A rank knows the rows of its part of the vocabulary, the others' are zero.
-  const Run own = tp.rows_of(store_.model().vocab_size);
+  const IndexRange own = tp.rows_of(store_.model().vocab_size);
   const at::Tensor known = at::logical_and(batch.ids >= own.begin, batch.ids < own.end);
   const at::Tensor rows = at::embedding(weight, at::mul(batch.ids - own.begin, known));
   return tp.leave(rows * known.to(rows.scalar_type()).unsqueeze(1), batch.num_tokens());

@@ -60,7 +60,7 @@ RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double 
 // The same where each rank has the logits of a part of the vocabulary (Megatron's
 // vocabulary-parallel cross entropy): the largest logit, then the sum of exponentials and the
 // target's logit of all ranks.
-RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double scale, Run own,
+RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double scale, IndexRange own,
                         Comm& comm) {
   const int64_t rows = logits.size(0);
   const auto floats = [](const at::Tensor& t) {
@@ -110,7 +110,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
   const at::Tensor weight = head.value.detach();
   Comm& comm = tensor_parallel.comm();
   const int64_t vocab = head.global_shape[0], count = static_cast<int64_t>(target.size());
-  const Run own = tensor_parallel.rows_of(vocab);
+  const IndexRange own = tensor_parallel.rows_of(vocab);
   // The same on all ranks of the group: each chunk is a step of them all.
   const int64_t chunk = std::clamp<int64_t>(kChunkElements * comm.size() / vocab, 16, 4096);
   for (int64_t begin = 0; begin < count; begin += chunk) {

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
+
 #include "csrc/base/error.h"
 
 namespace sutor {
@@ -28,26 +30,23 @@ DType disk_dtype(at::ScalarType dtype) {
 
 ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::string>& trained,
                                const ParallelState& parallel, at::ScalarType dtype,
-                               bool decay_matrices_only)
+                               bool decay_matrices_only, int64_t bucket_elements)
     : model_(model),
       parallel_(parallel),
       tensor_parallel_(parallel.tp(), parallel.sequence_parallel()),
       dtype_(dtype),
-      divided_(parallel.dp_cp(), dtype),
-      whole_(parallel.tp_dp_cp(), dtype),
-      tied_(parallel.has_tied_group() ? parallel.tied() : *alone_, dtype),
-      experts_group_(parallel.edp(), dtype),
-      whole_pairs_(parallel.etp_edp(), dtype) {
+      tied_(parallel.has_tied_group() ? parallel.tied() : *alone_, dtype) {
   std::unordered_map<std::string, bool> trains;
   for (const std::string& name : trained) trains[name] = true;
   const StageMap& stages = parallel.stages();
+  const int first = stages.first_layer(parallel.stage());
+  for (int i = 0; i < stages.layers_of(parallel.stage()); ++i) layers_.push_back(first + i);
+  make_buckets(trains, bucket_elements);
   for (const TensorEntry& entry : model.tensors.entries()) {
     if (entry.expert >= 0 || !is_on_stage(entry, model, stages, parallel.stage())) continue;
     add_dense(entry, trains.count(entry.name) > 0, !decay_matrices_only || entry.shape.size() >= 2);
   }
-  const int first = stages.first_layer(parallel.stage());
-  for (int layer = first; layer < first + stages.layers_of(parallel.stage()); ++layer) {
-    layers_.push_back(layer);
+  for (const int layer : layers_) {
     if (model.is_moe(layer)) add_experts(layer, trains);
   }
   for (FlatGroup* group : groups()) group->allocate();
@@ -55,8 +54,58 @@ ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::st
   bind_experts();
 }
 
+ParameterStore::Bucket::Bucket(const ParallelState& parallel, at::ScalarType dtype)
+    : experts(parallel.edp(), dtype),
+      whole_pairs(parallel.etp_edp(), dtype),
+      divided(parallel.dp_cp(), dtype),
+      whole(parallel.tp_dp_cp(), dtype) {}
+
+// By what trains anywhere of a layer, so that all ranks of a stage cut alike.
+void ParameterStore::make_buckets(const std::unordered_map<std::string, bool>& trains,
+                                  int64_t bucket_elements) {
+  std::map<int, int64_t> elements;
+  for (const TensorEntry& entry : model_.tensors.entries()) {
+    if (trains.count(entry.name)) elements[entry.layer] += num_elements(entry.shape);
+  }
+  int64_t filled = 0;
+  for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
+    if (buckets_.empty() || filled >= bucket_elements) {
+      buckets_.push_back(std::make_unique<Bucket>(parallel_, dtype_));
+      filled = 0;
+    }
+    filled += elements[*layer];
+    buckets_.back()->lowest_layer = *layer;
+    bucket_of_layer_[*layer] = buckets_.back().get();
+  }
+  buckets_.push_back(std::make_unique<Bucket>(parallel_, dtype_));
+  bucket_of_layer_[-1] = buckets_.back().get();
+}
+
 std::vector<FlatGroup*> ParameterStore::groups() {
-  return {&experts_group_, &whole_pairs_, &divided_, &whole_, &tied_};
+  std::vector<FlatGroup*> all;
+  for (const auto& bucket : buckets_) {
+    for (FlatGroup* group : bucket->groups()) all.push_back(group);
+  }
+  all.push_back(&tied_);
+  return all;
+}
+
+void ParameterStore::layer_complete(int layer) {
+  for (FlatGroup* group : groups()) group->progress_reduction();
+  Bucket& bucket = *bucket_of_layer_.at(layer);
+  if (layer < 0 || layer != bucket.lowest_layer) return;
+  for (FlatGroup* group : bucket.groups()) group->start_reduction();
+  bucket.started = true;
+}
+
+void ParameterStore::finish_reductions() {
+  for (const auto& bucket : buckets_) {
+    if (bucket->started) continue;
+    for (FlatGroup* group : bucket->groups()) group->start_reduction();
+  }
+  tied_.start_reduction();
+  for (FlatGroup* group : groups()) group->finish_reduction();
+  for (const auto& bucket : buckets_) bucket->started = false;
 }
 
 TensorPiece ParameterStore::piece_of(const TensorEntry& entry) const {
@@ -68,9 +117,10 @@ TensorPiece ParameterStore::piece_of(const TensorEntry& entry) const {
 
 FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
   const bool is_divided = entry.split.axis != TensorSplit::Axis::kNone;
-  if (entry.expert >= 0) return is_divided ? experts_group_ : whole_pairs_;
+  Bucket& bucket = *bucket_of_layer_.at(entry.layer);
+  if (entry.expert >= 0) return is_divided ? bucket.experts : bucket.whole_pairs;
   if (entry.role == TensorRole::kEmbedding && parallel_.has_tied_group()) return tied_;
-  return is_divided ? divided_ : whole_;
+  return is_divided ? bucket.divided : bucket.whole;
 }
 
 void ParameterStore::add_dense(const TensorEntry& entry, bool trains, bool decays) {
@@ -108,7 +158,8 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
   const int ep_rank = parallel_.coordinates().ep;
   ExpertStorage storage;
   storage.num_experts = model_.num_experts;
-  storage.num_local = placement.num_local_experts();
+  const std::vector<int> held = placement.local_experts(layer, ep_rank);
+  storage.num_local = static_cast<int64_t>(held.size());
   storage.hidden = model_.hidden_size;
   storage.width =
       part_of(model_.expert_width, parallel_.coordinates().etp, parallel_.layout().etp()).size();
@@ -116,8 +167,9 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
   std::vector<std::map<std::string, std::vector<const TensorEntry*>>> pairs(storage.num_local);
   for (const TensorEntry& entry : model_.tensors.entries()) {
     if (entry.expert < 0 || entry.layer != layer) continue;
-    if (placement.ep_rank_of(layer, entry.expert) != ep_rank) continue;
-    const int64_t local = placement.local_id(layer, entry.expert);
+    const auto at = std::find(held.begin(), held.end(), entry.expert);
+    if (at == held.end()) continue;
+    const auto local = at - held.begin();
     if (entry.role == TensorRole::kLora) {
       pairs[local][entry.projection].push_back(&entry);  // A, then B
     } else {
@@ -130,31 +182,35 @@ void ParameterStore::add_experts(int layer, const std::unordered_map<std::string
     (is_trained ? trained : pairs[local].empty() ? rest : adapted).push_back(local);
   }
   SUTOR_ASSERT(trained.empty() || adapted.empty());
+  for (const auto* tuned : {&trained, &adapted}) {  // copies are of frozen experts
+    SUTOR_ASSERT(tuned->empty() || tuned->back() < placement.num_local_experts());
+  }
   storage.num_trained = static_cast<int64_t>(trained.size());
   storage.lora.resize(adapted.size());
-  storage.slot_of_local.resize(storage.num_local);
+  storage.slot_of_local.assign(static_cast<size_t>(placement.local_numbers()), -1);
   int64_t slot = 0;
   for (const auto* locals : {&trained, &adapted, &rest}) {
     for (const int64_t local : *locals) storage.slot_of_local[local] = slot++;
   }
-  const size_t first = experts_group_.size();
+  FlatGroup& group = bucket_of_layer_.at(layer)->experts;
+  const size_t first = group.size();
   for (const int64_t local : trained) {
     for (const char* projection : {"gate", "up"}) {
       const TensorEntry& entry = *of_local[local].at(projection);
-      experts_group_.add(entry.name, piece_of(entry), true);
+      group.add(entry.name, piece_of(entry), true);
     }
   }
-  const size_t down = experts_group_.size();
+  const size_t down = group.size();
   for (const int64_t local : trained) {
     const TensorEntry& entry = *of_local[local].at("down");
-    experts_group_.add(entry.name, piece_of(entry), true);
+    group.add(entry.name, piece_of(entry), true);
   }
   expert_flat_[layer] = {first, down};
   for (const int64_t local : adapted) {
     for (const char* projection : {"gate", "up", "down"}) {
       for (const TensorEntry* entry : pairs[local].at(projection)) {
-        FlatGroup& group = group_of(*entry);
-        lora_flat_[layer].push_back({&group, group.add(entry->name, piece_of(*entry), true)});
+        FlatGroup& of_pair = group_of(*entry);
+        lora_flat_[layer].push_back({&of_pair, of_pair.add(entry->name, piece_of(*entry), true)});
       }
     }
   }
@@ -175,10 +231,11 @@ void ParameterStore::bind_experts() {
       storage.trained_down = at::empty({0, h, w}, at::TensorOptions().dtype(dtype_));
       continue;
     }
-    storage.trained_gate_up = experts_group_.values_from(first, {n, 2 * w, h});
-    storage.trained_down = experts_group_.values_from(down, {n, h, w});
-    storage.grad_gate_up = experts_group_.grads_from(first, {n, 2 * w, h});
-    storage.grad_down = experts_group_.grads_from(down, {n, h, w});
+    FlatGroup& group = bucket_of_layer_.at(layer)->experts;
+    storage.trained_gate_up = group.values_from(first, {n, 2 * w, h});
+    storage.trained_down = group.values_from(down, {n, h, w});
+    storage.grad_gate_up = group.grads_from(first, {n, 2 * w, h});
+    storage.grad_down = group.grads_from(down, {n, h, w});
   }
 }
 
@@ -235,9 +292,11 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
       held = get(entry.name).value;
     } else {
       const ExpertPlacement& placement = parallel_.placement();
-      if (placement.ep_rank_of(entry.layer, entry.expert) != ep_rank) continue;
+      const bool owned = placement.ep_rank_of(entry.layer, entry.expert) == ep_rank;
+      if (!owned && !placement.shares(entry.layer, entry.expert)) continue;
       const ExpertStorage& storage = experts_.at(entry.layer);
-      const int64_t slot = storage.slot_of_local[placement.local_id(entry.layer, entry.expert)];
+      const int64_t slot =
+          storage.slot_of_local[placement.local_id_on(entry.layer, entry.expert, ep_rank)];
       held = entry.projection == "down"
                  ? storage.down(slot)
                  : storage.gate_up(slot).narrow(0, entry.projection == "up" ? storage.width : 0,

@@ -41,9 +41,9 @@ struct Parameter {
 // width.
 struct ExpertStorage {
   int64_t num_experts = 0;                 // global
-  int64_t num_local = 0, num_trained = 0;  // trained: whole experts
+  int64_t num_local = 0, num_trained = 0;  // copies included; trained: whole experts
   int64_t hidden = 0, width = 0;
-  std::vector<int64_t> slot_of_local;        // local_expert_id -> slot
+  std::vector<int64_t> slot_of_local;        // local number -> slot; -1 for numbers not in use
   at::Tensor trained_gate_up, trained_down;  // [num_trained, 2I, H], [num_trained, H, I]
   at::Tensor frozen_gate_up, frozen_down;    // [num_local - num_trained, ...]
   at::Tensor grad_gate_up, grad_down;        // fp32, like the trained ones
@@ -55,12 +55,17 @@ struct ExpertStorage {
   at::Tensor down(int64_t slot) const;     // [H, I]
 };
 
+// Trained elements of the layers that a bucket takes in, over all their experts, before it is full:
+// enough for a reduction at full speed, few enough that most of them run beside the backward pass.
+inline constexpr int64_t kBucketElements = int64_t{1} << 25;
+
 class ParameterStore {
  public:
   // trained: global names that train (parallel_state-wide set; this rank holds some of them).
   // dtype: of frozen weights and of computing. decay_matrices_only: see OptimOptions::decay.
   ParameterStore(const ModelInfo& model, const std::vector<std::string>& trained,
-                 const ParallelState& parallel, at::ScalarType dtype, bool decay_matrices_only);
+                 const ParallelState& parallel, at::ScalarType dtype, bool decay_matrices_only,
+                 int64_t bucket_elements = kBucketElements);
 
   const ModelInfo& model() const { return model_; }
   const ParallelState& parallel() const { return parallel_; }
@@ -74,9 +79,15 @@ class ParameterStore {
   Parameter* find(const std::string& name);
   ExpertStorage& experts(int layer) { return experts_.at(layer); }
 
-  // What trains, by the ranks that hold copies of it. All ranks have the same groups in the same
-  // order, some of them empty.
+  // What trains, in buckets of layers from the top down, and in each by the ranks that hold copies
+  // of it. All ranks of a stage have the same groups in the same order, some of them empty.
   std::vector<FlatGroup*> groups();
+  // Reduction of gradients while the backward pass goes on. The layer's are complete, and so are
+  // those of the layers above: where a bucket ends, its reduction begins. Collective over the
+  // stage, for every layer that has a backward pass.
+  void layer_complete(int layer);
+  // All gradients are complete: reduces the rest, and waits. Collective over all ranks.
+  void finish_reductions();
 
   // Every tensor of the model that this rank holds, as it is in memory: to be filled by a loader.
   std::vector<ShardedTensor> tensors();
@@ -91,6 +102,19 @@ class ParameterStore {
   void masters_from_values();
 
  private:
+  // The groups of some layers, or of what is outside of layers.
+  struct Bucket {
+    Bucket(const ParallelState& parallel, at::ScalarType dtype);
+    FlatGroup experts;      // parts of routed experts
+    FlatGroup whole_pairs;  // what etp does not divide of experts' pairs
+    FlatGroup divided;      // what tp divides
+    FlatGroup whole;        // what it does not
+    int lowest_layer = -1;
+    bool started = false;
+    std::vector<FlatGroup*> groups() { return {&experts, &whole_pairs, &divided, &whole}; }
+  };
+
+  void make_buckets(const std::unordered_map<std::string, bool>& trains, int64_t bucket_elements);
   TensorPiece piece_of(const TensorEntry& entry) const;
   FlatGroup& group_of(const TensorEntry& entry);
   void add_dense(const TensorEntry& entry, bool trains, bool decays);
@@ -110,9 +134,9 @@ class ParameterStore {
   at::ScalarType dtype_;
   std::vector<int> layers_;
   std::unique_ptr<Comm> alone_ = make_self_comm();  // of a group that this layout does not have
-  // Divided by tp; whole on every rank of tp; a tied embedding over two stages; parts of experts;
-  // what etp does not divide of experts' pairs.
-  FlatGroup divided_, whole_, tied_, experts_group_, whole_pairs_;
+  std::vector<std::unique_ptr<Bucket>> buckets_;    // the last one: outside of layers
+  std::map<int, Bucket*> bucket_of_layer_;          // -1: outside of layers
+  FlatGroup tied_;                                  // an embedding that two stages hold
   std::vector<std::unique_ptr<Parameter>> dense_;
   std::vector<std::pair<Parameter*, Place>> trained_dense_;
   std::unordered_map<std::string, Parameter*> by_name_;

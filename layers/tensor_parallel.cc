@@ -44,7 +44,7 @@ at::Tensor carry(const at::Tensor& x, Way way, int64_t rows, Comm& comm, const c
   for (int r = 0; r < comm.size(); ++r) counts.push_back(part_of(rows, r, comm.size()).size());
   if (way == Way::kGather) return gather_rows(x, counts, comm, name);
   if (way == Way::kReduceScatter) return reduce_scatter_rows(x, counts, comm, name);
-  const Run run = part_of(rows, comm.rank(), comm.size());
+  const IndexRange run = part_of(rows, comm.rank(), comm.size());
   return x.narrow(0, run.begin, run.size()).clone();
 }
 

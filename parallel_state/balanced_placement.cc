@@ -148,6 +148,45 @@ void fill_up(std::vector<double>& costs, double amount) {
 
 }  // namespace
 
+namespace {
+
+// [ep]: what the experts cost that are on one rank alone.
+std::vector<double> owned_costs(const LayerLoad& layer, const LayerPlacement& placement, int ep) {
+  std::vector<double> costs(static_cast<size_t>(ep), 0);
+  for (int e = 0; e < layer.num_experts(); ++e) {
+    if (std::binary_search(placement.replicated.begin(), placement.replicated.end(), e)) continue;
+    costs[placement.rank_of[e]] += layer.cost(e);
+  }
+  return costs;
+}
+
+// The replicated experts one after the other into the room that the ranks have: few ranks an
+// expert. One without load stays with its owner.
+void deal_replicas(const LayerLoad& layer, int ep, LayerPlacement& placement) {
+  const std::vector<double> owned = owned_costs(layer, placement, ep);
+  const std::vector<double> level = rank_costs(layer, placement, ep);
+  std::vector<double> room;
+  for (int r = 0; r < ep; ++r) room.push_back(level[r] - owned[r]);
+  placement.shares.assign(placement.replicated.size(), std::vector<double>(room.size(), 0));
+  size_t rank = 0;
+  for (size_t i = 0; i < placement.replicated.size(); ++i) {
+    const double cost = layer.cost(placement.replicated[i]);
+    double left = cost;
+    while (left > 1e-9 * cost && rank < room.size()) {
+      const double part = std::min(left, room[rank]);
+      placement.shares[i][rank] += part / cost;
+      left -= part;
+      room[rank] -= part;
+      if (left > 1e-9 * cost) ++rank;
+    }
+    const double dealt =
+        std::accumulate(placement.shares[i].begin(), placement.shares[i].end(), 0.0);
+    placement.shares[i][placement.rank_of[placement.replicated[i]]] += 1 - dealt;
+  }
+}
+
+}  // namespace
+
 std::map<int, LayerLoad> frozen_layers(const std::map<int, std::vector<double>>& loads) {
   std::map<int, LayerLoad> layers;
   for (const auto& [number, load] : loads) {
@@ -173,8 +212,9 @@ LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas, int 
          "divide them, nor they the ranks. Choose another parallel.ep, or contiguous.",
          groups, ep);
   }
-  LayerPlacement placement{std::vector<int>(static_cast<size_t>(experts), 0),
-                           hottest_frozen(layer, replicas)};
+  LayerPlacement placement;
+  placement.rank_of.assign(static_cast<size_t>(experts), 0);
+  placement.replicated = hottest_frozen(layer, replicas);
   std::vector<double> costs;
   for (int e = 0; e < experts; ++e) costs.push_back(layer.cost(e));
   for (const int e : placement.replicated) costs[e] = 0;  // the same for all ranks
@@ -210,21 +250,21 @@ std::map<int, LayerPlacement> balanced_layers(const std::map<int, LayerLoad>& la
       trained_so_far[so_far[i]] += trained[here[i]];
     }
     for (int& rank : placement.rank_of) rank = renamed[rank];
+    deal_replicas(layer, ep, placement);
     placements[number] = std::move(placement);
   }
   return placements;
 }
 
+void add_replicas(const LayerLoad& layer, int replicas, int ep, LayerPlacement& placement) {
+  placement.replicated = hottest_frozen(layer, replicas);
+  deal_replicas(layer, ep, placement);
+}
+
 std::vector<double> rank_costs(const LayerLoad& layer, const LayerPlacement& placement, int ep) {
-  std::vector<double> costs(static_cast<size_t>(ep), 0);
+  std::vector<double> costs = owned_costs(layer, placement, ep);
   double movable = 0;
-  for (int e = 0; e < layer.num_experts(); ++e) {
-    if (std::binary_search(placement.replicated.begin(), placement.replicated.end(), e)) {
-      movable += layer.cost(e);
-    } else {
-      costs[placement.rank_of[e]] += layer.cost(e);
-    }
-  }
+  for (const int e : placement.replicated) movable += layer.cost(e);
   fill_up(costs, movable);
   return costs;
 }

@@ -10,6 +10,8 @@
 #include <map>
 #include <vector>
 
+#include "parallel_state/expert_placement.h"
+
 namespace sutor {
 
 // Of one MoE layer, by global expert id.
@@ -24,13 +26,6 @@ struct LayerLoad {
 // Layers of these loads in which nothing trains yet.
 std::map<int, LayerLoad> frozen_layers(const std::map<int, std::vector<double>>& loads);
 
-struct LayerPlacement {
-  std::vector<int> rank_of;  // [experts]: the ep rank that owns the expert
-  // Frozen experts that every rank has as well, rising. Copies need no synchronisation, and any
-  // rank can take any of their tokens: they fill up the ranks that have less to do.
-  std::vector<int> replicated;
-};
-
 // Megatron's: rank r owns experts [r * n, (r + 1) * n).
 LayerPlacement contiguous_layer(int num_experts, int ep);
 
@@ -42,6 +37,10 @@ LayerPlacement contiguous_layer(int num_experts, int ep);
 // Throws E0210 when ep does not divide the experts, or when neither of ep and `groups` divides the
 // other.
 LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas = 0, int groups = 1);
+
+// Replicates the `replicas` most used frozen experts, each rank's share of their tokens being what
+// makes the ranks level.
+void add_replicas(const LayerLoad& layer, int replicas, int ep, LayerPlacement& placement);
 
 // All layers, by global number. Ranks change places from layer to layer so that those with an odd
 // trained expert more take turns: trained experts, and with them gradients and optimizer state, are

@@ -1,6 +1,7 @@
 // Routed experts to expert-parallel ranks.
 #include "parallel_state/expert_placement.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "csrc/base/error.h"
@@ -20,7 +21,8 @@ ExpertPlacement::ExpertPlacement(int num_experts, int ep, int ranks,
          fmt::join(divisors, ", "));
   }
   num_local_ = num_experts / ep;
-  for (const auto& [layer, rank_of] : expert_ranks) {
+  for (const auto& [layer, given] : expert_ranks) {
+    const std::vector<int>& rank_of = given.rank_of;
     Permutation& layer_of = layers_[layer];
     layer_of.place_of.resize(rank_of.size());
     for (int rank = 0; rank < ep; ++rank) {
@@ -34,7 +36,43 @@ ExpertPlacement::ExpertPlacement(int num_experts, int ep, int ranks,
              layer, ep, num_local_, num_experts);
       }
     }
+    layer_of.copy_on.resize(static_cast<size_t>(ep));
+    for (size_t i = 0; i < given.replicated.size(); ++i) {
+      const int expert = given.replicated[i];
+      layer_of.shares[expert] = given.shares.at(i);
+      for (int rank = 0; rank < ep; ++rank) {
+        std::map<int, int>& copies = layer_of.copy_on[rank];
+        if (rank_of[expert] == rank) continue;
+        copies.emplace(expert, num_local_ + static_cast<int>(copies.size()));
+        max_copies_ = std::max(max_copies_, static_cast<int>(copies.size()));
+      }
+    }
   }
+}
+
+std::vector<int> ExpertPlacement::local_experts(int layer, int ep_rank) const {
+  std::vector<int> experts;
+  for (int local = 0; local < num_local_; ++local) {
+    experts.push_back(global_id(layer, ep_rank, local));
+  }
+  const auto found = layers_.find(layer);
+  if (found == layers_.end()) return experts;
+  const std::map<int, int>& copies = found->second.copy_on[ep_rank];
+  experts.resize(experts.size() + copies.size());
+  for (const auto& [expert, local] : copies) experts[local] = expert;
+  return experts;
+}
+
+const std::vector<double>* ExpertPlacement::shares(int layer, int expert) const {
+  const auto found = layers_.find(layer);
+  if (found == layers_.end()) return nullptr;
+  const auto shares = found->second.shares.find(expert);
+  return shares == found->second.shares.end() ? nullptr : &shares->second;
+}
+
+int ExpertPlacement::local_id_on(int layer, int expert, int ep_rank) const {
+  if (ep_rank_of(layer, expert) == ep_rank) return local_id(layer, expert);
+  return layers_.at(layer).copy_on[ep_rank].at(expert);
 }
 
 int ExpertPlacement::place(int layer, int expert) const {

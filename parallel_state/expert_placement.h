@@ -10,8 +10,15 @@
 
 namespace sutor {
 
-// Global layer -> the ep rank of each routed expert; equally many experts a rank.
-using ExpertRanks = std::map<int, std::vector<int>>;
+// Where the routed experts of a layer are.
+struct LayerPlacement {
+  std::vector<int> rank_of;  // [experts]: the ep rank that owns the expert; equally many a rank
+  // Frozen experts that every rank has as well, rising. Copies need no synchronisation, and any
+  // rank can take any of their tokens: they fill up the ranks that have less to do.
+  std::vector<int> replicated = {};
+  std::vector<std::vector<double>> shares = {};  // [replicated][ep]: of their tokens; sum 1 each
+};
+using ExpertRanks = std::map<int, LayerPlacement>;  // by global layer
 
 class ExpertPlacement {
  public:
@@ -36,17 +43,30 @@ class ExpertPlacement {
   int local_id(int layer, int expert) const { return place(layer, expert) % num_local_; }
   int global_id(int layer, int ep_rank, int local_expert) const;
 
+  // Local numbers from num_local_experts() on are copies of others' experts: what a rank has of a
+  // layer, by local number, owned ones first.
+  std::vector<int> local_experts(int layer, int ep_rank) const;
+  // More than any local number of any rank and layer.
+  int local_numbers() const { return num_local_ + max_copies_; }
+  // Of a replicated expert: each ep rank's share of its tokens; null when its owner takes all.
+  const std::vector<double>* shares(int layer, int expert) const;
+  // On a rank that has the expert.
+  int local_id_on(int layer, int expert, int ep_rank) const;
+
  private:
   // A layer's experts in the order of their ranks, and there of their local numbers.
   struct Permutation {
     std::vector<int> place_of;   // [experts]
     std::vector<int> expert_at;  // [experts]
+    std::map<int, std::vector<double>> shares;  // of replicated experts
+    std::vector<std::map<int, int>> copy_on;    // [ep]: expert -> local number of the copy
   };
   int place(int layer, int expert) const;
 
   int num_experts_;
   int ep_;
   int num_local_;
+  int max_copies_ = 0;
   std::map<int, Permutation> layers_;
 };
 

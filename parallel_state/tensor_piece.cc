@@ -25,7 +25,7 @@ std::vector<int64_t> TensorPiece::shape() const {
   return shape;
 }
 
-Run part_of(int64_t units, int part, int parts) {
+IndexRange part_of(int64_t units, int part, int parts) {
   return {units * part / parts, units * (part + 1) / parts};
 }
 
@@ -37,7 +37,7 @@ TensorPiece piece_of(const TensorEntry& tensor, int part, int parts) {
   const bool rows = split.axis == TensorSplit::Axis::kRows;
   SUTOR_ASSERT(rows || tensor.shape.size() == 2);
   const int64_t each = (rows ? piece.row_count : piece.col_count) / split.units;
-  const Run run = part_of(split.units, part, parts);
+  const IndexRange run = part_of(split.units, part, parts);
   (rows ? piece.row_begin : piece.col_begin) = run.begin * each;
   (rows ? piece.row_count : piece.col_count) = run.size() * each;
   return piece;

@@ -18,11 +18,11 @@ struct TensorPiece {
 };
 
 // [begin, end) of `units` things for part `part` of `parts`: near-equal runs, in order.
-struct Run {
+struct IndexRange {
   int64_t begin = 0, end = 0;
   int64_t size() const { return end - begin; }
 };
-Run part_of(int64_t units, int part, int parts);
+IndexRange part_of(int64_t units, int part, int parts);
 
 // What rank `part` of a group of `parts` holds of the tensor. The split must fit, as
 // check_tensor_parallel() ensures.

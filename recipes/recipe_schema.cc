@@ -126,8 +126,7 @@ void add_model_and_data(std::vector<Field>& fields) {
                          at(&Recipe::parallel, &ParallelOptions::expert_placement),
                          one_of({"contiguous", "balanced"})));
   fields.push_back(field("parallel.frozen_replicas",
-                         at(&Recipe::parallel, &ParallelOptions::frozen_replicas), whole(0),
-                         {"0"}));
+                         at(&Recipe::parallel, &ParallelOptions::frozen_replicas), whole(0)));
   fields.push_back(field("parallel.dispatcher", at(&Recipe::parallel, &ParallelOptions::dispatcher),
                          one_of({"alltoall", "allgather"})));
   fields.push_back(field("data.tokenizer", at(&Recipe::data, &DataOptions::tokenizer), text()));

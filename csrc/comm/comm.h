@@ -33,6 +33,19 @@ class Comm {
   // rank's own segment holds the sum over ranks; the others are undefined.
   virtual void reduce_scatter(std::span<float> data, std::span<const int64_t> counts,
                               const char* name) = 0;
+  // The same, begun: the other ranks' parts come while the caller goes on, and the result is there
+  // when finish() returned. `data` must stay as it is until then. All ranks begin and finish such
+  // operations in the same order; in between they may call others.
+  class Pending {
+   public:
+    virtual ~Pending() = default;
+    virtual void progress() = 0;  // moves it on, without waiting
+    virtual void finish() = 0;    // once
+  };
+  virtual std::unique_ptr<Pending> start_reduce_scatter(std::span<float> data,
+                                                        std::span<const int64_t> counts,
+                                                        const char* name);
+
   // `data` holds the segments of all ranks, bytes[r] each, its own one filled in; fills the others.
   virtual void all_gather(std::span<std::byte> data, std::span<const int64_t> bytes,
                           const char* name) = 0;

@@ -172,8 +172,9 @@ std::string JobView::headline(double now) {
                    [&](int a, int b) { return rank(a).died < rank(b).died; });
   for (const int r : dead) {
     rank(r).told = true;
-    text += fmt::format("error[E0605]: rank {} died ({}). It was last seen {}.\n", r,
-                        place(rank(r).process), last_seen(r, rank(r).heard));
+    text += fmt::format("error[E0605]: rank {} died ({}). Its last beat, {:.1f} s earlier: {}.\n",
+                        r, place(rank(r).process), rank(r).died - rank(r).heard,
+                        last_seen(r, rank(r).heard));
   }
   for (const int r : in_state(RankView::State::kSilent)) {
     rank(r).told = true;
@@ -183,7 +184,7 @@ std::string JobView::headline(double now) {
                       : state != '\0' ? "the process is there but does not run"
                                       : "its process is stopped, or its host is down or cut off";
     text += fmt::format(
-        "error[E0606]: rank {} ({}) was not heard of for {:.0f} s: {}. It was last seen {}.\n", r,
+        "error[E0606]: rank {} ({}) was not heard of for {:.0f} s: {}. Its last beat: {}.\n", r,
         place(rank(r).process), now - rank(r).heard, why, last_seen(r, rank(r).heard));
   }
   return text;
@@ -220,6 +221,13 @@ std::string JobView::waiting(double now) const {
     text += fmt::format("  and {} lines more like these\n", lines.size() - kMostLines);
   }
   return text;
+}
+
+bool JobView::settled() const {
+  for (const int r : in_state(RankView::State::kRunning)) {
+    if (!waits(r) || waits_for(r).empty()) return false;
+  }
+  return true;
 }
 
 std::string JobView::slow(double limit, double now) const {

@@ -59,6 +59,8 @@ class JobView {
   std::string headline(double now);
   // Who waits in which operation for whom, who computes, who died since the headline.
   std::string waiting(double now) const;
+  // Every rank that lives waits for one that has not come: nothing will change any more.
+  bool settled() const;
   // The report of an operation that has been waited for longer than `limit`; empty when there is
   // none.
   std::string slow(double limit, double now) const;

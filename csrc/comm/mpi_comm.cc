@@ -89,6 +89,26 @@ class MpiComm final : public Comm {
     }
   }
 
+  std::unique_ptr<Pending> start_reduce_scatter(std::span<float> data,
+                                                std::span<const int64_t> counts,
+                                                const char* name) override {
+    // What MPI cannot count in one operation goes in pieces, one after the other.
+    if (static_cast<int64_t>(data.size()) > kPiece) {
+      return Comm::start_reduce_scatter(data, counts, name);
+    }
+    const Journal::Operation operation = begin(name);
+    auto pending = std::make_unique<PendingReduce>(*this, name);
+    std::vector<int64_t> begins(size_, 0);
+    std::exclusive_scan(counts.begin(), counts.end(), begins.begin(), int64_t{0});
+    pending->counts.assign(counts.begin(), counts.end());
+    pending->result.resize(static_cast<size_t>(counts[rank_]));
+    pending->into = data.data() + begins[rank_];
+    check(MPI_Ireduce_scatter(data.data(), pending->result.data(), pending->counts.data(),
+                              MPI_FLOAT, MPI_SUM, comm_, &pending->request),
+          name);
+    return pending;
+  }
+
   void all_gather(std::span<std::byte> data, std::span<const int64_t> bytes,
                   const char* name) override {
     const Journal::Operation operation = begin(name);
@@ -294,6 +314,24 @@ class MpiComm final : public Comm {
       return done != 0;
     });
   }
+
+  struct PendingReduce final : Pending {
+    PendingReduce(MpiComm& comm, const char* name) : comm(comm), name(name) {}
+    void progress() override {
+      int done = 0;  // a request that is done becomes MPI_REQUEST_NULL, which is done as well
+      comm.check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), name);
+    }
+    void finish() override {
+      comm.wait(name, request);
+      std::copy(result.begin(), result.end(), into);
+    }
+    MpiComm& comm;
+    const char* name;
+    std::vector<int> counts;
+    std::vector<float> result;
+    float* into = nullptr;
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
 
   struct Sending {
     MPI_Request request;

@@ -17,7 +17,7 @@ using nlohmann::json;
 using State = RankView::State;
 
 // How long the others have to say where they are, and to end.
-constexpr double kAnswerSeconds = 0.4, kEndSeconds = 1.5;
+constexpr double kAnswerSeconds = 0.5, kEndSeconds = 1.5;
 constexpr double kForwardSeconds = 0.3;
 
 double seconds_of(const char* variable, double otherwise) {
@@ -191,20 +191,27 @@ void WatchHub::judge() {
   if (now - trouble_since_ >= patience()) report_and_end(lost ? "" : disorder_);
 }
 
+bool WatchHub::answered_since(double asked) const {
+  for (int r = 0; r < view_.size(); ++r) {
+    const bool due = r != job_.own_rank && view_.rank(r).state == State::kRunning;
+    if (due && view_.rank(r).heard < asked) return false;
+  }
+  return true;
+}
+
 // headline: empty when it is about dead or silent ranks.
 void WatchHub::report_and_end(const std::string& headline) {
   // At once: a launcher that saw the death too is about to kill this process.
   print(headline.empty() ? view_.headline(Journal::now()) : headline);
-  const double asked = Journal::now();
-  send_all(R"({"type":"beat_now"})");
-  pump_for(kAnswerSeconds, [&] {
-    for (int r = 0; r < view_.size(); ++r) {
-      const bool due = r != job_.own_rank && view_.rank(r).state == State::kRunning;
-      if (due && view_.rank(r).heard < asked) return false;
-    }
-    return true;
-  });
-  look_at_itself();
+  const double until = Journal::now() + kAnswerSeconds;
+  while (Journal::now() < until) {  // ranks that compute may come to wait, too
+    const double asked = Journal::now();
+    send_all(R"({"type":"beat_now"})");
+    pump_for(kAnswerSeconds / 4, [&] { return answered_since(asked); });
+    look_at_itself();
+    if (answered_since(asked) && view_.settled()) break;
+    pump_for(kAnswerSeconds / 20, [] { return false; });
+  }
   print(view_.waiting(Journal::now()) +
         fmt::format("  The job ends with exit code {}. `sutor train --resume` goes on from the "
                     "newest checkpoint.\n",

@@ -67,6 +67,7 @@ class WatchHub {
   int failing_code() const;
   bool is_first() const { return job_.own_rank == job_.first_hub; }
   double patience() const;
+  bool answered_since(double asked) const;
   [[noreturn]] void report_and_end(const std::string& headline);
   [[noreturn]] void end_job(int exit_code);
   void pump_for(double seconds, const std::function<bool()>& enough);

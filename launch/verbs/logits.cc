@@ -93,6 +93,7 @@ void add_gradients(const ModelSource& source, Session& session, const TrainableS
   const MicroStepResult result =
       forward_backward(session.model(), session.store(), std::span(&batch, 1),
                        {.lowest_layer = trainable.lowest_layer(), .loss_scale = scale});
+  session.store().finish_reductions();
   out["loss"] = at::full({1}, result.loss_sum * scale, at::kFloat);
   for (const FlatGroup* group : session.store().groups()) {
     for (size_t i = 0; i < group->size(); ++i) out["grad." + group->name(i)] = group->grad(i);

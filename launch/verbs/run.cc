@@ -30,9 +30,9 @@ constexpr VerbHelp kHelp{
     "sutor run my.yaml\n"
     "mpiexec -n 4 sutor run my.yaml --set parallel.ep=4"};
 
-class RecipeRun {
+class Run {
  public:
-  RecipeRun(const Recipe& recipe, Comm& world, const nlohmann::json& provenance)
+  Run(const Recipe& recipe, Comm& world, const nlohmann::json& provenance)
       : recipe_(recipe),
         world_(world),
         provenance_(provenance),
@@ -192,7 +192,7 @@ int verb_run(const Arguments& arguments) {
     const Recipe recipe = recipe_from(*values);
     set_threads(recipe.train.threads);
     with_profile(*values, world, [&] {
-      RecipeRun(recipe, world, provenance("run", arguments)).go((*values)["overwrite"].as<bool>());
+      Run(recipe, world, provenance("run", arguments)).go((*values)["overwrite"].as<bool>());
     });
     return kExitOk;
   });

@@ -71,11 +71,22 @@ at::Tensor FlatGroup::grads_from(size_t index, std::vector<int64_t> shape) const
 
 void FlatGroup::zero_grad() { grads_.zero_(); }
 
-void FlatGroup::reduce_gradients() {
+// What trains is the same on all replicas, so all of them skip an empty group.
+void FlatGroup::start_reduction() {
+  if (replicas_.size() == 1 || total_ == 0) return;
   std::vector<int64_t> counts(replicas_.size());
   for (int r = 0; r < replicas_.size(); ++r) counts[r] = cuts_[r + 1] - cuts_[r];
-  replicas_.reduce_scatter(std::span(grads_.data_ptr<float>(), static_cast<size_t>(total_)), counts,
-                           "reduce gradients");
+  reduction_ = replicas_.start_reduce_scatter(
+      std::span(grads_.data_ptr<float>(), static_cast<size_t>(total_)), counts, "reduce gradients");
+}
+
+void FlatGroup::progress_reduction() {
+  if (reduction_) reduction_->progress();
+}
+
+void FlatGroup::finish_reduction() {
+  if (reduction_) reduction_->finish();
+  reduction_.reset();
 }
 
 double FlatGroup::sum_of_squares() const {
@@ -126,7 +137,7 @@ void FlatGroup::masters_from_values() {
 }
 
 void FlatGroup::gather_values() {
-  if (replicas_.size() == 1) return;
+  if (replicas_.size() == 1 || total_ == 0) return;
   const int64_t element = static_cast<int64_t>(values_.element_size());
   std::vector<int64_t> bytes(replicas_.size());
   for (int r = 0; r < replicas_.size(); ++r) bytes[r] = (cuts_[r + 1] - cuts_[r]) * element;

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -36,9 +37,12 @@ class FlatGroup {
   at::Tensor grads_from(size_t index, std::vector<int64_t> shape) const;
 
   void zero_grad();
-  // Collective over the replicas: sums the gradients; afterwards this rank's chunk is valid.
-  void reduce_gradients();
-  // Of this rank's chunk, after reduce_gradients().
+  // Collective over the replicas: begins to sum the gradients, which must be complete. Whoever else
+  // works meanwhile calls progress_reduction() now and then.
+  void start_reduction();
+  void progress_reduction();
+  void finish_reduction();  // afterwards this rank's chunk is valid
+  // Of this rank's chunk, after finish_reduction().
   double sum_of_squares() const;
   void scale_gradients(float factor);  // of the chunk
   // One AdamW step (decoupled decay) of the chunk's masters, then the compute copies.
@@ -75,6 +79,7 @@ class FlatGroup {
   int64_t total_ = 0, decayed_ = 0;
   std::vector<int64_t> cuts_;  // [replicas + 1] element offsets, at row boundaries
   int64_t chunk_begin_ = 0, chunk_end_ = 0;
+  std::unique_ptr<Comm::Pending> reduction_;
   at::Tensor values_, grads_;                 // [total]
   at::Tensor master_, exp_avg_, exp_avg_sq_;  // [chunk]; master aliases values_ in fp32
 };

@@ -73,7 +73,7 @@ class Jobs:
         self.rows = self.folder / "rows.jsonl"
         numbers = random.Random(5)
         self.rows.write_text("".join(
-            json.dumps({"input_ids": [numbers.randrange(3, 120) for _ in range(24)]}) + "\n"
+            json.dumps({"input_ids": [numbers.randrange(3, 48) for _ in range(24)]}) + "\n"
             for _ in range(16)))
         self.count = 0
         first = self.recipe(prepare=False)
@@ -157,9 +157,14 @@ class Streams:
         self.threads = []
         for name, parts in self.parts.items():
             stream = getattr(process, name)
-            thread = threading.Thread(target=lambda s=stream, p=parts: p.extend(s), daemon=True)
+            thread = threading.Thread(target=self.read, args=(stream, parts), daemon=True)
             thread.start()
             self.threads.append(thread)
+
+    @staticmethod
+    def read(stream, parts):
+        with stream:
+            parts.extend(stream)
 
     def text(self):
         for thread in self.threads:

@@ -106,7 +106,9 @@ struct Job {
 };
 
 Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layout, const Job& job) {
-  SessionOptions options{.parallel = layout, .trained = job.trained};
+  // Small buckets: a reduction for almost every layer.
+  SessionOptions options{
+      .parallel = layout, .trained = job.trained, .bucket_elements = int64_t{1} << 12};
   Session session(source, world, options);
   for (const TensorEntry& entry : source.info.tensors.entries()) {
     at::NoGradGuard no_grad;

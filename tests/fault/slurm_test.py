@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""A real SLURM on this one host: srun, mpiexec in an allocation, sbatch of the shipped template, and
+a rank that dies under srun.
+
+  .venv/bin/python tests/fault/slurm_test.py build/sutor [-v] [Class.test]...
+
+Starts munged, slurmctld and slurmd of its own on free ports in a temporary folder, and stops them.
+Needs root and the packages slurm-wlm and munge (tools/setup.sh --tests); exits 77 without.
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import jobs
+
+SUTOR = None  # set by main
+
+SLURM_CONF = """\
+ClusterName=sutor-test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={controller_port}
+SlurmdPort={daemon_port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CryptoType=crypto/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SlurmdParameters=config_overrides
+MpiDefault=none
+ReturnToService=2
+SlurmctldTimeout=30
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 State=UNKNOWN
+PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Slurm:
+    """The three daemons; SLURM_CONF of `environment` points every command at them."""
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sutor-slurm-"))
+        self.folder.chmod(0o755)
+        (self.folder / "state").mkdir()
+        (self.folder / "spool").mkdir()
+        self.conf = self.folder / "slurm.conf"
+        self.conf.write_text(SLURM_CONF.format(
+            host=socket.gethostname().split(".")[0], folder=self.folder,
+            controller_port=free_port(), daemon_port=free_port()))
+        self.environment = dict(os.environ, SLURM_CONF=str(self.conf))
+        self.daemons = []
+        try:
+            self.start_daemons()
+        except BaseException:
+            self.stop()
+            raise
+
+    def start_daemons(self):
+        key = self.folder / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o400)
+        self.daemon("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket",
+                    f"--key-file={key}", f"--pid-file={self.folder}/munge.pid",
+                    f"--seed-file={self.folder}/munge.seed", f"--log-file={self.folder}/munge.log")
+        self.wait_for(lambda: (self.folder / "munge.socket").exists(), "munged")
+        self.daemon("slurmctld", "-D", "-i", "-f", str(self.conf))
+        self.daemon("slurmd", "-D", "-f", str(self.conf))
+        self.wait_for(lambda: "idle" in self.command("sinfo", "-h", "-o", "%T"), "an idle node")
+
+    def daemon(self, *command):
+        log = (self.folder / f"{command[0]}.out").open("w")
+        self.daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=self.environment,
+                                             stdin=subprocess.DEVNULL, start_new_session=True))
+        log.close()
+
+    def command(self, *command):
+        return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=self.environment, timeout=60).stdout
+
+    def wait_for(self, ready, what, seconds=60):
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if time.monotonic() > deadline:
+                logs = "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}"
+                                 for path in [*self.folder.glob("*.out"), *self.folder.glob("*.log")])
+                raise AssertionError(f"no {what} after {seconds} s\n{logs}")
+            time.sleep(0.2)
+
+    def stop(self):
+        self.command("scancel", "--user=root") if len(self.daemons) == 3 else None
+        for daemon in reversed(self.daemons):
+            daemon.send_signal(signal.SIGTERM)
+            try:
+                daemon.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class SlurmTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.slurm = Slurm()
+        cls.addClassCleanup(cls.slurm.stop)
+        folder = tempfile.TemporaryDirectory(prefix="sutor-fault-")
+        cls.addClassCleanup(folder.cleanup)
+        cls.jobs = jobs.Jobs(SUTOR, folder.name)
+
+    def run_job(self, *command, env=None, ranks=4, **how):
+        return self.jobs.run(command, {"SLURM_CONF": str(self.slurm.conf)} | (env or {}),
+                             ranks=ranks, **how)
+
+    def srun(self, *command, mpi="pmi2", ranks=4):
+        return ["srun", f"--mpi={mpi}", "-n", str(ranks), *command]
+
+    def test_srun_mpiexec_and_sbatch_train_the_same(self):
+        recipes = [self.jobs.recipe() for _ in range(4)]
+        train = [[SUTOR, "train", recipe] for recipe in recipes]
+        plain = self.jobs.run(jobs.mpiexec(*train[0]))
+        self.assertEqual(plain.code, 0, plain)
+        under_srun = self.run_job(*self.srun(*train[1]))
+        self.assertEqual(under_srun.code, 0, under_srun)
+        self.assertEqual(under_srun.err, "", under_srun)
+        inside = self.run_job("salloc", "-Q", "-n", "4", "mpiexec", "-n", "4", *train[2])
+        self.assertEqual(inside.code, 0, inside)
+        log = recipes[3].parent / "log"
+        batch = self.run_job(
+            "sbatch", "--wait", "--ntasks-per-node=4", f"--output={log}",
+            f"--export=ALL,RECIPE={recipes[3]},SUTOR={SUTOR}",
+            jobs.ROOT / "recipes" / "cluster" / "train.sbatch")
+        self.assertEqual(batch.code, 0, f"{batch}\n{log.read_text() if log.exists() else ''}")
+        expected = self.jobs.losses(recipes[0])
+        self.assertEqual(len(expected), 3)
+        for recipe in recipes[1:]:
+            self.assertEqual(self.jobs.losses(recipe), expected)
+
+    def test_srun_without_pmi_is_refused_once(self):
+        result = self.run_job(*self.srun(SUTOR, "train", self.jobs.recipe(), mpi="none"))
+        self.assertEqual(result.code, 2, result)
+        self.assertEqual(result.err.count("error[E0240]"), 1, result)
+        self.assertIn("--mpi=pmi2", result.err, result)
+
+    def test_one_process_in_an_allocation_is_legal(self):
+        for command in (["salloc", "-Q", "-n", "4", SUTOR], self.srun(SUTOR, mpi="none", ranks=1)):
+            recipe = self.jobs.recipe()
+            result = self.run_job(*command, "train", recipe, "--set", "parallel.ep=1")
+            self.assertEqual(result.code, 0, result)
+            self.assertEqual(len(self.jobs.losses(recipe)), 3)
+        recipe, log = self.jobs.recipe(), self.jobs.folder / "batch.log"
+        script = self.jobs.folder / "batch.sh"
+        script.write_text(f"#!/bin/sh\n{SUTOR} train {recipe} --set parallel.ep=1\n")
+        result = self.run_job("sbatch", "--wait", "-n", "4", f"--output={log}", script)
+        self.assertEqual(result.code, 0, f"{result}\n{log.read_text()}")
+
+    def test_a_rank_that_dies_ends_the_step_and_is_named(self):
+        env = {"SUTOR_FAULT": "kill:rank=2:op=dispatch rows:count=3"}
+        result = self.run_job(*self.srun(SUTOR, "train", self.jobs.recipe()), env=env)
+        self.check_end(result)
+        self.assertIn("error[E0605]: rank 2 died", result.err, result)
+        self.assertRegex(result.err, r"waits? in `dispatch rows` #\d+ of group .* for rank 2", result)
+
+    def test_a_rank_that_stops_or_throws(self):
+        for fault, words in (("stop:rank=0:op=reduce gradients", "error[E0606]: rank 0 "),
+                             ("throw:rank=3:op=reduce gradients", "rank 3: error[E0390]")):
+            with self.subTest(fault=fault):
+                env = {"SUTOR_FAULT": fault, "SUTOR_HEARTBEAT_TIMEOUT": "3"}
+                result = self.run_job(*self.srun(SUTOR, "train", self.jobs.recipe()), env=env)
+                self.check_end(result)
+                self.assertIn(words, result.errors()[0], result)
+
+    def check_end(self, result):
+        self.assertNotEqual(result.code, 0, result)
+        self.assertIsNotNone(result.seconds_to_end, result)
+        self.assertLess(result.seconds_to_end, jobs.GONE_SECONDS, result)
+
+
+def main():
+    global SUTOR
+    if len(sys.argv) < 2 or not pathlib.Path(sys.argv[1]).is_file():
+        sys.exit(__doc__)
+    SUTOR = str(pathlib.Path(sys.argv.pop(1)).resolve())
+    missing = [p for p in ("munged", "slurmctld", "slurmd", "srun") if shutil.which(p) is None]
+    if os.geteuid() != 0 or missing:
+        why = f"without {', '.join(missing)}" if missing else "not root"
+        print(f"skipped: {why}. This test starts a SLURM of its own: it needs root, slurm-wlm and "
+              "munge (tools/setup.sh --tests).")
+        sys.exit(77)
+    unittest.main()
+
+
+if __name__ == "__main__":
+    main()
