@@ -35,7 +35,7 @@ class SelfComm final : public Comm {
   }
   bool all_failed(int, double) override { return true; }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
-  void finish() override {}
+  void finish(int) override {}
   const Journal* journal() const override { return nullptr; }
   uint64_t order_digest() const override { return 0; }
 
