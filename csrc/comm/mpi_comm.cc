@@ -221,11 +221,12 @@ class MpiComm final : public Comm {
     return true;
   }
 
-  void finish() override {
+  void finish(int exit_code) override {
     if (watchdog_) watchdog_->failing(0);
     barrier("finish");
     journal_->write_if_asked();
-    MPI_Finalize();  // watched: it may wait for a rank that died after the barrier
+    if (watchdog_) watchdog_->finalizing(exit_code);
+    MPI_Finalize();
     if (watchdog_) watchdog_->goodbye();
   }
 

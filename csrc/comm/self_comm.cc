@@ -36,7 +36,7 @@ class SelfComm final : public Comm {
   }
   bool all_failed(int, double) override { return true; }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
-  void finish() override {}
+  void finish(int) override {}
   Journal* journal() const override { return nullptr; }
   uint64_t order_digest() const override { return 0; }
 

@@ -111,7 +111,7 @@ class ThreadComm final : public Comm {
   }
   bool all_failed(int, double) override { return false; }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
-  void finish() override { barrier("finish"); }
+  void finish(int) override { barrier("finish"); }
   Journal* journal() const override { return nullptr; }
   uint64_t order_digest() const override { return 0; }
 
