@@ -263,9 +263,16 @@ void add_replicas(const LayerLoad& layer, int replicas, int ep, LayerPlacement& 
 
 std::vector<double> rank_costs(const LayerLoad& layer, const LayerPlacement& placement, int ep) {
   std::vector<double> costs = owned_costs(layer, placement, ep);
-  double movable = 0;
-  for (const int e : placement.replicated) movable += layer.cost(e);
-  fill_up(costs, movable);
+  if (placement.shares.empty()) {
+    double movable = 0;
+    for (const int e : placement.replicated) movable += layer.cost(e);
+    fill_up(costs, movable);
+    return costs;
+  }
+  for (size_t i = 0; i < placement.replicated.size(); ++i) {
+    const double cost = layer.cost(placement.replicated[i]);
+    for (int rank = 0; rank < ep; ++rank) costs[rank] += placement.shares[i][rank] * cost;
+  }
   return costs;
 }
 

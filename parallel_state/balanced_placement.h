@@ -48,8 +48,8 @@ void add_replicas(const LayerLoad& layer, int replicas, int ep, LayerPlacement& 
 std::map<int, LayerPlacement> balanced_layers(const std::map<int, LayerLoad>& layers, int ep,
                                               int replicas = 0, int groups = 1);
 
-// [ep]: what each rank's experts cost, the replicated ones dealt out to the least loaded ranks
-// until they are level.
+// [ep]: what each rank's experts cost. Replicated ones are dealt out by the placement's shares, or
+// where it has none yet to the least loaded ranks until these are level.
 std::vector<double> rank_costs(const LayerLoad& layer, const LayerPlacement& placement, int ep);
 
 // How much longer the slowest rank works than with perfect balance, over all layers: the sum of the
