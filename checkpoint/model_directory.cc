@@ -148,6 +148,19 @@ void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destin
   found->stored.file->load(found->begin, computable(found->stored), destination);
 }
 
+int64_t ModelDirectory::row_to_cut(const TensorEntry& tensor, int64_t row, int64_t bytes) const {
+  const std::optional<ResolvedSource> found = resolve(tensor);
+  const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
+  const int64_t row_bytes = found && rows > 0 ? (found->end - found->begin) / rows : 0;
+  if (row_bytes == 0) return rows;
+  const int64_t wanted = row + std::max<int64_t>(1, bytes / row_bytes);
+  if (wanted >= rows) return rows;
+  const int64_t begin = found->begin + row * row_bytes;
+  const int64_t seam = found->stored.file->last_seam(begin, found->begin + wanted * row_bytes);
+  const bool between_rows = (seam - begin) % row_bytes == 0;
+  return seam > begin && between_rows ? row + (seam - begin) / row_bytes : rows;
+}
+
 Digest ModelDirectory::digest_of(const std::map<std::string, Digest>& digests) const {
   Hasher hasher;
   for (const auto& [name, stored] : tensors_) {

@@ -43,6 +43,9 @@ class ModelShard {
   // Fills a piece of the tensor whose bytes, in `dtype`, begin at `tensor_begin`; converted to the
   // piece's dtype. The memory beyond the piece is bounded.
   void load(int64_t tensor_begin, DType dtype, const ShardedTensor& piece) const;
+  // The last place in (begin, end] where a read may end, and another one begin, without either
+  // fetching what the other does; `begin` when there is none.
+  virtual int64_t last_seam(int64_t begin, int64_t end) const = 0;
   // Of bytes [begin, end), behind the header.
   Digest digest(int64_t begin, int64_t end) const;
   // Appends bytes [begin, end), behind the header, to a file.
@@ -72,6 +75,7 @@ class SafetensorsShard final : public ModelShard {
   const SafetensorsHeader& header() const override { return file_.header(); }
   std::string header_bytes() const override;
   void read_at(int64_t offset, std::span<std::byte> into) const override;
+  int64_t last_seam(int64_t, int64_t end) const override { return end; }
   void append_to(OutputFile& file, int64_t begin, int64_t end) const override;
 
  protected:

@@ -87,6 +87,13 @@ void StoreShard::append_to(OutputFile& file, int64_t begin, int64_t end) const {
   stream(begin, end, [&](std::span<const std::byte> piece) { file.append(piece); });
 }
 
+// Between tiles: blocks are counted from a tile's first byte, so that none reaches over its end.
+int64_t StoreShard::last_seam(int64_t begin, int64_t end) const {
+  const Found last = find(end - 1);
+  const bool is_tile_end = last.begin + 1 == last.place->bytes;
+  return is_tile_end ? end : std::max(begin, end - 1 - last.begin);
+}
+
 int64_t StoreShard::piece_end(int64_t begin) const {
   const Found found = find(begin);
   const int64_t block_bytes = places_[found.tensor].block_bytes;

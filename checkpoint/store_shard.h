@@ -62,6 +62,7 @@ class StoreShard final : public ModelShard {
   // Throws E0347 naming data file, tensor and block when the bytes are not the ones that were
   // written.
   void read_at(int64_t offset, std::span<std::byte> into) const override;
+  int64_t last_seam(int64_t begin, int64_t end) const override;
   void append_to(OutputFile& file, int64_t begin, int64_t end) const override;
 
  protected:

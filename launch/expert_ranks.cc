@@ -13,10 +13,11 @@ namespace {
 std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const ModelInfo& model,
                                      const std::vector<std::string>& trained) {
   if (!std::filesystem::exists(path)) {
-    fail(331,
-         "parallel.expert_placement: balanced and parallel.frozen_replicas need scores, but {} does "
-         "not exist. Run `sutor score` with this recipe first, or choose contiguous and 0.",
-         path.string());
+    fail(
+        331,
+        "parallel.expert_placement: balanced and parallel.frozen_replicas need scores, but {} does "
+        "not exist. Run `sutor score` with this recipe first, or choose contiguous and 0.",
+        path.string());
   }
   const ScoreTable scores = read_score_table(path);
   for (const auto& [layer, load] : scores.token) {

@@ -59,7 +59,7 @@ int run_job(const std::function<int(Comm& world)>& body) {
     }
     if (world->rank() == 0) print_failure(result.message);
   }
-  world->finish();
+  world->finish(result.exit_code);
   return result.exit_code;
 }
 

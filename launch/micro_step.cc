@@ -61,8 +61,9 @@ class StageRunner {
         return receive_from_stage(grad_, stage_ + 1, pipeline_, "gradients");
       case Kind::kBackward:
         ++backwards_;
-        grad_ = pass(action.micro_batch)
-                    .backward(grad_, /*last=*/backwards_ == static_cast<int>(micro_batches_.size()));
+        grad_ =
+            pass(action.micro_batch)
+                .backward(grad_, /*last=*/backwards_ == static_cast<int>(micro_batches_.size()));
         passes_.erase(action.micro_batch);
         return;
       case Kind::kSendBackward:
@@ -93,8 +94,9 @@ class StageRunner {
   const MicroStepOptions& options_;
   Comm& pipeline_;
   const int stage_;
-  bool keeps_ = false;                                // for a backward pass
-  int sent_ = 0;                                      // forward
+  bool keeps_ = false;  // for a backward pass
+  int sent_ = 0;        // forward
+  int backwards_ = 0;
   std::map<int, std::unique_ptr<StagePass>> passes_;  // by micro-batch, those under way
   at::Tensor rows_, grad_;                            // of the action before
   MicroStepResult result_;

@@ -2,13 +2,11 @@
 
 #include <ATen/Parallel.h>
 
-#include <algorithm>
 #include <unordered_set>
 
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 #include "csrc/base/profile.h"
-#include "launch/metrics_log.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
@@ -26,7 +24,8 @@ Session::Session(const ModelSource& source, Comm& world, const SessionOptions& o
       lora_seed_(options.lora_seed),
       parallel_(options.parallel, source.info, trains_in(options.trained), world,
                 options.expert_ranks),
-      store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only, options.bucket_elements) {
+      store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only,
+             options.bucket_elements) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();
   model_ = source.family.build(source.directory.config(), store_);
@@ -34,33 +33,17 @@ Session::Session(const ModelSource& source, Comm& world, const SessionOptions& o
 
 void Session::load_weights() {
   const ProfileScope scope("load weights");
-  const int64_t before = source_.directory.fetched_bytes();
-  std::vector<ShardedTensor> tensors = store_.tensors();
-  for (ShardedTensor& pair : store_.lora_tensors()) tensors.push_back(std::move(pair));
-  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()),
-                 [&](int64_t i) { load_initial(tensors[i]); });
+  const int threads = at::get_num_threads();
+  weight_reads_ = sutor::load_weights(source_, parallel_, store_.tensors(), threads);
+  std::vector<ShardedTensor> pairs = store_.lora_tensors();
+  parallel_tasks(threads, static_cast<int64_t>(pairs.size()),
+                 [&](int64_t i) { load_initial(pairs[static_cast<size_t>(i)]); });
   store_.masters_from_values();
-  Comm& world = parallel_.world();
-  weight_reads_.of_rank.assign(static_cast<size_t>(world.size()), 0);
-  weight_reads_.of_rank[static_cast<size_t>(world.rank())] =
-      source_.directory.fetched_bytes() - before;
-  world.all_reduce(std::span(weight_reads_.of_rank), ReduceOp::kSum, "weights read");
-  for (const auto& [name, stored] : source_.directory.tensors()) {
-    weight_reads_.stored += stored.entry->num_bytes();
-  }
 }
 
 std::string weights_text(const Session& session) {
-  const WeightReads& reads = session.weight_reads();
-  const auto rank = static_cast<size_t>(session.parallel().world().rank());
-  std::string text =
-      fmt::format("{} of {} read", format_bytes(reads.of_rank[rank]), format_bytes(reads.stored));
-  if (reads.of_rank.size() > 1) {
-    const auto [least, most] = std::minmax_element(reads.of_rank.begin(), reads.of_rank.end());
-    text +=
-        fmt::format(" by this rank ({} to {} a rank)", format_bytes(*least), format_bytes(*most));
-  }
-  return text + fmt::format(", from a {}", session.source().directory.kind());
+  return reads_text(session.weight_reads(), session.parallel().world().rank()) +
+         fmt::format(", from a {}", session.source().directory.kind());
 }
 
 void Session::load_initial(ShardedTensor& destination) const {

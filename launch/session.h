@@ -9,6 +9,7 @@
 #include "checkpoint/peft_adapter.h"
 #include "csrc/comm/comm.h"
 #include "launch/model_source.h"
+#include "launch/weight_loading.h"
 #include "layers/causal_model.h"
 #include "layers/parameter_store.h"
 #include "parallel_state/parallel_state.h"
@@ -20,17 +21,11 @@ struct SessionOptions {
   at::ScalarType dtype = at::kFloat;
   std::vector<std::string> trained;  // global names; empty = everything frozen
   bool decay_matrices_only = false;
-  ExpertRanks expert_ranks = {};  // the same on all ranks
+  ExpertRanks expert_ranks = {};              // the same on all ranks
   int64_t bucket_elements = kBucketElements;  // of gradients that are reduced together
   // Where low-rank pairs start: from a seed, or from a peft adapter.
   uint64_t lora_seed = 0;
   std::optional<std::string> lora_init = {};
-};
-
-// Bytes of weights that the ranks fetched from the disk to fill their own parts of the model.
-struct WeightReads {
-  std::vector<int64_t> of_rank;  // of the world
-  int64_t stored = 0;            // of all tensors together
 };
 
 class Session {
@@ -61,7 +56,8 @@ class Session {
   WeightReads weight_reads_;
 };
 
-// "1.2 GiB of 3.4 GiB read by this rank (0.9 to 1.2 GiB a rank), from a base store".
+// "1.2 GiB of 3.4 GiB read by this rank (0.9 GiB to 1.2 GiB a rank, 3.4 GiB on the node), from a
+// base store".
 std::string weights_text(const Session& session);
 
 // The recipe's model.dtype; throws E0212 for anything but fp32 and bf16.

@@ -19,8 +19,8 @@ class StagePass {
   // after; on the last stage the loss is computed, and nothing is returned.
   at::Tensor forward(const at::Tensor& input);
   // grad: of the rows that forward() returned. Adds to the main gradients; returns the gradient of
-  // the input, undefined where the stage before has no backward pass. `last`: no other micro-batch's
-  // backward pass follows in this step.
+  // the input, undefined where the stage before has no backward pass. `last`: no other
+  // micro-batch's backward pass follows in this step.
   at::Tensor backward(const at::Tensor& grad, bool last);
   MicroStepResult result() const { return {loss_.loss_sum, context_.balance_loss}; }
 

@@ -20,6 +20,21 @@ Digest digest_of_names(const TrainableSet& trainable) {
   return hasher.digest();
 }
 
+// The first line in which two texts differ.
+std::string first_difference(const std::string& zero, const std::string& other, int rank) {
+  std::istringstream a(zero), b(other);
+  for (;;) {
+    std::string left = "nothing more", right = left;
+    const bool more_left = static_cast<bool>(std::getline(a, left));
+    const bool more_right = static_cast<bool>(std::getline(b, right));
+    if (!more_left) left = "nothing more";
+    if (!more_right) right = "nothing more";
+    if (left != right || (!more_left && !more_right)) {
+      return fmt::format("rank 0 has `{}`, rank {} has `{}`", left, rank, right);
+    }
+  }
+}
+
 ExpertConfig read_config(const Recipe& recipe, const ModelInfo& model) {
   const std::filesystem::path path = recipe.esft.config ? std::filesystem::path(*recipe.esft.config)
                                                         : RunPaths(recipe.output).expert_config();
@@ -61,18 +76,27 @@ TrainPlan make_train_plan(const Recipe& recipe, ModelInfo& model) {
 }
 
 void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm& world) {
-  const std::string mine = plan.digest.text() + " " + xxh3(recipe_text).text();
-  const std::vector<std::string> all = world.all_gather_text(mine, "compare plans");
-  std::string different;
+  std::string mine =
+      recipe_text + fmt::format("backward down to layer {}\n", plan.trainable.lowest_layer());
+  for (const std::string& name : plan.trainable.names()) mine += "trains " + name + "\n";
+  const std::vector<std::string> digests =
+      world.all_gather_text(xxh3(mine).text(), "compare plans");
+  if (std::all_of(digests.begin(), digests.end(),
+                  [&](const std::string& digest) { return digest == digests[0]; })) {
+    return;
+  }
+  // All ranks know that they differ: now the plans themselves.
+  const std::vector<std::string> plans = world.all_gather_text(mine, "different plans");
+  std::string ranks, difference;
   for (int r = 0; r < world.size(); ++r) {
-    if (all[r] != all[0]) different += (different.empty() ? "" : ", ") + std::to_string(r);
+    if (plans[r] == plans[0]) continue;
+    ranks += (ranks.empty() ? "" : ", ") + std::to_string(r);
+    if (difference.empty()) difference = first_difference(plans[0], plans[r], r);
   }
-  if (!different.empty()) {
-    fail(604,
-         "the plan of rank {} is not the plan of rank 0: they read another recipe, model or expert "
-         "config (rank 0: {}).",
-         different, all[0]);
-  }
+  fail(604,
+       "the plan of rank {} is not the plan of rank 0: they read another recipe, model or expert "
+       "config. The first difference: {}. Give all nodes the same files.",
+       ranks, difference);
 }
 
 void check_marked(const TrainPlan& plan, const std::vector<std::string>& marked_here, Comm& world) {

@@ -24,7 +24,8 @@ bool needs_expert_config(const Recipe& recipe);
 // model's tensors.
 TrainPlan make_train_plan(const Recipe& recipe, ModelInfo& model);
 
-// Collective. Throws E0604 naming the ranks whose plan differs from rank 0's.
+// Collective. Throws E0604 naming the ranks whose plan differs from rank 0's, and the first
+// difference: of the recipe's keys, of how far down the backward pass goes, or of what trains.
 void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm& world);
 
 // What the generator planned is exactly what the storage of all ranks marked: each name once per

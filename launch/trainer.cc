@@ -46,7 +46,7 @@ Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& proven
       plan_(make_train_plan(recipe, source_.info)),
       stores_(recipe, source_.info.vocab_size) {
   open_data();
-  check_same_plan(plan_, stage_keys(recipe, Stage::kTrain), world);
+  check_same_plan(plan_, resolved_yaml(recipe), world);
   base_ = base_digest(source_, world);
   SessionOptions options{
       .parallel = recipe.parallel,

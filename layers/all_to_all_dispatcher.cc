@@ -127,7 +127,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
       share += (*shares)[rank];
       const bool last = rank + 1 == ep_.size();
       const int64_t until =
-          last ? count : std::min(count, std::llround(share * static_cast<double>(count)));
+          last ? count : std::min<int64_t>(count, std::llround(share * static_cast<double>(count)));
       if (until > given) result.parts.push_back({place_on(rank), until - given});
       given = std::max(given, until);
     }

@@ -60,8 +60,8 @@ RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double 
 // The same where each rank has the logits of a part of the vocabulary (Megatron's
 // vocabulary-parallel cross entropy): the largest logit, then the sum of exponentials and the
 // target's logit of all ranks.
-RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double scale, IndexRange own,
-                        Comm& comm) {
+RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double scale,
+                        IndexRange own, Comm& comm) {
   const int64_t rows = logits.size(0);
   const auto floats = [](const at::Tensor& t) {
     return std::span(t.data_ptr<float>(), static_cast<size_t>(t.numel()));

@@ -56,8 +56,8 @@ class ExpertPlacement {
  private:
   // A layer's experts in the order of their ranks, and there of their local numbers.
   struct Permutation {
-    std::vector<int> place_of;   // [experts]
-    std::vector<int> expert_at;  // [experts]
+    std::vector<int> place_of;                  // [experts]
+    std::vector<int> expert_at;                 // [experts]
     std::map<int, std::vector<double>> shares;  // of replicated experts
     std::vector<std::map<int, int>> copy_on;    // [ep]: expert -> local number of the copy
   };

@@ -14,7 +14,8 @@ ParallelState::ParallelState(const ParallelOptions& options, const ModelInfo& mo
       placement_(model.num_experts, options, world.size(), expert_ranks),
       layout_(options, world.size()),
       stages_(make_stage_map(model, options.pp, options.stages, trains)),
-      coordinates_(layout_.coordinates(world.rank())) {
+      coordinates_(layout_.coordinates(world.rank())),
+      nodes_(world) {
   check_tensor_parallel(model, options);
   // The same order on every rank: making a group is collective over its ranks.
   tp_ = make("tp");
@@ -28,6 +29,7 @@ ParallelState::ParallelState(const ParallelOptions& options, const ModelInfo& mo
   etp_ep_ = make("etp-ep");
   edp_ = make("edp");
   etp_edp_ = make("etp-edp");
+  node_ = make(nodes_.ranks_of(nodes_.node_of(world.rank())), "node");
   if (model.tied_head && layout_.pp() > 1) {
     const std::vector<int> ranks = tied_embedding_group(layout_, world.rank());
     if (!ranks.empty()) tied_ = make(ranks, "tied embedding");

@@ -9,6 +9,7 @@
 #include "csrc/comm/comm.h"
 #include "parallel_state/expert_placement.h"
 #include "parallel_state/model_info.h"
+#include "parallel_state/node_map.h"
 #include "parallel_state/parallel_options.h"
 #include "parallel_state/rank_layout.h"
 #include "parallel_state/stage_costs.h"
@@ -29,6 +30,7 @@ class ParallelState {
   const ExpertPlacement& placement() const { return placement_; }
   const StageMap& stages() const { return stages_; }
   const RankCoordinates& coordinates() const { return coordinates_; }
+  const NodeMap& nodes() const { return nodes_; }
   int stage() const { return coordinates_.pp; }
   bool is_first_stage() const { return stage() == 0; }
   bool is_last_stage() const { return stage() == layout_.pp() - 1; }
@@ -49,6 +51,7 @@ class ParallelState {
   Comm& etp_ep() const { return *etp_ep_; }      // all that hold parts of a layer's experts
   Comm& edp() const { return *edp_; }            // replicas of this rank's parts of experts
   Comm& etp_edp() const { return *etp_edp_; }    // replicas of what etp does not divide of experts
+  Comm& node() const { return *node_; }          // the ranks on this rank's host, rising
   // Replicas of a tied embedding that two stages hold: dp_cp of the first and of the last. Only on
   // those, and only where the first is not the last.
   bool has_tied_group() const { return tied_ != nullptr; }
@@ -64,9 +67,10 @@ class ParallelState {
   RankLayout layout_;
   StageMap stages_;
   RankCoordinates coordinates_;
+  NodeMap nodes_;
   std::map<std::vector<int>, std::shared_ptr<Comm>> by_ranks_;
   std::shared_ptr<Comm> tp_, cp_, pp_, tp_cp_, dp_cp_, tp_dp_cp_, ep_, etp_, etp_ep_, edp_,
-      etp_edp_, tied_;
+      etp_edp_, node_, tied_;
 };
 
 // The ranks of tied() around `rank`, in rising order; empty on the stages between.

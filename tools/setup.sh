@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Sets up a Debian or Ubuntu machine and builds build/sutor: Debian packages, the light wheels
 # (LibTorch and two CUDA run-time libraries, without Python torch) in .venv, CMake, Ninja.
-# Use: bash tools/setup.sh [--tests]     --tests builds the tests and benchmarks too, and gets NCCL.
+# Use: bash tools/setup.sh [--tests]     --tests builds the tests and benchmarks too, gets NCCL, and
+# installs SLURM and what else tests of launchers start (nothing of it runs or is configured by that).
 # What is there already is left alone: run it again at any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/common.sh
 
-targets=(sutor)
+targets=(sutor) with_tests=0
 case ${1:-} in
   '') ;;
-  --tests) targets=(all) ;;
+  --tests) targets=(all) with_tests=1 ;;
   -h | --help)
-    sed -n '2,5s/^# //p' "$0"
+    sed -n '2,6s/^# //p' "$0"
     exit 0
     ;;
   *)
@@ -26,6 +27,9 @@ packages=(
   libboost-program-options-dev libfmt-dev libgtest-dev libhdf5-dev libmpich-dev libreadline8
   libxxhash-dev libyaml-cpp-dev mpich ninja-build nlohmann-json3-dev pkg-config python3 python3-venv
 )
+if ((with_tests)); then
+  packages+=(iproute2 munge slurm-wlm)  # tests/fault
+fi
 wheels=(
   --no-deps torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
   tokenizers==0.23.3 jinja2==3.1.6 markupsafe==3.0.4 h5py==3.16.0 numpy==2.4.6

@@ -74,11 +74,13 @@ class Comm {
   virtual bool all_failed(int exit_code, double seconds) = 0;
   // Ends the whole job with this exit code, without waiting for anybody.
   [[noreturn]] virtual void abort(int exit_code) = 0;
-  // The last call, collective, of the world alone: waits for all ranks and ends communication.
-  virtual void finish() = 0;
+  // The last call, collective, of the world alone: waits for all ranks and ends communication. The
+  // caller does nothing but end with this exit code afterwards: where MPI does not come to its end,
+  // the process ends here.
+  virtual void finish(int exit_code) = 0;
 
   // What was asked of this group and all others of this process; none where there is nobody else.
-  virtual const Journal* journal() const = 0;
+  virtual Journal* journal() const = 0;
   // Of the operations of this group so far, in order: equal on all its ranks between operations.
   virtual uint64_t order_digest() const = 0;
 

@@ -181,7 +181,7 @@ std::string JobView::headline(double now) {
     const char state = process_state(rank(r).process);
     const char* why = state == 'T' || state == 't' ? "the process is stopped (SIGSTOP)"
                       : state == 'D'  ? "the process hangs in the kernel (state D: disk or network)"
-                      : state != '\0' ? "the process is there but does not run"
+                      : state != '\0' ? "the process is there but does not answer"
                                       : "its process is stopped, or its host is down or cut off";
     text += fmt::format(
         "error[E0606]: rank {} ({}) was not heard of for {:.0f} s: {}. Its last beat: {}.\n", r,

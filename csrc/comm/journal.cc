@@ -131,6 +131,11 @@ void Journal::keep_all() {
   keep_all_ = true;
 }
 
+void Journal::forget_all() {
+  const std::lock_guard lock(mutex_);
+  all_.clear();
+}
+
 std::vector<JournalRecord> Journal::all() const {
   const std::lock_guard lock(mutex_);
   return all_;

@@ -70,6 +70,7 @@ class Journal {
   // writes them to <folder>/rank-<r>.jsonl at the end of the job.
   void keep_all();
   std::vector<JournalRecord> all() const;
+  void forget_all();  // and goes on keeping
   // One JSON object a line: name, group, ranks, ordinal, kind, peer, number.
   std::string text() const;
   void write_if_asked() const;

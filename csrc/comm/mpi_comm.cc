@@ -221,15 +221,16 @@ class MpiComm final : public Comm {
     return true;
   }
 
-  void finish() override {
+  void finish(int exit_code) override {
     if (watchdog_) watchdog_->failing(0);
     barrier("finish");
     journal_->write_if_asked();
-    MPI_Finalize();  // watched: it may wait for a rank that died after the barrier
+    if (watchdog_) watchdog_->finalizing(exit_code);
+    MPI_Finalize();
     if (watchdog_) watchdog_->goodbye();
   }
 
-  const Journal* journal() const override { return journal_.get(); }
+  Journal* journal() const override { return journal_.get(); }
   uint64_t order_digest() const override { return journal_->digest(group_); }
 
   [[noreturn]] void abort(int exit_code) override {

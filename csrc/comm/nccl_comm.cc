@@ -193,8 +193,8 @@ class NcclComm final : public Comm {
     place_.control.abort(exit_code);
     std::_Exit(exit_code);
   }
-  void finish() override { place_.control.finish(); }
-  const Journal* journal() const override { return place_.control.journal(); }
+  void finish(int exit_code) override { place_.control.finish(exit_code); }
+  Journal* journal() const override { return place_.control.journal(); }
   uint64_t order_digest() const override { return control_->order_digest(); }
 
  private:

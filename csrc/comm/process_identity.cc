@@ -32,9 +32,10 @@ std::vector<std::string> stat_fields(int64_t pid) {
 
 constexpr size_t kStateField = 0, kStartTimeField = 19;
 
-std::string process_space() {
+// This kernel's namespace of that kind: "pid" or "net".
+std::string name_space_of(const std::string& kind) {
   char target[PATH_MAX] = "";
-  const ssize_t length = ::readlink("/proc/self/ns/pid", target, sizeof target - 1);
+  const ssize_t length = ::readlink(("/proc/self/ns/" + kind).c_str(), target, sizeof target - 1);
   const std::string name_space(target, length > 0 ? static_cast<size_t>(length) : 0);
   return first_line("/proc/sys/kernel/random/boot_id") + " " + name_space;
 }
@@ -46,7 +47,8 @@ ProcessIdentity ProcessIdentity::of_this_process() {
   char host[HOST_NAME_MAX + 1] = "";
   ::gethostname(host, sizeof host - 1);
   self.host = host;
-  self.space = process_space();
+  self.space = name_space_of("pid");
+  self.network = name_space_of("net");
   self.pid = ::getpid();
   const auto fields = stat_fields(self.pid);
   if (fields.size() > kStartTimeField)
@@ -55,7 +57,7 @@ ProcessIdentity ProcessIdentity::of_this_process() {
 }
 
 char process_state(const ProcessIdentity& process) {
-  if (process.space != process_space()) return '\0';
+  if (process.space != name_space_of("pid")) return '\0';
   const auto fields = stat_fields(process.pid);
   if (fields.size() <= kStartTimeField) return '\0';
   if (std::atoll(fields[kStartTimeField].c_str()) != process.start_time) return '\0';

@@ -8,7 +8,8 @@ namespace sutor {
 
 struct ProcessIdentity {
   std::string host;
-  std::string space;  // kernel and process id namespace: equal = process ids mean the same
+  std::string space;    // kernel and process id namespace: equal = process ids mean the same
+  std::string network;  // kernel and network namespace: equal = loopback reaches it
   int64_t pid = 0;
   int64_t start_time = 0;  // in clock ticks since the kernel's start: told apart from a later pid
 

@@ -1,7 +1,9 @@
 #include "csrc/comm/watchdog.h"
 
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +23,8 @@ using nlohmann::json;
 constexpr double kConnectSeconds = 5;  // for each address
 // The longest a rank waits for the hubs to take its goodbye, and hubs for those of all ranks.
 constexpr double kGoodbyeSeconds = 3;
+// The longest a rank stays in MPI_Finalize.
+constexpr double kFinalizeSeconds = 2;
 // A rank that has lost both hubs gives the verdict of one of them this long to arrive; one that has
 // lost one of them gives the other one so long to act.
 constexpr double kAloneSeconds = 1, kOtherHubSeconds = 20;
@@ -28,12 +32,14 @@ constexpr double kAloneSeconds = 1, kOtherHubSeconds = 20;
 json identity_json(const ProcessIdentity& self) {
   return {{"host", self.host},
           {"space", self.space},
+          {"network", self.network},
           {"pid", self.pid},
           {"start_time", self.start_time}};
 }
 
 ProcessIdentity identity_of(const json& text) {
-  return {text.at("host"), text.at("space"), text.at("pid"), text.at("start_time")};
+  return {text.at("host"), text.at("space"), text.at("network"), text.at("pid"),
+          text.at("start_time")};
 }
 
 std::string random_token() {
@@ -46,7 +52,7 @@ std::string random_token() {
 // On another host than the first hub where there is one, so that the end of one host leaves a hub.
 int second_hub_of(const std::vector<ProcessIdentity>& processes) {
   for (size_t r = 1; r < processes.size(); ++r) {
-    if (processes[r].space != processes[0].space) return static_cast<int>(r);
+    if (processes[r].network != processes[0].network) return static_cast<int>(r);
   }
   return 1;
 }
@@ -78,7 +84,7 @@ std::unique_ptr<Watchdog> Watchdog::start(Comm& world, const Journal& journal) {
   job.second_hub = second_hub_of(job.processes);
   const bool one_host = std::all_of(
       job.processes.begin(), job.processes.end(),
-      [&](const ProcessIdentity& process) { return process.space == job.processes[0].space; });
+      [&](const ProcessIdentity& process) { return process.network == job.processes[0].network; });
   std::optional<LineListener> listener;
   std::string where;
   if (job.own_rank == job.first_hub || job.own_rank == job.second_hub) {
@@ -120,7 +126,7 @@ void Watchdog::connect(const std::vector<std::vector<std::string>>& addresses,
     // A hub on the same host is reached by loopback too, whatever the network thinks.
     std::vector<std::string> to = addresses[i];
     const auto hub = static_cast<size_t>(hubs[i]), own = static_cast<size_t>(job_.own_rank);
-    if (job_.processes[hub].space == job_.processes[own].space) to.push_back("127.0.0.1");
+    if (job_.processes[hub].network == job_.processes[own].network) to.push_back("127.0.0.1");
     Uplink uplink;
     uplink.socket = LineSocket::connect(to, ports[i], kConnectSeconds);
     uplink.rank = hubs[i];
@@ -138,6 +144,11 @@ void Watchdog::aborting(int exit_code) {
   post(json{{"type", "abort"}, {"code", exit_code}}.dump());
   std::unique_lock lock(mutex_);  // what ends this process next should not overtake it
   sent_.wait_for(lock, std::chrono::seconds(1), [&] { return commands_.empty() && !sending_; });
+}
+
+void Watchdog::finalizing(int exit_code) {
+  exit_code_ = exit_code;
+  finalizing_since_ = Journal::now();
 }
 
 void Watchdog::goodbye() {
@@ -181,6 +192,8 @@ void Watchdog::run() {
       if (hub_) hub_->beat();
       next_beat = now + limits_.beat;
     }
+    const double finalizing = finalizing_since_;
+    if (finalizing > 0 && now - finalizing > kFinalizeSeconds && !leaving_) leave_without_mpi();
     if (hub_ && !leaving_) hub_->judge();
     if (!leaving_) judge_hubs();
     if (leaving_ && leave_now()) return;
@@ -273,6 +286,25 @@ void Watchdog::judge_hubs() {
   std::fprintf(stderr, "error[E0605]: %s, seen by rank %d, which ends with exit code %d.\n",
                who.c_str(), job_.own_rank, int{kExitComm});
   end_process(kExitComm);
+}
+
+void Watchdog::leave_without_mpi() {
+  for (Uplink& uplink : uplinks_) uplink.socket.send(R"({"type":"goodbye"})");
+  if (hub_) hub_->say_goodbye();
+  // The main thread may be waiting for a line of the launcher, and must not take the answer to what
+  // follows for it.
+  struct sigaction park {};
+  park.sa_handler = [](int) {
+    while (true) ::pause();
+  };
+  ::sigaction(SIGUSR2, &park, nullptr);
+  ::pthread_kill(main_thread_, SIGUSR2);
+  // What MPI_Finalize says to the launcher at its end (PMI 1).
+  const std::string finalize = "cmd=finalize\n";
+  const char* fd = std::getenv("PMI_FD");
+  if (fd != nullptr) ::send(std::atoi(fd), finalize.data(), finalize.size(), MSG_NOSIGNAL);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  end_process(exit_code_);
 }
 
 // Whether this rank may leave: the hubs have taken its goodbye; a hub has those of all.

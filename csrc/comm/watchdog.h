@@ -30,7 +30,12 @@ class Watchdog {
   void failing(int exit_code);
   // It has printed its error: the others end with this code, if the launcher does not end them.
   void aborting(int exit_code);
-  // After the last collective operation: returns when both hubs know that this rank ends well.
+  // All ranks have come to MPI_Finalize, which begins now. When it does not end the watchdog tells
+  // the launcher so in its place, and ends this process with this exit code: MPICH 4.0 over UCX/TCP
+  // hangs there in most jobs of several hosts, as its ranks stop serving connections while others
+  // still close theirs.
+  void finalizing(int exit_code);
+  // After MPI_Finalize: returns when both hubs know that this rank ends well.
   void goodbye();
 
  private:
@@ -50,6 +55,7 @@ class Watchdog {
   bool leave_now();
   void send_commands();
   void beat(Uplink& uplink);
+  void leave_without_mpi();
   void read_from(Uplink& uplink);
   void take(Uplink& uplink, const std::string& line);
   void judge_hubs();
@@ -69,6 +75,9 @@ class Watchdog {
   bool sending_ = false;  // commands_ was taken, and is on its way
   std::atomic<bool> leaving_ = false, stop_ = false;
   double leaving_since_ = 0;
+  const pthread_t main_thread_ = ::pthread_self();
+  std::atomic<double> finalizing_since_ = 0;  // 0: not yet
+  std::atomic<int> exit_code_ = 0;
   std::thread thread_;
 };
 

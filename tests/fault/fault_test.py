@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A rank that dies, stops or fails ends the whole job: within 10 s, with an exit code that is not 0,
-its error first, nobody left over. Tiny trainings of 4 ranks, EP 2 x 2 replicas, under mpiexec.
+"""A rank that dies, stops or fails ends the whole job: within 10 s, with an exit code that is not
+0, its error first, nobody left over. Tiny trainings of 4 ranks, EP 2 x 2 replicas, under mpiexec.
 
   .venv/bin/python tests/fault/fault_test.py build/sutor [-v] [Class.test]...
 """

@@ -37,9 +37,9 @@ output: {output}
 
 
 # A launcher that leaves the end of the job to its ranks. (hydra does not, not even with
-# -disable-auto-cleanup: version 4.0.2 kills the others when it sees a rank's end by waitpid before it
-# sees the end of its PMI connection, and sends SIGUSR1 otherwise.) Each rank has a shell above it,
-# and the launcher hears of the rank's end only later.
+# -disable-auto-cleanup: version 4.0.2 kills the others when it sees a rank's end by waitpid before
+# it sees the end of its PMI connection, and sends SIGUSR1 otherwise.) Each rank has a shell above
+# it, and the launcher hears of the rank's end only later.
 NO_CLEANUP_SCRIPT = '"$0" "$@" || { code=$?; sleep 4; exit $code; }'
 
 
@@ -129,7 +129,7 @@ class Jobs:
         return Result(command, process.returncode, out, err, seconds)
 
     def rank_pids(self):
-        """Processes of sutor on a recipe of this folder, zombies left out, in order of their ids."""
+        """Processes of sutor on a recipe of this folder, zombies left out, ordered by id."""
         pids = []
         for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
             try:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A real SLURM on this one host: srun, mpiexec in an allocation, sbatch of the shipped template, and
-a rank that dies under srun.
+"""A real SLURM on this one host: srun, mpiexec in an allocation, sbatch of the shipped template,
+and a rank that dies under srun.
 
   .venv/bin/python tests/fault/slurm_test.py build/sutor [-v] [Class.test]...
 
@@ -103,13 +103,14 @@ class Slurm:
         deadline = time.monotonic() + seconds
         while not ready():
             if time.monotonic() > deadline:
-                logs = "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}"
-                                 for path in [*self.folder.glob("*.out"), *self.folder.glob("*.log")])
+                paths = [*self.folder.glob("*.out"), *self.folder.glob("*.log")]
+                logs = "\n".join(f"--- {p.name}\n{p.read_text()[-1500:]}" for p in paths)
                 raise AssertionError(f"no {what} after {seconds} s\n{logs}")
             time.sleep(0.2)
 
     def stop(self):
-        self.command("scancel", "--user=root") if len(self.daemons) == 3 else None
+        if len(self.daemons) == 3:
+            self.command("scancel", "--user=root")
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
             try:
@@ -180,7 +181,8 @@ class SlurmTest(unittest.TestCase):
         result = self.run_job(*self.srun(SUTOR, "train", self.jobs.recipe()), env=env)
         self.check_end(result)
         self.assertIn("error[E0605]: rank 2 died", result.err, result)
-        self.assertRegex(result.err, r"waits? in `dispatch rows` #\d+ of group .* for rank 2", result)
+        self.assertRegex(result.err, r"waits in `dispatch rows` #\d+ of group .* for rank 2",
+                         result)
 
     def test_a_rank_that_stops_or_throws(self):
         for fault, words in (("stop:rank=0:op=reduce gradients", "error[E0606]: rank 0 "),

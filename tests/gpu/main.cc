@@ -53,6 +53,6 @@ int main(int argc, char** argv) {
   }
   sutor::control->all_reduce(std::span(&failed, 1), sutor::ReduceOp::kMax, "test result");
   sutor::world.reset();
-  sutor::control->finish();
+  sutor::control->finish(failed ? 1 : 0);
   return failed ? 1 : 0;
 }

@@ -162,22 +162,31 @@ def size_text(count):
     return f"{count / 1024:.1f} KiB" if count < 2**20 else f"{count / 2**20:.1f} MiB"
 
 
-def test_ranks_read_their_own_experts_only(program, trained, store):
-    """Bytes that are read, as printed: dense weights and a share of the routed experts."""
+def size_count(text):
+    """The number of bytes that was printed so."""
+    number, unit = text.split()
+    return float(number) * {"B": 1, "KiB": 2**10, "MiB": 2**20}[unit]
+
+
+def test_a_node_reads_each_byte_once(program, trained, store):
+    """Bytes that are read, as printed: everything once, about as much by every rank."""
     source, made = store()
     sizes = {name: len(data) for name, (_, _, data) in bytes_of(source).items()}
-    experts = sum(size for name, size in sizes.items() if ".experts." in name)
-    dense = sum(sizes.values()) - experts
+    whole, largest = sum(sizes.values()), max(sizes.values())
     for run, kind in zip(trained, ("model directory", "base store")):
         for ep in (1, 2, 4):
             output = program.run("score", run.recipe, "--set", "esft.score.tokens=-1", "--set",
                                  "esft.config=null", "--set", f"parallel.ep={ep}", ranks=ep).output
             line = re.search(r"^weights +(.*)$", output, re.M).group(1)
-            expected = size_text(dense + experts // ep)
-            assert line.startswith(f"{expected} of {size_text(dense + experts)} read"), line
-            assert line.endswith(f"from a {kind}")
-            if ep > 1:
-                assert f"({expected} to {expected} a rank)" in line
+            assert line.endswith(f"from a {kind}"), line
+            if ep == 1:
+                assert line.startswith(f"{size_text(whole)} of {size_text(whole)} read,"), line
+                continue
+            assert f" of {size_text(whole)} read by this rank (" in line, line
+            assert f" a rank, {size_text(whole)} on the node)" in line, line
+            printed = re.search(r"\((\S+ \S+)(?: to (\S+ \S+))? a rank", line).groups()
+            least, most = size_count(printed[0]), size_count(printed[1] or printed[0])
+            assert most - least <= largest + 2**20 / 10, line
 
 
 # ---- killed and started again

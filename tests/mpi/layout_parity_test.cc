@@ -8,11 +8,14 @@
 #include <filesystem>
 
 #include "checkpoint/random_model.h"
+#include "csrc/comm/journal.h"
+#include "journal_order.h"
 #include "launch/session.h"
 #include "launch/train_step.h"
 #include "layers/esft/trainable_params.h"
 #include "layers/models/models.h"
 #include "mpi_world.h"
+#include "parallel_state/balanced_placement.h"
 
 namespace sutor {
 namespace {
@@ -103,12 +106,14 @@ struct Job {
   std::vector<std::string> trained;
   int lowest_layer = 0;
   int64_t rows = 8;
+  ExpertRanks expert_ranks = {};  // of the many ranks; none: contiguous
 };
 
 Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layout, const Job& job) {
   // Small buckets: a reduction for almost every layer.
   SessionOptions options{
       .parallel = layout, .trained = job.trained, .bucket_elements = int64_t{1} << 12};
+  if (world.size() > 1) options.expert_ranks = job.expert_ranks;
   Session session(source, world, options);
   for (const TensorEntry& entry : source.info.tensors.entries()) {
     at::NoGradGuard no_grad;
@@ -223,6 +228,12 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
   }
 }
 
+// What two ranks both take part in, they began in the same order, over all communicators.
+void expect_one_order() {
+  Comm& world = test_world();
+  EXPECT_EQ(order_problem(world.all_gather_text(world.journal()->text(), "journals")), "");
+}
+
 struct Layout {
   std::string name;
   int ranks;
@@ -287,7 +298,10 @@ class Layouts : public ::testing::TestWithParam<const char*> {
     for (const Layout& l : layouts()) {
       if (l.ranks != test_world().size()) continue;
       SCOPED_TRACE(l.name);
+      test_world().journal()->keep_all();
+      test_world().journal()->forget_all();
       compare(source_, l.options, {GetParam(), trainable.names(), trainable.lowest_layer(), rows});
+      expect_one_order();
     }
   }
   TrainableSet chosen(std::map<int, std::vector<int>> experts, bool others = false) const {
@@ -307,6 +321,31 @@ TEST_P(Layouts, P05_StagesAndRanksWithNothingToTrainTakePart) { compare_all(chos
 TEST_P(Layouts, FullTrainingIsAlike) { compare_all(full_trainable_set(source_.info)); }
 TEST_P(Layouts, SharedExpertsAndNonExpertModulesTrainAlike) { compare_all(chosen(uneven(), true)); }
 TEST_P(Layouts, OneDocumentForAllRanksIsEnough) { compare_all(chosen(uneven()), /*rows=*/1); }
+
+// Loads as uneven as the tokens; the most used frozen experts are on every rank.
+TEST_P(Layouts, BalancedPlacementAndFrozenReplicasTrainAlike) {
+  const TrainableSet trainable = chosen(uneven(), true);
+  for (const Layout& l : layouts()) {
+    if (l.ranks != test_world().size() || l.options.ep == 1) continue;
+    for (const int replicas : {0, 3}) {
+      SCOPED_TRACE(l.name + " with " + std::to_string(replicas) + " replicas");
+      Job job{GetParam(), trainable.names(), trainable.lowest_layer(), 8};
+      std::map<int, LayerLoad> loads;
+      for (int layer = 0; layer < source_.info.num_layers; ++layer) {
+        if (!source_.info.is_moe(layer)) continue;
+        LayerLoad& load = loads[layer];
+        for (int e = 0; e < 16; ++e) {
+          load.load.push_back((e * 7 + layer) % 16);
+          const auto at = trainable.experts().find(layer);
+          load.trained.push_back(at != trainable.experts().end() &&
+                                 std::count(at->second.begin(), at->second.end(), e) > 0);
+        }
+      }
+      job.expert_ranks = balanced_layers(loads, l.options.ep, replicas);
+      compare(source_, l.options, job);
+    }
+  }
+}
 
 INSTANTIATE_TEST_SUITE_P(Models, Layouts, ::testing::Values("deepseek", "qwen3"));
 

@@ -21,7 +21,7 @@ int run_mpi_tests(int argc, char** argv) {
   int64_t failed = RUN_ALL_TESTS();
   world->all_reduce(std::span(&failed, 1), ReduceOp::kMax, "test result");
   if (failed && world->rank() == 0) std::printf("a rank failed\n");
-  world->finish();
+  world->finish(failed ? 1 : 0);
   world.reset();
   return failed ? 1 : 0;
 }

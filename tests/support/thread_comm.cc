@@ -111,8 +111,8 @@ class ThreadComm final : public Comm {
   }
   bool all_failed(int, double) override { return false; }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
-  void finish() override { barrier("finish"); }
-  const Journal* journal() const override { return nullptr; }
+  void finish(int) override { barrier("finish"); }
+  Journal* journal() const override { return nullptr; }
   uint64_t order_digest() const override { return 0; }
 
  private:

@@ -296,6 +296,37 @@ TEST_F(BaseStoreTest, WholeTensorsOfManyTilesAreFetchedOnce) {
   EXPECT_EQ(std::memcmp(row.bytes.data(), bytes.data() + 7000 * 2666, 2666), 0);
 }
 
+TEST_F(BaseStoreTest, ReadsThatMeetAtCutsFetchNothingTwice) {
+  const int64_t rows = 9000, row_bytes = 1333 * 2;
+  dir_.write("m/config.json", "{}");
+  testing::write_bytes(dir_ / "m/model.safetensors", {{"w", "BF16", {rows, 1333}}});
+  make_store(dir_ / "m", dir_ / "store");
+  TensorEntry entry{.name = "w", .shape = {rows, 1333}};
+  entry.sources = {{.name = "w"}};
+  for (const char* path : {"m", "store"}) {
+    const auto model = open_model(dir_ / path);
+    const auto cut = [&](int64_t row, int64_t bytes) {
+      return model->row_to_cut(entry, row, bytes);
+    };
+    EXPECT_EQ(cut(0, rows * row_bytes), rows);
+    EXPECT_EQ(cut(8999, 1), rows);
+    std::vector<int64_t> cuts = {0};
+    while (cuts.back() < rows) {
+      const int64_t next = cut(cuts.back(), kTileBytes);
+      ASSERT_GT(next, cuts.back());
+      ASSERT_LE((next - cuts.back()) * row_bytes, kTileBytes);
+      OwnedTensor part(entry, DType::kF32, cuts.back(), next - cuts.back());
+      model->load(entry, part.view);
+      cuts.push_back(next);
+    }
+    EXPECT_EQ(cuts.size(), 3u);
+    EXPECT_EQ(model->fetched_bytes(), rows * row_bytes);
+  }
+  // Within a tile there is no cut.
+  EXPECT_EQ(open_model(dir_ / "m")->row_to_cut(entry, 0, 10 * row_bytes), 10);
+  EXPECT_EQ(open_model(dir_ / "store")->row_to_cut(entry, 0, 10 * row_bytes), rows);
+}
+
 // ---- what is made of a store
 
 TEST_F(BaseStoreTest, ExportsEqualThoseFromTheDirectory) {

@@ -26,7 +26,7 @@ class Job : public ::testing::Test {
   static std::vector<ProcessIdentity> processes() {
     std::vector<ProcessIdentity> result;
     for (int r = 0; r < 4; ++r) {
-      result.push_back({"node" + std::to_string(r / 2), "elsewhere", 100 + r, 1});
+      result.push_back({"node" + std::to_string(r / 2), "elsewhere", "elsewhere", 100 + r, 1});
     }
     return result;
   }
