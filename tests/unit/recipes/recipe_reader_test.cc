@@ -151,9 +151,9 @@ TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
 
 TEST(RecipeReader, RefusesByNameWhatIsNotAvailable) {
   for (const char* set :
-       {"train.recompute=full", "train.z_loss=0.1",
-        "train.early_stop=3", "log.wandb=x", "log.experts=detailed", "checkpoint.async=true",
-        "checkpoint.on_signal=[TERM]", "export.dtype=fp32", "data.train=[{path: a, weight: 2}]"}) {
+       {"train.recompute=full", "train.z_loss=0.1", "train.early_stop=3", "log.wandb=x",
+        "log.experts=detailed", "checkpoint.async=true", "checkpoint.on_signal=[TERM]",
+        "export.dtype=fp32", "data.train=[{path: a, weight: 2}]"}) {
     const std::string got = report(kLeast, {set});
     EXPECT_NE(got.find("E0204"), std::string::npos) << set << ": " << got;
   }
