@@ -6,17 +6,24 @@
 namespace sutor {
 
 struct ParallelOptions {
-  int tp = 1;                            // tensor parallel size of dense parts
-  int cp = 1;                            // context parallel size
-  int pp = 1;                            // pipeline stages
-  int ep = 1;                            // expert parallel size
-  int etp = 1;                           // tensor parallel size inside an expert
+  // Sizes of the axes; 1 = not divided. The data-parallel sizes follow from the number of ranks.
+  int tp = 1;   // ranks that share heads, widths and vocabulary of dense parts
+  int cp = 1;   // ranks that share the tokens of each document
+  int pp = 1;   // stages that share the layers
+  int ep = 1;   // ranks that share the experts of a layer
+  int etp = 1;  // ranks that share the matrices of each routed expert
   std::string order = "tp-cp-ep-dp-pp";  // leftmost varies fastest over ranks
+  // even: the first stages take the remainder | auto: by what layers cost | layers of each stage,
+  // such as 14,13
   std::string stages = "even";
+  // auto (= true where tp > 1) | true: between tensor-parallel regions each rank of tp has a part
+  // of the tokens | false: all of them
   std::string sequence_parallel = "auto";
-  std::string expert_placement = "contiguous";  // contiguous | balanced
-  int frozen_replicas = 0;
-  std::string dispatcher = "alltoall";  // alltoall | allgather
+  // contiguous: as in Megatron | balanced: by the run's scores and what trains
+  std::string expert_placement = "contiguous";
+  int frozen_replicas = 0;  // most used frozen experts of a layer that every rank of ep holds
+  // alltoall: rows go to the ranks of their experts | allgather: all rows to all ranks
+  std::string dispatcher = "alltoall";
 };
 
 }  // namespace sutor

@@ -282,26 +282,22 @@ def test_low_rank_pairs_train_alike_and_export_alike(program, model_dir, tmp_pat
         expect_equal(run, alone, wanted, before, layout)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_balanced_placement_beside_tensor_parallelism_changes_no_numbers(program, model_dir,
-                                                                         tmp_path, ranks):
+@pytest.mark.parametrize("ranks,placement", [
+    (2, {"expert_placement": "balanced"}), (4, {"expert_placement": "balanced"}),
+    (4, {"expert_placement": "balanced", "frozen_replicas": 2}), (2, {"frozen_replicas": 2})])
+def test_placement_beside_tensor_parallelism_changes_no_numbers(program, model_dir, tmp_path, ranks,
+                                                                placement):
     shape = five_layers("ds-lite")
     model, ids = models.build(shape), models.sample_ids(shape)
     config = uneven(model)
-    views = reference.Views(model)
-    rows, runs = runner.write_rows(ids, tmp_path / "rows.jsonl"), {}
-    for placement in ("contiguous", "balanced"):
-        run = runner.Run(program, tmp_path / placement, model_dir(shape), rows, config).prepare()
-        if placement == "balanced":
-            program.run("score", run.recipe)
-            parallel = {"tp": 2, "ep": 2, "expert_placement": placement}
-            program.run("train", run.recipe, *settings(parallel), ranks=ranks)
-        else:
-            run.train()
-        runs[placement] = run
-    wanted = adapter_of(runs["contiguous"])
-    before = {n: views.value(n) for n in wanted}
-    expect_equal(runs["balanced"], runs["contiguous"], wanted, before, ranks)
+    rows = runner.write_rows(ids, tmp_path / "rows.jsonl")
+    alone = runner.Run(program, tmp_path / "alone", model_dir(shape), rows, config).prepare()
+    alone.train()
+    run = runner.Run(program, tmp_path / "placed", model_dir(shape), rows, config).prepare()
+    program.run("score", run.recipe)
+    program.run("train", run.recipe, *settings({"tp": 2, "ep": 2} | placement), ranks=ranks)
+    wanted, views = adapter_of(alone), reference.Views(model)
+    expect_equal(run, alone, wanted, {n: views.value(n) for n in wanted}, placement)
 
 
 BAD_LAYOUTS = [  # verb, name of the model, ranks, parallel section, code, words of the message

@@ -317,7 +317,7 @@ class Layouts : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Layouts, UnevenlyChosenExpertsTrainAlike) { compare_all(chosen(uneven())); }
-TEST_P(Layouts, StagesAndRanksWithNothingToTrainTakePart) { compare_all(chosen({{3, {0}}})); }
+TEST_P(Layouts, P05_StagesAndRanksWithNothingToTrainTakePart) { compare_all(chosen({{3, {0}}})); }
 TEST_P(Layouts, FullTrainingIsAlike) { compare_all(full_trainable_set(source_.info)); }
 TEST_P(Layouts, SharedExpertsAndNonExpertModulesTrainAlike) { compare_all(chosen(uneven(), true)); }
 TEST_P(Layouts, OneDocumentForAllRanksIsEnough) { compare_all(chosen(uneven()), /*rows=*/1); }

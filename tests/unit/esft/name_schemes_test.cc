@@ -108,7 +108,7 @@ void expect_exact_regex(const RankNames& names, const std::string& what) {
 
 class Schemes : public ::testing::TestWithParam<std::string> {};
 
-TEST_P(Schemes, RanksTogetherTrainExactlyTheConfiguredExpertsOncePerReplica) {
+TEST_P(Schemes, P01_RanksTogetherTrainExactlyTheConfiguredExpertsOncePerReplica) {
   const std::string scheme = GetParam();
   std::mt19937 random(7);
   std::vector<int> worlds;

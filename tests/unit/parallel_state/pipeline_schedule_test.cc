@@ -112,7 +112,7 @@ TEST(PipelineSchedule, WithoutMicroBatchesItIsEmpty) {
   for (const auto& actions : make_pipeline_schedule(4, 0, 1).actions) EXPECT_TRUE(actions.empty());
 }
 
-TEST(PipelineSchedule, StagesBelowTheLowestTrainedOneOnlyRunForward) {
+TEST(PipelineSchedule, P06_StagesBelowTheLowestTrainedOneOnlyRunForward) {
   for_all_schedules([](const PipelineSchedule& schedule) {
     for (int s = 0; s < schedule.stages(); ++s) {
       const int all = schedule.micro_batches;

@@ -91,7 +91,7 @@ TEST(ExpertPlacement, ASizeThatDoesNotDivideNamesThoseThatDo) {
 }
 
 TEST(ExpertPlacement, LayersMayBePermuted) {
-  const ExpertPlacement placement(4, 2, 0, {{3, {1, 0, 1, 0}}});
+  const ExpertPlacement placement(4, 2, 0, {{3, {.rank_of = {1, 0, 1, 0}}}});
   EXPECT_EQ(placement.ep_rank_of(3, 0), 1);
   EXPECT_EQ(placement.local_id(3, 0), 0);
   EXPECT_EQ(placement.ep_rank_of(3, 3), 0);
@@ -104,8 +104,8 @@ TEST(ExpertPlacement, LayersMayBePermuted) {
                 expert);
     }
   }
-  message_of([] { ExpertPlacement(4, 2, 0, {{3, {1, 0, 1, 1}}}); }, 210);
-  message_of([] { ExpertPlacement(4, 2, 0, {{3, {0, 1}}}); }, 210);
+  message_of([] { ExpertPlacement(4, 2, 0, {{3, {.rank_of = {1, 0, 1, 1}}}}); }, 210);
+  message_of([] { ExpertPlacement(4, 2, 0, {{3, {.rank_of = {0, 1}}}}); }, 210);
 }
 
 }  // namespace

@@ -231,7 +231,7 @@ TEST(RankLayout, GroupsOfOtherAxesMeetInAtMostOneRank) { for_all_layouts(expect_
 
 TEST(RankLayout, BothGridsHaveTheSamePipelines) { for_all_layouts(expect_one_kind_of_pipeline); }
 
-TEST(RankLayout, ReplicasOfAnExpertOwnTheSameExperts) {
+TEST(RankLayout, P07_ReplicasOfAnExpertOwnTheSameExperts) {
   for_all_layouts([](const RankLayout& layout) {
     expect_replicas_own_the_same_experts(layout, 2 * layout.ep());
   });

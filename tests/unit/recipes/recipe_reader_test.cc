@@ -151,13 +151,13 @@ TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
 
 TEST(RecipeReader, RefusesByNameWhatIsNotAvailable) {
   for (const char* set :
-       {"parallel.frozen_replicas=1", "train.recompute=full", "train.z_loss=0.1",
-        "train.early_stop=3", "log.wandb=x", "log.experts=detailed", "checkpoint.async=true",
-        "checkpoint.on_signal=[TERM]", "export.dtype=fp32", "data.train=[{path: a, weight: 2}]"}) {
+       {"train.recompute=full", "train.z_loss=0.1", "train.early_stop=3", "log.wandb=x",
+        "log.experts=detailed", "checkpoint.async=true", "checkpoint.on_signal=[TERM]",
+        "export.dtype=fp32", "data.train=[{path: a, weight: 2}]"}) {
     const std::string got = report(kLeast, {set});
     EXPECT_NE(got.find("E0204"), std::string::npos) << set << ": " << got;
   }
-  EXPECT_EQ(report(kLeast, {"train.recompute=none", "parallel.frozen_replicas=0"}), "");
+  EXPECT_EQ(report(kLeast, {"train.recompute=none", "train.z_loss=0"}), "");
 }
 
 TEST(RecipeReader, TakesEveryAxisOfRanks) {
@@ -165,7 +165,7 @@ TEST(RecipeReader, TakesEveryAxisOfRanks) {
       read(kLeast, {"parallel.tp=2", "parallel.cp=3", "parallel.pp=4", "parallel.ep=8",
                     "parallel.etp=5", "parallel.order=cp-tp-ep-dp-pp", "parallel.stages=[1,2,3,4]",
                     "parallel.sequence_parallel=false", "parallel.dispatcher=allgather",
-                    "parallel.expert_placement=balanced"});
+                    "parallel.expert_placement=balanced", "parallel.frozen_replicas=2"});
   const ParallelOptions& p = recipe.parallel;
   EXPECT_EQ((std::vector{p.tp, p.cp, p.pp, p.ep, p.etp}), (std::vector{2, 3, 4, 8, 5}));
   EXPECT_EQ(p.order, "cp-tp-ep-dp-pp");
@@ -173,6 +173,7 @@ TEST(RecipeReader, TakesEveryAxisOfRanks) {
   EXPECT_EQ(p.sequence_parallel, "false");
   EXPECT_EQ(p.dispatcher, "allgather");
   EXPECT_EQ(p.expert_placement, "balanced");
+  EXPECT_EQ(p.frozen_replicas, 2);
   for (const char* wrong : {"parallel.tp=0", "parallel.cp=-1", "parallel.sequence_parallel=yes",
                             "parallel.dispatcher=deepep", "parallel.expert_placement=random"}) {
     EXPECT_NE(report(kLeast, {wrong}).find("E0205"), std::string::npos) << wrong;
