@@ -17,7 +17,9 @@ enum class Filling { kNormal, kOne, kZero };
 
 Filling filling_of(const TensorEntry& tensor) {
   // Norms inside of attention have the attention's role.
-  if (tensor.name.ends_with("norm.weight")) return Filling::kOne;
+  if (tensor.role == TensorRole::kNorm || tensor.name.ends_with("norm.weight")) {
+    return Filling::kOne;
+  }
   return tensor.shape.size() >= 2 ? Filling::kNormal : Filling::kZero;  // 1-D: biases
 }
 

@@ -53,11 +53,11 @@ ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
     } else {
       for (const auto& [layer, load] : layers) {
         ranks[layer] = contiguous_layer(model.num_experts, parallel.ep);
-        add_replicas(load, parallel.frozen_replicas, parallel.ep, ranks[layer]);
+        add_replicas(load, parallel.frozen_replicas, ranks[layer]);
       }
     }
     for (const auto& [layer, placement] : ranks) {
-      found.push_back({layer, placement.rank_of, placement.replicated, placement.shares});
+      found.push_back({layer, placement.rank_of, placement.replicated, placement.token_cost});
     }
   });
   agree(world, problem, "placement of experts");
@@ -66,7 +66,7 @@ ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
        nlohmann::json::parse(world.broadcast_text(found.dump(), 0, "placement of experts"))) {
     ranks[layer[0].get<int>()] = {layer[1].get<std::vector<int>>(),
                                   layer[2].get<std::vector<int>>(),
-                                  layer[3].get<std::vector<std::vector<double>>>()};
+                                  layer[3].get<std::vector<double>>()};
   }
   return ranks;
 }

@@ -1,11 +1,13 @@
 // Dispatch by all-to-all over ep; over etp rows are gathered and results reduced and scattered.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "csrc/ops/torch_ops.h"
 #include "layers/dispatch_rows.h"
 #include "layers/row_collectives.h"
+#include "parallel_state/balanced_placement.h"
 
 namespace sutor {
 namespace {
@@ -76,9 +78,12 @@ class AllToAllDispatcher final : public TokenDispatcher {
     const int64_t* expert = topk_idx.data_ptr<int64_t>();
     std::vector<int64_t> of_expert(static_cast<size_t>(placement_.num_experts()), 0);
     for (int64_t i = 0; i < rows; ++i) ++of_expert[expert[i]];
+    const std::map<int, std::vector<double>> shares = shares_of(layer, of_expert);
     std::vector<Destinations> destinations;
     for (int e = 0; e < placement_.num_experts(); ++e) {
-      destinations.push_back(destinations_of(layer, e, of_expert[e]));
+      const auto found = shares.find(e);
+      destinations.push_back(destinations_of(layer, e, of_expert[e],
+                                             found == shares.end() ? nullptr : &found->second));
     }
     std::vector<int64_t> place(static_cast<size_t>(rows)), counts(places, 0), next(places, 0);
     for (int64_t i = 0; i < rows; ++i) {
@@ -99,6 +104,19 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return counts;
   }
 
+  // Of each replicated expert: the ranks' shares of its tokens that make the ranks level in this
+  // very batch, the same on all of them. Collective where the layer has any.
+  std::map<int, std::vector<double>> shares_of(int layer, std::vector<int64_t> counts) const {
+    std::map<int, std::vector<double>> shares;
+    const LayerPlacement* placement = placement_.with_replicas(layer);
+    if (placement == nullptr) return shares;
+    ep_.all_reduce(std::span(counts), ReduceOp::kSum, "dispatch load");
+    const auto by_rank =
+        replica_shares(*placement, std::vector<double>(counts.begin(), counts.end()), ep_.size());
+    for (size_t i = 0; i < by_rank.size(); ++i) shares[placement->replicated[i]] = by_rank[i];
+    return shares;
+  }
+
   // Where the next choices of an expert go: `left` more to the last place, then to the one before.
   struct Destinations {
     struct Part {
@@ -112,13 +130,14 @@ class AllToAllDispatcher final : public TokenDispatcher {
     }
   };
 
-  // `count` choices of an expert over the ranks that have it, by their shares.
-  Destinations destinations_of(int layer, int expert, int64_t count) const {
+  // `count` choices of an expert over the ranks that have it, by their shares; null: its owner takes
+  // all.
+  Destinations destinations_of(int layer, int expert, int64_t count,
+                               const std::vector<double>* shares) const {
     const auto place_on = [&](int rank) {
       return int64_t{rank} * placement_.local_numbers() +
              placement_.local_id_on(layer, expert, rank);
     };
-    const std::vector<double>* shares = placement_.shares(layer, expert);
     if (!shares) return {{{place_on(placement_.ep_rank_of(layer, expert)), count}}};
     Destinations result;
     double share = 0;

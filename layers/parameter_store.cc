@@ -293,7 +293,7 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
     } else {
       const ExpertPlacement& placement = parallel_.placement();
       const bool owned = placement.ep_rank_of(entry.layer, entry.expert) == ep_rank;
-      if (!owned && !placement.shares(entry.layer, entry.expert)) continue;
+      if (!owned && !placement.is_replicated(entry.layer, entry.expert)) continue;
       const ExpertStorage& storage = experts_.at(entry.layer);
       const int64_t slot =
           storage.slot_of_local[placement.local_id_on(entry.layer, entry.expert, ep_rank)];

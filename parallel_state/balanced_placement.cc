@@ -150,39 +150,32 @@ void fill_up(std::vector<double>& costs, double amount) {
 
 namespace {
 
-// [ep]: what the experts cost that are on one rank alone.
-std::vector<double> owned_costs(const LayerLoad& layer, const LayerPlacement& placement, int ep) {
+// [ep]: what the experts cost that are on one rank alone; `cost` by expert.
+std::vector<double> owned_costs(const LayerPlacement& placement, const std::vector<double>& cost,
+                                int ep) {
   std::vector<double> costs(static_cast<size_t>(ep), 0);
-  for (int e = 0; e < layer.num_experts(); ++e) {
-    if (std::binary_search(placement.replicated.begin(), placement.replicated.end(), e)) continue;
-    costs[placement.rank_of[e]] += layer.cost(e);
+  for (size_t e = 0; e < cost.size(); ++e) {
+    const auto& replicated = placement.replicated;
+    if (std::binary_search(replicated.begin(), replicated.end(), static_cast<int>(e))) continue;
+    costs[placement.rank_of[e]] += cost[e];
   }
   return costs;
 }
 
-// The replicated experts one after the other into the room that the ranks have: few ranks an
-// expert. One without load stays with its owner.
-void deal_replicas(const LayerLoad& layer, int ep, LayerPlacement& placement) {
-  const std::vector<double> owned = owned_costs(layer, placement, ep);
-  const std::vector<double> level = rank_costs(layer, placement, ep);
-  std::vector<double> room;
-  for (int r = 0; r < ep; ++r) room.push_back(level[r] - owned[r]);
-  placement.shares.assign(placement.replicated.size(), std::vector<double>(room.size(), 0));
-  size_t rank = 0;
-  for (size_t i = 0; i < placement.replicated.size(); ++i) {
-    const double cost = layer.cost(placement.replicated[i]);
-    double left = cost;
-    while (left > 1e-9 * cost && rank < room.size()) {
-      const double part = std::min(left, room[rank]);
-      placement.shares[i][rank] += part / cost;
-      left -= part;
-      room[rank] -= part;
-      if (left > 1e-9 * cost) ++rank;
-    }
-    const double dealt =
-        std::accumulate(placement.shares[i].begin(), placement.shares[i].end(), 0.0);
-    placement.shares[i][placement.rank_of[placement.replicated[i]]] += 1 - dealt;
-  }
+// The costs of all ranks when the replicated experts fill up those that have least.
+std::vector<double> level_costs(const LayerPlacement& placement, const std::vector<double>& cost,
+                                int ep) {
+  std::vector<double> costs = owned_costs(placement, cost, ep);
+  double movable = 0;
+  for (const int e : placement.replicated) movable += cost[e];
+  fill_up(costs, movable);
+  return costs;
+}
+
+std::vector<double> costs_of(const LayerLoad& layer) {
+  std::vector<double> costs;
+  for (int e = 0; e < layer.num_experts(); ++e) costs.push_back(layer.cost(e));
+  return costs;
 }
 
 }  // namespace
@@ -214,9 +207,8 @@ LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas, int 
   }
   LayerPlacement placement;
   placement.rank_of.assign(static_cast<size_t>(experts), 0);
-  placement.replicated = hottest_frozen(layer, replicas);
-  std::vector<double> costs;
-  for (int e = 0; e < experts; ++e) costs.push_back(layer.cost(e));
+  add_replicas(layer, replicas, placement);
+  std::vector<double> costs = costs_of(layer);
   for (const int e : placement.replicated) costs[e] = 0;  // the same for all ranks
   if (groups > 1 && groups % ep == 0) {
     deal_groups(layer, costs, groups, ep, placement);
@@ -250,30 +242,48 @@ std::map<int, LayerPlacement> balanced_layers(const std::map<int, LayerLoad>& la
       trained_so_far[so_far[i]] += trained[here[i]];
     }
     for (int& rank : placement.rank_of) rank = renamed[rank];
-    deal_replicas(layer, ep, placement);
     placements[number] = std::move(placement);
   }
   return placements;
 }
 
-void add_replicas(const LayerLoad& layer, int replicas, int ep, LayerPlacement& placement) {
+void add_replicas(const LayerLoad& layer, int replicas, LayerPlacement& placement) {
   placement.replicated = hottest_frozen(layer, replicas);
-  deal_replicas(layer, ep, placement);
+  placement.token_cost.clear();
+  for (int e = 0; e < layer.num_experts(); ++e) {
+    placement.token_cost.push_back(LayerLoad::token_cost(layer.trained[e]));
+  }
+}
+
+// One expert after the other into the room that the ranks have: few ranks an expert. What rounding
+// leaves over, and an expert without load, stays with the owner.
+std::vector<std::vector<double>> replica_shares(const LayerPlacement& placement,
+                                                const std::vector<double>& load, int ep) {
+  std::vector<double> cost = load;
+  for (size_t e = 0; e < cost.size(); ++e) cost[e] *= placement.token_cost[e];
+  std::vector<double> room = level_costs(placement, cost, ep);
+  const std::vector<double> owned = owned_costs(placement, cost, ep);
+  for (int r = 0; r < ep; ++r) room[r] -= owned[r];
+  std::vector<std::vector<double>> shares;
+  size_t rank = 0;
+  for (const int expert : placement.replicated) {
+    std::vector<double>& of_expert = shares.emplace_back(room.size(), 0.0);
+    double left = cost[expert], dealt = 0;
+    while (left > 1e-9 * cost[expert] && rank < room.size()) {
+      const double part = std::min(left, std::max(0.0, room[rank]));
+      of_expert[rank] += part / cost[expert];
+      dealt += part / cost[expert];
+      left -= part;
+      room[rank] -= part;
+      if (left > 1e-9 * cost[expert]) ++rank;
+    }
+    of_expert[placement.rank_of[expert]] += 1 - dealt;
+  }
+  return shares;
 }
 
 std::vector<double> rank_costs(const LayerLoad& layer, const LayerPlacement& placement, int ep) {
-  std::vector<double> costs = owned_costs(layer, placement, ep);
-  if (placement.shares.empty()) {
-    double movable = 0;
-    for (const int e : placement.replicated) movable += layer.cost(e);
-    fill_up(costs, movable);
-    return costs;
-  }
-  for (size_t i = 0; i < placement.replicated.size(); ++i) {
-    const double cost = layer.cost(placement.replicated[i]);
-    for (int rank = 0; rank < ep; ++rank) costs[rank] += placement.shares[i][rank] * cost;
-  }
-  return costs;
+  return level_costs(placement, costs_of(layer), ep);
 }
 
 double critical_path(const std::map<int, LayerLoad>& layers,

@@ -20,7 +20,8 @@ struct LayerLoad {
   std::vector<bool> trained;  // [experts]
 
   int num_experts() const { return static_cast<int>(load.size()); }
-  double cost(int expert) const { return (trained[expert] ? 3 : 2) * load[expert]; }
+  static double token_cost(bool trains) { return trains ? 3 : 2; }
+  double cost(int expert) const { return token_cost(trained[expert]) * load[expert]; }
 };
 
 // Layers of these loads in which nothing trains yet.
@@ -38,9 +39,13 @@ LayerPlacement contiguous_layer(int num_experts, int ep);
 // other.
 LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas = 0, int groups = 1);
 
-// Replicates the `replicas` most used frozen experts, each rank's share of their tokens being what
-// makes the ranks level.
-void add_replicas(const LayerLoad& layer, int replicas, int ep, LayerPlacement& placement);
+// Replicates the `replicas` most used frozen experts.
+void add_replicas(const LayerLoad& layer, int replicas, LayerPlacement& placement);
+
+// [replicated][ep]: each rank's share of the tokens of the replicated experts, so that the ranks
+// become level when the experts have this load [experts]; the shares of an expert add up to 1.
+std::vector<std::vector<double>> replica_shares(const LayerPlacement& placement,
+                                                const std::vector<double>& load, int ep);
 
 // All layers, by global number. Ranks change places from layer to layer so that those with an odd
 // trained expert more take turns: trained experts, and with them gradients and optimizer state, are
@@ -48,8 +53,8 @@ void add_replicas(const LayerLoad& layer, int replicas, int ep, LayerPlacement& 
 std::map<int, LayerPlacement> balanced_layers(const std::map<int, LayerLoad>& layers, int ep,
                                               int replicas = 0, int groups = 1);
 
-// [ep]: what each rank's experts cost. Replicated ones are dealt out by the placement's shares, or
-// where it has none yet to the least loaded ranks until these are level.
+// [ep]: what each rank's experts cost, the replicated ones dealt out to the least loaded ranks
+// until they are level.
 std::vector<double> rank_costs(const LayerLoad& layer, const LayerPlacement& placement, int ep);
 
 // How much longer the slowest rank works than with perfect balance, over all layers: the sum of the

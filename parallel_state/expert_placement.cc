@@ -36,10 +36,9 @@ ExpertPlacement::ExpertPlacement(int num_experts, int ep, int ranks,
              layer, ep, num_local_, num_experts);
       }
     }
+    layer_of.given = given;
     layer_of.copy_on.resize(static_cast<size_t>(ep));
-    for (size_t i = 0; i < given.replicated.size(); ++i) {
-      const int expert = given.replicated[i];
-      layer_of.shares[expert] = given.shares.at(i);
+    for (const int expert : given.replicated) {
       for (int rank = 0; rank < ep; ++rank) {
         std::map<int, int>& copies = layer_of.copy_on[rank];
         if (rank_of[expert] == rank) continue;
@@ -63,11 +62,16 @@ std::vector<int> ExpertPlacement::local_experts(int layer, int ep_rank) const {
   return experts;
 }
 
-const std::vector<double>* ExpertPlacement::shares(int layer, int expert) const {
+const LayerPlacement* ExpertPlacement::with_replicas(int layer) const {
   const auto found = layers_.find(layer);
-  if (found == layers_.end()) return nullptr;
-  const auto shares = found->second.shares.find(expert);
-  return shares == found->second.shares.end() ? nullptr : &shares->second;
+  if (found == layers_.end() || found->second.given.replicated.empty()) return nullptr;
+  return &found->second.given;
+}
+
+bool ExpertPlacement::is_replicated(int layer, int expert) const {
+  const LayerPlacement* placement = with_replicas(layer);
+  return placement && std::binary_search(placement->replicated.begin(),
+                                         placement->replicated.end(), expert);
 }
 
 int ExpertPlacement::local_id_on(int layer, int expert, int ep_rank) const {

@@ -16,7 +16,7 @@ struct LayerPlacement {
   // Frozen experts that every rank has as well, rising. Copies need no synchronisation, and any
   // rank can take any of their tokens: they fill up the ranks that have less to do.
   std::vector<int> replicated = {};
-  std::vector<std::vector<double>> shares = {};  // [replicated][ep]: of their tokens; sum 1 each
+  std::vector<double> token_cost = {};  // [experts]: of a token, in any unit; with replicated ones
 };
 using ExpertRanks = std::map<int, LayerPlacement>;  // by global layer
 
@@ -48,8 +48,9 @@ class ExpertPlacement {
   std::vector<int> local_experts(int layer, int ep_rank) const;
   // More than any local number of any rank and layer.
   int local_numbers() const { return num_local_ + max_copies_; }
-  // Of a replicated expert: each ep rank's share of its tokens; null when its owner takes all.
-  const std::vector<double>* shares(int layer, int expert) const;
+  // The layer's placement when it has replicated experts, else null.
+  const LayerPlacement* with_replicas(int layer) const;
+  bool is_replicated(int layer, int expert) const;
   // On a rank that has the expert.
   int local_id_on(int layer, int expert, int ep_rank) const;
 
@@ -58,8 +59,8 @@ class ExpertPlacement {
   struct Permutation {
     std::vector<int> place_of;                  // [experts]
     std::vector<int> expert_at;                 // [experts]
-    std::map<int, std::vector<double>> shares;  // of replicated experts
-    std::vector<std::map<int, int>> copy_on;    // [ep]: expert -> local number of the copy
+    LayerPlacement given;
+    std::vector<std::map<int, int>> copy_on;  // [ep]: expert -> local number of the copy
   };
   int place(int layer, int expert) const;
 

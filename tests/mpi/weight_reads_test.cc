@@ -187,8 +187,12 @@ void expect_once_a_node(const fs::path& path, const Layout& layout, Nodes nodes,
     // Columns and parts of a checksummed block that the node does not need may come along.
     EXPECT_GE(reads.of_node[i], need.of_node[i]);
     EXPECT_LE(reads.of_node[i], reads.stored);
-    if (need.whole) EXPECT_EQ(reads.of_node[i], need.of_node[i]);
-    if (nodes == Nodes::kOne) EXPECT_EQ(reads.of_node[i], reads.stored);
+    if (need.whole) {
+      EXPECT_EQ(reads.of_node[i], need.of_node[i]);
+    }
+    if (nodes == Nodes::kOne) {
+      EXPECT_EQ(reads.of_node[i], reads.stored);
+    }
   }
   expect_values(source, session);
 }

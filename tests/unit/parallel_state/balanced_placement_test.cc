@@ -144,18 +144,28 @@ TEST(BalancedPlacement, RouterGroupsStayTogether) {
 TEST(BalancedPlacement, SharesOfReplicasMakeTheRanksLevelAndAddUpToOne) {
   for (const uint64_t seed : {1, 2, 3}) {
     const LayerLoad layer = random_layer(32, 6, seed);
-    const std::vector<double> without = rank_costs(layer, contiguous_layer(32, 4), 4);
-    LayerPlacement with = contiguous_layer(32, 4);
-    add_replicas(layer, 8, 4, with);
-    ASSERT_EQ(with.replicated.size(), 8U);
-    for (size_t i = 0; i < with.replicated.size(); ++i) {
-      EXPECT_FALSE(layer.trained[with.replicated[i]]);
-      EXPECT_NEAR(std::accumulate(with.shares[i].begin(), with.shares[i].end(), 0.0), 1, 1e-9);
-      for (const double share : with.shares[i]) EXPECT_GE(share, -1e-12);
+    LayerPlacement placement = contiguous_layer(32, 4);
+    const std::vector<double> without = rank_costs(layer, placement, 4);
+    add_replicas(layer, 8, placement);
+    ASSERT_EQ(placement.replicated.size(), 8U);
+    const auto shares = replica_shares(placement, layer.load, 4);
+    std::vector<double> dealt(4, 0);
+    for (int e = 0; e < 32; ++e) {
+      const auto& all = placement.replicated;
+      const auto at = std::lower_bound(all.begin(), all.end(), e);
+      if (at == all.end() || *at != e) {
+        dealt[placement.rank_of[e]] += layer.cost(e);
+        continue;
+      }
+      const std::vector<double>& of_expert = shares[static_cast<size_t>(at - all.begin())];
+      EXPECT_FALSE(layer.trained[e]);
+      EXPECT_NEAR(std::accumulate(of_expert.begin(), of_expert.end(), 0.0), 1, 1e-9);
+      for (int r = 0; r < 4; ++r) {
+        EXPECT_GE(of_expert[r], -1e-9);
+        dealt[r] += of_expert[r] * layer.cost(e);
+      }
     }
-    LayerPlacement unshared = with;
-    unshared.shares.clear();
-    const auto level = rank_costs(layer, unshared, 4), dealt = rank_costs(layer, with, 4);
+    const auto level = rank_costs(layer, placement, 4);
     for (int r = 0; r < 4; ++r) EXPECT_NEAR(dealt[r], level[r], 1e-6 * level[r]);
     EXPECT_LE(*std::max_element(dealt.begin(), dealt.end()),
               *std::max_element(without.begin(), without.end()));
@@ -165,7 +175,6 @@ TEST(BalancedPlacement, SharesOfReplicasMakeTheRanksLevelAndAddUpToOne) {
 TEST(BalancedPlacement, CopiesHaveLocalNumbersBehindTheOwnedExperts) {
   LayerPlacement layer = contiguous_layer(8, 2);
   layer.replicated = {1, 6};
-  layer.shares = {{0.5, 0.5}, {0.25, 0.75}};
   const ExpertPlacement placement(8, 2, 0, {{3, layer}});
   EXPECT_EQ(placement.local_experts(3, 0), (std::vector<int>{0, 1, 2, 3, 6}));
   EXPECT_EQ(placement.local_experts(3, 1), (std::vector<int>{4, 5, 6, 7, 1}));
@@ -174,8 +183,9 @@ TEST(BalancedPlacement, CopiesHaveLocalNumbersBehindTheOwnedExperts) {
   EXPECT_EQ(placement.local_id_on(3, 6, 0), 4);
   EXPECT_EQ(placement.local_id_on(3, 6, 1), 2);
   EXPECT_EQ(placement.ep_rank_of(3, 6), 1);
-  EXPECT_EQ(*placement.shares(3, 1), (std::vector<double>{0.5, 0.5}));
-  EXPECT_EQ(placement.shares(3, 0), nullptr);
+  EXPECT_TRUE(placement.is_replicated(3, 1));
+  EXPECT_FALSE(placement.is_replicated(3, 0));
+  EXPECT_EQ(placement.with_replicas(2), nullptr);
 }
 
 }  // namespace
