@@ -71,10 +71,13 @@ TEST(RandomModel, MatricesAreNormallyDistributed) {
 }
 
 TEST(RandomModel, NormsAreOneAndBiasesZero) {
-  TensorEntry norm = matrix("norm", {4});
-  norm.role = TensorRole::kNorm;
-  EXPECT_EQ(elements(norm, 0, 0, 4), std::vector<float>(4, 1.0f));
-  EXPECT_EQ(elements(matrix("bias", {4}), 0, 0, 4), std::vector<float>(4, 0.0f));
+  // By name: those inside attention have its role.
+  for (const char* name : {"model.norm.weight", "model.layers.0.input_layernorm.weight",
+                           "model.layers.0.self_attn.q_norm.weight",
+                           "model.layers.0.self_attn.kv_a_layernorm.weight"}) {
+    EXPECT_EQ(elements(matrix(name, {4}), 0, 0, 4), std::vector<float>(4, 1.0f)) << name;
+  }
+  EXPECT_EQ(elements(matrix("q_proj.bias", {4}), 0, 0, 4), std::vector<float>(4, 0.0f));
 }
 
 TEST(RandomModel, ShardingDoesNotChangeTheTensors) {
