@@ -130,8 +130,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     }
   };
 
-  // `count` choices of an expert over the ranks that have it, by their shares; null: its owner takes
-  // all.
+  // `count` choices of an expert over the ranks that have it, by their shares; null: its owner
+  // takes all.
   Destinations destinations_of(int layer, int expert, int64_t count,
                                const std::vector<double>* shares) const {
     const auto place_on = [&](int rank) {

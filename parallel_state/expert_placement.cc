@@ -70,8 +70,8 @@ const LayerPlacement* ExpertPlacement::with_replicas(int layer) const {
 
 bool ExpertPlacement::is_replicated(int layer, int expert) const {
   const LayerPlacement* placement = with_replicas(layer);
-  return placement && std::binary_search(placement->replicated.begin(),
-                                         placement->replicated.end(), expert);
+  return placement &&
+         std::binary_search(placement->replicated.begin(), placement->replicated.end(), expert);
 }
 
 int ExpertPlacement::local_id_on(int layer, int expert, int ep_rank) const {

@@ -57,8 +57,8 @@ class ExpertPlacement {
  private:
   // A layer's experts in the order of their ranks, and there of their local numbers.
   struct Permutation {
-    std::vector<int> place_of;                  // [experts]
-    std::vector<int> expert_at;                 // [experts]
+    std::vector<int> place_of;   // [experts]
+    std::vector<int> expert_at;  // [experts]
     LayerPlacement given;
     std::vector<std::map<int, int>> copy_on;  // [ep]: expert -> local number of the copy
   };

@@ -323,6 +323,8 @@ class MpiComm final : public Comm {
       comm.check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), name);
     }
     void finish() override {
+      // A step of the group again: who waits here says so, and for whom.
+      const Journal::Operation operation = comm.begin(name);
       comm.wait(name, request);
       std::copy(result.begin(), result.end(), into);
     }
