@@ -43,9 +43,11 @@ def test_layouts_train_the_numbers_of_transformers(program, model_dir, tmp_path,
     before = {n: reference.Views(model).value(n).clone() for n in names}
     biases = {n: b.clone() for n, b in model.named_buffers() if n.endswith("correction_bias")}
     rows = runner.write_rows(ids, tmp_path / "rows.jsonl")
-    expected = reference.train(model, names, [ids] * 3)
+    eps = 1e-6  # at 1e-8, rounding decides the steps of elements whose gradients are that small
+    expected = reference.train(model, names, [ids] * 3, eps=eps)
     for layout, (ranks, parallel) in {"alone": (1, {}), **LAYOUTS}.items():
-        run = runner.Run(program, tmp_path / layout, model_dir(shape), rows, config, steps=3)
+        run = runner.Run(program, tmp_path / layout, model_dir(shape), rows, config, steps=3,
+                         optim={"eps": eps})
         run.prepare()
         settings = [part for key, value in parallel.items()
                     for part in ("--set", f"parallel.{key}={str(value).lower()}")]
@@ -198,7 +200,7 @@ def test_patterns_cannot_train_a_correction_bias(program, model_dir, tmp_path):
     lines = program.run(*common, "--also-train", r".*mlp\.gate\..*").output.split()
     assert "model.layers.1.mlp.gate.weight" in lines
     assert not any("correction_bias" in line for line in lines)
-    result = program.run(*common, "--also-train", r".*e_score_correction_bias", code=2)
+    result = program.run(*common, "--also-train", r".*e_score_correction_bias", code=3)
     assert "E0316" in result.output and "can train" in result.output
 
 
@@ -280,7 +282,7 @@ REFUSED = [  # shape, key, value, words
     ("d3-groups", "topk_method", "greedy", "noaux_tc"),
     ("d3-groups", "moe_layer_freq", 2, "dense"),
     ("d3-groups", "num_experts_per_tok", 17, "more than"),
-    ("g4-air", "partial_rotary_factor", 0.3, "even"),
+    ("g4-air", "partial_rotary_factor", 0.2, "even"),
     ("g4-air", "mlp_bias", True, "false"),
 ]
 
