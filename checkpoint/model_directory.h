@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "checkpoint/model_shard.h"
+#include "checkpoint/quantized.h"
 #include "csrc/base/hash.h"
 #include "parallel_state/sharded_tensor.h"
 #include "parallel_state/tensor_map.h"
@@ -36,6 +37,8 @@ struct ResolvedSource {
   StoredTensor stored;
   int64_t begin = 0;  // bytes [begin, end) of the shard hold the model tensor
   int64_t end = 0;
+  Encoding encoding = Encoding::kPlain;
+  std::optional<StoredTensor> scales{};  // of the other encodings
 };
 
 // The name of config.json's `dtype` (transformers 5) or `torch_dtype`: F32, BF16 or F16; F32 when

@@ -23,6 +23,10 @@ Filling filling_of(const TensorEntry& tensor) {
   return tensor.shape.size() >= 2 ? Filling::kNormal : Filling::kZero;  // 1-D: biases
 }
 
+DType dtype_of(const TensorEntry& tensor, const RandomModelOptions& options) {
+  return tensor.role == TensorRole::kCorrectionBias ? DType::kF32 : options.dtype;
+}
+
 // A bijection of 64-bit numbers in which every input bit moves every output bit.
 uint64_t scramble(uint64_t x) {
   x ^= x >> 32;
@@ -59,7 +63,8 @@ void write_tensor(const TensorEntry& tensor, const RandomModelOptions& options,
                   SafetensorsWriter& writer) {
   constexpr int64_t kPieceElements = int64_t{1} << 18;
   constexpr int64_t kBatchPieces = 64;
-  const auto size = static_cast<int64_t>(size_of(options.dtype));
+  const DType dtype = dtype_of(tensor, options);
+  const auto size = static_cast<int64_t>(size_of(dtype));
   const int64_t elements = num_elements(tensor.shape);
   std::vector<std::byte> batch;
   for (int64_t begin = 0; begin < elements; begin += kBatchPieces * kPieceElements) {
@@ -68,8 +73,7 @@ void write_tensor(const TensorEntry& tensor, const RandomModelOptions& options,
     parallel_tasks(0, (count + kPieceElements - 1) / kPieceElements, [&](int64_t piece) {
       const int64_t first = piece * kPieceElements;
       random_elements(tensor, options.seed, options.std, begin + first,
-                      std::min(kPieceElements, count - first), options.dtype,
-                      batch.data() + first * size);
+                      std::min(kPieceElements, count - first), dtype, batch.data() + first * size);
     });
     writer.append(batch);
   }
@@ -99,7 +103,8 @@ void write_random_model(const std::filesystem::path& directory, const TensorMap&
                         const RandomModelOptions& options) {
   std::vector<SafetensorsDeclaration> declarations;
   for (const TensorEntry& tensor : model.entries()) {
-    declarations.push_back({tensor.name, std::string(name_of(options.dtype)), tensor.shape});
+    const DType dtype = dtype_of(tensor, options);
+    declarations.push_back({tensor.name, std::string(name_of(dtype)), tensor.shape});
   }
   const HfShardPlan plan = plan_shards(declarations, options.max_shard_bytes);
   StagedDirectory staged(directory);

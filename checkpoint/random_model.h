@@ -18,7 +18,7 @@ namespace sutor {
 
 struct RandomModelOptions {
   uint64_t seed = 0;
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;  // correction biases are always F32
   double std = 0.02;
   int64_t max_shard_bytes = kDefaultShardBytes;
   // Files of the directory beside the weights: name -> content.

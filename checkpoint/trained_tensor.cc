@@ -52,8 +52,11 @@ void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& ba
            tensor.name, fmt::join(tensor.shape, ", "), base.path().string(),
            fmt::join(entry->shape, ", "));
     }
-    if (!found->stored.entry->dtype) {
-      fail(307, "{}: tensor `{}` is {}, into which trained values cannot be converted",
+    if (!found->stored.entry->dtype || found->encoding != Encoding::kPlain) {
+      fail(307,
+           "{}: tensor `{}` is {}, into which trained values cannot be converted. Export an "
+           "adapter, or "
+           "train on a copy of the model in BF16.",
            found->stored.file->where(), found->stored.entry->name, found->stored.entry->dtype_name);
     }
     tensor.stored_dtype = *found->stored.entry->dtype;

@@ -19,7 +19,7 @@ class GqaAttention final : public Attention {
         o_(store, prefix + ".o_proj") {
     options_.heads = q_.out_features() / options.head_dim;  // this rank's
     options_.kv_heads = k_.out_features() / options.head_dim;
-    if (!options.qk_norm) return;
+    if (options.qk_norm == QkNorm::kNone) return;
     q_norm_.emplace(store, prefix + ".q_norm.weight", options.norm_eps);
     k_norm_.emplace(store, prefix + ".k_norm.weight", options.norm_eps);
   }
@@ -27,17 +27,23 @@ class GqaAttention final : public Attention {
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context,
                      const Rope::Tables& tables) const override {
     const int64_t tokens = x.size(0), d = options_.head_dim;
-    at::Tensor q = q_.forward(x).view({tokens, options_.heads, d});
-    at::Tensor k = k_.forward(x).view({tokens, options_.kv_heads, d});
-    const at::Tensor v = v_.forward(x).view({tokens, options_.kv_heads, d});
-    if (q_norm_) q = q_norm_->forward(q);
-    if (k_norm_) k = k_norm_->forward(k);
-    q = rope_.apply(q, tables, 0);
-    k = rope_.apply(k, tables, 0);
+    const bool by_head = options_.qk_norm == QkNorm::kHead;
+    const auto normed = [&](const at::Tensor& y, const std::optional<RmsNorm>& norm,
+                            int64_t heads) {
+      const at::Tensor z = norm ? norm->forward(by_head ? y.view({tokens, heads, d}) : y) : y;
+      return clipped(z).view({tokens, heads, d});
+    };
+    const at::Tensor q = rope_.apply(normed(q_.forward(x), q_norm_, options_.heads), tables, 0);
+    const at::Tensor k = rope_.apply(normed(k_.forward(x), k_norm_, options_.kv_heads), tables, 0);
+    const at::Tensor v = clipped(v_.forward(x)).view({tokens, options_.kv_heads, d});
     return o_.forward(attend(q, k, v, context).view({tokens, options_.heads * d}));
   }
 
  private:
+  at::Tensor clipped(const at::Tensor& x) const {
+    return options_.clip ? at::clamp(x, -*options_.clip, *options_.clip) : x;
+  }
+
   at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const ForwardContext& context) const {
     const double scale = 1.0 / std::sqrt(static_cast<double>(options_.head_dim));

@@ -19,10 +19,18 @@ class Attention {
                              const Rope::Tables& tables) const = 0;  // [T, H]
 };
 
+// An RMS norm on q and on k, before the rotation.
+enum class QkNorm {
+  kNone,
+  kHead,   // of each head
+  kWhole,  // over all heads together
+};
+
 struct GqaOptions {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
-  bool qk_norm = false;  // RMS norm on each head of q and k, before the rotation
+  QkNorm qk_norm = QkNorm::kNone;
   double norm_eps = 1e-6;
+  std::optional<double> clip{};  // q, k and v are clamped to +-clip, after the norms
 };
 // prefix: model.layers.3.self_attn
 std::unique_ptr<Attention> make_gqa_attention(ParameterStore& store, const std::string& prefix,

@@ -106,21 +106,49 @@ void ConfigReader::require_text(std::string_view key, std::string_view wanted) c
   }
 }
 
-RopeConfig ConfigReader::rope(double default_theta) const {
+void ConfigReader::require_flag(std::string_view key, bool wanted) const {
+  if (flag_or({key}, wanted) != wanted) unsupported(key, fmt::format("only {} is", wanted));
+}
+
+void ConfigReader::require_number(std::string_view key, double wanted) const {
+  if (number_or({key}, wanted) != wanted) unsupported(key, fmt::format("only {} is", wanted));
+}
+
+void ConfigReader::require_full_attention() const {
+  require_flag("use_sliding_window", false);
+  const nlohmann::json* types = find({"layer_types"});
+  if (types == nullptr) return;
+  if (!types->is_array()) wrong_type({"layer_types"}, "a list of texts", *types);
+  for (const auto& type : *types) {
+    if (type != "full_attention") unsupported("layer_types", "only \"full_attention\" is");
+  }
+}
+
+RopeConfig ConfigReader::rope(double default_theta, std::optional<double> default_partial) const {
   RopeConfig rope;
   rope.theta = number_or({"rope_theta"}, default_theta);
+  rope.partial = number_or({"partial_rotary_factor"}, default_partial.value_or(1.0));
   const nlohmann::json* section = find({"rope_parameters", "rope_scaling"});
-  if (section == nullptr) return rope;
-  const ConfigReader inner(*section);
+  const nlohmann::json empty = nlohmann::json::object();
+  const ConfigReader inner(section ? *section : empty);
+  const std::string_view key = has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  for (const auto& item : inner.config_.items()) {
+    if (item.value().is_object()) unsupported(key, "every layer is rotated alike");
+  }
   rope.type = inner.text_or({"rope_type", "type"}, "default");
   rope.theta = inner.number_or({"rope_theta"}, rope.theta);
-  if (inner.number_or({"partial_rotary_factor"}, 1.0) != 1.0) {
-    unsupported("rope_parameters", "this family rotates whole heads");
+  rope.partial = inner.number_or({"partial_rotary_factor"}, rope.partial);
+  if (!default_partial && rope.partial != 1.0) {
+    unsupported(inner.has("partial_rotary_factor") ? key : "partial_rotary_factor",
+                "this family rotates whole heads");
+  }
+  if (rope.partial <= 0 || rope.partial > 1) {
+    unsupported(inner.has("partial_rotary_factor") ? key : "partial_rotary_factor",
+                "it must be above 0 and at most 1");
   }
   if (rope.type == "default") return rope;
   if (rope.type != "yarn") {
-    unsupported(has("rope_parameters") ? "rope_parameters" : "rope_scaling",
-                "rope types are default and yarn");
+    unsupported(key, "rope types are default and yarn");
   }
   rope.original_max_positions = inner.number_or({"original_max_position_embeddings"},
                                                 number_or({"max_position_embeddings"}, 0));

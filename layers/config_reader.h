@@ -28,12 +28,17 @@ class ConfigReader {
   std::string text_or(Names names, const std::string& fallback) const;
   std::vector<int64_t> integers_or_empty(Names names) const;
   bool has(std::string_view name) const;
-  // `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (4).
-  RopeConfig rope(double default_theta) const;
+  // `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (4). Without a default for
+  // the share of a head that is rotated, the family rotates whole heads.
+  RopeConfig rope(double default_theta, std::optional<double> default_partial = {}) const;
   // Throws E0320: "config.json: KEY = VALUE is not supported by FAMILY: reason".
   [[noreturn]] void unsupported(std::string_view key, const std::string& reason) const;
-  // Refuses any value of `key` but `wanted` (or absence).
+  // Refuse any value of `key` but `wanted` (or absence).
   void require_text(std::string_view key, std::string_view wanted) const;
+  void require_flag(std::string_view key, bool wanted) const;
+  void require_number(std::string_view key, double wanted) const;
+  // Refuses `layer_types` (transformers 5) with anything but full attention, and windows.
+  void require_full_attention() const;
 
  private:
   const nlohmann::json* find(Names names) const;

@@ -81,14 +81,16 @@ class JoinLossFunction : public torch::autograd::Function<JoinLossFunction> {
 }  // namespace
 
 MoeLayer::MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
-                   const RouterOptions& router, const std::string& shared)
+                   const MoeOptions& options)
     : tensor_parallel_(store.tensor_parallel()),
       batch_ranks_(store.parallel().tp_cp()),
       layer_(layer),
-      router_(store, prefix + ".gate.weight", router),
+      router_(store, prefix + "." + options.gate, options.router),
       experts_(store.experts(layer)),
       dispatcher_(make_dispatcher(store.parallel())) {
-  if (!shared.empty()) shared_.emplace(store, prefix + "." + shared);
+  if (options.shared.empty()) return;
+  shared_.emplace(store, prefix + "." + options.shared);
+  if (!options.shared_gate.empty()) shared_gate_.emplace(store, prefix + "." + options.shared_gate);
 }
 
 // Each rank routes a run of the rows of its own, so that no token is computed twice; shared experts
@@ -112,8 +114,14 @@ at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const
   const at::Tensor y = tensor_parallel_.all_rows(routed, tokens);
   if (!shared_) return y;
   const ProfileScope scope("shared experts");
-  const at::Tensor shared = shared_->forward(tensor_parallel_.enter(x, tokens));
+  const at::Tensor shared = shared_experts(tensor_parallel_.enter(x, tokens));
   return y + tensor_parallel_.leave(shared, tokens);
+}
+
+// Of this rank's part of the width, which the gate weighs as it would the whole.
+at::Tensor MoeLayer::shared_experts(const at::Tensor& x) const {
+  const at::Tensor y = shared_->forward(x);
+  return shared_gate_ ? at::sigmoid(shared_gate_->forward(x)) * y : y;
 }
 
 // Which experts this layer may choose; undefined for all.

@@ -11,15 +11,22 @@
 
 namespace sutor {
 
+struct MoeOptions {
+  RouterOptions router;
+  std::string gate = "gate";  // the router's name below the block
+  std::string shared;         // that of the shared experts; empty: none
+  std::string shared_gate;    // that of the linear [1, H] whose sigmoid weighs them; empty: none
+};
+
 class MoeLayer final : public FeedForward {
  public:
-  // prefix: model.layers.3.mlp; `shared`: name of the shared experts below it, empty for none.
-  MoeLayer(ParameterStore& store, int layer, const std::string& prefix, const RouterOptions& router,
-           const std::string& shared);
+  // prefix: model.layers.3.mlp
+  MoeLayer(ParameterStore& store, int layer, const std::string& prefix, const MoeOptions& options);
   // Collective over the ranks that hold the layer, forward and backward, with or without tokens.
   at::Tensor forward(const at::Tensor& x, ForwardContext& context) const override;
 
  private:
+  at::Tensor shared_experts(const at::Tensor& x) const;
   at::Tensor mask_of(const ForwardContext& context) const;
   at::Tensor with_balance_loss(const Routing& routing, ForwardContext& context) const;
 
@@ -30,6 +37,7 @@ class MoeLayer final : public FeedForward {
   GroupedExperts experts_;
   std::unique_ptr<TokenDispatcher> dispatcher_;
   std::optional<Mlp> shared_;
+  std::optional<Linear> shared_gate_;
 };
 
 }  // namespace sutor

@@ -132,7 +132,9 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool trains, bool decay
   by_name_[entry.name] = &parameter;
   const TensorPiece piece = piece_of(entry);
   if (!trains) {
-    parameter.value = at::empty(piece.shape(), at::TensorOptions().dtype(dtype_));
+    const bool fp32 = entry.role == TensorRole::kCorrectionBias;
+    parameter.value =
+        at::empty(piece.shape(), at::TensorOptions().dtype(fp32 ? at::kFloat : dtype_));
     return;
   }
   // Between regions the tp ranks compute the same, unless each has its own tokens.

@@ -27,7 +27,7 @@ struct Parameter {
   std::string name;
   std::vector<int64_t> global_shape;
   TensorSplit split;     // how it is divided; none when tp is 1
-  at::Tensor value;      // model dtype; requires grad when trained
+  at::Tensor value;      // model dtype (a correction bias: fp32); requires grad when trained
   at::Tensor main_grad;  // fp32, same shape, a view into the flat gradient; undefined when frozen
   // 1 over the number of ranks that compute the same gradient, each the whole of it: reduction adds
   // over all of them.

@@ -57,7 +57,18 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
 }  // namespace
 
 at::Tensor RmsNorm::forward(const at::Tensor& x) const {
+  if (weight_.split.axis != TensorSplit::Axis::kNone) return forward_divided(x);
   return RmsNormFunction::apply(x.contiguous(), weight_.value, eps_);
+}
+
+at::Tensor RmsNorm::forward_divided(const at::Tensor& x) const {
+  const int64_t rows = x.size(0);
+  const at::Tensor wide = x.to(at::kFloat);
+  // The sum over the ranks, whose gradient is a sum over the ranks again.
+  const at::Tensor squares = tensor_parallel_.enter(
+      tensor_parallel_.leave(wide.square().sum(-1, /*keepdim=*/true), rows), rows);
+  const auto cols = static_cast<double>(weight_.global_shape[0]);
+  return (wide * (squares / cols + eps_).rsqrt()).to(x.scalar_type()) * weight_.value;
 }
 
 }  // namespace sutor

@@ -15,6 +15,7 @@ struct RopeConfig {
   std::optional<double> attention_factor;
   double original_max_positions = 0;
   bool truncate = true;
+  double partial = 1;  // the share of a head, from its first dimension on, that is rotated
 
   // What multiplies cos and sin.
   double cos_sin_factor() const;

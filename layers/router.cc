@@ -3,33 +3,51 @@
 #include <torch/types.h>
 
 namespace sutor {
+namespace {
 
-// Probabilities with those of masked experts and of the groups that are out set to 0.
-at::Tensor Router::eligible(const at::Tensor& all, const at::Tensor& mask) const {
-  const at::Tensor probabilities = mask.defined() ? all * mask : all;
-  if (options_.num_groups == 0) return probabilities;
-  const int64_t tokens = probabilities.size(0), experts = probabilities.size(1);
-  const at::Tensor best =
-      probabilities.view({tokens, options_.num_groups, experts / options_.num_groups}).amax(-1);
-  const at::Tensor chosen = std::get<1>(at::topk(best, options_.topk_group, -1));
-  at::Tensor in = at::zeros_like(best).scatter_(1, chosen, 1.0);
-  in = in.unsqueeze(2).expand({-1, -1, experts / options_.num_groups}).reshape({tokens, experts});
-  return probabilities * in;
+// Of experts that must not be chosen: below any merit, and so that two of them add up to less than
+// one of them and a merit.
+constexpr double kOut = -1e30;
+
+}  // namespace
+
+Router::Router(ParameterStore& store, const std::string& name, const RouterOptions& options)
+    : weight_(store.get(name + ".weight")),
+      correction_bias_(options.correction_bias ? &store.get(name + ".e_score_correction_bias")
+                                               : nullptr),
+      options_(options) {}
+
+// What experts are chosen by: scores with the bias, kOut for masked ones and groups that are out.
+at::Tensor Router::merits(const at::Tensor& scores, const at::Tensor& mask) const {
+  at::Tensor merits = correction_bias_ ? scores + correction_bias_->value : scores;
+  if (mask.defined()) merits = merits.masked_fill(mask == 0, kOut);
+  if (options_.num_groups == 0) return merits;
+  const int64_t tokens = merits.size(0), experts = merits.size(1);
+  const at::Tensor grouped =
+      merits.view({tokens, options_.num_groups, experts / options_.num_groups});
+  const at::Tensor of_group = std::get<0>(at::topk(grouped, options_.group_best, -1)).sum(-1);
+  const at::Tensor chosen = std::get<1>(at::topk(of_group, options_.topk_group, -1));
+  const at::Tensor out = at::ones_like(of_group, at::kBool).scatter_(1, chosen, false);
+  return grouped.masked_fill(out.unsqueeze(2), kOut).view({tokens, experts});
 }
 
 Routing Router::forward(const at::Tensor& x, const at::Tensor& mask) const {
   const at::Tensor logits = options_.fp32_logits
                                 ? at::linear(x.to(at::kFloat), weight_.value.to(at::kFloat))
                                 : at::linear(x, weight_.value);
+  const bool sigmoid = options_.scoring == RouterScoring::kSigmoid;
+  const at::Tensor scores =
+      sigmoid ? at::sigmoid(logits.to(at::kFloat)) : at::softmax(logits, -1, at::kFloat);
   Routing routing;
-  routing.probabilities = at::softmax(logits, -1, at::kFloat);
+  routing.probabilities = sigmoid ? scores / scores.sum(-1, /*keepdim=*/true) : scores;
   {
     at::NoGradGuard no_grad;
-    routing.topk_idx =
-        std::get<1>(at::topk(eligible(routing.probabilities.detach(), mask), options_.top_k, -1));
+    routing.topk_idx = std::get<1>(at::topk(merits(scores.detach(), mask), options_.top_k, -1));
   }
-  at::Tensor weights = routing.probabilities.gather(1, routing.topk_idx);
-  if (options_.renormalize) weights = weights / weights.sum(-1, /*keepdim=*/true);
+  at::Tensor weights = scores.gather(1, routing.topk_idx);
+  if (options_.renormalize) {
+    weights = weights / (weights.sum(-1, /*keepdim=*/true) + options_.renormalize_epsilon);
+  }
   if (!options_.fp32_weights) weights = weights.to(x.scalar_type()).to(at::kFloat);
   routing.unscaled = weights.detach();
   routing.topk_weights = options_.scale == 1.0 ? weights : weights * options_.scale;

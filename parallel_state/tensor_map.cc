@@ -18,6 +18,8 @@ std::string_view name_of(TensorRole role) {
       return "dense mlp";
     case TensorRole::kRouter:
       return "router";
+    case TensorRole::kCorrectionBias:
+      return "correction bias";
     case TensorRole::kRoutedExpert:
       return "routed experts";
     case TensorRole::kSharedExpert:

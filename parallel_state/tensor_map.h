@@ -17,12 +17,15 @@ enum class TensorRole {
   kAttention,
   kDenseMlp,
   kRouter,
+  kCorrectionBias,  // fp32, shifts the choice of experts only: it has no gradient and never trains
   kRoutedExpert,
   kSharedExpert,
   kLora,  // a low-rank pair beside a frozen matrix; it is in no model directory
 };
 
 std::string_view name_of(TensorRole role);
+// Whether a gradient of it exists at all.
+inline bool can_train(TensorRole role) { return role != TensorRole::kCorrectionBias; }
 
 // One place on disk that can supply a tensor. `index >= 0`: the disk tensor has one more leading
 // axis and this is its index-th slice. `row_begin`: first row within that (slice of the) disk

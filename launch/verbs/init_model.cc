@@ -22,8 +22,7 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "init-model", "Writes a Hugging Face model directory with seeded random weights.",
-    "sutor init-model --family deepseek_v2|qwen3_moe --out DIR [--size tiny|small] [--set "
-    "key=value]...",
+    "sutor init-model --family FAMILY --out DIR [--size tiny|small] [--set key=value]...",
     "sutor init-model --family qwen3_moe --size tiny --out tiny/\n"
     "sutor init-model --family deepseek_v2 --size small --dtype bf16 --set n_routed_experts=32 "
     "--tokenizer tokenizer.json --out small/"};
@@ -33,12 +32,17 @@ std::string text_of(const po::variables_map& values, const char* option) {
   return values[option].as<std::string>();
 }
 
+std::vector<std::string> known_families() {
+  std::vector<std::string> names;
+  for (const Family& family : families()) names.emplace_back(family.name);
+  return names;
+}
+
 const Family& family_option(const std::string& name) {
-  std::vector<std::string> known;
   for (const Family& family : families()) {
     if (family.name == name) return family;
-    known.emplace_back(family.name);
   }
+  const std::vector<std::string> known = known_families();
   fail(202, "--family {}: unknown (did you mean `{}`?). Known: {}", name, nearest(name, known),
        fmt::join(known, ", "));
 }
@@ -181,7 +185,8 @@ int init_model(const po::variables_map& values) {
 
 int verb_init_model(const Arguments& arguments) {
   po::options_description options;
-  options.add_options()("family", po::value<std::string>(), "model family: deepseek_v2, qwen3_moe")(
+  const std::string families = fmt::format("model family: {}", fmt::join(known_families(), ", "));
+  options.add_options()("family", po::value<std::string>(), families.c_str())(
       "size", po::value<std::string>()->default_value("tiny"), "tiny (< 4 MB) or small")(
       "out", po::value<std::string>(), "the directory to make; it must not exist")(
       "seed", po::value<uint64_t>()->default_value(0), "of the weights")(

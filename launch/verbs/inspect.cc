@@ -30,7 +30,8 @@ namespace {
 
 constexpr VerbHelp kHelp{"inspect",
                          "Prints what a checkpoint, a folder of checkpoints, an adapter, a base or "
-                         "token store, a score file, an expert config or a model directory holds.",
+                         "token store, a score file, an expert config, a model's config or a "
+                         "model directory holds.",
                          "sutor inspect PATH [--verify] [--json]",
                          "sutor inspect run/checkpoints/step-00000100 --verify\n"
                          "sutor inspect run/tokens/train.tokens.h5 --json"};
@@ -270,7 +271,11 @@ Inspected inspect_file(const fs::path& path) {
   if (path.filename() == "config.json") {
     return {inspect_model(path.has_parent_path() ? path.parent_path() : fs::path("."))};
   }
-  if (path.extension() == ".json") return inspect_expert_config(path);
+  if (path.extension() == ".json") {
+    const auto json = nlohmann::json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+    if (json.is_object() && json.contains("model_type")) return {inspect_config(path)};
+    return inspect_expert_config(path);
+  }
   fail_unknown(path, "a file of another kind");
 }
 

@@ -25,6 +25,24 @@ bool has_weights(const fs::path& directory) {
   return false;
 }
 
+// Of the first MLP of that role; 0 when there is none.
+int64_t mlp_width(const ModelInfo& model, TensorRole role) {
+  for (const TensorEntry& tensor : model.tensors.entries()) {
+    const bool inputs_divided = tensor.split.axis == TensorSplit::Axis::kColumns;
+    if (tensor.role == role && inputs_divided) return tensor.shape[1];
+  }
+  return 0;
+}
+
+// What a token meets: everything but the experts that are not chosen.
+int64_t active_parameters(const ModelInfo& model) {
+  int64_t routed = 0, others = 0;
+  for (const TensorEntry& tensor : model.tensors.entries()) {
+    (tensor.expert >= 0 ? routed : others) += num_elements(tensor.shape);
+  }
+  return others + (model.num_experts > 0 ? routed / model.num_experts * model.top_k : 0);
+}
+
 void add_architecture(InspectReport& report, const ModelInfo& model) {
   const auto moe = std::count(model.moe_layer.begin(), model.moe_layer.end(), true);
   report.add("family", model.family);
@@ -34,6 +52,10 @@ void add_architecture(InspectReport& report, const ModelInfo& model) {
   report.add("experts a layer", model.num_experts);
   report.add("experts a token", model.top_k);
   report.add("expert width", model.expert_width);
+  for (const auto& [label, role] : {std::pair("shared expert width", TensorRole::kSharedExpert),
+                                    std::pair("dense width", TensorRole::kDenseMlp)}) {
+    if (const int64_t width = mlp_width(model, role)) report.add(label, width);
+  }
   report.add("hidden size", model.hidden_size);
   report.add("vocabulary", model.vocab_size);
   report.add("tied head", model.tied_head);
@@ -53,6 +75,7 @@ void add_parameters(InspectReport& report, const ModelInfo& model) {
     }
   }
   report.add("parameters", total.parameters);
+  report.add("active parameters", active_parameters(model));
   std::vector<Row> rows;
   for (const auto& [role, share] : by_role) {
     rows.push_back({std::string(name_of(role)), share.tensors, share.parameters,
@@ -139,6 +162,12 @@ InspectReport inspect_model(const fs::path& directory) {
   const std::unique_ptr<ModelDirectory> files = open_model(directory);
   add_files(report, *files);
   if (model) add_fit(report, *files, *model);
+  return report;
+}
+
+InspectReport inspect_config(const fs::path& file) {
+  InspectReport report("model config", file.string());
+  add_config(report, file);
   return report;
 }
 

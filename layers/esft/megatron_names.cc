@@ -92,7 +92,10 @@ std::string in_layer(const TensorEntry& tensor, int local_expert, const ModelInf
   const bool mla =
       model.tensors.find(layer_prefix + "self_attn.kv_a_proj_with_mqa.weight") != nullptr;
   if (strip(rest, "self_attn.")) return attention(tensor, rest, mla, transformer_engine);
-  if (rest == "mlp.gate.weight") return "mlp.router.weight";
+  if (tensor.role == TensorRole::kCorrectionBias) return "mlp.router.expert_bias";
+  if (tensor.role == TensorRole::kRouter) {
+    return rest.ends_with(".bias") ? "mlp.router.bias" : "mlp.router.weight";
+  }
   if (rest == "mlp.shared_expert_gate.weight") return "mlp.shared_experts.gate_weight";
   if (strip(rest, "mlp.shared_experts.") || strip(rest, "mlp.shared_expert.")) {
     return mlp(tensor, rest, "mlp.shared_experts");

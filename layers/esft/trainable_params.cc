@@ -10,7 +10,8 @@
 namespace sutor {
 namespace {
 
-// Which tensors of the model each pattern list matches, by position in the tensor map.
+// Which tensors of the model each pattern list matches, by position in the tensor map. What cannot
+// train is passed over.
 std::vector<bool> match_any(const ModelInfo& model, const std::vector<std::string>& patterns,
                             const char* key) {
   const std::vector<TensorEntry>& tensors = model.tensors.entries();
@@ -24,15 +25,14 @@ std::vector<bool> match_any(const ModelInfo& model, const std::vector<std::strin
     }
     bool any = false;
     for (size_t i = 0; i < tensors.size(); ++i) {
-      if (!std::regex_match(tensors[i].name, regex)) continue;
+      if (!can_train(tensors[i].role) || !std::regex_match(tensors[i].name, regex)) continue;
       matched[i] = true;
       any = true;
     }
     if (!any) {
       fail(316,
-           "{}: the pattern `{}` matches no parameter of the model. It must match a whole name, "
-           "such "
-           "as {}.",
+           "{}: the pattern `{}` matches no parameter of the model that can train. It must match a "
+           "whole name, such as {}.",
            key, pattern, tensors.empty() ? "-" : tensors.back().name);
     }
   }
@@ -40,6 +40,7 @@ std::vector<bool> match_any(const ModelInfo& model, const std::vector<std::strin
 }
 
 bool configured(const TensorEntry& tensor, const ExpertConfig& config) {
+  if (!can_train(tensor.role)) return false;
   if (tensor.role == TensorRole::kSharedExpert) return config.shared_experts;
   if (tensor.role != TensorRole::kRoutedExpert) return config.non_expert_modules;
   const auto it = config.experts.find(tensor.layer);
@@ -135,6 +136,9 @@ TrainableSet trainable_set(const ModelInfo& model, const ExpertConfig& config,
 TrainableSet full_trainable_set(const ModelInfo& model, const TrainablePatterns& patterns) {
   std::vector<bool> trains = match_any(model, patterns.keep_frozen, "esft.keep_frozen");
   trains.flip();
+  for (size_t i = 0; i < trains.size(); ++i) {
+    trains[i] = trains[i] && can_train(model.tensors.entries()[i].role);
+  }
   check_whole_experts(model, trains, std::vector<bool>(trains.size(), false));
   return build(model, trains);
 }

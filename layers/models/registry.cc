@@ -16,7 +16,10 @@ std::string known_names() {
 }  // namespace
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> all = {deepseek_v2_family(), qwen3_moe_family()};
+  static const std::vector<Family> all = {
+      deepseek_v2_family(), deepseek_v3_family(), glm4_moe_family(),  kimi_k2_family(),
+      mixtral_family(),     olmoe_family(),       qwen2_moe_family(), qwen3_moe_family(),
+  };
   return all;
 }
 

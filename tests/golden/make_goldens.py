@@ -37,6 +37,9 @@ QWEN3 = dict(vocab_size=48, hidden_size=16, num_attention_heads=4, num_key_value
              head_dim=6, intermediate_size=24, moe_intermediate_size=8, num_experts=8,
              num_experts_per_tok=2, initializer_range=0.35, mlp_only_layers=[],
              rope_parameters=models.PLAIN)
+COMMON = dict(vocab_size=48, hidden_size=16, num_attention_heads=4, num_key_value_heads=2,
+              intermediate_size=24, num_experts_per_tok=2, initializer_range=0.35,
+              rope_parameters=models.PLAIN, tie_word_embeddings=False)
 SHAPES = [
     models.Shape("deepseek_v2_lite", "deepseek_v2", DEEPSEEK | dict(
         num_hidden_layers=3, q_lora_rank=None, n_shared_experts=2, first_k_dense_replace=1,
@@ -52,12 +55,35 @@ SHAPES = [
     models.Shape("qwen3_moe_sparse", "qwen3_moe", QWEN3 | dict(
         num_hidden_layers=4, norm_topk_prob=False, decoder_sparse_step=2, attention_bias=True,
         num_key_value_heads=4, tie_word_embeddings=True), router="sharp"),
+    models.Shape("qwen2_moe_gated", "qwen2_moe", COMMON | dict(
+        num_hidden_layers=2, num_experts=8, moe_intermediate_size=8, norm_topk_prob=False,
+        shared_expert_intermediate_size=12, mlp_only_layers=[0], decoder_sparse_step=1,
+        qkv_bias=True)),
+    models.Shape("mixtral_gqa", "mixtral", COMMON | dict(
+        num_hidden_layers=2, num_local_experts=8, intermediate_size=8, head_dim=6)),
+    models.Shape("olmoe_clipped", "olmoe", COMMON | dict(
+        num_hidden_layers=2, num_experts=8, intermediate_size=8, clip_qkv=1.0,
+        norm_topk_prob=True, attention_bias=False)),
+    models.Shape("deepseek_v3_grouped", "deepseek_v3", DEEPSEEK | dict(
+        num_hidden_layers=2, q_lora_rank=12, n_shared_experts=1, first_k_dense_replace=1,
+        n_group=4, topk_group=2, norm_topk_prob=True, routed_scaling_factor=2.5,
+        rope_parameters=models.YARN_FULL, tie_word_embeddings=False)),
+    models.Shape("glm4_moe_partial", "glm4_moe", COMMON | dict(
+        num_hidden_layers=2, n_routed_experts=8, moe_intermediate_size=8, head_dim=8,
+        use_qk_norm=True, attention_bias=True, n_shared_experts=1, first_k_dense_replace=1,
+        n_group=1, topk_group=1, norm_topk_prob=True, routed_scaling_factor=1.5,
+        rope_parameters=dict(models.PLAIN, partial_rotary_factor=0.5))),
 ]
 FORM = {  # how the folder is written: the forms that a reader of released models meets
     "deepseek_v2_lite": dict(version=4),
     "deepseek_v2_grouped": dict(max_shard_size=20_000),
     "qwen3_moe_gqa": dict(version=4),
     "qwen3_moe_sparse": dict(fused=True),
+    "qwen2_moe_gated": dict(version=4),
+    "mixtral_gqa": dict(version=4),
+    "olmoe_clipped": dict(fused=True),
+    "deepseek_v3_grouped": dict(version=4),
+    "glm4_moe_partial": dict(version=4),
 }
 
 
@@ -69,7 +95,7 @@ def to_version_4(path):
     kind = rope.pop("rope_type")
     config["rope_scaling"] = None if kind == "default" else {"type": kind} | rope
     config["torch_dtype"] = config.pop("dtype")
-    if "num_local_experts" in config:
+    if "num_local_experts" in config and config["model_type"] != "mixtral":
         config["num_experts"] = config.pop("num_local_experts")
     config["transformers_version"] = "4.46.0"
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -117,5 +143,6 @@ def make(shape):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for golden in SHAPES:
-        make(golden)
+    for golden in SHAPES:  # all, or those that are named
+        if golden.name in (sys.argv[1:] or FORM):
+            make(golden)

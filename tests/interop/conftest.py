@@ -38,7 +38,7 @@ def model_dir(tmp_path_factory):
         folder = base / "-".join([shape.name, dtype] + [f"{k}_{v}" for k, v in form.items()])
         if not folder.exists():
             model = models.build(shape)
-            models.save(model.to(torch.bfloat16) if dtype == "bf16" else model, folder, **form)
+            models.save(models.to_bf16(model) if dtype == "bf16" else model, folder, **form)
         return folder
 
     return saved

@@ -1,4 +1,4 @@
-"""Tiny random models of both families, made by transformers, for comparison with sutor.
+"""Tiny random models of every family, made by transformers, for comparison with sutor.
 
 A model is described by a Shape: a family, values for its configuration, and how its router is made:
   even      every expert gets some tokens;
@@ -44,7 +44,8 @@ class Shape:
 
 
 def experts_of(values):
-    return values.get("n_routed_experts") or values["num_experts"]
+    return next(values[key] for key in ("n_routed_experts", "num_local_experts", "num_experts")
+                if key in values)
 
 
 def _deepseek(name, seed=0, **values):
@@ -64,6 +65,55 @@ def _qwen3(name, seed=0, **values):
                 mlp_only_layers=[], attention_bias=False, rope_parameters=PLAIN,
                 tie_word_embeddings=False)
     return Shape(name, "qwen3_moe", base | values, seed=seed)
+
+
+def _qwen2(name, seed=0, **values):
+    base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=2, intermediate_size=96, moe_intermediate_size=32,
+                shared_expert_intermediate_size=48, num_experts=16, num_experts_per_tok=3,
+                norm_topk_prob=False, decoder_sparse_step=1, mlp_only_layers=[], qkv_bias=True,
+                rope_parameters=PLAIN, tie_word_embeddings=False)
+    return Shape(name, "qwen2_moe", base | values, seed=seed)
+
+
+def _mixtral(name, seed=0, **values):
+    base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=2, intermediate_size=32, num_local_experts=12,
+                num_experts_per_tok=2, rope_parameters=dict(PLAIN, rope_theta=1e6),
+                sliding_window=None, tie_word_embeddings=False, rms_norm_eps=1e-5)
+    return Shape(name, "mixtral", base | values, seed=seed)
+
+
+def _olmoe(name, seed=0, **values):
+    base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=4, intermediate_size=32, num_experts=16,
+                num_experts_per_tok=3, norm_topk_prob=False, attention_bias=False, clip_qkv=None,
+                rope_parameters=PLAIN, tie_word_embeddings=False, rms_norm_eps=1e-5)
+    return Shape(name, "olmoe", base | values, seed=seed)
+
+
+YARN_FULL = dict(YARN, mscale=1.0, mscale_all_dim=1.0)
+
+
+def _deepseek3(name, seed=0, **values):
+    base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=4, kv_lora_rank=24, q_lora_rank=40, qk_nope_head_dim=16,
+                qk_rope_head_dim=8, v_head_dim=12, intermediate_size=96, moe_intermediate_size=32,
+                n_routed_experts=16, n_shared_experts=1, num_experts_per_tok=3,
+                first_k_dense_replace=1, n_group=4, topk_group=2, norm_topk_prob=True,
+                routed_scaling_factor=2.5, rope_parameters=YARN_FULL, tie_word_embeddings=False)
+    return Shape(name, "deepseek_v3", base | values, seed=seed)
+
+
+def _glm4(name, seed=0, **values):
+    base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=2, head_dim=16, use_qk_norm=False, attention_bias=True,
+                intermediate_size=96, moe_intermediate_size=32, n_routed_experts=16,
+                n_shared_experts=1, num_experts_per_tok=3, first_k_dense_replace=1, n_group=1,
+                topk_group=1, norm_topk_prob=True, routed_scaling_factor=1.0, rms_norm_eps=1e-5,
+                rope_parameters=dict(PLAIN, rope_theta=1e6, partial_rotary_factor=0.5),
+                tie_word_embeddings=False)
+    return Shape(name, "glm4_moe", base | values, seed=seed)
 
 
 SHAPES = [
@@ -86,12 +136,46 @@ SHAPES = [
            num_key_value_heads=4, head_dim=24, rope_parameters=dict(PLAIN, rope_theta=1e6)),
     _qwen3("qw-mlp-only", num_hidden_layers=4, mlp_only_layers=[0, 2], num_key_value_heads=1,
            norm_topk_prob=False),
+    _qwen2("q2-gqa"),
+    _qwen2("q2-odd-tied", hidden_size=72, vocab_size=131, num_attention_heads=6,
+           moe_intermediate_size=22, shared_expert_intermediate_size=38, num_experts=12,
+           norm_topk_prob=True, qkv_bias=False, tie_word_embeddings=True, seed=1),
+    _qwen2("q2-sparse-step", num_hidden_layers=5, decoder_sparse_step=2, mlp_only_layers=[3],
+           num_key_value_heads=4, rope_parameters=dict(PLAIN, rope_theta=1e6)),
+    _mixtral("mx-gqa"),
+    _mixtral("mx-odd-head-dim", hidden_size=72, vocab_size=131, num_attention_heads=6, head_dim=10,
+             intermediate_size=22, num_local_experts=16, num_experts_per_tok=3, seed=1),
+    _mixtral("mx-tied", num_key_value_heads=1, num_hidden_layers=2, tie_word_embeddings=True),
+    _olmoe("ol-plain"),
+    _olmoe("ol-gqa-clip", num_key_value_heads=2, clip_qkv=0.8, norm_topk_prob=True, seed=1),
+    _olmoe("ol-odd-bias-tied", hidden_size=72, vocab_size=131, num_attention_heads=6,
+           num_key_value_heads=6, intermediate_size=22, num_experts=12, attention_bias=True,
+           clip_qkv=1.5, tie_word_embeddings=True),
+    _deepseek3("d3-groups"),
+    _deepseek3("d3-kimi", q_lora_rank=40, n_group=1, topk_group=1, routed_scaling_factor=2.827,
+               n_shared_experts=2,
+               rope_parameters=dict(YARN_FULL, rope_theta=50000.0, factor=32.0, beta_fast=1.0)),
+    _deepseek3("d3-odd-half", hidden_size=72, vocab_size=131, num_attention_heads=3,
+               num_key_value_heads=3, kv_lora_rank=20, q_lora_rank=None, qk_nope_head_dim=10,
+               qk_rope_head_dim=6, v_head_dim=14, intermediate_size=50, moe_intermediate_size=22,
+               n_routed_experts=12, n_group=2, topk_group=1, norm_topk_prob=False,
+               num_hidden_layers=4, first_k_dense_replace=2, rope_interleave=False,
+               attention_bias=True, rope_parameters=PLAIN, seed=1),
+    _glm4("g4-air"),
+    _glm4("g4-qk-norm-groups", use_qk_norm=True, n_routed_experts=24, n_group=4, topk_group=2,
+          routed_scaling_factor=2.5, first_k_dense_replace=2, num_hidden_layers=4),
+    _glm4("g4-odd-tied", hidden_size=72, vocab_size=131, num_attention_heads=6, head_dim=24,
+          moe_intermediate_size=22, n_routed_experts=12, n_shared_experts=2,
+          attention_bias=False, norm_topk_prob=False, first_k_dense_replace=0,
+          tie_word_embeddings=True, seed=1,
+          rope_parameters=dict(PLAIN, partial_rotary_factor=0.25)),
 ]
 # Sharpening needs experts >= 4 x top-k: shapes with twelve experts take top-2 for it.
+SHARP_NAMES = ["q2-gqa", "mx-gqa", "ol-gqa-clip", "d3-kimi", "g4-air"]  # and all older ones
 SHARP_SHAPES = [
     dataclasses.replace(s, values=s.values | {
         "num_experts_per_tok": 2 if experts_of(s.values) == 12 else 3}).with_router("sharp")
-    for s in SHAPES
+    for s in SHAPES if s.family in ("deepseek_v2", "qwen3_moe") or s.name in SHARP_NAMES
 ]
 
 
@@ -103,8 +187,7 @@ def config_of(shape_):
     common = dict(max_position_embeddings=640, rms_norm_eps=1e-6, initializer_range=0.15,
                   use_cache=False, bos_token_id=0, eos_token_id=1, pad_token_id=None,
                   attention_dropout=0.0)
-    kind = {"deepseek_v2": transformers.DeepseekV2Config, "qwen3_moe": transformers.Qwen3MoeConfig}
-    return kind[shape_.family](**(common | shape_.values))
+    return transformers.AutoConfig.for_model(shape_.family, **(common | shape_.values))
 
 
 def sample_ids(shape_, rows=ROWS, tokens=TOKENS, seed=1):
@@ -119,12 +202,22 @@ def moe_layers(model):
 
 
 def num_experts(config):
-    return config.num_experts
+    return next(getattr(config, key) for key in (
+        "n_routed_experts", "num_local_experts", "num_experts") if hasattr(config, key))
+
+
+def merits(block, logits):
+    """What a block's router chooses experts by, fp32, of its logits."""
+    bias = getattr(block.gate, "e_score_correction_bias", None)
+    if bias is None:
+        return logits.float().softmax(-1)
+    return logits.float().sigmoid() + bias
 
 
 def experts_implementation(config):
     """transformers' default, but where its grouped product refuses rows of odd length."""
-    return "grouped_mm" if config.moe_intermediate_size % 8 == 0 else "eager"
+    width = getattr(config, "moe_intermediate_size", config.intermediate_size)
+    return "grouped_mm" if width % 8 == 0 else "eager"
 
 
 def build(shape_):
@@ -143,8 +236,21 @@ def build(shape_):
                 parameter.copy_(torch.randn_like(parameter) * 0.05)
             elif name.endswith("mlp.gate.weight"):
                 parameter.copy_(torch.randn_like(parameter) * 0.25)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(torch.randn_like(buffer) * 0.1)
         if shape_.router != "even":
             _shape_routers(model, shape_)
+    return model
+
+
+def to_bf16(model):
+    """Correction biases stay fp32, as in released models."""
+    biases = {n: b.clone() for n, b in model.named_buffers()
+              if n.endswith("e_score_correction_bias")}
+    model.to(torch.bfloat16)
+    for name, bias in biases.items():
+        model.get_submodule(name.rpartition(".")[0]).e_score_correction_bias = bias
     return model
 
 
@@ -190,14 +296,14 @@ def _is_shaped(shape_, load_):
 def record_routers(model, ids, probabilities=None):
     """{layer: (topk_idx int64, topk_weights fp32)}, each [rows, tokens, k], and the logits.
 
-    A dict given as `probabilities` takes those of every layer, [rows, tokens, experts].
+    A dict given as `probabilities` takes the merits of every layer, [rows, tokens, experts].
     """
     choices, hooks = {}, []
     for layer, block in moe_layers(model):
-        def record(_, __, output, layer=layer):
+        def record(_, __, output, layer=layer, block=block):
             logits, weights, idx = output
             if probabilities is not None:
-                probabilities[layer] = logits.float().softmax(-1).reshape(*ids.shape, -1)
+                probabilities[layer] = merits(block, logits).reshape(*ids.shape, -1)
             choices[layer] = (idx.reshape(*ids.shape, -1).clone(),
                               weights.float().reshape(*ids.shape, -1).clone())
         hooks.append(block.gate.register_forward_hook(record))
@@ -230,13 +336,17 @@ def _fuse_experts(directory):
     from safetensors.torch import load_file, save_file
     path = directory / "model.safetensors"
     tensors = load_file(path)
-    layers = sorted({int(n.split(".")[2]) for n in tensors if ".mlp.experts." in n})
+    mixtral = any(".block_sparse_moe." in n for n in tensors)
+    for name in [n for n in tensors if n.endswith(".block_sparse_moe.gate.weight")]:
+        tensors[name.replace("block_sparse_moe", "mlp")] = tensors.pop(name)
+    names = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    layers = sorted({int(n.split(".")[2]) for n in tensors if ".experts." in n})
     for layer in layers:
         prefix = f"model.layers.{layer}.mlp.experts."
-        count = 1 + max(int(n[len(prefix):].split(".")[0]) for n in tensors if
-                        n.startswith(prefix))
-        parts = {p: torch.stack([tensors.pop(f"{prefix}{e}.{p}_proj.weight")
-                                 for e in range(count)]) for p in ("gate", "up", "down")}
+        own = prefix.replace("mlp", "block_sparse_moe") if mixtral else prefix
+        count = 1 + max(int(n[len(own):].split(".")[0]) for n in tensors if n.startswith(own))
+        parts = {p: torch.stack([tensors.pop(f"{own}{e}.{name}.weight") for e in range(count)])
+                 for p, name in zip(("gate", "up", "down"), names)}
         tensors[prefix + "gate_up_proj"] = torch.cat([parts["gate"], parts["up"]], dim=1)
         tensors[prefix + "down_proj"] = parts["down"]
     save_file(tensors, path, metadata={"format": "pt"})

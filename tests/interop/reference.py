@@ -18,8 +18,12 @@ class Views:
     def __init__(self, model):
         self.model = model
         self.views = {}
+        mixtral = model.config.model_type == "mixtral"
+        gate, up, down = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
         for name, parameter in model.named_parameters():
-            match = re.fullmatch(r"(.*\.mlp\.experts)\.(gate_up_proj|down_proj)", name)
+            if mixtral:
+                name = name.replace(".mlp.", ".block_sparse_moe.")
+            match = re.fullmatch(r"(.*\.experts)\.(gate_up_proj|down_proj)", name)
             if not match:
                 self.views[name] = (parameter, ())
                 continue
@@ -27,12 +31,10 @@ class Views:
             for expert in range(parameter.shape[0]):
                 prefix = f"{match[1]}.{expert}"
                 if match[2] == "down_proj":
-                    self.views[f"{prefix}.down_proj.weight"] = (parameter, (expert,))
+                    self.views[f"{prefix}.{down}.weight"] = (parameter, (expert,))
                 else:
-                    self.views[f"{prefix}.gate_proj.weight"] = (
-                        parameter, (expert, slice(0, width)))
-                    self.views[f"{prefix}.up_proj.weight"] = (
-                        parameter, (expert, slice(width, None)))
+                    self.views[f"{prefix}.{gate}.weight"] = (parameter, (expert, slice(0, width)))
+                    self.views[f"{prefix}.{up}.weight"] = (parameter, (expert, slice(width, None)))
 
     def names(self):
         return list(self.views)
@@ -54,7 +56,7 @@ def trained_names(model, config):
     chosen = {(int(layer), expert) for layer, ids in config["experts"].items() for expert in ids}
     names = []
     for name in Views(model).names():
-        routed = re.fullmatch(r"model\.layers\.(\d+)\.mlp\.experts\.(\d+)\..*", name)
+        routed = re.fullmatch(r"model\.layers\.(\d+)\.\w+\.experts\.(\d+)\..*", name)
         if routed:
             wanted = (int(routed[1]), int(routed[2])) in chosen
         elif ".mlp.shared_expert" in name:

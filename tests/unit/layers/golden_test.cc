@@ -167,7 +167,9 @@ TEST_P(Golden, NothingFrozenMovesOrGetsAGradient) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Golden,
                          ::testing::Values("deepseek_v2_lite", "deepseek_v2_grouped",
-                                           "qwen3_moe_gqa", "qwen3_moe_sparse"));
+                                           "qwen3_moe_gqa", "qwen3_moe_sparse", "qwen2_moe_gated",
+                                           "mixtral_gqa", "olmoe_clipped", "deepseek_v3_grouped",
+                                           "glm4_moe_partial"));
 
 }  // namespace
 }  // namespace sutor

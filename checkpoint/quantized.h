@@ -1,0 +1,47 @@
+// Matrices that are stored in fewer bits than they are computed with, and the scales beside them.
+// Read only: nothing trained is ever written in these forms.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "csrc/base/dtype.h"
+
+namespace sutor {
+
+enum class Encoding {
+  kPlain,
+  kFp8Blocks,   // F8_E4M3 [out, in] and <name>_scale_inv: a factor for each block
+  kInt4Groups,  // <name>_packed: I32 [out, in / 8], and <name>_scale: a factor for each group
+};
+
+inline constexpr std::string_view kFp8Dtype = "F8_E4M3";
+inline constexpr std::string_view kFp8Scale = "_scale_inv";
+inline constexpr std::string_view kPackedSuffix = "_packed", kPackedScale = "_scale";
+
+// A factor for each `block_rows` x `block_cols` elements of a matrix; the last ones may be smaller.
+struct BlockScales {
+  std::vector<float> values;  // by rows of blocks
+  int64_t cols = 0;           // blocks in a row
+  int64_t block_rows = 0, block_cols = 0;
+  DType dtype = DType::kF32;  // as stored
+
+  float at(int64_t row, int64_t col) const {
+    return values[static_cast<size_t>(row / block_rows * cols + col / block_cols)];
+  }
+};
+
+float fp8_e4m3_value(uint8_t bits);
+
+// `count` elements of row `row` from column `col` on. FP8: one byte an element, the product in
+// fp32.
+void dequantize_fp8(const std::byte* from, const BlockScales& scales, int64_t row, int64_t col,
+                    int64_t count, float* to);
+// `packed`: the whole row, eight elements to a 32-bit word from its low bits on, each 8 more than
+// its value. The product is rounded to the dtype of the scales.
+void dequantize_int4(const std::byte* packed, const BlockScales& scales, int64_t row, int64_t col,
+                     int64_t count, float* to);
+
+}  // namespace sutor

@@ -1,0 +1,99 @@
+// DeepSeek-V3 and R1 (arXiv 2412.19437), and Kimi-K2, whose config.json says `kimi_k2`: latent
+// attention, sigmoid routing by groups with a frozen correction bias, shared experts, dense first
+// layers. Layers for multi-token prediction behind the last one stay on disk, unused. Numerics as
+// transformers 5.23.0, models/deepseek_v3.
+#include "layers/models/decoder.h"
+#include "layers/models/families.h"
+
+namespace sutor {
+namespace {
+
+struct Config {
+  Decoder decoder;
+  MlaConfig attention;
+
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const ConfigReader& in) : decoder(in), attention(in) {
+    decoder.dense_width = in.integer({"intermediate_size"});
+    decoder.expert_width = in.integer({"moe_intermediate_size"});
+    decoder.shared_width = decoder.expert_width * in.integer({"n_shared_experts"});
+    decoder.moe.shared = "shared_experts";
+    decoder.read_dense_layers_first(in);
+    decoder.read_sigmoid_routing(in);
+    if (!in.flag_or({"rope_interleave"}, true)) attention.rope_style = RopeStyle::kHalf;
+  }
+};
+
+nlohmann::json preset(std::string_view size) {
+  const bool tiny = size == "tiny";
+  nlohmann::json yarn = {{"type", "yarn"},
+                         {"factor", 40.0},
+                         {"beta_fast", 32},
+                         {"beta_slow", 1},
+                         {"mscale", 1.0},
+                         {"mscale_all_dim", 1.0},
+                         {"original_max_position_embeddings", tiny ? 64 : 1024}};
+  return {{"architectures", {"DeepseekV3ForCausalLM"}},
+          {"model_type", "deepseek_v3"},
+          {"vocab_size", tiny ? 512 : 32000},
+          {"hidden_size", tiny ? 64 : 512},
+          {"num_hidden_layers", tiny ? 3 : 6},
+          {"num_attention_heads", tiny ? 4 : 8},
+          {"num_key_value_heads", tiny ? 4 : 8},
+          {"q_lora_rank", tiny ? 40 : 192},
+          {"kv_lora_rank", tiny ? 32 : 128},
+          {"qk_nope_head_dim", tiny ? 16 : 64},
+          {"qk_rope_head_dim", tiny ? 8 : 32},
+          {"v_head_dim", tiny ? 16 : 64},
+          {"intermediate_size", tiny ? 96 : 1408},
+          {"moe_intermediate_size", tiny ? 32 : 256},
+          {"n_routed_experts", tiny ? 8 : 64},
+          {"num_experts_per_tok", tiny ? 3 : 6},
+          {"n_shared_experts", 1},
+          {"first_k_dense_replace", 1},
+          {"moe_layer_freq", 1},
+          {"topk_method", "noaux_tc"},
+          {"n_group", tiny ? 4 : 8},
+          {"topk_group", tiny ? 2 : 4},
+          {"norm_topk_prob", true},
+          {"routed_scaling_factor", 2.5},
+          {"scoring_func", "sigmoid"},
+          {"hidden_act", "silu"},
+          {"attention_bias", false},
+          {"attention_dropout", 0.0},
+          {"rms_norm_eps", 1e-6},
+          {"rope_theta", 10000},
+          {"rope_scaling", yarn},
+          {"max_position_embeddings", 4096},
+          {"initializer_range", 0.02},
+          {"tie_word_embeddings", false},
+          {"use_cache", true},
+          {"bos_token_id", 0},
+          {"eos_token_id", 1},
+          {"torch_dtype", "float32"}};
+}
+
+nlohmann::json kimi_preset(std::string_view size) {
+  nlohmann::json config = preset(size);
+  config["model_type"] = "kimi_k2";
+  config["n_group"] = config["topk_group"] = 1;
+  config["routed_scaling_factor"] = 2.827;
+  config["rope_theta"] = 50000.0;
+  config["rope_scaling"]["factor"] = 32.0;
+  config["rope_scaling"]["beta_fast"] = config["rope_scaling"]["beta_slow"] = 1;
+  return config;
+}
+
+}  // namespace
+
+const Family& deepseek_v3_family() {
+  static const Family family{"deepseek_v3", decoder_info<Config>, preset, build_decoder<Config>};
+  return family;
+}
+
+const Family& kimi_k2_family() {
+  static const Family family{"kimi_k2", decoder_info<Config>, kimi_preset, build_decoder<Config>};
+  return family;
+}
+
+}  // namespace sutor

@@ -1,0 +1,67 @@
+// Mixtral 8x7B and 8x22B (arXiv 2401.04088): grouped-query attention, softmax routing with
+// renormalised top-k whose weights stay fp32, experts in every layer. On disk the experts are
+// `block_sparse_moe` with w1 (gate), w3 (up) and w2 (down); transformers 5 calls the block `mlp` in
+// memory. Numerics as transformers 5.23.0, models/mixtral.
+#include "layers/models/decoder.h"
+#include "layers/models/families.h"
+
+namespace sutor {
+namespace {
+
+struct Config {
+  Decoder decoder;
+  GqaConfig attention;
+
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const ConfigReader& in) : decoder(in), attention(in, 1e6) {
+    decoder.expert_width = in.integer({"intermediate_size"});
+    decoder.block = "block_sparse_moe";
+    decoder.expert_names = {.gate = "w1", .up = "w3", .down = "w2"};
+    decoder.moe.router.renormalize = true;
+    decoder.moe.router.fp32_weights = true;
+    if (in.integer_or({"sliding_window"}, 0) != 0) {
+      in.unsupported("sliding_window", "attention is over the whole document");
+    }
+    in.require_number("router_jitter_noise", 0);
+  }
+};
+
+nlohmann::json preset(std::string_view size) {
+  const bool tiny = size == "tiny";
+  return {{"architectures", {"MixtralForCausalLM"}},
+          {"model_type", "mixtral"},
+          {"vocab_size", tiny ? 512 : 32000},
+          {"hidden_size", tiny ? 64 : 512},
+          {"num_hidden_layers", tiny ? 3 : 6},
+          {"num_attention_heads", tiny ? 4 : 8},
+          {"num_key_value_heads", 2},
+          {"head_dim", nullptr},
+          {"intermediate_size", tiny ? 48 : 512},
+          {"num_local_experts", tiny ? 8 : 16},
+          {"num_experts_per_tok", 2},
+          {"sliding_window", nullptr},
+          {"router_jitter_noise", 0.0},
+          {"router_aux_loss_coef", 0.001},
+          {"output_router_logits", false},
+          {"hidden_act", "silu"},
+          {"attention_dropout", 0.0},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", 1000000.0},
+          {"rope_scaling", nullptr},
+          {"max_position_embeddings", 4096},
+          {"initializer_range", 0.02},
+          {"tie_word_embeddings", false},
+          {"use_cache", true},
+          {"bos_token_id", 0},
+          {"eos_token_id", 1},
+          {"torch_dtype", "float32"}};
+}
+
+}  // namespace
+
+const Family& mixtral_family() {
+  static const Family family{"mixtral", decoder_info<Config>, preset, build_decoder<Config>};
+  return family;
+}
+
+}  // namespace sutor

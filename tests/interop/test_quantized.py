@@ -1,0 +1,182 @@
+"""Reading of matrices that are stored in fewer bits: FP8 with block scales as transformers takes it
+apart, packed 4-bit as its format says; round trips through stores, training beside them."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import models
+import runner
+import test_logits
+from test_base_store import convert, tree
+
+SHAPE = models.shape("d3-groups")
+# What releases quantise: every linear but the router, the head and the embedding.
+LINEAR = re.compile(r".*\.(self_attn\..*_proj(_with_mqa)?|mlp\..*(gate|up|down)_proj)\.weight")
+EXPERT = re.compile(r".*\.mlp\.experts\.\d+\.(gate|up|down)_proj\.weight")
+
+
+def over_blocks(scales, shape, block):
+    whole = scales.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
+    return whole[:shape[0], :shape[1]]
+
+
+def to_fp8(tensors, block):
+    """(stored tensors, what they stand for in fp32)"""
+    stored, meant = {}, {}
+    for name, weight in tensors.items():
+        if not LINEAR.fullmatch(name):
+            stored[name] = meant[name] = weight
+            continue
+        rows, cols = weight.shape
+        grid = -(-rows // block[0]), -(-cols // block[1])
+        scales = torch.empty(grid)
+        for i in range(grid[0]):
+            for j in range(grid[1]):
+                tile = weight[i * block[0]:(i + 1) * block[0], j * block[1]:(j + 1) * block[1]]
+                scales[i, j] = tile.float().abs().max() / 448
+        spread = over_blocks(scales, weight.shape, block)
+        stored[name] = (weight.float() / spread).to(torch.float8_e4m3fn)
+        stored[name + "_scale_inv"] = scales
+        meant[name] = stored[name].float() * spread
+        if rows % grid[0] == 0 and cols % grid[1] == 0 and rows // grid[0] == block[0]:
+            from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+            for dtype in (torch.float32, torch.bfloat16):
+                theirs = Fp8Dequantize(None)._dequantize_one(stored[name], scales, dtype)
+                assert torch.equal(theirs, meant[name].to(dtype))
+    return stored, meant
+
+
+def to_int4(tensors, group):
+    """Experts alone, as Kimi-K2-Thinking has them; (stored, meant in bf16)."""
+    stored, meant = {}, {}
+    for name, weight in tensors.items():
+        if not EXPERT.fullmatch(name):
+            stored[name] = meant[name] = weight
+            continue
+        rows, cols = weight.shape
+        groups = weight.float().reshape(rows, cols // group, group)
+        scales = (groups.abs().amax(-1) / 7.5).to(torch.bfloat16)
+        values = (groups / scales.float().unsqueeze(-1)).round().clamp(-8, 7)
+        meant[name] = (values.to(torch.bfloat16) * scales.unsqueeze(-1)).reshape(rows, cols)
+        nibbles = (values.reshape(rows, cols // 8, 8) + 8).to(torch.int64)
+        words = sum(nibbles[..., i] << (4 * i) for i in range(8))
+        stem = name.removesuffix("weight")
+        stored[stem + "weight_packed"] = torch.where(
+            words >= 2**31, words - 2**32, words).to(torch.int32)
+        stored[stem + "weight_scale"] = scales
+        stored[stem + "weight_shape"] = torch.tensor([rows, cols])
+    return stored, meant
+
+
+FORMS = {
+    "fp8-even": lambda t: to_fp8(t, (8, 8)),
+    "fp8-uneven": lambda t: to_fp8(t, (20, 24)),
+    "fp8-whole": lambda t: to_fp8(t, (128, 128)),
+    "int4": lambda t: to_int4(t, 16),
+}
+CONFIGS = {
+    "fp8": lambda block: {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+                          "weight_block_size": list(block)},
+    "int4": lambda _: {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+}
+BLOCKS = {"fp8-even": (8, 8), "fp8-uneven": (20, 24), "fp8-whole": (128, 128), "int4": None}
+
+
+def directory_of(folder, config, tensors):
+    folder.mkdir()
+    models.write_json(config, folder / "config.json")
+    save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "model.safetensors",
+              metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quantized(model_dir, tmp_path_factory):
+    """quantized(form, dtype) -> (directory in that form, the same model plainly in dtype)."""
+    base, made = tmp_path_factory.mktemp("quantized"), {}
+
+    def both(form, dtype):
+        if (form, dtype) not in made:
+            source = model_dir(SHAPE, dtype="bf16")
+            config = json.loads((source / "config.json").read_text())
+            stored, meant = FORMS[form](load_file(source / "model.safetensors"))
+            plain = {n: t.to(dtype) if LINEAR.fullmatch(n) else t for n, t in meant.items()}
+            added = {"quantization_config": CONFIGS[form.partition("-")[0]](BLOCKS[form])}
+            name = f"{form}-{dtype}"
+            made[form, dtype] = (directory_of(base / name, config | added, stored),
+                                 directory_of(base / f"{name}-plain", config, plain))
+        return made[form, dtype]
+
+    return both
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("form", FORMS)
+def test_same_bits_as_the_dequantised_model(program, quantized, tmp_path, form, dtype):
+    ids, results = models.sample_ids(SHAPE), []
+    pair = quantized(form, torch.float32 if dtype == "fp32" else torch.bfloat16)
+    for i, directory in enumerate(pair):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        results.append(test_logits.run_logits(program, directory, ids, folder, dtype=dtype))
+    assert all(torch.equal(results[0][n], results[1][n]) for n in results[0])
+    if dtype == "fp32" and form != "int4":
+        loaded = models.load(pair[1], torch.float32)
+        test_logits.check_forward(loaded, ids, results[0])
+
+
+@pytest.mark.parametrize("form", ["fp8-uneven", "int4"])
+def test_there_and_back(program, quantized, tmp_path, form):
+    source, _ = quantized(form, torch.bfloat16)
+    convert(program, source, tmp_path / "store")
+    convert(program, tmp_path / "store", tmp_path / "back")
+    assert tree(source) == tree(tmp_path / "back")
+    report = json.loads(program.run("inspect", tmp_path / "back", "--json").output)
+    assert report["weights"] == "complete" and report["unexpected_tensors"] == []
+
+
+@pytest.mark.parametrize("layout", [(1, {}), (4, {"tp": 2, "ep": 2}), (2, {"etp": 2})], ids=str)
+@pytest.mark.parametrize("form", ["fp8-uneven", "int4"])
+def test_training_beside_them(program, quantized, tmp_path, form, layout):
+    """Losses and trained weights are those of the dequantised model; a merged export is refused."""
+    ranks, parallel = layout
+    ids = models.sample_ids(SHAPE)
+    rows = runner.write_rows(ids, tmp_path / "rows.jsonl")
+    config = models.pick_experts(models.build(SHAPE))
+    runs = []
+    for i, directory in enumerate(quantized(form, torch.float32)):
+        run = runner.Run(program, tmp_path / str(i), directory, rows, config, steps=2).prepare()
+        settings = [part for key, value in parallel.items()
+                    for part in ("--set", f"parallel.{key}={value}")]
+        program.run("train", run.recipe, *settings, ranks=ranks)
+        program.run("export", run.recipe, "--checkpoint", run.checkpoints()[-1], "--format",
+                    "adapter")
+        runs.append(run)
+    assert runs[0].losses() == runs[1].losses()
+    ours, plain = (runner.read_tensors(r.output / "export" / "adapter") for r in runs)
+    assert ours.keys() == plain.keys()
+    assert all(torch.equal(ours[n], plain[n]) for n in ours)
+    result = program.run("export", runs[0].recipe, "--checkpoint", runs[0].checkpoints()[-1],
+                         "--format", "merged", code=None)
+    assert result.code != 0 and "E0307" in result.output and "adapter" in result.output
+
+
+def test_what_does_not_fit_is_refused(program, quantized, copy_of, tmp_path):
+    source, _ = quantized("fp8-even", torch.bfloat16)
+    damaged = copy_of(source)
+    path = damaged / "model.safetensors"
+    tensors = load_file(path)
+    name = "model.layers.1.mlp.experts.3.up_proj.weight"
+    scales = tensors.pop(name + "_scale_inv")
+    ids = runner.write_ids(models.sample_ids(SHAPE), tmp_path / "ids.json")
+    for bad in (None, scales[:-1].contiguous()):
+        if bad is not None:
+            tensors[name + "_scale_inv"] = bad
+        save_file(tensors, path, metadata={"format": "pt"})
+        result = program.run("logits", "--model", damaged, "--ids", ids, "--out",
+                             tmp_path / "out.safetensors", code=None)
+        assert result.code != 0 and "E0307" in result.output and name in result.output
