@@ -38,7 +38,7 @@ wheels=(
   sacrebleu==2.6.0 colorama==0.4.6 lxml==6.1.3 portalocker==4.4.2 regex==2026.11.19 tabulate==0.10.0
 )
 # What compiles and links NcclComm, for the tests and for -DSUTOR_CUDA=ON (197 MB to download).
-nccl_wheels=(--no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88)
+nccl_wheels=(--no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
 
 install_packages() {
   command -v apt-get >/dev/null ||
