@@ -19,7 +19,7 @@ struct TrainedRange {
 };
 
 // By shard of the base, in the order of the bytes. Throws E0301 for a name that the model or the
-// base does not have.
+// base does not have, E0307 for a tensor that the base holds quantised.
 std::vector<std::vector<TrainedRange>> trained_ranges(const ModelDirectory& base,
                                                       const TensorMap& model,
                                                       const std::vector<std::string>& names);

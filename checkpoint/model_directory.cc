@@ -95,8 +95,8 @@ BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
   }
   const SafetensorsEntry& entry = *found.scales->entry;
   BlockScales scales{.dtype = computable(*found.scales)};
-  const int64_t rows = tensor.shape[0], cols = tensor.shape.size() == 2 ? tensor.shape[1] : 0;
-  bool fits = entry.shape.size() == 2 && cols > 0 && found.source->index < 0;
+  bool fits = entry.shape.size() == 2 && tensor.shape.size() == 2 && found.source->index < 0;
+  const int64_t rows = fits ? tensor.shape[0] : 0, cols = fits ? tensor.shape[1] : 0;
   if (fits) {
     scales.cols = entry.shape[1];
     std::tie(scales.block_rows, scales.block_cols) =

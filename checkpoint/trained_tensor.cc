@@ -52,11 +52,12 @@ void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& ba
            tensor.name, fmt::join(tensor.shape, ", "), base.path().string(),
            fmt::join(entry->shape, ", "));
     }
-    if (!found->stored.entry->dtype || found->encoding != Encoding::kPlain) {
-      fail(307,
-           "{}: tensor `{}` is {}, into which trained values cannot be converted. Export an "
-           "adapter, or "
-           "train on a copy of the model in BF16.",
+    if (found->encoding != Encoding::kPlain) {
+      tensor.stored_dtype = config_dtype(base.config());
+      continue;
+    }
+    if (!found->stored.entry->dtype) {
+      fail(307, "{}: tensor `{}` is {}, into which trained values cannot be converted",
            found->stored.file->where(), found->stored.entry->name, found->stored.entry->dtype_name);
     }
     tensor.stored_dtype = *found->stored.entry->dtype;

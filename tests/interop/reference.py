@@ -87,8 +87,13 @@ def balance_of(model, ids):
     terms, hooks = [], []
     experts = num_experts(model.config)
 
-    def record(_, __, output):
-        probabilities = output[0].float().softmax(-1).reshape(-1, experts)
+    def record(block, _, output):
+        logits = output[0].float()
+        if hasattr(block, "e_score_correction_bias"):  # scores are sigmoids: shares of their sum
+            scores = logits.sigmoid()
+            probabilities = (scores / scores.sum(-1, keepdim=True)).reshape(-1, experts)
+        else:
+            probabilities = logits.softmax(-1).reshape(-1, experts)
         counts = torch.bincount(output[2].flatten(), minlength=experts).float()
         shares = counts / counts.sum()
         terms.append((experts * shares * probabilities.mean(0)).sum())

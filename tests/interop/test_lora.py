@@ -16,7 +16,8 @@ TARGETS = {
     "attention": ["q_proj", "k_proj", "v_proj", "o_proj", "q_a_proj", "q_b_proj",
                   "kv_a_proj_with_mqa", "kv_b_proj"],
     "linears": ["q_proj", "k_proj", "v_proj", "o_proj", "q_a_proj", "q_b_proj",
-                "kv_a_proj_with_mqa", "kv_b_proj", "gate_proj", "up_proj", "down_proj"],
+                "kv_a_proj_with_mqa", "kv_b_proj", "gate_proj", "up_proj", "down_proj",
+                "shared_expert_gate"],
 }
 
 
@@ -74,13 +75,15 @@ def as_named(monkeypatch):
                                 lambda *args, **kw: None)
 
 
-@pytest.mark.parametrize("name", ["ds-lite", "ds-qlora-groups", "qw-gqa", "qw-odd-bias-tied"])
+@pytest.mark.parametrize("name", ["ds-lite", "ds-qlora-groups", "qw-gqa", "qw-odd-bias-tied",
+                                  "mx-gqa", "ol-gqa-clip"])
 def test_pairs_of_attention_need_nothing_of_pefts_to_be_changed(program, model_dir, tmp_path,
                                                                 name):
     compare_with_peft(program, model_dir, tmp_path, models.shape(name), "attention")
 
 
-@pytest.mark.parametrize("name", ["ds-lite", "ds-qlora-groups", "qw-mlp-only"])
+@pytest.mark.parametrize("name", ["ds-lite", "ds-qlora-groups", "qw-mlp-only", "q2-sparse-step",
+                                  "d3-odd-half", "g4-qk-norm-groups"])
 def test_pairs_of_all_linears(program, model_dir, tmp_path, as_named, name):
     compare_with_peft(program, model_dir, tmp_path, models.shape(name), "linears")
 

@@ -81,7 +81,7 @@ def test_full_with_decay_of_matrices_only(program, model_dir, tmp_path, name):
     check_losses(run, expected)
 
 
-@pytest.mark.parametrize("name", ["ds-lite", "qw-gqa-sharp"])
+@pytest.mark.parametrize("name", ["ds-lite", "qw-gqa-sharp", "d3-groups"])
 @pytest.mark.parametrize("micro_batch", [4, 1])
 def test_balance_loss(program, model_dir, tmp_path, name, micro_batch):
     shape = models.shape(name)
