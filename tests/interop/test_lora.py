@@ -27,6 +27,7 @@ def adapted(model, targets):
                if isinstance(module, torch.nn.Linear) and name.split(".")[-1] in TARGETS[targets]]
     config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, bias="none",
                              target_modules=modules, task_type="CAUSAL_LM")
+    torch.manual_seed(0)  # peft draws A: the same whatever ran before
     wrapped = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
