@@ -70,11 +70,8 @@ std::span<const float> floats(const at::Tensor& x) {
 at::Tensor whole_batch(const at::Tensor& own, const PackedBatch& batch,
                        const ParallelState& parallel) {
   Comm& tp = parallel.tp();
-  std::vector<int64_t> counts;
-  for (int r = 0; r < tp.size(); ++r) {
-    counts.push_back(part_of(batch.num_tokens(), r, tp.size()).size());
-  }
-  const at::Tensor rows = gather_rows(own, counts, tp, "routing records");
+  const at::Tensor rows =
+      gather_rows(own, row_counts(batch.num_tokens(), tp), tp, "routing records");
   return batch.split ? gather_context(rows, *batch.split) : rows;
 }
 

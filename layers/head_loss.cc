@@ -147,9 +147,9 @@ at::Tensor head_logits(const at::Tensor& hidden, const Parameter& head,
   Comm& comm = tensor_parallel.comm();
   if (comm.size() == 1) return own;
   const int64_t vocab = head.global_shape[0];
-  std::vector<int64_t> counts;
-  for (int r = 0; r < comm.size(); ++r) counts.push_back(part_of(vocab, r, comm.size()).size());
-  return gather_rows(own.t().contiguous(), counts, comm, "gather logits").t().contiguous();
+  return gather_rows(own.t().contiguous(), row_counts(vocab, comm), comm, "gather logits")
+      .t()
+      .contiguous();
 }
 
 }  // namespace sutor

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "csrc/base/error.h"
+#include "parallel_state/tensor_piece.h"
 
 namespace sutor {
 namespace {
@@ -36,6 +37,12 @@ int64_t first_row(const std::vector<int64_t>& counts, int rank) {
 }
 
 }  // namespace
+
+std::vector<int64_t> row_counts(int64_t rows, const Comm& comm) {
+  std::vector<int64_t> counts;
+  for (int r = 0; r < comm.size(); ++r) counts.push_back(part_of(rows, r, comm.size()).size());
+  return counts;
+}
 
 at::Tensor gather_rows(const at::Tensor& x, const std::vector<int64_t>& counts, Comm& comm,
                        const char* name) {

@@ -10,6 +10,9 @@
 
 namespace sutor {
 
+// Rows of each rank when `rows` are divided as part_of() does.
+std::vector<int64_t> row_counts(int64_t rows, const Comm& comm);
+
 // [counts[rank], ...] of every rank -> [sum of counts, ...], in the order of ranks.
 at::Tensor gather_rows(const at::Tensor& x, const std::vector<int64_t>& counts, Comm& comm,
                        const char* name);

@@ -40,8 +40,7 @@ at::Tensor carry(const at::Tensor& x, Way way, int64_t rows, Comm& comm, const c
   if (way == Way::kSame) return x.view_as(x);
   const ProfileScope scope("tensor parallel");
   if (way == Way::kSum) return sum_rows(x, comm, name);
-  std::vector<int64_t> counts;
-  for (int r = 0; r < comm.size(); ++r) counts.push_back(part_of(rows, r, comm.size()).size());
+  const std::vector<int64_t> counts = row_counts(rows, comm);
   if (way == Way::kGather) return gather_rows(x, counts, comm, name);
   if (way == Way::kReduceScatter) return reduce_scatter_rows(x, counts, comm, name);
   const IndexRange run = part_of(rows, comm.rank(), comm.size());
