@@ -28,14 +28,16 @@ std::string_view name_of(TensorRole role);
 inline bool can_train(TensorRole role) { return role != TensorRole::kCorrectionBias; }
 
 // One place on disk that can supply a tensor. `index >= 0`: the disk tensor has one more leading
-// axis and this is its index-th slice. `row_begin`: first row within that (slice of the) disk
-// tensor.
+// axis and this is its index-th slice. The tensor's rows are the rows row_begin, row_begin +
+// row_step, ... of that (slice of the) disk tensor, or its columns when it lies `transposed`.
 struct DiskSource {
   std::string name;
   int64_t index = -1;
   int64_t row_begin = 0;
+  int64_t row_step = 1;
+  bool transposed = false;
   // Shape that the whole disk tensor must have; empty = the shape of the tensor itself.
-  std::vector<int64_t> disk_shape;
+  std::vector<int64_t> disk_shape{};
 };
 
 // How a tensor is divided over the ranks of a tensor-parallel group (tp; etp for routed experts and
@@ -54,11 +56,14 @@ struct TensorEntry {
   TensorRole role = TensorRole::kNorm;
   int layer = -1;          // global layer number, -1 outside of layers
   int expert = -1;         // global expert id for routed experts and their pairs
-  std::string projection;  // of those: gate | up | down
+  std::string projection;  // of those: gate | up | down, both of a matrix and of its bias
   // In order of preference; the first one that the directory has is used. The first is the tensor's
   // own per-name form; the others are fused forms or the tied embedding.
   std::vector<DiskSource> sources;
   TensorSplit split;
+
+  // "weight" or "bias".
+  std::string_view kind() const { return shape.size() == 1 ? "bias" : "weight"; }
 };
 
 class TensorMap {

@@ -16,6 +16,7 @@
 #include "csrc/base/error.h"
 #include "csrc/comm/comm.h"
 #include "csrc/comm/journal.h"
+#include "csrc/comm/last_words.h"
 #include "csrc/comm/wait_limit.h"
 #include "csrc/comm/watchdog.h"
 
@@ -235,6 +236,7 @@ class MpiComm final : public Comm {
 
   [[noreturn]] void abort(int exit_code) override {
     if (watchdog_) watchdog_->aborting(exit_code);
+    wait_until_forwarded();  // hydra loses what it reads while it kills
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     std::_Exit(exit_code);
   }

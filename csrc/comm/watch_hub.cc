@@ -1,14 +1,11 @@
 #include "csrc/comm/watch_hub.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "csrc/base/error.h"
+#include "csrc/comm/last_words.h"
 
 namespace sutor {
 namespace {
@@ -18,7 +15,6 @@ using State = RankView::State;
 
 // How long the others have to say where they are, and to end.
 constexpr double kAnswerSeconds = 0.5, kEndSeconds = 1.5;
-constexpr double kForwardSeconds = 0.3;
 
 double seconds_of(const char* variable, double otherwise) {
   const char* text = std::getenv(variable);
@@ -26,28 +22,7 @@ double seconds_of(const char* variable, double otherwise) {
   return seconds > 0 ? seconds : otherwise;
 }
 
-bool takes_output(int fd, int milliseconds) {
-  pollfd polled{fd, POLLOUT, 0};
-  return ::poll(&polled, 1, milliseconds) == 1;
-}
-
-// In one piece, so that lines of other ranks do not come between; nobody reading is no reason to
-// hang.
-void print(const std::string& text) {
-  for (size_t at = 0; at < text.size();) {
-    if (!takes_output(STDERR_FILENO, 1000)) return;
-    const ssize_t count = ::write(STDERR_FILENO, text.data() + at, text.size() - at);
-    if (count <= 0 && errno != EINTR) return;
-    at += static_cast<size_t>(std::max<ssize_t>(count, 0));
-  }
-}
-
 }  // namespace
-
-void end_process(int exit_code) {
-  if (takes_output(STDOUT_FILENO, 0) && ::ftrylockfile(stdout) == 0) ::fflush_unlocked(stdout);
-  ::_exit(exit_code);
-}
 
 WatchLimits WatchLimits::from_environment() {
   WatchLimits limits;
@@ -202,7 +177,7 @@ bool WatchHub::answered_since(double asked) const {
 // headline: empty when it is about dead or silent ranks.
 void WatchHub::report_and_end(const std::string& headline) {
   // At once: a launcher that saw the death too is about to kill this process.
-  print(headline.empty() ? view_.headline(Journal::now()) : headline);
+  print_last_words(headline.empty() ? view_.headline(Journal::now()) : headline);
   const double until = Journal::now() + kAnswerSeconds;
   while (Journal::now() < until) {  // ranks that compute may come to wait, too
     const double asked = Journal::now();
@@ -212,12 +187,12 @@ void WatchHub::report_and_end(const std::string& headline) {
     if (answered_since(asked) && view_.settled()) break;
     pump_for(kAnswerSeconds / 20, [] { return false; });
   }
-  print(view_.waiting(Journal::now()) +
-        fmt::format("  The job ends with exit code {}. `sutor train --resume` goes on from the "
-                    "newest checkpoint.\n",
-                    int{kExitComm}));
-  // A launcher that meets the end of several ranks at once may drop what they printed just before.
-  pump_for(kForwardSeconds, [] { return false; });
+  print_last_words(
+      view_.waiting(Journal::now()) +
+      fmt::format("  The job ends with exit code {}. `sutor train --resume` goes on from the "
+                  "newest checkpoint.\n",
+                  int{kExitComm}));
+  wait_until_forwarded();
   end_job(kExitComm);
 }
 

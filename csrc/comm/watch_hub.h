@@ -83,8 +83,4 @@ class WatchHub {
   double trouble_since_ = 0;  // 0: none
 };
 
-// Ends this process, whatever its other threads do; what stdout holds is written if that is
-// possible.
-[[noreturn]] void end_process(int exit_code);
-
 }  // namespace sutor

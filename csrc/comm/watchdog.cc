@@ -14,6 +14,7 @@
 #include <random>
 
 #include "csrc/base/error.h"
+#include "csrc/comm/last_words.h"
 
 namespace sutor {
 namespace {

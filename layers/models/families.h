@@ -1,19 +1,26 @@
-// One declaration a family; registry.cc lists them.
+// The families by name: the one list that a new family joins. Its file defines NAME_family().
 #pragma once
 
 #include <nlohmann/json.hpp>
 
 #include "layers/models/models.h"
 
+// clang-format off
+#define SUTOR_FAMILIES(FAMILY) \
+  FAMILY(deepseek_v2)          \
+  FAMILY(deepseek_v3)          \
+  FAMILY(glm4_moe)             \
+  FAMILY(kimi_k2)              \
+  FAMILY(mixtral)              \
+  FAMILY(olmoe)                \
+  FAMILY(qwen2_moe)            \
+  FAMILY(qwen3_moe)
+// clang-format on
+
 namespace sutor {
 
-const Family& deepseek_v2_family();
-const Family& deepseek_v3_family();
-const Family& glm4_moe_family();
-const Family& kimi_k2_family();
-const Family& mixtral_family();
-const Family& olmoe_family();
-const Family& qwen2_moe_family();
-const Family& qwen3_moe_family();
+#define SUTOR_DECLARE_FAMILY(name) const Family& name##_family();
+SUTOR_FAMILIES(SUTOR_DECLARE_FAMILY)
+#undef SUTOR_DECLARE_FAMILY
 
 }  // namespace sutor

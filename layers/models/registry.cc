@@ -1,4 +1,4 @@
-// The list of families: a new one adds a line here and a line in families.h.
+// Families by name, from the list in families.h.
 #include "csrc/base/error.h"
 #include "layers/models/families.h"
 
@@ -16,10 +16,9 @@ std::string known_names() {
 }  // namespace
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> all = {
-      deepseek_v2_family(), deepseek_v3_family(), glm4_moe_family(),  kimi_k2_family(),
-      mixtral_family(),     olmoe_family(),       qwen2_moe_family(), qwen3_moe_family(),
-  };
+#define SUTOR_LISTED_FAMILY(name) name##_family(),
+  static const std::vector<Family> all = {SUTOR_FAMILIES(SUTOR_LISTED_FAMILY)};
+#undef SUTOR_LISTED_FAMILY
   return all;
 }
 

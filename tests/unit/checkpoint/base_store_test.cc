@@ -248,7 +248,10 @@ struct Stacked {
     TensorEntry entry;
     entry.name = "e" + std::to_string(expert) + (up ? "u" : "g");
     entry.shape = {width, hidden};
-    entry.sources = {{"gate_up", expert, up ? width : 0, {experts, 2 * width, hidden}}};
+    entry.sources = {{.name = "gate_up",
+                      .index = expert,
+                      .row_begin = up ? width : 0,
+                      .disk_shape = {experts, 2 * width, hidden}}};
     return entry;
   }
 };

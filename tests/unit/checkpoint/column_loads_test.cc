@@ -86,7 +86,7 @@ TensorEntry single_tensor(std::vector<int64_t> shape) {
   TensorEntry entry;
   entry.name = "w";
   entry.shape = std::move(shape);
-  entry.sources = {{"w", -1, 0, {}}};
+  entry.sources = {{.name = "w"}};
   return entry;
 }
 

@@ -102,7 +102,7 @@ TEST_F(Overlays, SumsOfChangesGiveColumns) {
   const ModelInfo model = [&] {
     ModelInfo info;
     TensorEntry entry = entry_;
-    entry.sources = {{kWeight, -1, 0, {}}};
+    entry.sources = {{.name = kWeight}};
     info.tensors.add(entry);
     return info;
   }();
