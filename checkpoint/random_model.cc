@@ -20,7 +20,8 @@ Filling filling_of(const TensorEntry& tensor) {
   if (tensor.role == TensorRole::kNorm || tensor.name.ends_with("norm.weight")) {
     return Filling::kOne;
   }
-  return tensor.shape.size() >= 2 ? Filling::kNormal : Filling::kZero;  // 1-D: biases
+  const bool bias = tensor.shape.size() < 2 || tensor.name.ends_with("bias");
+  return bias ? Filling::kZero : Filling::kNormal;
 }
 
 DType dtype_of(const TensorEntry& tensor, const RandomModelOptions& options) {
@@ -57,6 +58,19 @@ void fill_normal(uint64_t key, float std, int64_t begin, int64_t count, float* i
       into[i++] = std * odd;
     }
   }
+}
+
+// What the directory holds: the tensors of the model, or stacks of them in their place.
+TensorMap stored_tensors(const TensorMap& model) {
+  TensorMap stored;
+  for (const TensorEntry& tensor : model.entries()) {
+    const DiskSource& source = tensor.sources.front();
+    if (stored.find(source.name) != nullptr) continue;
+    TensorEntry entry{.name = source.name, .shape = tensor.shape, .role = tensor.role};
+    if (!source.disk_shape.empty()) entry.shape = source.disk_shape;
+    stored.add(std::move(entry));
+  }
+  return stored;
 }
 
 void write_tensor(const TensorEntry& tensor, const RandomModelOptions& options,
@@ -101,8 +115,9 @@ void random_elements(const TensorEntry& tensor, uint64_t seed, double std, int64
 
 void write_random_model(const std::filesystem::path& directory, const TensorMap& model,
                         const RandomModelOptions& options) {
+  const TensorMap stored = stored_tensors(model);
   std::vector<SafetensorsDeclaration> declarations;
-  for (const TensorEntry& tensor : model.entries()) {
+  for (const TensorEntry& tensor : stored.entries()) {
     const DType dtype = dtype_of(tensor, options);
     declarations.push_back({tensor.name, std::string(name_of(dtype)), tensor.shape});
   }
@@ -111,7 +126,7 @@ void write_random_model(const std::filesystem::path& directory, const TensorMap&
   for (const HfShard& shard : plan.shards) {
     SafetensorsWriter writer(staged.path() / shard.file_name, shard.tensors);
     for (const SafetensorsDeclaration& declaration : shard.tensors) {
-      write_tensor(*model.find(declaration.name), options, writer);
+      write_tensor(*stored.find(declaration.name), options, writer);
     }
     writer.finish();
   }

@@ -30,7 +30,7 @@ void random_elements(const TensorEntry& tensor, uint64_t seed, double std, int64
                      int64_t count, DType dtype, std::byte* into);
 
 // Writes and publishes a model directory (E0220 when it exists): one file, or shards with an index.
-// Tensors are stored under their own names, in the order of the model. Holds about 64 MiB at a
+// Tensors are stored as their first sources say, in the order of the model. Holds about 64 MiB at a
 // time.
 void write_random_model(const std::filesystem::path& directory, const TensorMap& model,
                         const RandomModelOptions& options);

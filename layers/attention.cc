@@ -16,12 +16,13 @@ class GqaAttention final : public Attention {
         q_(store, prefix + ".q_proj"),
         k_(store, prefix + ".k_proj"),
         v_(store, prefix + ".v_proj"),
-        o_(store, prefix + ".o_proj") {
+        o_(store, prefix + ".o_proj"),
+        sinks_(options.sinks ? &store.get(prefix + ".sinks") : nullptr) {
     options_.heads = q_.out_features() / options.head_dim;  // this rank's
     options_.kv_heads = k_.out_features() / options.head_dim;
     if (options.qk_norm == QkNorm::kNone) return;
-    q_norm_.emplace(store, prefix + ".q_norm.weight", options.norm_eps);
-    k_norm_.emplace(store, prefix + ".k_norm.weight", options.norm_eps);
+    q_norm_.emplace(store, prefix + ".q_norm.weight", options.norm);
+    k_norm_.emplace(store, prefix + ".k_norm.weight", options.norm);
   }
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context,
@@ -46,15 +47,17 @@ class GqaAttention final : public Attention {
 
   at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const ForwardContext& context) const {
-    const double scale = 1.0 / std::sqrt(static_cast<double>(options_.head_dim));
+    const AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(options_.head_dim)),
+                                   .window = options_.window,
+                                   .sinks = sinks_ ? sinks_->value : at::Tensor()};
     const std::vector<int64_t>& offsets = context.batch.doc_offsets;
     if (const ContextSplit* split = context.batch.split.get()) {
       const at::Tensor kv = gather_context(at::cat({k, v}, 1), *split);
       return packed_attention_over(q, kv.narrow(1, 0, options_.kv_heads), at::Tensor(),
                                    kv.narrow(1, options_.kv_heads, options_.kv_heads), offsets,
-                                   split->keys, scale);
+                                   split->keys, options);
     }
-    if (!context.cache) return packed_attention(q, k, at::Tensor(), v, offsets, scale);
+    if (!context.cache) return packed_attention(q, k, at::Tensor(), v, offsets, options);
     const int64_t width = options_.kv_heads * options_.head_dim;
     context.cache->append(context.layer, at::cat({k, v}, 1).view({q.size(0), 2 * width}),
                           context.batch, context.slots);
@@ -62,12 +65,13 @@ class GqaAttention final : public Attention {
         context.cache->rows(context.layer).view({-1, 2 * options_.kv_heads, options_.head_dim});
     return packed_attention_over(q, rows.narrow(1, 0, options_.kv_heads), at::Tensor(),
                                  rows.narrow(1, options_.kv_heads, options_.kv_heads), offsets,
-                                 context.cache->key_rows(context.batch, context.slots), scale);
+                                 context.cache->key_rows(context.batch, context.slots), options);
   }
 
   GqaOptions options_;
   const Rope& rope_;
   Linear q_, k_, v_, o_;
+  Parameter* sinks_;  // null: none
   std::optional<RmsNorm> q_norm_, k_norm_;
 };
 
@@ -81,11 +85,11 @@ class MlaAttention final : public Attention {
         kv_a_(store, prefix + ".kv_a_proj_with_mqa"),
         kv_b_(store, prefix + ".kv_b_proj"),
         o_(store, prefix + ".o_proj"),
-        kv_norm_(store, prefix + ".kv_a_layernorm.weight", options.latent_norm_eps) {
+        kv_norm_(store, prefix + ".kv_a_layernorm.weight", options.latent_norm) {
     options_.heads = q_.out_features() / (options.nope_dim + options.rope_dim);  // this rank's
     if (!options.q_lora) return;
     q_a_.emplace(store, prefix + ".q_a_proj");
-    q_norm_.emplace(store, prefix + ".q_a_layernorm.weight", options.latent_norm_eps);
+    q_norm_.emplace(store, prefix + ".q_a_layernorm.weight", options.latent_norm);
   }
 
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context,
@@ -116,10 +120,11 @@ class MlaAttention final : public Attention {
       const auto whole = gather_context(at::cat({kv_latent, k_rope}, 1), *split)
                              .split_with_sizes({o.kv_lora_rank, o.rope_dim}, -1);
       const auto kv = expanded(whole[0]);
-      return packed_attention_over(q, kv[0], whole[1], kv[1], offsets, split->keys, o.scale);
+      return packed_attention_over(q, kv[0], whole[1], kv[1], offsets, split->keys,
+                                   {.scale = o.scale});
     }
     const auto kv = expanded(kv_latent);
-    return packed_attention(q, kv[0], k_rope, kv[1], offsets, o.scale);
+    return packed_attention(q, kv[0], k_rope, kv[1], offsets, {.scale = o.scale});
   }
 
   // [T, rank] -> keys [T, heads, nope_dim] and values [T, heads, v_dim].
@@ -156,7 +161,7 @@ class MlaAttention final : public Attention {
     const at::Tensor out = packed_attention_over(
         at::cat({q_latent, parts[1]}, -1), latents, rows.narrow(1, o.kv_lora_rank, o.rope_dim),
         latents, context.batch.doc_offsets, context.cache->key_rows(context.batch, context.slots),
-        o.scale);  // [T, heads, rank]
+        {.scale = o.scale});  // [T, heads, rank]
     return at::bmm(out.transpose(0, 1), expand[1].transpose(1, 2)).transpose(0, 1).contiguous();
   }
 

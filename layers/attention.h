@@ -29,8 +29,10 @@ enum class QkNorm {
 struct GqaOptions {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   QkNorm qk_norm = QkNorm::kNone;
-  double norm_eps = 1e-6;
+  NormOptions norm{};
   std::optional<double> clip{};  // q, k and v are clamped to +-clip, after the norms
+  int64_t window = 0;            // see AttentionOptions
+  bool sinks = false;            // of each head: the parameter `sinks`
 };
 // prefix: model.layers.3.self_attn
 std::unique_ptr<Attention> make_gqa_attention(ParameterStore& store, const std::string& prefix,
@@ -42,7 +44,7 @@ struct MlaOptions {
   int64_t heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0, kv_lora_rank = 0;
   bool q_lora = false;
   double scale = 1;  // softmax scale, YaRN's mscale^2 included
-  double latent_norm_eps = 1e-6;
+  NormOptions latent_norm{};
 };
 std::unique_ptr<Attention> make_mla_attention(ParameterStore& store, const std::string& prefix,
                                               const MlaOptions& options, const Rope& rope);

@@ -20,13 +20,13 @@ at::Tensor DecoderLayer::forward(const at::Tensor& x, ForwardContext& context,
   return h + feed_forward->forward(post_attention_norm.forward(h), context);
 }
 
-CausalModel::CausalModel(ParameterStore& store, std::unique_ptr<Rope> rope, double norm_eps)
+CausalModel::CausalModel(ParameterStore& store, std::unique_ptr<Rope> rope, const NormOptions& norm)
     : store_(store),
       embedding_(parallel().is_first_stage() ? &store.get("model.embed_tokens.weight") : nullptr),
       rope_(std::move(rope)),
       head_(nullptr) {
   if (!parallel().is_last_stage()) return;
-  norm_.emplace(store, "model.norm.weight", norm_eps);
+  norm_.emplace(store, "model.norm.weight", norm);
   head_ = &store.get(store.model().tied_head ? "model.embed_tokens.weight" : "lm_head.weight");
 }
 

@@ -31,7 +31,7 @@ struct DecoderLayer {
 class CausalModel {
  public:
   // Common names: model.embed_tokens, model.norm, lm_head (or the tied embedding).
-  CausalModel(ParameterStore& store, std::unique_ptr<Rope> rope, double norm_eps);
+  CausalModel(ParameterStore& store, std::unique_ptr<Rope> rope, const NormOptions& norm);
 
   // The layers to build, global numbers in order, and where they go.
   const std::vector<int>& layers() const { return store_.layers(); }

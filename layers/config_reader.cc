@@ -94,6 +94,18 @@ std::vector<int64_t> ConfigReader::integers_or_empty(Names names) const {
   return result;
 }
 
+std::vector<std::string> ConfigReader::texts_or_empty(Names names) const {
+  const nlohmann::json* value = find(names);
+  if (value == nullptr) return {};
+  if (!value->is_array()) wrong_type(names, "a list of texts", *value);
+  std::vector<std::string> result;
+  for (const auto& item : *value) {
+    if (!item.is_string()) wrong_type(names, "a list of texts", *value);
+    result.push_back(item.get<std::string>());
+  }
+  return result;
+}
+
 void ConfigReader::unsupported(std::string_view key, const std::string& reason) const {
   const nlohmann::json* value = find({key});
   fail(320, "config.json: `{}` = {} is not supported for {}: {}", key,
@@ -116,10 +128,7 @@ void ConfigReader::require_number(std::string_view key, double wanted) const {
 
 void ConfigReader::require_full_attention() const {
   require_flag("use_sliding_window", false);
-  const nlohmann::json* types = find({"layer_types"});
-  if (types == nullptr) return;
-  if (!types->is_array()) wrong_type({"layer_types"}, "a list of texts", *types);
-  for (const auto& type : *types) {
+  for (const std::string& type : texts_or_empty({"layer_types"})) {
     if (type != "full_attention") unsupported("layer_types", "only \"full_attention\" is");
   }
 }

@@ -27,6 +27,7 @@ class ConfigReader {
   bool flag_or(Names names, bool fallback) const;
   std::string text_or(Names names, const std::string& fallback) const;
   std::vector<int64_t> integers_or_empty(Names names) const;
+  std::vector<std::string> texts_or_empty(Names names) const;
   bool has(std::string_view name) const;
   // `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (4). Without a default for
   // the share of a head that is rotated, the family rotates whole heads.

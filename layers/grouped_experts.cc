@@ -49,14 +49,6 @@ void accumulate_product(at::Tensor into, const at::Tensor& a, const at::Tensor& 
 
 }  // namespace
 
-at::Tensor ExpertStorage::gate_up(int64_t slot) const {
-  return slot < num_trained ? trained_gate_up[slot] : frozen_gate_up[slot - num_trained];
-}
-
-at::Tensor ExpertStorage::down(int64_t slot) const {
-  return slot < num_trained ? trained_down[slot] : frozen_down[slot - num_trained];
-}
-
 at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) const {
   const ProfileScope scope("experts");
   const int64_t rows = in.offsets.back(), width = storage_.width, hidden = storage_.hidden;
@@ -78,16 +70,22 @@ at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) co
     at::Tensor gate_up = saved ? saved->gate_up.narrow(0, unit.begin, n)
                                : at::empty({n, 2 * width}, in.source.options());
     ops::few_rows_mm_transposed(x, storage_.gate_up(unit.slot), gate_up);
+    if (storage_.has_biases) gate_up.add_(storage_.gate_up_bias(unit.slot));
     if (lora) lora->add_to_gate_up(x, gate_up);
     const at::Tensor act = at::empty({n, width}, in.source.options());
     ops::dispatch_dtype(act.scalar_type(), [&](auto t) {
       using T = decltype(t);
       const T* gate = ops::data<T>(gate_up);
-      ops::swiglu_forward(gate, gate + width, 2 * width,
-                          in.weights_R.data_ptr<float>() + unit.begin, ops::data<T>(act), n, width);
+      ops::activation_forward(activation_, gate, gate + width, 2 * width,
+                              in.weights_R.data_ptr<float>() + unit.begin, ops::data<T>(act), n,
+                              width);
     });
     at::Tensor out = y.narrow(0, unit.begin, n);
     ops::few_rows_mm_transposed(act, storage_.down(unit.slot), out);
+    if (adds_down_bias()) {
+      const at::Tensor weights = in.weights_R.narrow(0, unit.begin, n).unsqueeze(1);
+      out.add_(weights * storage_.down_bias(unit.slot).to(at::kFloat));
+    }
     if (lora) lora->add_to_output(act, out);
   });
   return y;
@@ -127,12 +125,16 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
       using T = decltype(t);
       const T* gate = ops::data<T>(saved.gate_up) + unit.begin * 2 * width;
       T* d_gate = d_gu.defined() ? ops::data<T>(d_gu) : nullptr;
-      ops::swiglu_backward(
-          gate, gate + width, 2 * width, in.weights_R.data_ptr<float>() + unit.begin,
+      ops::activation_backward(
+          activation_, gate, gate + width, 2 * width, in.weights_R.data_ptr<float>() + unit.begin,
           ops::data<T>(d_act), d_gate, d_gate ? d_gate + width : nullptr,
           tuned ? ops::data<T>(act) + unit.begin * width : nullptr,
           want_weights ? result.weights_R.data_ptr<float>() + unit.begin : nullptr, n, width);
     });
+    if (want_weights && adds_down_bias()) {
+      result.weights_R.narrow(0, unit.begin, n)
+          .add_(at::mv(dy.to(at::kFloat), storage_.down_bias(unit.slot).to(at::kFloat)));
+    }
     if (want_rows) {
       at::Tensor dx = result.rows.narrow(0, unit.begin, n);
       ops::few_rows_mm(d_gu, storage_.gate_up(unit.slot), dx);
@@ -140,6 +142,7 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
     }
   });
   weight_gradients(in.offsets, saved.tuned_rows, d_gate_up, act, d_rows);
+  if (storage_.has_biases) bias_gradients(in, d_gate_up, d_rows);
   lora_gradients(in.offsets, saved.tuned_rows, d_gate_up, act, d_rows);
   return result;
 }
@@ -171,11 +174,24 @@ void GroupedExperts::weight_gradients(const std::vector<int64_t>& offsets, const
     const bool down = unit.slot % 2 == 1;
     const at::Tensor& left = down ? d_rows : d_gate_up;
     const at::Tensor& right = down ? act : x_rows;
-    const at::Tensor& into = down ? storage_.grad_down : storage_.grad_gate_up;
+    const at::Tensor& into = down ? storage_.grads.down : storage_.grads.gate_up;
     accumulate_product(into[slot].narrow(0, unit.begin, count),
                        left.narrow(0, first, n).narrow(1, unit.begin, count),
                        right.narrow(0, first, n));
   });
+}
+
+void GroupedExperts::bias_gradients(const Dispatched& in, const at::Tensor& d_gate_up,
+                                    const at::Tensor& d_rows) const {
+  for (int64_t slot = 0; slot < storage_.num_trained; ++slot) {
+    const int64_t begin = in.offsets[slot], n = in.offsets[slot + 1] - begin;
+    if (n == 0) continue;
+    storage_.grads.gate_up_bias[slot].add_(
+        d_gate_up.narrow(0, begin, n).sum(0, /*keepdim=*/false, at::kFloat));
+    if (!adds_down_bias()) continue;
+    const at::Tensor rows = d_rows.narrow(0, begin, n).to(at::kFloat);
+    storage_.grads.down_bias[slot].add_(at::mv(rows.t(), in.weights_R.narrow(0, begin, n)));
+  }
 }
 
 void GroupedExperts::lora_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,

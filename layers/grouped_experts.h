@@ -1,15 +1,16 @@
-// The routed experts of a layer on one rank, trained ones first: y = W_down(w * silu(W_gate x) *
-// W_up x) for rows grouped by slot. Input gradients run over all slots, weight gradients only over
-// the trained prefix, straight into the flat fp32 gradient. Inside, the routing weight multiplies
-// the activation, before W_down: the same numbers, and its gradient needs no output row
-// (2512.14080).
+// The routed experts of a layer on one rank, trained ones first: y = W_down(w * act(W_gate x, W_up
+// x)) for rows grouped by slot, with biases where the family has them (w on that of down, too).
+// Input gradients run over all slots, weight gradients only over the trained prefix, straight into
+// the flat fp32 gradient. Inside, the routing weight multiplies the activation, before W_down: the
+// same numbers, and its gradient needs no output row (2512.14080).
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <vector>
 
-#include "layers/parameter_store.h"
+#include "csrc/ops/row_kernels.h"
+#include "layers/expert_storage.h"
 #include "layers/token_dispatcher.h"
 
 namespace sutor {
@@ -27,7 +28,8 @@ struct ExpertsGradients {
 
 class GroupedExperts {
  public:
-  explicit GroupedExperts(ExpertStorage& storage) : storage_(storage) {}
+  explicit GroupedExperts(ExpertStorage& storage, const ops::GatedActivation& activation = {})
+      : storage_(storage), activation_(activation) {}
   const ExpertStorage& storage() const { return storage_; }
 
   // Returns [R, H] in slot order. saved: filled for a later backward() unless null.
@@ -41,13 +43,17 @@ class GroupedExperts {
   void weight_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
                         const at::Tensor& d_gate_up, const at::Tensor& act,
                         const at::Tensor& d_rows) const;
+  void bias_gradients(const Dispatched& in, const at::Tensor& d_gate_up,
+                      const at::Tensor& d_rows) const;
   void lora_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
                       const at::Tensor& d_gate_up, const at::Tensor& act,
                       const at::Tensor& d_rows) const;
   const ExpertLora* lora_of(int64_t slot) const {
     return slot < static_cast<int64_t>(storage_.lora.size()) ? &storage_.lora[slot] : nullptr;
   }
+  bool adds_down_bias() const { return storage_.has_biases && storage_.adds_down_bias; }
   ExpertStorage& storage_;
+  ops::GatedActivation activation_;
 };
 
 }  // namespace sutor

@@ -20,8 +20,8 @@ class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
       using T = decltype(t);
       ops::parallel(rows, 16, [&](int64_t begin, int64_t end) {
         const int64_t at = begin * width;
-        ops::swiglu_forward(ops::data<T>(gate) + at, ops::data<T>(up) + at, width, nullptr,
-                            ops::data<T>(out) + at, end - begin, width);
+        ops::activation_forward({}, ops::data<T>(gate) + at, ops::data<T>(up) + at, width, nullptr,
+                                ops::data<T>(out) + at, end - begin, width);
       });
     });
     return out;
@@ -36,9 +36,9 @@ class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
       using T = decltype(t);
       ops::parallel(rows, 16, [&](int64_t begin, int64_t end) {
         const int64_t at = begin * width;
-        ops::swiglu_backward<T>(ops::data<T>(gate) + at, ops::data<T>(up) + at, width, nullptr,
-                                ops::data<T>(d_out) + at, ops::data<T>(d_gate) + at,
-                                ops::data<T>(d_up) + at, nullptr, nullptr, end - begin, width);
+        ops::activation_backward<T>({}, ops::data<T>(gate) + at, ops::data<T>(up) + at, width,
+                                    nullptr, ops::data<T>(d_out) + at, ops::data<T>(d_gate) + at,
+                                    ops::data<T>(d_up) + at, nullptr, nullptr, end - begin, width);
       });
     });
     return {d_gate, d_up};

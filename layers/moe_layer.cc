@@ -86,7 +86,7 @@ MoeLayer::MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
       batch_ranks_(store.parallel().tp_cp()),
       layer_(layer),
       router_(store, prefix + "." + options.gate, options.router),
-      experts_(store.experts(layer)),
+      experts_(store.experts(layer), options.activation),
       dispatcher_(make_dispatcher(store.parallel())) {
   if (options.shared.empty()) return;
   shared_.emplace(store, prefix + "." + options.shared);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "csrc/ops/row_kernels.h"
 #include "layers/feed_forward.h"
 #include "layers/grouped_experts.h"
 #include "layers/mlp.h"
@@ -13,9 +14,10 @@ namespace sutor {
 
 struct MoeOptions {
   RouterOptions router;
-  std::string gate = "gate";  // the router's name below the block
-  std::string shared;         // that of the shared experts; empty: none
-  std::string shared_gate;    // that of the linear [1, H] whose sigmoid weighs them; empty: none
+  ops::GatedActivation activation{};  // of the routed experts
+  std::string gate = "gate";          // the router's name below the block
+  std::string shared;                 // that of the shared experts; empty: none
+  std::string shared_gate;  // that of the linear [1, H] whose sigmoid weighs them; empty: none
 };
 
 class MoeLayer final : public FeedForward {

@@ -2,6 +2,8 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <limits>
+
 #include "csrc/base/profile.h"
 #include "csrc/ops/torch_ops.h"
 
@@ -18,9 +20,25 @@ struct Inputs {
   std::vector<int64_t> offsets;  // of the queries
   KeyRows keys;
   float scale;
+  int64_t window;    // 0: none
+  at::Tensor sinks;  // fp32 [heads]; none is an empty tensor
 
   // No shared part is a tensor of one axis: autograd takes no undefined inputs.
   bool has_shared() const { return k_shared.dim() == 2; }
+  float sink(int64_t head) const {
+    return sinks.numel() == 0 ? -std::numeric_limits<float>::infinity()
+                              : sinks.data_ptr<float>()[head];
+  }
+  // The first key that a query with so many keys up to its own sees.
+  int64_t first_seen(int64_t keys_before) const {
+    return window == 0 ? 0 : std::max<int64_t>(0, keys_before - window);
+  }
+  // Of a block of scores over keys from `first_key` on, whose first query sees keys up to `own`.
+  ops::CausalMask mask(int64_t own, int64_t first_key) const {
+    ops::CausalMask mask{.first_visible = own - first_key};
+    if (window > 0) mask.window = window;
+    return mask;
+  }
   int64_t heads() const { return q.size(1); }
   int64_t kv_heads() const { return k.size(1); }
   int64_t group() const { return heads() / kv_heads(); }
@@ -94,14 +112,15 @@ void forward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out
   for (int64_t g = 0; g < in.group(); ++g) {
     const int64_t head = unit.begin * in.group() + g;
     for (int64_t at = 0; at < queries; at += block) {
-      const int64_t rows = std::min(block, queries - at), seen = before + at + rows;
+      const int64_t rows = std::min(block, queries - at), own = before + at;
+      const int64_t from = in.first_seen(own + 1), seen = own + rows - from;
       at::Tensor s = scores.narrow(0, 0, rows * seen).view({rows, seen});
       at::Tensor o_rows = o.narrow(0, 0, rows);
       load<T>(in.q, head, first + at, rows, q, 0);
-      at::mm_out(s, q.narrow(0, 0, rows), keys.narrow(0, 0, seen).t());
-      ops::causal_softmax(s.data_ptr<float>(), rows, seen, before + at, in.scale,
-                          lse.data_ptr<float>() + head * lse.stride(0) + first + at);
-      at::mm_out(o_rows, s, values.narrow(0, 0, seen));
+      at::mm_out(s, q.narrow(0, 0, rows), keys.narrow(0, from, seen).t());
+      ops::causal_softmax(s.data_ptr<float>(), rows, seen, in.mask(own, from), in.scale,
+                          lse.data_ptr<float>() + head * lse.stride(0) + first + at, in.sink(head));
+      at::mm_out(o_rows, s, values.narrow(0, from, seen));
       store<T>(o, 0, out, head, first + at, rows);
     }
   }
@@ -111,17 +130,22 @@ void forward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out
 template <typename T>
 void single_query_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out) {
   const int64_t row = in.offsets[unit.slot], group = in.group();
-  const int64_t first_key = in.keys.begins[unit.slot], n = in.keys.counts[unit.slot];
+  const int64_t unseen = in.first_seen(in.keys.counts[unit.slot]);
+  const int64_t first_key = in.keys.begins[unit.slot] + unseen;
+  const int64_t n = in.keys.counts[unit.slot] - unseen;
   const at::Tensor keys = scratch(n, in.dq()), values = scratch(n, in.dv());
   at::Tensor q = scratch(group, in.dq()), o = scratch(group, in.dv()), s = scratch(group, n);
-  std::vector<float> lse(static_cast<size_t>(group));
   load_keys<T>(in, unit.begin, first_key, n, keys);
   load<T>(in.v, unit.begin, first_key, n, values, 0);
   for (int64_t g = 0; g < group; ++g) {
     load<T>(in.q, unit.begin * group + g, row, 1, q.narrow(0, g, 1), 0);
   }
   at::mm_out(s, q, keys.t());
-  ops::causal_softmax(s.data_ptr<float>(), group, n, /*first_visible=*/n, in.scale, lse.data());
+  for (int64_t g = 0; g < group; ++g) {
+    float lse = 0;
+    ops::causal_softmax(s.data_ptr<float>() + g * n, 1, n, {.first_visible = n}, in.scale, &lse,
+                        in.sink(unit.begin * group + g));
+  }
   at::mm_out(o, s, values);
   for (int64_t g = 0; g < group; ++g) {
     store<T>(o.narrow(0, g, 1), 0, out, unit.begin * group + g, row, 1);
@@ -166,7 +190,9 @@ void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, con
   std::vector<float> delta(block);
   load_keys<T>(in, kv_head, first_key, n, keys);
   load<T>(in.v, kv_head, first_key, n, values, 0);
-  const auto add_block = [&](int64_t head, int64_t row, int64_t rows, int64_t seen) {
+  // Queries [row, row + rows) of a head, the first of which stands at key `own`.
+  const auto add_block = [&](int64_t head, int64_t row, int64_t rows, int64_t own) {
+    const int64_t from = in.first_seen(own + 1), seen = own + rows - from;
     at::Tensor p = p_buffer.narrow(0, 0, rows * seen).view({rows, seen});
     at::Tensor dp = dp_buffer.narrow(0, 0, rows * seen).view({rows, seen});
     const at::Tensor q_rows = q.narrow(0, 0, rows), d_o_rows = d_o.narrow(0, 0, rows);
@@ -174,17 +200,17 @@ void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, con
     load<T>(in.q, head, row, rows, q, 0);
     load<T>(out, head, row, rows, o, 0);
     load<T>(d_out, head, row, rows, d_o, 0);
-    at::mm_out(p, q_rows, keys.narrow(0, 0, seen).t());
-    ops::causal_probabilities(p.data_ptr<float>(), rows, seen, seen - rows, in.scale,
+    at::mm_out(p, q_rows, keys.narrow(0, from, seen).t());
+    ops::causal_probabilities(p.data_ptr<float>(), rows, seen, in.mask(own, from), in.scale,
                               lse.data_ptr<float>() + head * lse.stride(0) + row);
     ops::row_dots(o.data_ptr<float>(), d_o.data_ptr<float>(), delta.data(), rows, in.dv());
-    d_values.narrow(0, 0, seen).addmm_(p.t(), d_o_rows);
-    at::mm_out(dp, d_o_rows, values.narrow(0, 0, seen).t());
+    d_values.narrow(0, from, seen).addmm_(p.t(), d_o_rows);
+    at::mm_out(dp, d_o_rows, values.narrow(0, from, seen).t());
     ops::softmax_backward(p.data_ptr<float>(), dp.data_ptr<float>(), delta.data(), rows, seen,
                           in.scale);
-    at::mm_out(dq_rows, dp, keys.narrow(0, 0, seen));
+    at::mm_out(dq_rows, dp, keys.narrow(0, from, seen));
     store<T>(dq, 0, grads.q, head, row, rows);
-    d_keys.narrow(0, 0, seen).addmm_(dp.t(), q_rows);
+    d_keys.narrow(0, from, seen).addmm_(dp.t(), q_rows);
   };
   for (int64_t g = 0; g < in.group(); ++g) {
     for (size_t run = group.begin; run < group.end; ++run) {
@@ -192,7 +218,7 @@ void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, con
       const int64_t before = in.keys.counts[run] - queries;
       for (int64_t at = 0; at < queries; at += block) {
         const int64_t rows = std::min(block, queries - at);
-        add_block(kv_head * in.group() + g, first + at, rows, before + at + rows);
+        add_block(kv_head * in.group() + g, first + at, rows, before + at);
       }
     }
   }
@@ -207,14 +233,22 @@ void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, con
   }
 }
 
+// [heads]: a sink has its weight in every row, and no value.
+at::Tensor sink_gradient(const Inputs& in, const at::Tensor& out, const at::Tensor& lse,
+                         const at::Tensor& d_out) {
+  const at::Tensor delta = (out.to(at::kFloat) * d_out.to(at::kFloat)).sum(-1);  // [T, heads]
+  const at::Tensor weights = at::exp(in.sinks.unsqueeze(1) - lse);               // [heads, T]
+  return -(weights * delta.t()).sum(1);
+}
+
 class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& k_shared, const at::Tensor& v,
-                            const std::vector<int64_t>& offsets, const KeyRows& keys,
-                            double scale) {
+                            const at::Tensor& sinks, const std::vector<int64_t>& offsets,
+                            const KeyRows& keys, double scale, int64_t window) {
     const ProfileScope scope("attention core");
-    const Inputs in{q, k, k_shared, v, offsets, keys, static_cast<float>(scale)};
+    const Inputs in{q, k, k_shared, v, offsets, keys, static_cast<float>(scale), window, sinks};
     at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
     at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
     std::vector<ops::Unit> units = units_of(in);
@@ -222,11 +256,12 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
       ops::run_units(units,
                      [&](const ops::Unit& unit) { forward_unit<decltype(t)>(in, unit, out, lse); });
     });
-    ctx->save_for_backward({q, k, k_shared, v, out, lse});
+    ctx->save_for_backward({q, k, k_shared, v, out, lse, sinks});
     ctx->saved_data["offsets"] = in.offsets;
     ctx->saved_data["key_begins"] = keys.begins;
     ctx->saved_data["key_counts"] = keys.counts;
     ctx->saved_data["scale"] = scale;
+    ctx->saved_data["window"] = window;
     return out;
   }
 
@@ -240,7 +275,9 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
         saved[3],
         ctx->saved_data["offsets"].toIntVector(),
         {ctx->saved_data["key_begins"].toIntVector(), ctx->saved_data["key_counts"].toIntVector()},
-        static_cast<float>(ctx->saved_data["scale"].toDouble())};
+        static_cast<float>(ctx->saved_data["scale"].toDouble()),
+        ctx->saved_data["window"].toInt(),
+        saved[6]};
     const at::Tensor d_out = grad_outputs[0].contiguous();
     // Keys that no query here sees have no gradient from here.
     const bool all_seen = in.k.size(0) == in.q.size(0);
@@ -269,33 +306,39 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     });
     at::Tensor d_shared;
     if (grads.k_shared.defined()) d_shared = grads.k_shared.sum(0).to(in.q.scalar_type());
-    return {grads.q, grads.k, d_shared, grads.v, at::Tensor(), at::Tensor(), at::Tensor()};
+    at::Tensor d_sinks;
+    if (ctx->needs_input_grad(4)) d_sinks = sink_gradient(in, saved[4], saved[5], d_out);
+    return {grads.q,      grads.k,      d_shared,     grads.v,     d_sinks,
+            at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 // Autograd takes no undefined inputs.
-at::Tensor shared_or_empty(const at::Tensor& k_shared, const at::Tensor& q) {
-  return k_shared.defined() ? k_shared : at::empty({0}, q.options());
+at::Tensor or_empty(const at::Tensor& x, const at::Tensor& q) {
+  return x.defined() ? x : at::empty({0}, q.options());
 }
 
 }  // namespace
 
 at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& k_shared,
                             const at::Tensor& v, const std::vector<int64_t>& doc_offsets,
-                            double scale) {
-  return packed_attention_over(q, k, k_shared, v, doc_offsets, same_rows(doc_offsets), scale);
+                            const AttentionOptions& options) {
+  return packed_attention_over(q, k, k_shared, v, doc_offsets, same_rows(doc_offsets), options);
 }
 
 at::Tensor packed_attention_over(const at::Tensor& q, const at::Tensor& k,
                                  const at::Tensor& k_shared, const at::Tensor& v,
                                  const std::vector<int64_t>& offsets, const KeyRows& keys,
-                                 double scale) {
-  const at::Tensor shared = shared_or_empty(k_shared, q);
+                                 const AttentionOptions& options) {
+  const at::Tensor shared = or_empty(k_shared, q);
+  const at::Tensor sinks = or_empty(options.sinks, q).to(at::kFloat);
   if (at::GradMode::is_enabled()) {
-    return AttentionFunction::apply(q, k, shared, v, offsets, keys, scale);
+    return AttentionFunction::apply(q, k, shared, v, sinks, offsets, keys, options.scale,
+                                    options.window);
   }
   const ProfileScope scope("attention core");
-  const Inputs in{q, k, shared, v, offsets, keys, static_cast<float>(scale)};
+  const Inputs in{
+      q, k, shared, v, offsets, keys, static_cast<float>(options.scale), options.window, sinks};
   at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
   const at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
   std::vector<ops::Unit> units = units_of(in);

@@ -47,16 +47,19 @@ ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::st
     add_dense(entry, trains.count(entry.name) > 0, !decay_matrices_only || entry.shape.size() >= 2);
   }
   for (const int layer : layers_) {
-    if (model.is_moe(layer)) add_experts(layer, trains);
+    if (!model.is_moe(layer)) continue;
+    Bucket& bucket = *bucket_of_layer_.at(layer);
+    const LayerExperts::Groups groups{bucket.experts, bucket.whole_experts};
+    experts_.try_emplace(layer, model, parallel, layer, trains, groups, dtype, decay_matrices_only);
   }
   for (FlatGroup* group : groups()) group->allocate();
   bind_dense();
-  bind_experts();
+  for (auto& [layer, experts] : experts_) experts.bind();
 }
 
 ParameterStore::Bucket::Bucket(const ParallelState& parallel, at::ScalarType dtype)
     : experts(parallel.edp(), dtype),
-      whole_pairs(parallel.etp_edp(), dtype),
+      whole_experts(parallel.etp_edp(), dtype),
       divided(parallel.dp_cp(), dtype),
       whole(parallel.tp_dp_cp(), dtype) {}
 
@@ -118,7 +121,6 @@ TensorPiece ParameterStore::piece_of(const TensorEntry& entry) const {
 FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
   const bool is_divided = entry.split.axis != TensorSplit::Axis::kNone;
   Bucket& bucket = *bucket_of_layer_.at(entry.layer);
-  if (entry.expert >= 0) return is_divided ? bucket.experts : bucket.whole_pairs;
   if (entry.role == TensorRole::kEmbedding && parallel_.has_tied_group()) return tied_;
   return is_divided ? bucket.divided : bucket.whole;
 }
@@ -153,110 +155,6 @@ void ParameterStore::bind_dense() {
   }
 }
 
-// Plans the storage of a layer's local experts. In the flat buffer: gate and up of every trained
-// slot, then down of every trained slot, so that both stacks are contiguous.
-void ParameterStore::add_experts(int layer, const std::unordered_map<std::string, bool>& trains) {
-  const ExpertPlacement& placement = parallel_.placement();
-  const int ep_rank = parallel_.coordinates().ep;
-  ExpertStorage storage;
-  storage.num_experts = model_.num_experts;
-  const std::vector<int> held = placement.local_experts(layer, ep_rank);
-  storage.num_local = static_cast<int64_t>(held.size());
-  storage.hidden = model_.hidden_size;
-  storage.width =
-      part_of(model_.expert_width, parallel_.coordinates().etp, parallel_.layout().etp()).size();
-  std::vector<std::map<std::string, const TensorEntry*>> of_local(storage.num_local);
-  std::vector<std::map<std::string, std::vector<const TensorEntry*>>> pairs(storage.num_local);
-  for (const TensorEntry& entry : model_.tensors.entries()) {
-    if (entry.expert < 0 || entry.layer != layer) continue;
-    const auto at = std::find(held.begin(), held.end(), entry.expert);
-    if (at == held.end()) continue;
-    const auto local = at - held.begin();
-    if (entry.role == TensorRole::kLora) {
-      pairs[local][entry.projection].push_back(&entry);  // A, then B
-    } else {
-      of_local[local][entry.projection] = &entry;
-    }
-  }
-  std::vector<int64_t> trained, adapted, rest;
-  for (int64_t local = 0; local < storage.num_local; ++local) {
-    const bool is_trained = trains.count(of_local[local].at("gate")->name) > 0;
-    (is_trained ? trained : pairs[local].empty() ? rest : adapted).push_back(local);
-  }
-  SUTOR_ASSERT(trained.empty() || adapted.empty());
-  for (const auto* tuned : {&trained, &adapted}) {  // copies are of frozen experts
-    SUTOR_ASSERT(tuned->empty() || tuned->back() < placement.num_local_experts());
-  }
-  storage.num_trained = static_cast<int64_t>(trained.size());
-  storage.lora.resize(adapted.size());
-  storage.slot_of_local.assign(static_cast<size_t>(placement.local_numbers()), -1);
-  int64_t slot = 0;
-  for (const auto* locals : {&trained, &adapted, &rest}) {
-    for (const int64_t local : *locals) storage.slot_of_local[local] = slot++;
-  }
-  FlatGroup& group = bucket_of_layer_.at(layer)->experts;
-  const size_t first = group.size();
-  for (const int64_t local : trained) {
-    for (const char* projection : {"gate", "up"}) {
-      const TensorEntry& entry = *of_local[local].at(projection);
-      group.add(entry.name, piece_of(entry), true);
-    }
-  }
-  const size_t down = group.size();
-  for (const int64_t local : trained) {
-    const TensorEntry& entry = *of_local[local].at("down");
-    group.add(entry.name, piece_of(entry), true);
-  }
-  expert_flat_[layer] = {first, down};
-  for (const int64_t local : adapted) {
-    for (const char* projection : {"gate", "up", "down"}) {
-      for (const TensorEntry* entry : pairs[local].at(projection)) {
-        FlatGroup& of_pair = group_of(*entry);
-        lora_flat_[layer].push_back({&of_pair, of_pair.add(entry->name, piece_of(*entry), true)});
-      }
-    }
-  }
-  const auto options = at::TensorOptions().dtype(dtype_);
-  const int64_t n = storage.num_local - storage.num_trained;
-  storage.frozen_gate_up = at::empty({n, 2 * storage.width, storage.hidden}, options);
-  storage.frozen_down = at::empty({n, storage.hidden, storage.width}, options);
-  experts_.emplace(layer, std::move(storage));
-}
-
-void ParameterStore::bind_experts() {
-  for (auto& [layer, storage] : experts_) {
-    bind_lora(layer, storage);
-    const auto [first, down] = expert_flat_.at(layer);
-    const int64_t n = storage.num_trained, h = storage.hidden, w = storage.width;
-    if (n == 0) {
-      storage.trained_gate_up = at::empty({0, 2 * w, h}, at::TensorOptions().dtype(dtype_));
-      storage.trained_down = at::empty({0, h, w}, at::TensorOptions().dtype(dtype_));
-      continue;
-    }
-    FlatGroup& group = bucket_of_layer_.at(layer)->experts;
-    storage.trained_gate_up = group.values_from(first, {n, 2 * w, h});
-    storage.trained_down = group.values_from(down, {n, h, w});
-    storage.grad_gate_up = group.grads_from(first, {n, 2 * w, h});
-    storage.grad_down = group.grads_from(down, {n, h, w});
-  }
-}
-
-void ParameterStore::bind_lora(int layer, ExpertStorage& storage) {
-  for (size_t slot = 0; slot < storage.lora.size(); ++slot) {
-    const Place* place = &lora_flat_.at(layer)[6 * slot];
-    ExpertLora& lora = storage.lora[slot];
-    lora.scale = model_.lora_scale;
-    for (LoraPair* pair : {&lora.gate, &lora.up, &lora.down}) {
-      pair->a = place->group->value(place->index);
-      pair->grad_a = place->group->grad(place->index);
-      ++place;
-      pair->b = place->group->value(place->index);
-      pair->grad_b = place->group->grad(place->index);
-      ++place;
-    }
-  }
-}
-
 Parameter* ParameterStore::find(const std::string& name) {
   const auto it = by_name_.find(name);
   return it == by_name_.end() ? nullptr : it->second;
@@ -285,25 +183,13 @@ ShardedTensor place_of(const TensorEntry& entry, const TensorPiece& piece, const
 
 std::vector<ShardedTensor> ParameterStore::tensors() {
   std::vector<ShardedTensor> result;
-  const int ep_rank = parallel_.coordinates().ep;
   for (const TensorEntry& entry : model_.tensors.entries()) {
     if (entry.role == TensorRole::kLora) continue;
     if (!is_on_stage(entry, model_, parallel_.stages(), parallel_.stage())) continue;
-    at::Tensor held;
-    if (entry.role != TensorRole::kRoutedExpert) {
-      held = get(entry.name).value;
-    } else {
-      const ExpertPlacement& placement = parallel_.placement();
-      const bool owned = placement.ep_rank_of(entry.layer, entry.expert) == ep_rank;
-      if (!owned && !placement.is_replicated(entry.layer, entry.expert)) continue;
-      const ExpertStorage& storage = experts_.at(entry.layer);
-      const int64_t slot =
-          storage.slot_of_local[placement.local_id_on(entry.layer, entry.expert, ep_rank)];
-      held = entry.projection == "down"
-                 ? storage.down(slot)
-                 : storage.gate_up(slot).narrow(0, entry.projection == "up" ? storage.width : 0,
-                                                storage.width);
-    }
+    const at::Tensor held = entry.role == TensorRole::kRoutedExpert
+                                ? experts_.at(entry.layer).held(entry)
+                                : get(entry.name).value;
+    if (!held.defined()) continue;
     result.push_back(place_of(entry, piece_of(entry), held));
   }
   return result;

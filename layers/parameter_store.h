@@ -1,6 +1,6 @@
 // All parameters that a rank holds: storage first, blocks second. What trains lives in flat buffers
 // (layers/optim/flat_group.h), what is frozen in plain tensors of the model dtype; routed experts
-// are stacked, trained ones first. Built from names alone, before any block exists.
+// are stacked (expert_storage.h). Built from names alone, before any block exists.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "layers/lora/expert_lora.h"
+#include "layers/expert_storage.h"
 #include "layers/optim/flat_group.h"
 #include "layers/tensor_parallel.h"
 #include "parallel_state/expert_placement.h"
@@ -33,26 +33,6 @@ struct Parameter {
   // over all of them.
   double grad_share = 1;
   bool trains() const { return main_grad.defined(); }
-};
-
-// The routed experts of one layer on this rank. Slots [0, num_tuned()) are those that something is
-// trained of, in rising local id: all their weights, or the low-rank pairs beside frozen weights
-// (never both in one training). Then the frozen ones. H hidden, I this rank's part of the experts'
-// width.
-struct ExpertStorage {
-  int64_t num_experts = 0;                 // global
-  int64_t num_local = 0, num_trained = 0;  // copies included; trained: whole experts
-  int64_t hidden = 0, width = 0;
-  std::vector<int64_t> slot_of_local;        // local number -> slot; -1 for numbers not in use
-  at::Tensor trained_gate_up, trained_down;  // [num_trained, 2I, H], [num_trained, H, I]
-  at::Tensor frozen_gate_up, frozen_down;    // [num_local - num_trained, ...]
-  at::Tensor grad_gate_up, grad_down;        // fp32, like the trained ones
-  std::vector<ExpertLora> lora;              // of slots [0, lora.size()); then num_trained is 0
-
-  int64_t num_tuned() const { return num_trained + static_cast<int64_t>(lora.size()); }
-
-  at::Tensor gate_up(int64_t slot) const;  // [2I, H], rows gate then up
-  at::Tensor down(int64_t slot) const;     // [H, I]
 };
 
 // Trained elements of the layers that a bucket takes in, over all their experts, before it is full:
@@ -77,7 +57,7 @@ class ParameterStore {
   // Dense (not routed) parameters by global name; find() returns nullptr when there is none here.
   Parameter& get(const std::string& name);
   Parameter* find(const std::string& name);
-  ExpertStorage& experts(int layer) { return experts_.at(layer); }
+  ExpertStorage& experts(int layer) { return experts_.at(layer).storage(); }
 
   // What trains, in buckets of layers from the top down, and in each by the ranks that hold copies
   // of it. All ranks of a stage have the same groups in the same order, some of them empty.
@@ -105,23 +85,20 @@ class ParameterStore {
   // The groups of some layers, or of what is outside of layers.
   struct Bucket {
     Bucket(const ParallelState& parallel, at::ScalarType dtype);
-    FlatGroup experts;      // parts of routed experts
-    FlatGroup whole_pairs;  // what etp does not divide of experts' pairs
-    FlatGroup divided;      // what tp divides
-    FlatGroup whole;        // what it does not
+    FlatGroup experts;        // parts of routed experts
+    FlatGroup whole_experts;  // of them, what etp does not divide: parts of pairs, biases
+    FlatGroup divided;        // what tp divides
+    FlatGroup whole;          // what it does not
     int lowest_layer = -1;
     bool started = false;
-    std::vector<FlatGroup*> groups() { return {&experts, &whole_pairs, &divided, &whole}; }
+    std::vector<FlatGroup*> groups() { return {&experts, &whole_experts, &divided, &whole}; }
   };
 
   void make_buckets(const std::unordered_map<std::string, bool>& trains, int64_t bucket_elements);
   TensorPiece piece_of(const TensorEntry& entry) const;
   FlatGroup& group_of(const TensorEntry& entry);
   void add_dense(const TensorEntry& entry, bool trains, bool decays);
-  void add_experts(int layer, const std::unordered_map<std::string, bool>& trains);
   void bind_dense();
-  void bind_experts();
-  void bind_lora(int layer, ExpertStorage& storage);
 
   struct Place {
     FlatGroup* group = nullptr;
@@ -141,11 +118,7 @@ class ParameterStore {
   std::vector<std::pair<Parameter*, Place>> trained_dense_;
   std::unordered_map<std::string, Parameter*> by_name_;
   std::multimap<int, Parameter*> trained_dense_by_layer_;
-  std::map<int, ExpertStorage> experts_;
-  std::map<int, std::pair<size_t, size_t>> expert_flat_;  // layer -> first index of gate_up, down
-  // layer -> places of its adapted experts' six tensors, in the order of slots: A and B of gate,
-  // up, down.
-  std::map<int, std::vector<Place>> lora_flat_;
+  std::map<int, LayerExperts> experts_;
 };
 
 // The torch dtype of a DType and back (F32, BF16, F16 only).

@@ -13,7 +13,7 @@ using torch::autograd::tensor_list;
 class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
-                            double eps) {
+                            double eps, bool round_before_weight) {
     const int64_t cols = weight.numel(), rows = x.numel() / cols;
     at::Tensor y = at::empty_like(x);
     at::Tensor rstd = at::empty({rows}, x.options().dtype(at::kFloat));
@@ -22,7 +22,7 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
       ops::parallel(rows, 16, [&](int64_t begin, int64_t end) {
         ops::rms_norm_forward(ops::data<T>(x) + begin * cols, ops::data<T>(weight),
                               ops::data<T>(y) + begin * cols, rstd.data_ptr<float>() + begin,
-                              end - begin, cols, static_cast<float>(eps));
+                              end - begin, cols, static_cast<float>(eps), round_before_weight);
       });
     });
     ctx->save_for_backward({x, weight, rstd});
@@ -50,7 +50,7 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
       const at::Tensor normed = x.reshape({rows, cols}).to(at::kFloat) * rstd.unsqueeze(1);
       dw = (dy.reshape({rows, cols}).to(at::kFloat) * normed).sum(0).to(weight.scalar_type());
     }
-    return {dx, dw, at::Tensor()};
+    return {dx, dw, at::Tensor(), at::Tensor()};
   }
 };
 
@@ -58,7 +58,8 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
 
 at::Tensor RmsNorm::forward(const at::Tensor& x) const {
   if (weight_.split.axis != TensorSplit::Axis::kNone) return forward_divided(x);
-  return RmsNormFunction::apply(x.contiguous(), weight_.value, eps_);
+  return RmsNormFunction::apply(x.contiguous(), weight_.value, options_.eps,
+                                options_.round_before_weight);
 }
 
 at::Tensor RmsNorm::forward_divided(const at::Tensor& x) const {
@@ -68,7 +69,9 @@ at::Tensor RmsNorm::forward_divided(const at::Tensor& x) const {
   const at::Tensor squares = tensor_parallel_.enter(
       tensor_parallel_.leave(wide.square().sum(-1, /*keepdim=*/true), rows), rows);
   const auto cols = static_cast<double>(weight_.global_shape[0]);
-  return (wide * (squares / cols + eps_).rsqrt()).to(x.scalar_type()) * weight_.value;
+  const at::Tensor normed = wide * (squares / cols + options_.eps).rsqrt();
+  if (options_.round_before_weight) return normed.to(x.scalar_type()) * weight_.value;
+  return (normed * weight_.value).to(x.scalar_type());
 }
 
 }  // namespace sutor

@@ -1,15 +1,22 @@
-// RMS norm as the Llama line of models has it: y = w * T(x / rms(x)), rounded before the weight.
+// RMS norm: y = w * x / rms(x).
 #pragma once
 
 #include "layers/parameter_store.h"
 
 namespace sutor {
 
+struct NormOptions {
+  double eps = 1e-6;
+  // x / rms(x) is rounded to the model's dtype before it meets the weight, as in the Llama line of
+  // models, or after it.
+  bool round_before_weight = true;
+};
+
 class RmsNorm {
  public:
   // weight: global name of the [cols] weight.
-  RmsNorm(ParameterStore& store, const std::string& weight, double eps)
-      : weight_(store.get(weight)), eps_(eps), tensor_parallel_(store.tensor_parallel()) {}
+  RmsNorm(ParameterStore& store, const std::string& weight, const NormOptions& options)
+      : weight_(store.get(weight)), options_(options), tensor_parallel_(store.tensor_parallel()) {}
   // [..., cols], contiguous. Of a weight that tensor parallelism divides: [T, this rank's cols],
   // all ranks' together being one row; then collective over the group, forward and backward.
   at::Tensor forward(const at::Tensor& x) const;
@@ -17,7 +24,7 @@ class RmsNorm {
  private:
   at::Tensor forward_divided(const at::Tensor& x) const;
   Parameter& weight_;
-  double eps_;
+  NormOptions options_;
   const TensorParallel& tensor_parallel_;
 };
 

@@ -9,13 +9,15 @@
 namespace sutor {
 
 enum class RouterScoring {
-  kSoftmax,  // over all experts
-  kSigmoid,  // of each expert's logit alone
+  kSoftmax,        // over all experts
+  kSoftmaxChosen,  // chosen by their logits, softmax over those that were chosen
+  kSigmoid,        // of each expert's logit alone
 };
 
 struct RouterOptions {
   int top_k = 1;
   RouterScoring scoring = RouterScoring::kSoftmax;
+  bool bias = false;               // added to the logits
   bool fp32_logits = false;        // logits in fp32 whatever the model dtype (DeepSeek)
   bool renormalize = false;        // chosen weights add up to 1
   double renormalize_epsilon = 0;  // added to the sum that they are divided by
@@ -43,8 +45,12 @@ class Router {
   Routing forward(const at::Tensor& x, const at::Tensor& mask = {}) const;
 
  private:
+  at::Tensor logits_of(const at::Tensor& x) const;
   at::Tensor merits(const at::Tensor& scores, const at::Tensor& mask) const;
+  at::Tensor weights_of(const at::Tensor& scores, const at::Tensor& topk_idx,
+                        at::ScalarType dtype) const;
   Parameter& weight_;
+  Parameter* bias_;             // null: none
   Parameter* correction_bias_;  // null: none
   RouterOptions options_;
 };

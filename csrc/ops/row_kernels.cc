@@ -90,15 +90,20 @@ inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
 template <typename T>
 void rms_norm_forward(const T* x, const T* w, T* y, float* rstd, int64_t rows, int64_t cols,
-                      float eps) {
+                      float eps, bool round_before_weight) {
   for (int64_t r = 0; r < rows; ++r, x += cols, y += cols) {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t c = 0; c < cols; ++c) sum += get(x[c]) * get(x[c]);
     const float scale = 1.0f / std::sqrt(sum / static_cast<float>(cols) + eps);
     rstd[r] = scale;
+    if (round_before_weight) {
 #pragma omp simd
-    for (int64_t c = 0; c < cols; ++c) put(y[c], get(w[c]) * rounded<T>(get(x[c]) * scale));
+      for (int64_t c = 0; c < cols; ++c) put(y[c], get(w[c]) * rounded<T>(get(x[c]) * scale));
+    } else {
+#pragma omp simd
+      for (int64_t c = 0; c < cols; ++c) put(y[c], get(w[c]) * (get(x[c]) * scale));
+    }
   }
 }
 
@@ -118,52 +123,88 @@ void rms_norm_backward(const T* dy, const T* x, const T* w, const float* rstd, T
   }
 }
 
-template <typename T>
-void swiglu_forward(const T* gate, const T* up, int64_t stride, const float* weight, T* out,
-                    int64_t rows, int64_t width) {
-  for (int64_t r = 0; r < rows; ++r, gate += stride, up += stride, out += width) {
-    const float w = weight ? weight[r] : 1.0f;
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) {
-      const float g = get(gate[i]);
-      put(out[i], w * (g * sigmoid(g) * get(up[i])));
-    }
+namespace {
+
+struct Swiglu {
+  float value(float g, float u) const { return g * sigmoid(g) * u; }
+  void derivatives(float g, float u, float& dg, float& du) const {
+    const float s = sigmoid(g);
+    dg = u * s * (1.0f + g * (1.0f - s));
+    du = g * s;
+  }
+};
+
+struct ClampedGate {
+  float alpha, limit, offset;
+  float value(float gate, float up) const {
+    const float g = std::min(gate, limit), u = std::min(std::max(up, -limit), limit);
+    return (u + offset) * g * sigmoid(alpha * g);
+  }
+  void derivatives(float gate, float up, float& dg, float& du) const {
+    const float g = std::min(gate, limit), u = std::min(std::max(up, -limit), limit);
+    const float s = sigmoid(alpha * g);
+    dg = gate <= limit ? (u + offset) * s * (1.0f + alpha * g * (1.0f - s)) : 0.0f;
+    du = up >= -limit && up <= limit ? g * s : 0.0f;
+  }
+};
+
+template <typename Use>
+void with_activation(const GatedActivation& act, const Use& use) {
+  if (act.is_swiglu()) {
+    use(Swiglu{});
+  } else {
+    use(ClampedGate{act.alpha, act.limit, act.up_offset});
   }
 }
 
+}  // namespace
+
 template <typename T>
-void swiglu_backward(const T* gate, const T* up, int64_t stride, const float* weight,
-                     const T* d_out, T* d_gate, T* d_up, T* out, float* d_weight, int64_t rows,
-                     int64_t width) {
-  for (int64_t r = 0; r < rows; ++r, gate += stride, up += stride, d_out += width) {
-    const float w = weight ? weight[r] : 1.0f;
-    if (d_weight) {
-      float dot = 0;
+void activation_forward(const GatedActivation& act, const T* gate, const T* up, int64_t stride,
+                        const float* weight, T* out, int64_t rows, int64_t width) {
+  with_activation(act, [=](auto f) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const float w = weight ? weight[r] : 1.0f;
+      const T *g = gate + r * stride, *u = up + r * stride;
+      T* to = out + r * width;
+#pragma omp simd
+      for (int64_t i = 0; i < width; ++i) put(to[i], w * f.value(get(g[i]), get(u[i])));
+    }
+  });
+}
+
+template <typename T>
+void activation_backward(const GatedActivation& act, const T* gate, const T* up, int64_t stride,
+                         const float* weight, const T* d_out, T* d_gate, T* d_up, T* out,
+                         float* d_weight, int64_t rows, int64_t width) {
+  with_activation(act, [=](auto f) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const float w = weight ? weight[r] : 1.0f;
+      const T *g = gate + r * stride, *u = up + r * stride, *d = d_out + r * width;
+      if (d_weight) {
+        float dot = 0;
 #pragma omp simd reduction(+ : dot)
-      for (int64_t i = 0; i < width; ++i) {
-        const float g = get(gate[i]);
-        dot += get(d_out[i]) * (g * sigmoid(g) * get(up[i]));
+        for (int64_t i = 0; i < width; ++i) dot += get(d[i]) * f.value(get(g[i]), get(u[i]));
+        d_weight[r] = dot;
       }
-      d_weight[r] = dot;
-    }
-    if (out) {
+      if (out) {
+        T* to = out + r * width;
 #pragma omp simd
-      for (int64_t i = 0; i < width; ++i) {
-        const float g = get(gate[i]);
-        put(out[r * width + i], w * (g * sigmoid(g) * get(up[i])));
+        for (int64_t i = 0; i < width; ++i) put(to[i], w * f.value(get(g[i]), get(u[i])));
       }
-    }
-    if (d_gate) {
+      if (d_gate) {
+        T *to_gate = d_gate + r * stride, *to_up = d_up + r * stride;
 #pragma omp simd
-      for (int64_t i = 0; i < width; ++i) {
-        const float g = get(gate[i]);
-        const float s = sigmoid(g);
-        const float d = w * get(d_out[i]);
-        put(d_gate[r * stride + i], d * get(up[i]) * s * (1.0f + g * (1.0f - s)));
-        put(d_up[r * stride + i], d * g * s);
+        for (int64_t i = 0; i < width; ++i) {
+          float dg, du;
+          f.derivatives(get(g[i]), get(u[i]), dg, du);
+          const float from = w * get(d[i]);
+          put(to_gate[i], from * dg);
+          put(to_up[i], from * du);
+        }
       }
     }
-  }
+  });
 }
 
 template <typename T>
@@ -281,36 +322,52 @@ void interleave_pairs(const BFloat* from, int64_t from_stride, int64_t rows, int
   }
 }
 
-void causal_softmax(float* s, int64_t rows, int64_t cols, int64_t first_visible, float scale,
-                    float* lse) {
+namespace {
+
+struct Seen {
+  int64_t begin, end;
+};
+
+Seen seen_by(int64_t row, int64_t cols, const CausalMask& mask) {
+  const int64_t end = std::min(cols, mask.first_visible + row + 1);
+  return {mask.window < end ? end - mask.window : 0, end};
+}
+
+}  // namespace
+
+void causal_softmax(float* s, int64_t rows, int64_t cols, const CausalMask& mask, float scale,
+                    float* lse, float sink) {
   for (int64_t r = 0; r < rows; ++r, s += cols) {
-    const int64_t n = std::min(cols, first_visible + r + 1);
+    const auto [begin, end] = seen_by(r, cols, mask);
     float top = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : top)
-    for (int64_t c = 0; c < n; ++c) top = std::max(top, s[c]);
-    top *= scale;
+    for (int64_t c = begin; c < end; ++c) top = std::max(top, s[c]);
+    top = std::max(top * scale, sink);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < n; ++c) {
+    for (int64_t c = begin; c < end; ++c) {
       s[c] = fast_exp(scale * s[c] - top);
       sum += s[c];
     }
+    sum += fast_exp(sink - top);
     const float inverse = 1.0f / sum;
 #pragma omp simd
-    for (int64_t c = 0; c < n; ++c) s[c] *= inverse;
-    std::fill(s + n, s + cols, 0.0f);
+    for (int64_t c = begin; c < end; ++c) s[c] *= inverse;
+    std::fill(s, s + begin, 0.0f);
+    std::fill(s + end, s + cols, 0.0f);
     lse[r] = top + std::log(sum);
   }
 }
 
-void causal_probabilities(float* s, int64_t rows, int64_t cols, int64_t first_visible, float scale,
+void causal_probabilities(float* s, int64_t rows, int64_t cols, const CausalMask& mask, float scale,
                           const float* lse) {
   for (int64_t r = 0; r < rows; ++r, s += cols) {
-    const int64_t n = std::min(cols, first_visible + r + 1);
+    const auto [begin, end] = seen_by(r, cols, mask);
     const float shift = lse[r];
 #pragma omp simd
-    for (int64_t c = 0; c < n; ++c) s[c] = fast_exp(scale * s[c] - shift);
-    std::fill(s + n, s + cols, 0.0f);
+    for (int64_t c = begin; c < end; ++c) s[c] = fast_exp(scale * s[c] - shift);
+    std::fill(s, s + begin, 0.0f);
+    std::fill(s + end, s + cols, 0.0f);
   }
 }
 
@@ -388,20 +445,22 @@ double sum_of_squares(const float* x, int64_t count) {
   return total;
 }
 
-#define SUTOR_INSTANTIATE(T)                                                                    \
-  template void rms_norm_forward<T>(const T*, const T*, T*, float*, int64_t, int64_t, float);   \
-  template void rms_norm_backward<T>(const T*, const T*, const T*, const float*, T*, int64_t,   \
-                                     int64_t);                                                  \
-  template void swiglu_forward<T>(const T*, const T*, int64_t, const float*, T*, int64_t,       \
-                                  int64_t);                                                     \
-  template void swiglu_backward<T>(const T*, const T*, int64_t, const float*, const T*, T*, T*, \
-                                   T*, float*, int64_t, int64_t);                               \
-  template void sum_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t, int64_t);           \
-  template void gather_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t);                 \
-  template void load_rows<T>(const T*, int64_t, float*, int64_t, int64_t, int64_t);             \
-  template void store_rows<T>(const float*, int64_t, T*, int64_t, int64_t, int64_t);            \
-  template void transpose_back<T>(const float*, int64_t, int64_t, int64_t, T*, int64_t);        \
-  template void rotate<T>(const T*, T*, const float*, const float*, int64_t, int64_t, int64_t,  \
+#define SUTOR_INSTANTIATE(T)                                                                   \
+  template void rms_norm_forward<T>(const T*, const T*, T*, float*, int64_t, int64_t, float,   \
+                                    bool);                                                     \
+  template void rms_norm_backward<T>(const T*, const T*, const T*, const float*, T*, int64_t,  \
+                                     int64_t);                                                 \
+  template void activation_forward<T>(const GatedActivation&, const T*, const T*, int64_t,     \
+                                      const float*, T*, int64_t, int64_t);                     \
+  template void activation_backward<T>(const GatedActivation&, const T*, const T*, int64_t,    \
+                                       const float*, const T*, T*, T*, T*, float*, int64_t,    \
+                                       int64_t);                                               \
+  template void sum_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t, int64_t);          \
+  template void gather_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t);                \
+  template void load_rows<T>(const T*, int64_t, float*, int64_t, int64_t, int64_t);            \
+  template void store_rows<T>(const float*, int64_t, T*, int64_t, int64_t, int64_t);           \
+  template void transpose_back<T>(const float*, int64_t, int64_t, int64_t, T*, int64_t);       \
+  template void rotate<T>(const T*, T*, const float*, const float*, int64_t, int64_t, int64_t, \
                           float, bool);
 SUTOR_INSTANTIATE(float)
 SUTOR_INSTANTIATE(BFloat)

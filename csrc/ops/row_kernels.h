@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace sutor::ops {
 
@@ -11,27 +12,35 @@ struct BFloat {
   uint16_t bits;
 };
 
-// y = w * T(x * rstd), rstd = 1/sqrt(mean(x^2) + eps); x, y [rows, cols], rstd [rows].
+// y = w * T(x * rstd), or T(w * x * rstd) when it is not rounded before the weight; rstd =
+// 1/sqrt(mean(x^2) + eps); x, y [rows, cols], rstd [rows].
 template <typename T>
 void rms_norm_forward(const T* x, const T* w, T* y, float* rstd, int64_t rows, int64_t cols,
-                      float eps);
+                      float eps, bool round_before_weight);
 // dx of the above.
 template <typename T>
 void rms_norm_backward(const T* dy, const T* x, const T* w, const float* rstd, T* dx, int64_t rows,
                        int64_t cols);
 
-// out[n, i] = weight[n] * silu(gate[n, i]) * up[n, i]; gate and up have their own row strides.
+// What joins the two halves of an MLP: act(gate, up) = (u + up_offset) * g * sigmoid(alpha * g),
+// where g = min(gate, limit) and u = clamp(up, -limit, limit). As it stands here it is SwiGLU's.
+struct GatedActivation {
+  float alpha = 1, limit = std::numeric_limits<float>::infinity(), up_offset = 0;
+  bool is_swiglu() const { return alpha == 1 && up_offset == 0 && !(limit < 1e30f); }
+};
+
+// out[n, i] = weight[n] * act(gate[n, i], up[n, i]); gate and up have their own row strides.
 // weight may be null (1).
 template <typename T>
-void swiglu_forward(const T* gate, const T* up, int64_t stride, const float* weight, T* out,
-                    int64_t rows, int64_t width);
-// From d_out, the gradient of silu(gate) * up * weight. Writes d_gate and d_up (row stride
-// `stride`), the forward output again if `out` is not null, and d_weight[n] = <d_out, silu(gate) *
-// up> if it is not null. d_gate / d_up may be null when only the others are wanted.
+void activation_forward(const GatedActivation& act, const T* gate, const T* up, int64_t stride,
+                        const float* weight, T* out, int64_t rows, int64_t width);
+// From d_out, the gradient of weight * act(gate, up). Writes d_gate and d_up (row stride
+// `stride`), the forward output again if `out` is not null, and d_weight[n] = <d_out, act(gate,
+// up)> if it is not null. d_gate / d_up may be null when only the others are wanted.
 template <typename T>
-void swiglu_backward(const T* gate, const T* up, int64_t stride, const float* weight,
-                     const T* d_out, T* d_gate, T* d_up, T* out, float* d_weight, int64_t rows,
-                     int64_t width);
+void activation_backward(const GatedActivation& act, const T* gate, const T* up, int64_t stride,
+                         const float* weight, const T* d_out, T* d_gate, T* d_up, T* out,
+                         float* d_weight, int64_t rows, int64_t width);
 
 // y[t] = sum over j of rows[position[t * k + j]], summed in order of j in fp32.
 template <typename T>
@@ -62,12 +71,20 @@ void transpose_back(const float* from, int64_t from_stride, int64_t cols, int64_
 void interleave_pairs(const BFloat* from, int64_t from_stride, int64_t rows, int64_t cols,
                       uint32_t* to);
 
-// One block of causal attention scores: s [rows, cols] -> softmax(scale * s) in place, where row r
-// sees columns 0 .. first_visible + r; the others become 0. lse[r] receives the log of the sum.
-void causal_softmax(float* s, int64_t rows, int64_t cols, int64_t first_visible, float scale,
-                    float* lse);
+// Which columns row r of a block of attention scores sees: the last `window` of 0 .. first_visible
+// + r.
+struct CausalMask {
+  int64_t first_visible = 0;
+  int64_t window = std::numeric_limits<int64_t>::max();
+};
+
+// One block of scores: s [rows, cols] -> softmax(scale * s) in place over what each row sees, and 0
+// elsewhere. `sink`: one more logit, not scaled, that takes part in every row's sum alone. lse[r]
+// receives the log of the sum.
+void causal_softmax(float* s, int64_t rows, int64_t cols, const CausalMask& mask, float scale,
+                    float* lse, float sink = -std::numeric_limits<float>::infinity());
 // p = exp(scale * s - lse) in place, with the same mask.
-void causal_probabilities(float* s, int64_t rows, int64_t cols, int64_t first_visible, float scale,
+void causal_probabilities(float* s, int64_t rows, int64_t cols, const CausalMask& mask, float scale,
                           const float* lse);
 // dp -> ds = p * (dp - delta[row]) * scale, in place of dp.
 void softmax_backward(const float* p, float* dp, const float* delta, int64_t rows, int64_t cols,

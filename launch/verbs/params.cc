@@ -46,7 +46,7 @@ po::options_description make_options() {
   add("stages", po::value<std::string>()->default_value("even"),
       "layers of each stage, e.g. 14,13");
   add("names", po::value<std::string>()->default_value("hf"),
-      "hf, sutor, megatron-te, megatron-local, or a pattern with {layer} {expert} {proj}");
+      "hf, sutor, megatron-te, megatron-local, or a pattern with {layer} {expert} {proj} {kind}");
   add("format", po::value<std::string>()->default_value("json"),
       "json, lines, space or regex; of several ranks each line starts with the rank and a TAB");
   add("rank", po::value<int>(), "only this rank");

@@ -20,8 +20,9 @@ std::string_view fc_of(std::string_view projection) {
 
 std::string routed_expert(const TensorEntry& tensor, int local_expert, bool transformer_engine) {
   const std::string_view fc = fc_of(tensor.projection);
-  if (transformer_engine) return fmt::format("mlp.experts.{}.weight{}", fc, local_expert);
-  return fmt::format("mlp.experts.local_experts.{}.{}.weight", local_expert, fc);
+  const std::string_view kind = tensor.kind();
+  if (transformer_engine) return fmt::format("mlp.experts.{}.{}{}", fc, kind, local_expert);
+  return fmt::format("mlp.experts.local_experts.{}.{}.{}", local_expert, fc, kind);
 }
 
 // `rest` is "<module>.<weight|bias>" of a dense or shared MLP.
@@ -50,6 +51,7 @@ std::string attention(const TensorEntry& tensor, std::string_view rest, bool mla
     return transformer_engine ? "self_attention.linear_kv_up_proj.layer_norm_weight"
                               : "self_attention.kv_layernorm.weight";
   }
+  if (rest == "sinks") return "self_attention.core_attention.softmax_offset";
   const size_t dot = rest.find('.');
   const std::string_view module = rest.substr(0, dot);
   const std::string_view kind = dot == std::string_view::npos ? "" : rest.substr(dot + 1);

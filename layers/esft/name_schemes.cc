@@ -12,8 +12,8 @@ namespace sutor {
 namespace {
 
 constexpr std::string_view kSchemes[] = {"hf", "sutor", "megatron-te", "megatron-local"};
-constexpr std::string_view kPlaceholders[] = {"{layer}", "{local_layer}", "{expert}",
-                                              "{global_expert}", "{proj}"};
+constexpr std::string_view kPlaceholders[] = {"{layer}",         "{local_layer}", "{expert}",
+                                              "{global_expert}", "{proj}",        "{kind}"};
 
 bool has(const std::string& text, std::string_view part) {
   return text.find(part) != std::string::npos;
@@ -60,13 +60,14 @@ std::string fill_pattern(std::string text, const TensorEntry& tensor,
   replace("{global_expert}", std::to_string(tensor.expert));
   replace("{proj}_proj", tensor.projection + "_proj");
   replace("{proj}", tensor.projection + "_proj");
+  replace("{kind}", std::string(tensor.kind()));
   return text;
 }
 
 std::string sutor_name(const TensorEntry& tensor, int local_expert) {
   if (tensor.role == TensorRole::kRoutedExpert) {
-    return fmt::format("layers.{}.experts.{}.{}_proj.weight", tensor.layer, local_expert,
-                       tensor.projection);
+    return fmt::format("layers.{}.experts.{}.{}_proj.{}", tensor.layer, local_expert,
+                       tensor.projection, tensor.kind());
   }
   constexpr std::string_view prefix = "model.";
   const bool strip = tensor.name.compare(0, prefix.size(), prefix) == 0;

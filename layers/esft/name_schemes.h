@@ -21,11 +21,14 @@ namespace sutor {
 //   megatron-te     Megatron-Core with Transformer Engine: local layers, local experts,
 //                   mlp.experts.linear_fc<1|2>.weight<local expert>; gate and up are one
 //                   linear_fc1; norms that TE fuses into the next linear are its layer_norm_weight
-//   megatron-local  Megatron-Core's local layers: mlp.experts.local_experts.<local
-//   expert>.linear_fc1 a pattern       with {layer} (global) or {local_layer}, {expert} (local) or
-//   {global_expert}, and
-//                   {proj}: gate_proj, up_proj, down_proj - or gate, up, down when "_proj" follows
-//                   the placeholder. Without {proj} the three share a name. Routed experts only.
+//   megatron-local  Megatron-Core's local layers:
+//                   mlp.experts.local_experts.<local expert>.linear_fc<1|2>.weight
+//   a pattern       with {layer} (global) or {local_layer}, {expert} (local) or {global_expert},
+//                   and {proj}: gate_proj, up_proj, down_proj - or gate, up, down when "_proj"
+//                   follows the placeholder; {kind}: weight or bias. Without {proj} the three
+//                   share a name, without {kind} an expert's weights and biases do. Routed experts
+//                   only.
+// Biases of experts are named as their weights, with "bias" for "weight".
 class NameScheme {
  public:
   // Throws E0214 for an unknown scheme, an unknown placeholder, or a pattern without layer or

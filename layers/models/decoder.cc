@@ -13,7 +13,7 @@ Decoder::Decoder(const ConfigReader& in)
           in.integer({"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"})),
       top_k(in.integer({"num_experts_per_tok", "experts_per_token"})),
       tied(in.flag_or({"tie_word_embeddings"}, false)),
-      norm_eps(in.number_or({"rms_norm_eps"}, 1e-6)),
+      norm{.eps = in.number_or({"rms_norm_eps"}, 1e-6)},
       moe_layer(static_cast<size_t>(in.integer({"num_hidden_layers"})), true) {
   moe.router.top_k = static_cast<int>(top_k);
   in.require_text("hidden_act", "silu");
@@ -91,12 +91,19 @@ ModelInfo Decoder::info(const AddAttention& add_attention) const {
     const std::string router = "." + moe.gate;
     names.add(experts + router + ".weight", {num_experts, hidden}, TensorRole::kRouter, layer, {},
               block == "mlp" ? "" : mlp + router + ".weight");
+    if (moe.router.bias) {
+      names.add(experts + router + ".bias", {num_experts}, TensorRole::kRouter, layer);
+    }
     if (moe.router.correction_bias) {
       names.add(experts + router + ".e_score_correction_bias", {num_experts},
                 TensorRole::kCorrectionBias, layer);
     }
-    names.experts(experts + ".experts", mlp + ".experts", num_experts, hidden, expert_width, layer,
-                  expert_names);
+    const ExpertSizes sizes{num_experts, hidden, expert_width};
+    if (expert_form == ExpertForm::kMatrices) {
+      names.experts(experts + ".experts", mlp + ".experts", sizes, layer, expert_names);
+    } else {
+      names.transposed_experts(experts + ".experts", sizes, layer);
+    }
     if (moe.shared.empty()) continue;
     names.mlp(experts + "." + moe.shared, hidden, shared_width, TensorRole::kSharedExpert, layer);
     if (moe.shared_gate.empty()) continue;
@@ -110,7 +117,7 @@ ModelInfo Decoder::info(const AddAttention& add_attention) const {
 
 std::unique_ptr<CausalModel> Decoder::build(ParameterStore& store, std::unique_ptr<Rope> rope,
                                             const MakeAttention& make_attention) const {
-  auto model = std::make_unique<CausalModel>(store, std::move(rope), norm_eps);
+  auto model = std::make_unique<CausalModel>(store, std::move(rope), norm);
   for (const int layer : model->layers()) {
     const std::string prefix = "model.layers." + std::to_string(layer);
     std::unique_ptr<FeedForward> feed_forward;
@@ -119,9 +126,9 @@ std::unique_ptr<CausalModel> Decoder::build(ParameterStore& store, std::unique_p
     } else {
       feed_forward = std::make_unique<DenseFeedForward>(store, prefix + ".mlp");
     }
-    model->add_layer({RmsNorm(store, prefix + ".input_layernorm.weight", norm_eps),
-                      make_attention(store, prefix + ".self_attn", model->rope()),
-                      RmsNorm(store, prefix + ".post_attention_layernorm.weight", norm_eps),
+    model->add_layer({RmsNorm(store, prefix + ".input_layernorm.weight", norm),
+                      make_attention(store, prefix + ".self_attn", layer, model->rope()),
+                      RmsNorm(store, prefix + ".post_attention_layernorm.weight", norm),
                       std::move(feed_forward)});
   }
   return model;
@@ -129,13 +136,19 @@ std::unique_ptr<CausalModel> Decoder::build(ParameterStore& store, std::unique_p
 
 GqaConfig::GqaConfig(const ConfigReader& in, double default_theta,
                      std::optional<double> default_partial)
+    : GqaConfig(in, in.rope(default_theta, default_partial), {}) {
+  in.require_full_attention();
+}
+
+GqaConfig::GqaConfig(const ConfigReader& in, const RopeConfig& rotation,
+                     std::vector<int64_t> layer_windows)
     : hidden(in.integer({"hidden_size"})),
       heads(in.integer({"num_attention_heads"})),
       kv_heads(in.integer_or({"num_key_value_heads"}, heads)),
       head_dim(in.integer_or({"head_dim"}, hidden / heads)),
-      norm_eps(in.number_or({"rms_norm_eps"}, 1e-6)),
-      rope(in.rope(default_theta, default_partial)) {
-  in.require_full_attention();
+      norm{.eps = in.number_or({"rms_norm_eps"}, 1e-6)},
+      rope(rotation),
+      windows(std::move(layer_windows)) {
   if (kv_heads < 1 || heads % kv_heads != 0) {
     in.unsupported("num_key_value_heads", "it must divide the heads");
   }
@@ -154,6 +167,7 @@ void GqaConfig::add_names(NameTable& names, const std::string& prefix, int layer
   names.linear(prefix + ".k_proj", kv_rows, hidden, qkv_bias, role, layer, k_heads);
   names.linear(prefix + ".v_proj", kv_rows, hidden, qkv_bias, role, layer, k_heads);
   names.linear(prefix + ".o_proj", hidden, q_rows, o_bias, role, layer, columns(heads, "heads"));
+  if (sinks) names.add(prefix + ".sinks", {heads}, role, layer, q_heads);
   if (qk_norm == QkNorm::kNone) return;
   const bool whole = qk_norm == QkNorm::kWhole;
   names.add(prefix + ".q_norm.weight", {whole ? q_rows : head_dim}, role, layer,
@@ -168,13 +182,15 @@ std::unique_ptr<Rope> GqaConfig::make_rope() const {
 }
 
 std::unique_ptr<Attention> GqaConfig::make(ParameterStore& store, const std::string& prefix,
-                                           const Rope& with) const {
+                                           int layer, const Rope& with) const {
   const GqaOptions options{.heads = heads,
                            .kv_heads = kv_heads,
                            .head_dim = head_dim,
                            .qk_norm = qk_norm,
-                           .norm_eps = norm_eps,
-                           .clip = clip};
+                           .norm = norm,
+                           .clip = clip,
+                           .window = windows.empty() ? 0 : windows[static_cast<size_t>(layer)],
+                           .sinks = sinks};
   return make_gqa_attention(store, prefix, options, with);
 }
 
@@ -221,7 +237,7 @@ std::unique_ptr<Rope> MlaConfig::make_rope() const {
   return std::make_unique<Rope>(rope, rope_dim, rope_style);
 }
 
-std::unique_ptr<Attention> MlaConfig::make(ParameterStore& store, const std::string& prefix,
+std::unique_ptr<Attention> MlaConfig::make(ParameterStore& store, const std::string& prefix, int,
                                            const Rope& with) const {
   const MlaOptions options{.heads = heads,
                            .nope_dim = nope_dim,

@@ -22,13 +22,14 @@ struct Decoder {
   std::string family;
   int64_t hidden, vocab, num_experts, top_k;
   bool tied;
-  double norm_eps;
+  NormOptions norm;
   std::vector<bool> moe_layer;  // [layers], all true
 
   // The family's own.
   int64_t dense_width = 0, expert_width = 0, shared_width = 0;
   std::string block = "mlp";  // of experts, below a layer; dense layers have an `mlp`
   ExpertNames expert_names{};
+  ExpertForm expert_form = ExpertForm::kMatrices;
   MoeOptions moe{};  // top_k is filled in
 
   int num_layers() const { return static_cast<int>(moe_layer.size()); }
@@ -38,7 +39,7 @@ struct Decoder {
   ModelInfo info(const AddAttention& add_attention) const;
 
   using MakeAttention = std::function<std::unique_ptr<Attention>(
-      ParameterStore&, const std::string& prefix, const Rope& rope)>;
+      ParameterStore&, const std::string& prefix, int layer, const Rope& rope)>;
   std::unique_ptr<CausalModel> build(ParameterStore& store, std::unique_ptr<Rope> rope,
                                      const MakeAttention& make_attention) const;
 
@@ -58,17 +59,21 @@ struct GqaConfig {
   // Refuses windows. default_partial: see ConfigReader::rope().
   GqaConfig(const ConfigReader& in, double default_theta,
             std::optional<double> default_partial = {});
+  // With a window for each layer, 0 for none.
+  GqaConfig(const ConfigReader& in, const RopeConfig& rope, std::vector<int64_t> windows);
 
   int64_t hidden, heads, kv_heads, head_dim;
-  double norm_eps;
+  NormOptions norm;
   RopeConfig rope;
+  std::vector<int64_t> windows{};  // [layers], or none anywhere
+  bool sinks = false;              // one a head, see AttentionOptions
   bool qkv_bias = false, o_bias = false;
   QkNorm qk_norm = QkNorm::kNone;
   std::optional<double> clip{};
 
   void add_names(NameTable& names, const std::string& prefix, int layer) const;
   std::unique_ptr<Rope> make_rope() const;
-  std::unique_ptr<Attention> make(ParameterStore& store, const std::string& prefix,
+  std::unique_ptr<Attention> make(ParameterStore& store, const std::string& prefix, int layer,
                                   const Rope& rope) const;
 };
 
@@ -85,7 +90,7 @@ struct MlaConfig {
   double softmax_scale() const;
   void add_names(NameTable& names, const std::string& prefix, int layer) const;
   std::unique_ptr<Rope> make_rope() const;
-  std::unique_ptr<Attention> make(ParameterStore& store, const std::string& prefix,
+  std::unique_ptr<Attention> make(ParameterStore& store, const std::string& prefix, int layer,
                                   const Rope& rope) const;
 };
 
@@ -101,10 +106,11 @@ ModelInfo decoder_info(const nlohmann::json& json) {
 template <typename Config>
 std::unique_ptr<CausalModel> build_decoder(const nlohmann::json& json, ParameterStore& store) {
   const Config c(json);
-  return c.decoder.build(store, c.attention.make_rope(),
-                         [&c](ParameterStore& in, const std::string& prefix, const Rope& rope) {
-                           return c.attention.make(in, prefix, rope);
-                         });
+  return c.decoder.build(
+      store, c.attention.make_rope(),
+      [&c](ParameterStore& in, const std::string& prefix, int layer, const Rope& rope) {
+        return c.attention.make(in, prefix, layer, rope);
+      });
 }
 
 }  // namespace sutor

@@ -20,6 +20,16 @@ struct ExpertNames {
   const char* down = "down_proj";
 };
 
+// How a directory holds the routed experts of a layer.
+enum class ExpertForm {
+  kMatrices,          // three matrices an expert, or stacks of them
+  kTransposedStacks,  // stacks in which every matrix lies transposed, and their biases
+};
+
+struct ExpertSizes {
+  int64_t experts, hidden, width;
+};
+
 class NameTable {
  public:
   explicit NameTable(TensorMap& map) : map_(map) {}
@@ -38,8 +48,12 @@ class NameTable {
   // All routed experts of a layer, `prefix` being e.g. model.layers.3.mlp.experts: a 2-D tensor an
   // expert and projection, or fused on disk under `fused_prefix` as gate_up_proj [E, 2 width,
   // hidden], rows gate then up, and down_proj [E, hidden, width].
-  void experts(const std::string& prefix, const std::string& fused_prefix, int64_t num_experts,
-               int64_t hidden, int64_t width, int layer, const ExpertNames& names = {});
+  void experts(const std::string& prefix, const std::string& fused_prefix, const ExpertSizes& sizes,
+               int layer, const ExpertNames& names = {});
+  // The same tensors and a bias beside each. On disk only in stacks: gate_up_proj [E, hidden, 2
+  // width], whose columns are gate and up in turns, gate_up_proj_bias [E, 2 width] likewise,
+  // down_proj [E, width, hidden], down_proj_bias [E, hidden].
+  void transposed_experts(const std::string& prefix, const ExpertSizes& sizes, int layer);
 
  private:
   TensorMap& map_;

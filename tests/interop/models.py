@@ -116,6 +116,18 @@ def _glm4(name, seed=0, **values):
     return Shape(name, "glm4_moe", base | values, seed=seed)
 
 
+YARN_WHOLE = {"rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0,
+              "beta_slow": 1.0, "truncate": False, "original_max_position_embeddings": 16}
+
+
+def _gpt_oss(name, seed=0, **values):
+    base = dict(vocab_size=160, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+                num_key_value_heads=2, head_dim=16, intermediate_size=32, num_local_experts=16,
+                num_experts_per_tok=3, sliding_window=5, attention_bias=True, swiglu_limit=0.4,
+                rms_norm_eps=1e-5, rope_parameters=YARN_WHOLE, tie_word_embeddings=False)
+    return Shape(name, "gpt_oss", base | values, seed=seed)
+
+
 SHAPES = [
     _deepseek("ds-lite"),
     _deepseek("ds-qlora-groups", q_lora_rank=40, topk_method="group_limited_greedy",
@@ -169,9 +181,17 @@ SHAPES = [
           attention_bias=False, norm_topk_prob=False, first_k_dense_replace=0,
           tie_word_embeddings=True, seed=1,
           rope_parameters=dict(PLAIN, partial_rotary_factor=0.25)),
+    _gpt_oss("go-20b"),
+    _gpt_oss("go-odd-tied", hidden_size=72, vocab_size=131, num_attention_heads=6, head_dim=10,
+             intermediate_size=22, num_local_experts=12, attention_bias=False, swiglu_limit=7.0,
+             tie_word_embeddings=True, rope_parameters=PLAIN, seed=1),
+    _gpt_oss("go-types", num_hidden_layers=4, num_key_value_heads=1, swiglu_alpha=1.3,
+             sliding_window=130, layer_types=["full_attention", "sliding_attention",
+                                              "sliding_attention", "full_attention"],
+             rope_parameters=dict(YARN_WHOLE, truncate=True, attention_factor=1.2)),
 ]
 # Sharpening needs experts >= 4 x top-k: shapes with twelve experts take top-2 for it.
-SHARP_NAMES = ["q2-gqa", "mx-gqa", "ol-gqa-clip", "d3-kimi", "g4-air"]  # and all older ones
+SHARP_NAMES = ["q2-gqa", "mx-gqa", "ol-gqa-clip", "d3-kimi", "g4-air", "go-20b"]  # and all older ones
 SHARP_SHAPES = [
     dataclasses.replace(s, values=s.values | {
         "num_experts_per_tok": 2 if experts_of(s.values) == 12 else 3}).with_router("sharp")
@@ -206,9 +226,13 @@ def num_experts(config):
         "n_routed_experts", "num_local_experts", "num_experts") if hasattr(config, key))
 
 
+def router_of(block):
+    return block.gate if hasattr(block, "gate") else block.router
+
+
 def merits(block, logits):
     """What a block's router chooses experts by, fp32, of its logits."""
-    bias = getattr(block.gate, "e_score_correction_bias", None)
+    bias = getattr(router_of(block), "e_score_correction_bias", None)
     if bias is None:
         return logits.float().softmax(-1)
     return logits.float().sigmoid() + bias
@@ -234,7 +258,9 @@ def build(shape_):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
             elif name.endswith("bias"):
                 parameter.copy_(torch.randn_like(parameter) * 0.05)
-            elif name.endswith("mlp.gate.weight"):
+            elif name.endswith("sinks"):
+                parameter.copy_(torch.randn_like(parameter))
+            elif name.endswith(("mlp.gate.weight", "mlp.router.weight")):
                 parameter.copy_(torch.randn_like(parameter) * 0.25)
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
@@ -265,7 +291,7 @@ def _shape_routers(model, shape_):
     experts = num_experts(model.config)
     for layer, block in moe_layers(model):
         seen = []
-        hook = block.gate.register_forward_pre_hook(
+        hook = router_of(block).register_forward_pre_hook(
             lambda _, args, seen=seen: seen.append(args[0].reshape(-1, args[0].shape[-1])))
         model(input_ids=ids)
         hook.remove()
@@ -279,7 +305,7 @@ def _shape_routers(model, shape_):
         else:
             push[experts // 4:] = -1.0
         for _ in range(6):  # as little as it takes, so that the other choices stay mixed
-            block.gate.weight.add_(6.0 * push[:, None] * along[None, :])
+            router_of(block).weight.add_(6.0 * push[:, None] * along[None, :])
             load_ = expert_loads(model, ids)[layer]
             if _is_shaped(shape_, load_):
                 break
@@ -306,7 +332,7 @@ def record_routers(model, ids, probabilities=None):
                 probabilities[layer] = merits(block, logits).reshape(*ids.shape, -1)
             choices[layer] = (idx.reshape(*ids.shape, -1).clone(),
                               weights.float().reshape(*ids.shape, -1).clone())
-        hooks.append(block.gate.register_forward_hook(record))
+        hooks.append(router_of(block).register_forward_hook(record))
     with torch.no_grad():
         logits = model(input_ids=ids).logits.float()
     for hook in hooks:

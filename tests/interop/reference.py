@@ -1,7 +1,7 @@
 """What transformers computes: loss, gradients of chosen parameters, and a plain AdamW loop.
 
 Parameters go by their names on disk, experts apart (`model.layers.3.mlp.experts.7.up_proj.weight`),
-although transformers holds the experts of a layer in two 3-D parameters: each name is a view.
+although transformers holds the experts of a layer in stacks: each name is a view.
 """
 
 import fnmatch
@@ -9,7 +9,7 @@ import re
 
 import torch
 
-from models import moe_layers, num_experts
+from models import moe_layers, num_experts, router_of
 
 
 class Views:
@@ -17,37 +17,50 @@ class Views:
 
     def __init__(self, model):
         self.model = model
-        self.views = {}
-        mixtral = model.config.model_type == "mixtral"
-        gate, up, down = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+        self.views = {}  # name -> (parameter, index of the slice, whether that lies transposed)
+        kind = model.config.model_type
         for name, parameter in model.named_parameters():
-            if mixtral:
+            if kind == "mixtral":
                 name = name.replace(".mlp.", ".block_sparse_moe.")
-            match = re.fullmatch(r"(.*\.experts)\.(gate_up_proj|down_proj)", name)
-            if not match:
-                self.views[name] = (parameter, ())
+            stack = re.fullmatch(r"(.*\.experts)\.(gate_up|down)_proj(_bias)?", name)
+            if not stack:
+                self.views[name] = (parameter, (), False)
                 continue
-            width = parameter.shape[1] // 2
+            parts = self.parts_of(parameter, stack[2] == "down", kind)
+            suffix = "bias" if stack[3] else "weight"
+            transposed = kind == "gpt_oss" and not stack[3]
             for expert in range(parameter.shape[0]):
-                prefix = f"{match[1]}.{expert}"
-                if match[2] == "down_proj":
-                    self.views[f"{prefix}.{down}.weight"] = (parameter, (expert,))
-                else:
-                    self.views[f"{prefix}.{gate}.weight"] = (parameter, (expert, slice(0, width)))
-                    self.views[f"{prefix}.{up}.weight"] = (parameter, (expert, slice(width, None)))
+                for part, index in parts.items():
+                    self.views[f"{stack[1]}.{expert}.{part}.{suffix}"] = (
+                        parameter, (expert, *index), transposed)
+
+    @staticmethod
+    def parts_of(parameter, down, kind):
+        """{name of a projection: its index within an expert's slice}"""
+        gate, up, down_name = ("w1", "w3", "w2") if kind == "mixtral" else (
+            "gate_proj", "up_proj", "down_proj")
+        if down:
+            return {down_name: ()}
+        if kind == "gpt_oss":
+            return {gate: (..., slice(0, None, 2)), up: (..., slice(1, None, 2))}
+        width = parameter.shape[1] // 2
+        return {gate: (slice(0, width),), up: (slice(width, None),)}
 
     def names(self):
         return list(self.views)
 
     def value(self, name):
-        parameter, index = self.views[name]
-        return parameter.data[index]
+        return self.view(self.views[name][0].data, name)
+
+    def view(self, tensor, name):
+        _, index, transposed = self.views[name]
+        return tensor[index].T if transposed else tensor[index]
 
     def gradient(self, name):
-        parameter, index = self.views[name]
-        if parameter.grad is None:
+        gradient = self.views[name][0].grad
+        if gradient is None:
             return torch.zeros_like(self.value(name))
-        return parameter.grad[index]
+        return self.view(gradient, name)
 
 
 def trained_names(model, config):
@@ -99,7 +112,7 @@ def balance_of(model, ids):
         terms.append((experts * shares * probabilities.mean(0)).sum())
 
     for _, block in moe_layers(model):
-        hooks.append(block.gate.register_forward_hook(record))
+        hooks.append(router_of(block).register_forward_hook(record))
     loss = loss_of(model, ids)
     for hook in hooks:
         hook.remove()
@@ -121,7 +134,8 @@ def train(model, names, batches, *, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight
     moments touch nothing else. `batches`: ids [rows, tokens] a step; with `balance`, every batch
     is one micro-batch. Returns losses, gradient norms before the clip, and the final values."""
     views = Views(model)
-    leaves = {n: torch.nn.Parameter(views.value(n).clone()) for n in names}
+    leaves = {n: torch.nn.Parameter(views.value(n).clone(memory_format=torch.contiguous_format))
+              for n in names}
     matrices = [p for p in leaves.values() if decay == "all" or p.dim() > 1]
     others = [p for p in leaves.values() if not (decay == "all" or p.dim() > 1)]
     groups = [{"params": matrices, "weight_decay": weight_decay},
