@@ -36,13 +36,13 @@ std::vector<std::vector<TrainedRange>> trained_ranges(const ModelDirectory& base
       fail(301, "the base model {} has no tensor `{}`. Is it the model that was trained?",
            base.path().string(), name);
     }
-    if (found->encoding != Encoding::kPlain) {
+    if (!found->contiguous()) {
       fail(307,
            "{}: `{}` is quantised, and trained values cannot take the place of it. Export an "
            "adapter, or train on a copy of the model in BF16.",
            found->stored.file->where(), found->stored.entry->name);
     }
-    ranges[found->stored.shard].push_back({found->begin, found->end, name});
+    ranges[found->stored.shard].push_back({found->begin(), found->end(), name});
   }
   for (std::vector<TrainedRange>& shard : ranges) {
     std::sort(shard.begin(), shard.end(),

@@ -155,17 +155,9 @@ VerifyReport verify_adapter(const ModelDirectory& base, const TensorMap& model,
   // In the base's dtype, so that a mere change of dtype does not pass for training.
   store_as_base(tensors, base, model);
   parallel_tasks(0, static_cast<int64_t>(tensors.size()), [&](int64_t i) {
-    const ResolvedSource source = *base.resolve(*model.find(tensors[i].name));
-    int64_t at = source.begin;
-    bool equal = true;
-    std::vector<std::byte> original;
-    stream_converted(tensors[i], tensors[i].stored_dtype, [&](std::span<const std::byte> bytes) {
-      original.resize(bytes.size());
-      source.stored.file->read_at(at, original);
-      equal = equal && std::memcmp(original.data(), bytes.data(), bytes.size()) == 0;
-      at += static_cast<int64_t>(bytes.size());
-    });
-    if (equal) fail_equal(tensors[i].name, adapter.path().string());
+    if (equals_base(tensors[i], base, *model.find(tensors[i].name))) {
+      fail_equal(tensors[i].name, adapter.path().string());
+    }
   });
   return {.changed = static_cast<int64_t>(tensors.size())};
 }

@@ -1,162 +1,51 @@
 #include "checkpoint/model_directory.h"
 
 #include <algorithm>
-#include <tuple>
+#include <cstring>
 
+#include "checkpoint/quantized_source.h"
 #include "csrc/base/error.h"
 
 namespace sutor {
 namespace {
 
-std::string text_of(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
-int64_t elements_of(const std::vector<int64_t>& shape, size_t first_axis) {
-  int64_t count = 1;
-  for (size_t axis = first_axis; axis < shape.size(); ++axis) count *= shape[axis];
-  return count;
-}
-
-// Where in the stored tensor the model tensor lies.
-void locate(const TensorEntry& tensor, const DiskSource& source, ResolvedSource& found) {
-  const SafetensorsEntry& entry = *found.stored.entry;
-  const std::vector<int64_t>& expected =
-      source.disk_shape.empty() ? tensor.shape : source.disk_shape;
-  if (entry.shape != expected) {
-    fail(302,
-         "{}: tensor `{}` has shape {}, but config.json asks for {}. Are these the weights of this "
-         "config.json?",
-         found.stored.file->where(), entry.name, text_of(entry.shape), text_of(expected));
+// Rows that lie as columns: blocks of the disk's lines are turned, one at a time.
+template <typename Bits>
+void turn(const std::byte* from, int64_t lines, int64_t line, int64_t step, int64_t rows,
+          std::byte* to, int64_t row) {
+  constexpr int64_t kTile = 16;  // rows whose ends stay in the cache
+  for (int64_t tile = 0; tile < rows; tile += kTile) {
+    const int64_t stop = std::min(rows, tile + kTile);
+    for (int64_t c = 0; c < lines; ++c) {
+      for (int64_t r = tile; r < stop; ++r) {
+        std::memcpy(to + (r * row + c) * static_cast<int64_t>(sizeof(Bits)),
+                    from + (c * line + r * step) * static_cast<int64_t>(sizeof(Bits)),
+                    sizeof(Bits));
+      }
+    }
   }
-  const bool sliced = source.index >= 0;
-  const std::vector<int64_t> slice(expected.begin() + (sliced ? 1 : 0), expected.end());
-  const int64_t row_elements = elements_of(tensor.shape, 1);
-  const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
-  const int64_t slice_rows = slice.empty() ? 1 : slice[0];
-  SUTOR_ASSERT(!sliced || source.index < expected[0]);
-  SUTOR_ASSERT(elements_of(slice, 1) == row_elements && source.row_begin + rows <= slice_rows);
-  const int64_t elements = entry.num_elements();
-  const int64_t element_bytes = elements == 0 ? 0 : entry.num_bytes() / elements;
-  const int64_t first_row = (sliced ? source.index * slice_rows : 0) + source.row_begin;
-  found.begin = entry.begin + first_row * row_elements * element_bytes;
-  found.end = found.begin + rows * row_elements * element_bytes;
 }
 
-// Eight elements of a row in a word.
-void locate_packed(const TensorEntry& tensor, ResolvedSource& found) {
-  const SafetensorsEntry& entry = *found.stored.entry;
-  const bool fits = tensor.shape.size() == 2 && tensor.shape[1] % 8 == 0 &&
-                    entry.dtype == DType::kI32 &&
-                    entry.shape == std::vector<int64_t>{tensor.shape[0], tensor.shape[1] / 8};
-  if (!fits) {
-    fail(302,
-         "{}: tensor `{}` is {} {}, but a matrix {} packed by four bits is I32 with an eighth of "
-         "the columns",
-         found.stored.file->where(), entry.name, entry.dtype_name, text_of(entry.shape),
-         text_of(tensor.shape));
-  }
-  found.begin = entry.begin;
-  found.end = entry.end;
-}
-
-DType computable(const StoredTensor& stored) {
-  const std::optional<DType> dtype = stored.entry->dtype;
-  if (dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) return *dtype;
-  fail(307,
-       "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16 weights, and reads F8_E4M3 "
-       "and packed 4-bit matrices that have their scales beside them. Convert the checkpoint to "
-       "one of these first.",
-       stored.file->where(), stored.entry->name, stored.entry->dtype_name);
-}
-
-// `weight_block_size` of the quantization_config, of FP8: {rows, columns}.
-std::pair<int64_t, int64_t> fp8_block(const nlohmann::json& config) {
-  const auto found = config.find("quantization_config");
-  if (found == config.end() || !found->is_object()) return {0, 0};
-  const auto size = found->find("weight_block_size");
-  if (size == found->end() || !size->is_array() || size->size() != 2) return {0, 0};
-  const auto extent = [](const nlohmann::json& n) {
-    return n.is_number_integer() ? n.get<int64_t>() : 0;
-  };
-  return {extent((*size)[0]), extent((*size)[1])};
-}
-
-// The scales of a quantised matrix, whole: they are few. Throws E0307 when they are missing or do
-// not fit.
-BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
-                        const nlohmann::json& config) {
-  const SafetensorsEntry& weight = *found.stored.entry;
-  const bool fp8 = found.encoding == Encoding::kFp8Blocks;
-  if (!found.scales) {
-    fail(307, "{}: tensor `{}` is {}, and there is no `{}{}` with its scales",
-         found.stored.file->where(), weight.name, weight.dtype_name, found.source->name,
-         fp8 ? kFp8Scale : kPackedScale);
-  }
-  const SafetensorsEntry& entry = *found.scales->entry;
-  BlockScales scales{.dtype = computable(*found.scales)};
-  bool fits = entry.shape.size() == 2 && tensor.shape.size() == 2 && found.source->index < 0;
-  const int64_t rows = fits ? tensor.shape[0] : 0, cols = fits ? tensor.shape[1] : 0;
-  if (fits) {
-    scales.cols = entry.shape[1];
-    std::tie(scales.block_rows, scales.block_cols) =
-        fp8 ? fp8_block(config) : std::pair<int64_t, int64_t>{1, 0};
-    const auto or_even = [](int64_t& block, int64_t extent, int64_t blocks) {
-      if (block == 0 && blocks > 0 && extent % blocks == 0) block = extent / blocks;
-    };
-    or_even(scales.block_rows, rows, entry.shape[0]);
-    or_even(scales.block_cols, cols, entry.shape[1]);
-    const auto covers = [](int64_t block, int64_t extent, int64_t blocks) {
-      return block > 0 && (extent + block - 1) / block == blocks;
-    };
-    fits = covers(scales.block_rows, rows, entry.shape[0]) &&
-           covers(scales.block_cols, cols, entry.shape[1]);
-  }
-  if (!fits) {
-    fail(307, "{}: the scales `{}` {} do not fit the matrix `{}` {} (blocks of {} x {})",
-         found.stored.file->where(), entry.name, text_of(entry.shape), weight.name,
-         text_of(tensor.shape), scales.block_rows, scales.block_cols);
-  }
-  scales.values.resize(static_cast<size_t>(entry.num_elements()));
-  found.scales->file->load(entry.begin, scales.dtype,
-                           {.name = entry.name,
-                            .dtype = DType::kF32,
-                            .global_shape = entry.shape,
-                            .row_count = entry.shape[0],
-                            .data = reinterpret_cast<std::byte*>(scales.values.data())});
-  return scales;
-}
-
-void load_quantized(const ResolvedSource& found, const TensorEntry& tensor,
-                    const BlockScales& scales, const ShardedTensor& to) {
-  constexpr int64_t kPieceBytes = int64_t{1} << 20;
-  const bool fp8 = found.encoding == Encoding::kFp8Blocks;
-  // Of the rows as bytes: the wanted elements, or whole packed rows.
-  ShardedTensor raw{.name = tensor.name, .dtype = DType::kU8, .global_shape = tensor.shape};
-  if (fp8) {
-    raw.col_begin = to.col_begin;
-    raw.col_count = to.columns();
-  } else {
-    raw.global_shape[1] /= 2;
-  }
-  const int64_t columns = to.columns();
+void load_transposed(const ResolvedSource& found, DType dtype, const ShardedTensor& to) {
+  constexpr int64_t kBlockElements = int64_t{1} << 18;
   if (to.num_elements() == 0) return;
-  const int64_t piece = std::clamp(kPieceBytes / raw.columns(), int64_t{1}, to.row_count);
-  std::vector<std::byte> bytes(static_cast<size_t>(piece * raw.columns()));
-  std::vector<float> values(static_cast<size_t>(columns));
-  std::byte* out = to.data;
-  raw.data = bytes.data();
-  for (int64_t begin = 0; begin < to.row_count; begin += piece) {
-    raw.row_begin = to.row_begin + begin;
-    raw.row_count = std::min(piece, to.row_count - begin);
-    found.stored.file->load(found.begin, DType::kU8, raw);
-    for (int64_t i = 0; i < raw.row_count; ++i) {
-      const std::byte* row = raw.data + i * raw.columns();
-      const auto dequantize = fp8 ? dequantize_fp8 : dequantize_int4;
-      dequantize(row, scales, raw.row_begin + i, to.col_begin, columns, values.data());
-      convert_elements(reinterpret_cast<const std::byte*>(values.data()), DType::kF32, out,
-                       to.dtype, columns);
-      out += static_cast<size_t>(columns) * size_of(to.dtype);
+  const int64_t columns = to.columns(), step = found.row_stride / found.element_bytes;
+  const int64_t at_once = std::clamp(kBlockElements / step, int64_t{1}, to.row_count);
+  const auto size = static_cast<int64_t>(size_of(to.dtype));
+  std::vector<std::byte> block;
+  for (int64_t row = 0; row < to.row_count; row += at_once) {
+    const int64_t rows = std::min(at_once, to.row_count - row);
+    const int64_t line = (rows - 1) * step + 1;
+    const int64_t lines = std::clamp(kBlockElements / line, int64_t{1}, columns);
+    block.resize(static_cast<size_t>(lines * line * size));
+    for (int64_t col = 0; col < columns; col += lines) {
+      const int64_t count = std::min(lines, columns - col);
+      found.stored.file->load_strips(
+          found.strips(to.row_begin + row, rows, to.col_begin + col, count), dtype, block.data(),
+          to.dtype);
+      const auto turn_bits = size == 2 ? turn<uint16_t> : turn<uint32_t>;
+      turn_bits(block.data(), count, line, step, rows, to.data + (row * columns + col) * size,
+                columns);
     }
   }
 }
@@ -202,20 +91,23 @@ std::optional<StoredTensor> ModelDirectory::find(std::string_view name) const {
 }
 
 std::optional<ResolvedSource> ModelDirectory::resolve(const TensorEntry& tensor) const {
+  struct Form {
+    Encoding encoding;
+    std::string_view suffix, scale_suffix;
+  };
+  constexpr Form kForms[] = {{Encoding::kPlain, "", kFp8Scale},
+                             {Encoding::kInt4Groups, kPackedSuffix, kPackedScale},
+                             {Encoding::kMxfp4, kMxfp4Blocks, kMxfp4Scales}};
   for (const DiskSource& source : tensor.sources) {
-    if (const std::optional<StoredTensor> stored = find(source.name)) {
-      ResolvedSource found{.source = &source, .stored = *stored};
-      locate(tensor, source, found);
-      if (stored->entry->dtype_name == kFp8Dtype) {
-        found.encoding = Encoding::kFp8Blocks;
-        found.scales = find(source.name + std::string(kFp8Scale));
+    for (const Form& form : kForms) {
+      const auto stored = find(source.name + std::string(form.suffix));
+      if (!stored) continue;
+      ResolvedSource found{.source = &source, .stored = *stored, .encoding = form.encoding};
+      if (stored->entry->dtype_name == kFp8Dtype) found.encoding = Encoding::kFp8Blocks;
+      if (found.encoding != Encoding::kPlain) {
+        found.scales = find(source.name + std::string(form.scale_suffix));
       }
-      return found;
-    }
-    if (const auto packed = find(source.name + std::string(kPackedSuffix))) {
-      ResolvedSource found{.source = &source, .stored = *packed, .encoding = Encoding::kInt4Groups};
-      found.scales = find(source.name + std::string(kPackedScale));
-      locate_packed(tensor, found);
+      locate(tensor, found);
       return found;
     }
   }
@@ -224,7 +116,8 @@ std::optional<ResolvedSource> ModelDirectory::resolve(const TensorEntry& tensor)
 
 bool ModelDirectory::has_source(const TensorEntry& tensor) const {
   return std::any_of(tensor.sources.begin(), tensor.sources.end(), [&](const DiskSource& source) {
-    return find(source.name) || find(source.name + std::string(kPackedSuffix));
+    return find(source.name) || find(source.name + std::string(kPackedSuffix)) ||
+           find(source.name + std::string(kMxfp4Blocks));
   });
 }
 
@@ -236,7 +129,7 @@ void ModelDirectory::check(const TensorMap& model) const {
     if (!found) {
       missing.push_back(tensor.name);
     } else if (found->encoding != Encoding::kPlain) {
-      read_scales(*found, tensor, config_);
+      check_scales(*found, tensor, config_);
     } else {
       computable(found->stored);
     }
@@ -273,21 +166,30 @@ void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destin
   if (!found) fail(301, "{}: tensor `{}` is missing", path_.string(), tensor.name);
   SUTOR_ASSERT(destination.global_shape == tensor.shape);
   if (found->encoding != Encoding::kPlain) {
-    load_quantized(*found, tensor, read_scales(*found, tensor, config_), destination);
+    load_quantized(*found, tensor, config_, destination);
     return;
   }
-  found->stored.file->load(found->begin, computable(found->stored), destination);
+  const DType dtype = computable(found->stored);
+  if (found->transposed()) {
+    load_transposed(*found, dtype, destination);
+    return;
+  }
+  SUTOR_ASSERT(destination.lies_inside());
+  found->stored.file->load_strips(found->strips(destination.row_begin, destination.row_count,
+                                                destination.col_begin, destination.columns()),
+                                  dtype, destination.data, destination.dtype);
 }
 
 int64_t ModelDirectory::row_to_cut(const TensorEntry& tensor, int64_t row, int64_t bytes) const {
   const std::optional<ResolvedSource> found = resolve(tensor);
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
-  const int64_t row_bytes = found && rows > 0 ? (found->end - found->begin) / rows : 0;
-  if (row_bytes == 0) return rows;
+  // Each read of some columns of the disk's lines reads over the others.
+  if (!found || found->transposed() || found->row_stride == 0) return rows;
+  const int64_t row_bytes = found->row_stride;
   const int64_t wanted = row + std::max<int64_t>(1, bytes / row_bytes);
   if (wanted >= rows) return rows;
-  const int64_t begin = found->begin + row * row_bytes;
-  const int64_t seam = found->stored.file->last_seam(begin, found->begin + wanted * row_bytes);
+  const int64_t begin = found->origin + row * row_bytes;
+  const int64_t seam = found->stored.file->last_seam(begin, found->origin + wanted * row_bytes);
   const bool between_rows = (seam - begin) % row_bytes == 0;
   return seam > begin && between_rows ? row + (seam - begin) / row_bytes : rows;
 }

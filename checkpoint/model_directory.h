@@ -17,29 +17,12 @@
 #include <vector>
 
 #include "checkpoint/model_shard.h"
-#include "checkpoint/quantized.h"
+#include "checkpoint/resolved_source.h"
 #include "csrc/base/hash.h"
 #include "parallel_state/sharded_tensor.h"
 #include "parallel_state/tensor_map.h"
 
 namespace sutor {
-
-// A stored tensor, where it lies.
-struct StoredTensor {
-  size_t shard = 0;  // number in ModelDirectory::shards()
-  const ModelShard* file = nullptr;
-  const SafetensorsEntry* entry = nullptr;
-};
-
-// The part of a stored tensor that supplies a model tensor.
-struct ResolvedSource {
-  const DiskSource* source = nullptr;
-  StoredTensor stored;
-  int64_t begin = 0;  // bytes [begin, end) of the shard hold the model tensor
-  int64_t end = 0;
-  Encoding encoding = Encoding::kPlain;
-  std::optional<StoredTensor> scales{};  // of the other encodings
-};
 
 // The name of config.json's `dtype` (transformers 5) or `torch_dtype`: F32, BF16 or F16; F32 when
 // there is none. Throws E0307 for another.

@@ -39,19 +39,23 @@ void ModelShard::load(int64_t tensor_begin, DType dtype, const ShardedTensor& pi
   SUTOR_ASSERT(piece.lies_inside());
   Strips strips = strips_in_whole(piece, dtype);
   strips.begin += tensor_begin;
-  if (strips.contiguous() && dtype == piece.dtype) {
-    read_at(strips.begin, {piece.data, piece.num_bytes()});
+  load_strips(strips, dtype, piece.data, piece.dtype);
+}
+
+void ModelShard::load_strips(const Strips& strips, DType from_dtype, std::byte* to,
+                             DType to_dtype) const {
+  if (strips.contiguous() && from_dtype == to_dtype) {
+    read_at(strips.begin, {to, static_cast<size_t>(strips.end() - strips.begin)});
     return;
   }
-  const auto from_size = static_cast<int64_t>(size_of(dtype));
-  std::byte* to = piece.data;
+  const auto from_size = static_cast<int64_t>(size_of(from_dtype));
   stream_strips(
       strips, worth_skipping(),
       [this](int64_t begin, int64_t end, const ByteSink& sink) { stream(begin, end, sink); },
       [&](std::span<const std::byte> bytes) {
         const int64_t elements = static_cast<int64_t>(bytes.size()) / from_size;
-        convert_elements(bytes.data(), dtype, to, piece.dtype, elements);
-        to += static_cast<size_t>(elements) * size_of(piece.dtype);
+        convert_elements(bytes.data(), from_dtype, to, to_dtype, elements);
+        to += static_cast<size_t>(elements) * size_of(to_dtype);
       });
 }
 

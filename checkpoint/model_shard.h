@@ -43,6 +43,9 @@ class ModelShard {
   // Fills a piece of the tensor whose bytes, in `dtype`, begin at `tensor_begin`; converted to the
   // piece's dtype. The memory beyond the piece is bounded.
   void load(int64_t tensor_begin, DType dtype, const ShardedTensor& piece) const;
+  // Fills `to` with the bytes of the strips, which hold elements of `from_dtype`, converted to
+  // `to_dtype`, one after the other. The memory beyond that is bounded.
+  void load_strips(const Strips& strips, DType from_dtype, std::byte* to, DType to_dtype) const;
   // The last place in (begin, end] where a read may end, and another one begin, without either
   // fetching what the other does; `begin` when there is none.
   virtual int64_t last_seam(int64_t begin, int64_t end) const = 0;

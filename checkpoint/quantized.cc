@@ -1,5 +1,6 @@
 #include "checkpoint/quantized.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -18,6 +19,22 @@ std::array<float, 256> make_fp8_table() {
     table[static_cast<size_t>(bits)] = bits & 128 ? -value : value;
   }
   return table;
+}
+
+// The two elements of a byte.
+using NibblePairs = std::array<std::array<float, 2>, 256>;
+
+NibblePairs make_nibble_pairs() {
+  constexpr std::array<float, 8> kMagnitudes = {0, .5f, 1, 1.5f, 2, 3, 4, 6};
+  const auto value = [&](int nibble) {
+    const float magnitude = kMagnitudes[static_cast<size_t>(nibble & 7)];
+    return nibble & 8 ? -magnitude : magnitude;
+  };
+  NibblePairs pairs{};
+  for (int byte = 0; byte < 256; ++byte) {
+    pairs[static_cast<size_t>(byte)] = {value(byte & 15), value(byte >> 4)};
+  }
+  return pairs;
 }
 
 }  // namespace
@@ -47,6 +64,21 @@ void dequantize_int4(const std::byte* packed, const BlockScales& scales, int64_t
   auto* bytes = reinterpret_cast<std::byte*>(to);
   convert_elements(bytes, DType::kF32, rounded.data(), scales.dtype, count);
   convert_elements(rounded.data(), scales.dtype, bytes, DType::kF32, count);
+}
+
+void dequantize_mxfp4(const std::byte* blocks, const std::byte* scales, int64_t groups, float* to) {
+  static const NibblePairs pairs = make_nibble_pairs();
+  for (int64_t group = 0; group < groups; ++group) {
+    const int exponent = static_cast<int>(scales[group]) - 127;
+    // 2^128 is no float, though half of it is one: the product is made in two steps.
+    const float scale = std::ldexp(1.0f, std::min(exponent, 127));
+    const float again = exponent > 127 ? 2.0f : 1.0f;
+    for (int64_t i = 0; i < kMxfp4GroupBytes; ++i) {
+      const auto& pair = pairs[static_cast<size_t>(*blocks++)];
+      *to++ = pair[0] * scale * again;
+      *to++ = pair[1] * scale * again;
+    }
+  }
 }
 
 }  // namespace sutor

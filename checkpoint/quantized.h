@@ -1,5 +1,4 @@
 // Matrices that are stored in fewer bits than they are computed with, and the scales beside them.
-// Read only: nothing trained is ever written in these forms.
 #pragma once
 
 #include <cstddef>
@@ -15,11 +14,15 @@ enum class Encoding {
   kPlain,
   kFp8Blocks,   // F8_E4M3 [out, in] and <name>_scale_inv: a factor for each block
   kInt4Groups,  // <name>_packed: I32 [out, in / 8], and <name>_scale: a factor for each group
+  kMxfp4,       // <name>_blocks: U8 [.., out, in / 32, 16], <name>_scales: U8 [.., out, in / 32]
 };
 
 inline constexpr std::string_view kFp8Dtype = "F8_E4M3";
 inline constexpr std::string_view kFp8Scale = "_scale_inv";
 inline constexpr std::string_view kPackedSuffix = "_packed", kPackedScale = "_scale";
+inline constexpr std::string_view kMxfp4Blocks = "_blocks", kMxfp4Scales = "_scales";
+inline constexpr int64_t kMxfp4Group = 32;       // elements that share a scale
+inline constexpr int64_t kMxfp4GroupBytes = 16;  // of their elements
 
 // A factor for each `block_rows` x `block_cols` elements of a matrix; the last ones may be smaller.
 struct BlockScales {
@@ -43,5 +46,11 @@ void dequantize_fp8(const std::byte* from, const BlockScales& scales, int64_t ro
 // its value. The product is rounded to the dtype of the scales.
 void dequantize_int4(const std::byte* packed, const BlockScales& scales, int64_t row, int64_t col,
                      int64_t count, float* to);
+
+// `groups` groups of 32 elements: two elements a byte, the one with the even index in the low bits,
+// each a sign, two bits of exponent and one of mantissa (0 .5 1 1.5 2 3 4 6) times 2^(scale - 127).
+// `to`: 32 * groups values, exact but for those beyond fp32's range (scale 255), which are
+// infinite.
+void dequantize_mxfp4(const std::byte* blocks, const std::byte* scales, int64_t groups, float* to);
 
 }  // namespace sutor

@@ -19,10 +19,6 @@ namespace {
 constexpr int64_t kAlignment = 4096;  // of large arrays, so that direct reads are possible
 constexpr int64_t kMaxIndexBytes = int64_t{1} << 32;
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
 // Size and times of a file: another file under the same name has others.
 std::string identity_of(const fs::path& path) {
   struct stat status;

@@ -1,6 +1,7 @@
 #include "checkpoint/tensor_set.h"
 
 #include <algorithm>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -11,6 +12,7 @@
 #include "checkpoint/hf_index.h"
 #include "checkpoint/open_model.h"
 #include "checkpoint/peft_adapter.h"
+#include "checkpoint/stored_bytes.h"
 #include "csrc/base/error.h"
 
 namespace sutor {
@@ -50,6 +52,80 @@ std::optional<ResolvedSource> source_of(const ModelDirectory& model, const Tenso
   } catch (const Error&) {
     return std::nullopt;
   }
+}
+
+// Values of a tensor whose rows do not follow each other on disk, as bytes: many rows at a time,
+// for a transposed one is read as a whole for any of them.
+class RowWindow {
+ public:
+  RowWindow(const ModelDirectory& model, const TensorEntry& entry, DType dtype)
+      : model_(model), entry_(entry), dtype_(dtype) {
+    window_.name = entry.name;
+    window_.dtype = dtype;
+    window_.global_shape = entry.shape;
+    row_bytes_ = window_.row_elements() * static_cast<int64_t>(size_of(dtype));
+  }
+
+  void read(int64_t offset, std::span<std::byte> into) {
+    const std::lock_guard lock(mutex_);
+    while (!into.empty()) {
+      fetch(offset / row_bytes_);
+      const int64_t at = offset - window_.row_begin * row_bytes_;
+      const size_t size = std::min(into.size(), window_.num_bytes() - static_cast<size_t>(at));
+      std::copy_n(bytes_.begin() + at, size, into.begin());
+      into = into.subspan(size);
+      offset += static_cast<int64_t>(size);
+    }
+    // Whoever reads from front to back is through with it.
+    if (offset == entry_.shape[0] * row_bytes_) forget();
+  }
+
+ private:
+  void fetch(int64_t row) {
+    if (row >= window_.row_begin && row < window_.row_begin + window_.row_count) return;
+    window_.row_begin = row;
+    window_.row_count = std::clamp(kStoredWindow / row_bytes_, int64_t{1}, entry_.shape[0] - row);
+    bytes_.resize(window_.num_bytes());
+    window_.data = bytes_.data();
+    model_.load(entry_, window_);
+  }
+  void forget() {
+    window_.row_count = 0;
+    std::vector<std::byte>().swap(bytes_);
+  }
+
+  const ModelDirectory& model_;
+  const TensorEntry& entry_;
+  DType dtype_;
+  int64_t row_bytes_ = 0;
+  std::mutex mutex_;
+  ShardedTensor window_;
+  std::vector<std::byte> bytes_;
+};
+
+// MXFP4 is given as the numbers that it stands for, which bf16 holds exactly.
+SetTensor part_of(const ModelDirectory& model, const TensorEntry& entry,
+                  const ResolvedSource& source) {
+  const SafetensorsEntry& stored = *source.stored.entry;
+  SetTensor part = of_entry(stored);
+  part.shape = entry.shape;
+  if (source.contiguous()) {
+    part.bytes = source.end() - source.begin();
+    part.read = [file = source.stored.file, begin = source.begin()](int64_t offset,
+                                                                    std::span<std::byte> into) {
+      file->read_at(begin + offset, into);
+    };
+    return part;
+  }
+  if (source.encoding == Encoding::kMxfp4) {
+    part.dtype_name = "MXFP4";
+    part.dtype = DType::kBF16;
+  }
+  const DType dtype = part.dtype.value_or(DType::kF32);
+  part.bytes = num_elements(entry.shape) * static_cast<int64_t>(size_of(dtype));
+  part.read = [window = std::make_shared<RowWindow>(model, entry, dtype)](
+                  int64_t offset, std::span<std::byte> into) { window->read(offset, into); };
+  return part;
 }
 
 std::string text_of(const ExpertConfig& config) {
@@ -123,17 +199,14 @@ void TensorSet::split() {
     const std::optional<ResolvedSource> source = source_of(*opened_->model, entry);
     if (!source) continue;
     const SafetensorsEntry& stored = *source->stored.entry;
-    // A tied embedding is no part of anything.
-    if (source->begin == stored.begin && source->end == stored.end) continue;
+    // A tied embedding is no part of anything, nor is a matrix that has all the bytes.
+    if (source->encoding == Encoding::kInt4Groups || source->encoding == Encoding::kFp8Blocks ||
+        (source->contiguous() && source->begin() == stored.begin && source->end() == stored.end)) {
+      continue;
+    }
     taken_apart.insert(stored.name);
-    SetTensor part = of_entry(stored);
-    part.shape = entry.shape;
-    part.bytes = source->end - source->begin;
-    part.read = [file = source->stored.file, begin = source->begin](int64_t offset,
-                                                                    std::span<std::byte> into) {
-      file->read_at(begin + offset, into);
-    };
-    add(entry.name, std::move(part));
+    if (source->scales) taken_apart.insert(source->scales->entry->name);
+    add(entry.name, part_of(*opened_->model, entry, *source));
   }
   for (const std::string& name : taken_apart) tensors_.erase(name);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/stored_bytes.h"
 #include "checkpoint/strips.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
@@ -82,6 +83,16 @@ void stream_converted(const TrainedTensor& tensor, DType dtype,
     convert_elements(from.data(), tensor.dtype, to.data(), dtype, count * row_elements);
     sink(std::span<const std::byte>(to).first(static_cast<size_t>(count * to_bytes)));
   }
+}
+
+bool equals_base(const TrainedTensor& tensor, const ModelDirectory& base,
+                 const TensorEntry& entry) {
+  Hasher trained, original;
+  stream_converted(tensor, tensor.stored_dtype,
+                   [&](std::span<const std::byte> bytes) { trained.update(bytes); });
+  stream_values(base, entry, tensor.stored_dtype,
+                [&](std::span<const std::byte> bytes) { original.update(bytes); });
+  return trained.digest() == original.digest();
 }
 
 std::map<std::string, Digest> stored_digests(const std::vector<TrainedTensor>& tensors) {

@@ -42,6 +42,9 @@ void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& ba
 void stream_converted(const TrainedTensor& tensor, DType dtype,
                       const std::function<void(std::span<const std::byte>)>& sink);
 
+// Whether the tensor, converted to its stored_dtype, is the base's in that dtype, bit for bit.
+bool equals_base(const TrainedTensor& tensor, const ModelDirectory& base, const TensorEntry& entry);
+
 // What the bytes of an export must hash to, by name: the tensors converted to their stored_dtype.
 std::map<std::string, Digest> stored_digests(const std::vector<TrainedTensor>& tensors);
 

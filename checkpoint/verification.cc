@@ -10,6 +10,7 @@
 #include "checkpoint/hf_directory.h"
 #include "checkpoint/merged_export.h"
 #include "checkpoint/peft_adapter.h"
+#include "checkpoint/stored_bytes.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 
@@ -80,9 +81,10 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
       const auto source = entry ? directory.resolve(*entry) : std::nullopt;
       if (!source) fail(301, "{} lists tensor `{}`, which no file holds", file.string(), name);
       const StoredTensor& stored = source->stored;
-      const bool whole = source->begin == stored.entry->begin && source->end == stored.entry->end;
+      const bool whole = source->contiguous() && source->begin() == stored.entry->begin &&
+                         source->end() == stored.entry->end;
       const Digest found =
-          whole ? digests.at(stored.entry->name) : stored.file->digest(source->begin, source->end);
+          whole ? digests.at(stored.entry->name) : stored_digest(directory, *entry, *source);
       if (found == expected) return;
       damage.add({.file = stored.file->where(),
                   .part = fmt::format("tensor `{}`", name),

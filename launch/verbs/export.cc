@@ -7,6 +7,7 @@
 #include "checkpoint/adapter.h"
 #include "checkpoint/merged_export.h"
 #include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
 #include "launch/command_line.h"
 #include "launch/failure.h"
 #include "launch/model_source.h"
@@ -87,17 +88,14 @@ void write_one(const std::string& format, const Work& work, const ExportRequest&
 // moved it (an expert that never got a token); it is left out of what has to differ.
 std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
                                       const ModelDirectory& base, const ModelInfo& model) {
-  const std::map<std::string, Digest> digests = stored_digests(tensors);
+  std::vector<char> equal(tensors.size());
+  parallel_tasks(0, static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    equal[i] = equals_base(tensors[i], base, *model.tensors.find(tensors[i].name));
+  });
   std::vector<TrainedTensor> moved;
-  for (TrainedTensor& tensor : tensors) {
-    const TensorEntry& entry = *model.tensors.find(tensor.name);
-    std::vector<std::byte> bytes(static_cast<size_t>(size_of(tensor.stored_dtype)));
-    ShardedTensor whole = tensor.rows(0, tensor.shape[0], nullptr);
-    whole.dtype = tensor.stored_dtype;
-    bytes.resize(whole.num_bytes());
-    whole.data = bytes.data();
-    base.load(entry, whole);
-    if (xxh3(bytes) == digests.at(tensor.name)) {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    TrainedTensor& tensor = tensors[i];
+    if (equal[i]) {
       fmt::print(stderr,
                  "warning[W0102]: {} is trained but equal to the base (no token reached it, or "
                  "its change is below its dtype's resolution)\n",

@@ -226,7 +226,7 @@ TEST_P(WeightReads, ANodeFetchesItsOwnExpertsAndNoOthers) {
     int64_t experts = 0, dense = 0;
     for (const TensorEntry& entry : source.info.tensors.entries()) {
       const ResolvedSource found = *source.directory.resolve(entry);
-      (entry.expert >= 0 ? experts : dense) += found.end - found.begin;
+      (entry.expert >= 0 ? experts : dense) += found.end() - found.begin();
     }
     SessionOptions options;
     options.parallel.ep = world.size();

@@ -49,13 +49,15 @@ inline TensorMap small_model() {
       entry.layer = 1;
       entry.expert = expert;
       entry.projection = projection;
-      DiskSource own{entry.name, -1, 0, {}};
-      DiskSource fused{prefix + "gate_up_proj",
-                       expert,
-                       projection == "up" ? kWidth : 0,
-                       {kExperts, 2 * kWidth, kHidden}};
+      DiskSource own{.name = entry.name};
+      DiskSource fused{.name = prefix + "gate_up_proj",
+                       .index = expert,
+                       .row_begin = projection == "up" ? kWidth : 0,
+                       .disk_shape = {kExperts, 2 * kWidth, kHidden}};
       if (projection == "down") {
-        fused = {prefix + "down_proj", expert, 0, {kExperts, kHidden, kWidth}};
+        fused = {.name = prefix + "down_proj",
+                 .index = expert,
+                 .disk_shape = {kExperts, kHidden, kWidth}};
       }
       entry.sources = {own, fused};
       map.add(std::move(entry));

@@ -45,8 +45,8 @@ class Export : public ::testing::Test {
 
   std::string bytes_of(const HfDirectory& directory, const std::string& name) {
     const ResolvedSource found = *directory.resolve(*map_.find(name));
-    std::string bytes(static_cast<size_t>(found.end - found.begin), '\0');
-    found.stored.file->read_at(found.begin,
+    std::string bytes(static_cast<size_t>(found.end() - found.begin()), '\0');
+    found.stored.file->read_at(found.begin(),
                                std::as_writable_bytes(std::span(bytes.data(), bytes.size())));
     return bytes;
   }
@@ -156,7 +156,7 @@ class MergedFaults : public Export {
   void expect_failed(const std::vector<std::string>& words, int code = 101) {
     expect_error(code, words, [&] { verify_merged(*base_, map_, dir_ / "out", changed_); });
   }
-  int64_t begin_of(const std::string& name) { return base_->resolve(*map_.find(name))->begin; }
+  int64_t begin_of(const std::string& name) { return base_->resolve(*map_.find(name))->begin(); }
 
   std::unique_ptr<HfDirectory> base_;
   std::map<std::string, Digest> changed_;
