@@ -10,6 +10,7 @@
   FAMILY(deepseek_v2)          \
   FAMILY(deepseek_v3)          \
   FAMILY(glm4_moe)             \
+  FAMILY(gpt_oss)              \
   FAMILY(kimi_k2)              \
   FAMILY(mixtral)              \
   FAMILY(olmoe)                \

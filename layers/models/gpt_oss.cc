@@ -1,0 +1,110 @@
+// GPT-OSS 20B and 120B: grouped-query attention with biases and a sink a head, a sliding window on
+// every other layer; a router that takes the softmax over the chosen logits; experts with biases
+// and a clamped activation, stacked and transposed on disk, or in MXFP4. Numerics as transformers
+// 5.23.0, models/gpt_oss.
+#include "layers/models/decoder.h"
+#include "layers/models/families.h"
+
+namespace sutor {
+namespace {
+
+// A window for each layer, 0 for none. Where config.json names no types, layers 0, 2, ... slide.
+std::vector<int64_t> windows_of(const ConfigReader& in) {
+  const int64_t layers = in.integer({"num_hidden_layers"});
+  const int64_t window = in.integer_or({"sliding_window"}, 128);
+  const std::vector<std::string> types = in.texts_or_empty({"layer_types"});
+  if (!types.empty() && static_cast<int64_t>(types.size()) != layers) {
+    in.unsupported("layer_types", "there must be one for each layer");
+  }
+  std::vector<int64_t> windows;
+  for (int64_t i = 0; i < layers; ++i) {
+    const std::string type = !types.empty() ? types[static_cast<size_t>(i)]
+                             : i % 2 == 0   ? "sliding_attention"
+                                            : "full_attention";
+    const bool slides = type == "sliding_attention";
+    if (!slides && type != "full_attention") {
+      in.unsupported("layer_types", "types are \"sliding_attention\" and \"full_attention\"");
+    }
+    if (slides && window < 1) in.unsupported("sliding_window", "it must be 1 or more");
+    windows.push_back(slides ? window : 0);
+  }
+  return windows;
+}
+
+// transformers' default where config.json has no section for it.
+RopeConfig rope_of(const ConfigReader& in) {
+  if (in.has("rope_parameters") || in.has("rope_scaling")) return in.rope(150000.0);
+  RopeConfig rope{.type = "yarn", .theta = in.number_or({"rope_theta"}, 150000.0), .factor = 32};
+  rope.original_max_positions = 4096;
+  rope.truncate = false;
+  return rope;
+}
+
+struct Config {
+  Decoder decoder;
+  GqaConfig attention;
+
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const ConfigReader& in)
+      : decoder(in), attention(in, rope_of(in), windows_of(in)) {
+    decoder.norm.round_before_weight = false;
+    decoder.expert_width = in.integer({"intermediate_size"});
+    decoder.expert_form = ExpertForm::kTransposedStacks;
+    decoder.moe.gate = "router";
+    decoder.moe.router.scoring = RouterScoring::kSoftmaxChosen;
+    decoder.moe.router.bias = true;
+    decoder.moe.activation = {.alpha = static_cast<float>(in.number_or({"swiglu_alpha"}, 1.702)),
+                              .limit = static_cast<float>(in.number_or({"swiglu_limit"}, 7.0)),
+                              .up_offset = 1};
+    if (!(decoder.moe.activation.limit > 0)) in.unsupported("swiglu_limit", "it must be above 0");
+    attention.qkv_bias = attention.o_bias = in.flag_or({"attention_bias"}, true);
+    attention.sinks = true;
+  }
+};
+
+nlohmann::json preset(std::string_view size) {
+  const bool tiny = size == "tiny";
+  return {{"architectures", {"GptOssForCausalLM"}},
+          {"model_type", "gpt_oss"},
+          {"vocab_size", tiny ? 512 : 32000},
+          {"hidden_size", tiny ? 64 : 512},
+          {"num_hidden_layers", tiny ? 4 : 6},
+          {"num_attention_heads", tiny ? 4 : 8},
+          {"num_key_value_heads", 2},
+          {"head_dim", tiny ? 16 : 64},
+          {"attention_bias", true},
+          {"sliding_window", tiny ? 16 : 128},
+          {"intermediate_size", tiny ? 32 : 256},
+          {"num_local_experts", tiny ? 8 : 32},
+          {"num_experts_per_tok", tiny ? 2 : 4},
+          {"swiglu_limit", 7.0},
+          {"router_aux_loss_coef", 0.9},
+          {"output_router_logits", false},
+          {"hidden_act", "silu"},
+          {"attention_dropout", 0.0},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", 150000.0},
+          {"rope_scaling",
+           {{"rope_type", "yarn"},
+            {"factor", 4.0},
+            {"beta_fast", 32.0},
+            {"beta_slow", 1.0},
+            {"truncate", false},
+            {"original_max_position_embeddings", 1024}}},
+          {"max_position_embeddings", 4096},
+          {"initializer_range", 0.02},
+          {"tie_word_embeddings", false},
+          {"use_cache", true},
+          {"bos_token_id", 0},
+          {"eos_token_id", 1},
+          {"torch_dtype", "float32"}};
+}
+
+}  // namespace
+
+const Family& gpt_oss_family() {
+  static const Family family{"gpt_oss", decoder_info<Config>, preset, build_decoder<Config>};
+  return family;
+}
+
+}  // namespace sutor
