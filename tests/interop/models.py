@@ -191,7 +191,7 @@ SHAPES = [
              rope_parameters=dict(YARN_WHOLE, truncate=True, attention_factor=1.2)),
 ]
 # Sharpening needs experts >= 4 x top-k: shapes with twelve experts take top-2 for it.
-SHARP_NAMES = ["q2-gqa", "mx-gqa", "ol-gqa-clip", "d3-kimi", "g4-air", "go-20b"]  # and all older ones
+SHARP_NAMES = ["q2-gqa", "mx-gqa", "ol-gqa-clip", "d3-kimi", "g4-air", "go-20b"]  # all older too
 SHARP_SHAPES = [
     dataclasses.replace(s, values=s.values | {
         "num_experts_per_tok": 2 if experts_of(s.values) == 12 else 3}).with_router("sharp")

@@ -16,10 +16,11 @@ from test_base_store import bytes_of, convert, tree
 
 # One shape a family: with groups, gates, biases and dense layers where it has them.
 SHAPES = [models.shape(name) for name in (
-    "q2-gqa", "mx-gqa", "ol-gqa-clip", "d3-groups", "g4-qk-norm-groups")]
+    "q2-gqa", "mx-gqa", "ol-gqa-clip", "d3-groups", "g4-qk-norm-groups", "go-20b")]
 FAMILIES = [s.family for s in SHAPES]
 LAYOUTS = {"EP2xEDP2": (4, {"ep": 2}), "TP2xPP2": (4, {"tp": 2, "pp": 2}),
-           "TP2+SP": (2, {"tp": 2, "sequence_parallel": True})}
+           "TP2+SP": (2, {"tp": 2, "sequence_parallel": True}), "CP2": (2, {"cp": 2}),
+           "ETP2xEP2": (4, {"etp": 2, "ep": 2})}
 PUBLISHED = json.loads(
     (pathlib.Path(__file__).parents[1] / "golden" / "published_configs.json").read_text())
 
@@ -161,7 +162,7 @@ def test_params_and_its_regex(program, model_dir, tmp_path, shape):
     """Routed experts alone never take a gate, a shared expert or another expert with them."""
     model = models.build(shape)
     chosen = models.pick_experts(model, per_layer=2)
-    every = set(runner.read_tensors(model_dir(shape)))
+    every = set(runner.read_tensors(model_dir(shape))) | set(reference.all_names(model))
     for flags in ({}, {"shared_experts": True}, {"non_expert_modules": True},
                   {"shared_experts": True, "non_expert_modules": True}):
         config = chosen | flags
@@ -189,6 +190,9 @@ def test_megatron_names(program, model_dir, tmp_path, shape):
                         "self_attention.linear_q_down_proj.weight"},
         "glm4_moe": {"mlp.shared_experts.linear_fc1.weight", "self_attention.linear_qkv.bias",
                      "self_attention.k_layernorm.weight"},
+        "gpt_oss": {"mlp.experts.linear_fc1.bias0", "mlp.experts.linear_fc2.bias0",
+                    "mlp.router.bias", "self_attention.core_attention.softmax_offset",
+                    "self_attention.linear_proj.bias"},
     }[shape.family]
     assert {last + n for n in wanted} <= set(names)
 
@@ -284,6 +288,11 @@ REFUSED = [  # shape, key, value, words
     ("d3-groups", "num_experts_per_tok", 17, "more than"),
     ("g4-air", "partial_rotary_factor", 0.2, "even"),
     ("g4-air", "mlp_bias", True, "false"),
+    ("go-20b", "layer_types", ["chunked_attention"] * 3, "sliding_attention"),
+    ("go-20b", "layer_types", ["full_attention"], "each layer"),
+    ("go-20b", "sliding_window", 0, "1 or more"),
+    ("go-20b", "swiglu_limit", 0.0, "above 0"),
+    ("go-20b", "rope_parameters", {"rope_type": "longrope", "rope_theta": 1e4}, "yarn"),
 ]
 
 
