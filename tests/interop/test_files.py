@@ -136,7 +136,7 @@ def test_inspect_knows_every_artefact(program, trained, model_dir):
 
 def test_scores_of_transformers_routers(program, model_dir, tmp_path):
     """Counts of choices, and sums of the weights as they were before routed_scaling_factor."""
-    for name in ("ds-qlora-groups", "qw-gqa-sharp"):
+    for name in ("ds-qlora-groups", "qw-gqa-sharp", "go-20b"):
         shape = models.shape(name)
         model, ids = models.build(shape), models.sample_ids(shape)
         config = models.pick_experts(model)

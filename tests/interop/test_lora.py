@@ -77,7 +77,7 @@ def as_named(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["ds-lite", "ds-qlora-groups", "qw-gqa", "qw-odd-bias-tied",
-                                  "mx-gqa", "ol-gqa-clip"])
+                                  "mx-gqa", "ol-gqa-clip", "go-20b"])
 def test_pairs_of_attention_need_nothing_of_pefts_to_be_changed(program, model_dir, tmp_path,
                                                                 name):
     compare_with_peft(program, model_dir, tmp_path, models.shape(name), "attention")
