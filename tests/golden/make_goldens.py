@@ -73,6 +73,9 @@ SHAPES = [
         use_qk_norm=True, attention_bias=True, n_shared_experts=1, first_k_dense_replace=1,
         n_group=1, topk_group=1, norm_topk_prob=True, routed_scaling_factor=1.5,
         rope_parameters=dict(models.PLAIN, partial_rotary_factor=0.5))),
+    models.Shape("gpt_oss_sinks", "gpt_oss", COMMON | dict(
+        num_hidden_layers=2, num_local_experts=8, intermediate_size=8, head_dim=6,
+        sliding_window=7, swiglu_limit=0.5, rope_parameters=models.YARN_WHOLE)),
 ]
 FORM = {  # how the folder is written: the forms that a reader of released models meets
     "deepseek_v2_lite": dict(version=4),
@@ -84,6 +87,7 @@ FORM = {  # how the folder is written: the forms that a reader of released model
     "olmoe_clipped": dict(fused=True),
     "deepseek_v3_grouped": dict(version=4),
     "glm4_moe_partial": dict(version=4),
+    "gpt_oss_sinks": dict(version=4),
 }
 
 
@@ -95,7 +99,8 @@ def to_version_4(path):
     kind = rope.pop("rope_type")
     config["rope_scaling"] = None if kind == "default" else {"type": kind} | rope
     config["torch_dtype"] = config.pop("dtype")
-    if "num_local_experts" in config and config["model_type"] != "mixtral":
+    if "num_local_experts" in config and config["model_type"] not in (
+            "mixtral", "gpt_oss"):
         config["num_experts"] = config.pop("num_local_experts")
     config["transformers_version"] = "4.46.0"
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

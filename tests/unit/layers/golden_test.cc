@@ -108,48 +108,55 @@ TEST_P(Golden, LossAndEveryGradientEqualThoseOfTransformers) {
   }
 }
 
-// The group of all that trains when experts alone do.
-FlatGroup& only_group(ParameterStore& store) {
-  FlatGroup* found = nullptr;
+std::vector<FlatGroup*> trained_groups(ParameterStore& store) {
+  std::vector<FlatGroup*> found;
   for (FlatGroup* group : store.groups()) {
-    if (group->size() == 0) continue;
-    EXPECT_EQ(found, nullptr);
-    found = group;
+    if (group->size() > 0) found.push_back(group);
   }
-  return *found;
+  return found;
+}
+
+// Values of all trained tensors by name.
+std::map<std::string, at::Tensor> trained_values(ParameterStore& store) {
+  std::map<std::string, at::Tensor> values;
+  for (FlatGroup* group : trained_groups(store)) {
+    for (size_t i = 0; i < group->size(); ++i) values[group->name(i)] = group->value(i).clone();
+  }
+  return values;
 }
 
 TEST_P(Golden, ThreeStepsOnChosenExpertsEqualThoseOfTransformers) {
   const TrainableSet chosen = trainable_set(source_.info, config_);
   const auto session = open(chosen.names());
   ParameterStore& store = session->store();
-  FlatGroup& experts = only_group(store);
+  const std::vector<FlatGroup*> groups = trained_groups(store);
   const MicroBatch micro = batch();
   const double scale = 1.0 / static_cast<double>(micro.supervised);
   const at::Tensor losses = tensor_of(expected_, "train.losses");
   const at::Tensor norms = tensor_of(expected_, "train.grad_norms");
   const OptimOptions optim{.lr = 1e-3};
-  std::vector<at::Tensor> before;
-  for (size_t i = 0; i < experts.size(); ++i) {
-    before.push_back(experts.value(i).clone());
-  }
+  const auto before = trained_values(store);
   for (int64_t step = 1; step <= losses.numel(); ++step) {
-    experts.zero_grad();
+    for (FlatGroup* group : groups) group->zero_grad();
     const MicroStepResult result =
         forward_backward(session->model(), store, {&micro, 1},
                          {.lowest_layer = chosen.lowest_layer(), .loss_scale = scale});
-    const double norm = std::sqrt(experts.sum_of_squares());
+    double squares = 0;
+    for (FlatGroup* group : groups) squares += group->sum_of_squares();
+    const double norm = std::sqrt(squares);
     EXPECT_NEAR(result.loss_sum * scale / losses[step - 1].item<double>(), 1.0, 1e-5);
     EXPECT_NEAR(norm / norms[step - 1].item<double>(), 1.0, 1e-4);
-    if (norm > 1) experts.scale_gradients(static_cast<float>(1 / (norm + 1e-6)));
-    experts.adamw_step(optim, optim.lr, step);
+    for (FlatGroup* group : groups) {
+      if (norm > 1) group->scale_gradients(static_cast<float>(1 / (norm + 1e-6)));
+      group->adamw_step(optim, optim.lr, step);
+    }
   }
   // Over all trained tensors: where a gradient is near AdamW's eps, rounding decides the step.
   double difference = 0, update = 0;
-  for (size_t i = 0; i < experts.size(); ++i) {
-    const at::Tensor wanted = tensor_of(expected_, "train.after." + experts.name(i));
-    difference += (experts.value(i) - wanted).square().sum().item<double>();
-    update += (wanted - before[i]).square().sum().item<double>();
+  for (const auto& [name, value] : trained_values(store)) {
+    const at::Tensor wanted = tensor_of(expected_, "train.after." + name);
+    difference += (value - wanted).square().sum().item<double>();
+    update += (wanted - before.at(name)).square().sum().item<double>();
   }
   EXPECT_LE(std::sqrt(difference), 1e-3 * std::sqrt(update));
 }
@@ -162,14 +169,16 @@ TEST_P(Golden, NothingFrozenMovesOrGetsAGradient) {
   forward_backward(session->model(), session->store(), {&micro, 1},
                    {.lowest_layer = chosen.lowest_layer(), .loss_scale = 1.0});
   EXPECT_EQ(digest_of(session->store().frozen_tensors()), before);
-  EXPECT_EQ(only_group(session->store()).num_elements(), chosen.num_parameters());
+  int64_t elements = 0;
+  for (const FlatGroup* group : trained_groups(session->store())) elements += group->num_elements();
+  EXPECT_EQ(elements, chosen.num_parameters());
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Golden,
                          ::testing::Values("deepseek_v2_lite", "deepseek_v2_grouped",
                                            "qwen3_moe_gqa", "qwen3_moe_sparse", "qwen2_moe_gated",
                                            "mixtral_gqa", "olmoe_clipped", "deepseek_v3_grouped",
-                                           "glm4_moe_partial"));
+                                           "glm4_moe_partial", "gpt_oss_sinks"));
 
 }  // namespace
 }  // namespace sutor
