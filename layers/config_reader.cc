@@ -29,15 +29,23 @@ double RopeConfig::cos_sin_factor() const {
   return mscale_of(factor, 1);
 }
 
-ConfigReader::ConfigReader(const nlohmann::json& config) : config_(config) {
+ConfigReader::ConfigReader(const nlohmann::json& config, nlohmann::json defaults)
+    : config_(config), defaults_(std::move(defaults)) {
   if (!config.is_object()) fail(321, "config.json should hold an object");
   family_ = text_or({"model_type"}, "");
 }
 
 const nlohmann::json* ConfigReader::find(Names names) const {
+  bool is_null = false;
   for (const std::string_view name : names) {
     const auto it = config_.find(std::string(name));
     if (it != config_.end() && !it->is_null()) return &*it;
+    is_null |= it != config_.end();
+  }
+  if (is_null) return nullptr;
+  for (const std::string_view name : names) {
+    const auto it = defaults_.find(std::string(name));
+    if (it != defaults_.end()) return &*it;
   }
   return nullptr;
 }

@@ -13,12 +13,14 @@
 
 namespace sutor {
 
-// Several names for a key are aliases, the first one present counts. A key that is null is absent.
+// Several names for a key are aliases, the first one present counts. A key that is null has no
+// value; one that is absent has the family's default, where there is one.
 // Throws E0321 for a missing required key or an ill-typed value, E0320 for an unsupported one.
 class ConfigReader {
  public:
   using Names = std::initializer_list<std::string_view>;
-  explicit ConfigReader(const nlohmann::json& config);
+  // defaults: what transformers' class of the family gives keys that a file leaves out.
+  explicit ConfigReader(const nlohmann::json& config, nlohmann::json defaults = {});
 
   const std::string& family() const { return family_; }
   int64_t integer(Names names) const;  // required, > 0
@@ -44,6 +46,7 @@ class ConfigReader {
  private:
   const nlohmann::json* find(Names names) const;
   const nlohmann::json& config_;
+  nlohmann::json defaults_;
   std::string family_;
 };
 

@@ -3,15 +3,18 @@
 // Numerics as transformers 5.23.0, models/deepseek_v2.
 #include "layers/models/decoder.h"
 #include "layers/models/families.h"
+#include "layers/models/presets.h"
 
 namespace sutor {
 namespace {
+
+const nlohmann::json kDefaults = {{"n_shared_experts", 2}};
 
 struct Config {
   Decoder decoder;
   MlaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
@@ -39,44 +42,28 @@ nlohmann::json preset(std::string_view size) {
                          {"mscale", 0.707},
                          {"mscale_all_dim", 0.707},
                          {"original_max_position_embeddings", tiny ? 64 : 1024}};
-  return {{"architectures", {"DeepseekV2ForCausalLM"}},
-          {"model_type", "deepseek_v2"},
-          {"vocab_size", tiny ? 512 : 32000},
-          {"hidden_size", tiny ? 64 : 512},
-          {"num_hidden_layers", tiny ? 3 : 6},
-          {"num_attention_heads", tiny ? 4 : 8},
-          {"num_key_value_heads", tiny ? 4 : 8},
-          {"q_lora_rank", nullptr},
-          {"kv_lora_rank", tiny ? 32 : 128},
-          {"qk_nope_head_dim", tiny ? 16 : 64},
-          {"qk_rope_head_dim", tiny ? 8 : 32},
-          {"v_head_dim", tiny ? 16 : 64},
-          {"intermediate_size", tiny ? 96 : 1408},
-          {"moe_intermediate_size", tiny ? 32 : 256},
-          {"n_routed_experts", tiny ? 8 : 64},
-          {"num_experts_per_tok", tiny ? 3 : 6},
-          {"n_shared_experts", 2},
-          {"first_k_dense_replace", 1},
-          {"moe_layer_freq", 1},
-          {"topk_method", "greedy"},
-          {"n_group", 1},
-          {"topk_group", 1},
-          {"norm_topk_prob", false},
-          {"routed_scaling_factor", 1.0},
-          {"scoring_func", "softmax"},
-          {"hidden_act", "silu"},
-          {"attention_bias", false},
-          {"attention_dropout", 0.0},
-          {"rms_norm_eps", 1e-6},
-          {"rope_theta", 10000},
-          {"rope_scaling", yarn},
-          {"max_position_embeddings", 4096},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", false},
-          {"use_cache", true},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1},
-          {"torch_dtype", "float32"}};
+  return preset_of(size, "DeepseekV2ForCausalLM", "deepseek_v2",
+                   {{"num_key_value_heads", tiny ? 4 : 8},
+                    {"q_lora_rank", nullptr},
+                    {"kv_lora_rank", tiny ? 32 : 128},
+                    {"qk_nope_head_dim", tiny ? 16 : 64},
+                    {"qk_rope_head_dim", tiny ? 8 : 32},
+                    {"v_head_dim", tiny ? 16 : 64},
+                    {"intermediate_size", tiny ? 96 : 1408},
+                    {"moe_intermediate_size", tiny ? 32 : 256},
+                    {"n_routed_experts", tiny ? 8 : 64},
+                    {"num_experts_per_tok", tiny ? 3 : 6},
+                    {"n_shared_experts", 2},
+                    {"first_k_dense_replace", 1},
+                    {"moe_layer_freq", 1},
+                    {"topk_method", "greedy"},
+                    {"n_group", 1},
+                    {"topk_group", 1},
+                    {"norm_topk_prob", false},
+                    {"routed_scaling_factor", 1.0},
+                    {"scoring_func", "softmax"},
+                    {"attention_bias", false},
+                    {"rope_scaling", yarn}});
 }
 
 }  // namespace

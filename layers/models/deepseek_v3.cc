@@ -4,15 +4,22 @@
 // transformers 5.23.0, models/deepseek_v3.
 #include "layers/models/decoder.h"
 #include "layers/models/families.h"
+#include "layers/models/presets.h"
 
 namespace sutor {
 namespace {
+
+const nlohmann::json kDefaults = {{"n_shared_experts", 1},
+                                  {"first_k_dense_replace", 3},
+                                  {"n_group", 8},
+                                  {"topk_group", 4},
+                                  {"routed_scaling_factor", 2.5}};
 
 struct Config {
   Decoder decoder;
   MlaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
@@ -33,44 +40,28 @@ nlohmann::json preset(std::string_view size) {
                          {"mscale", 1.0},
                          {"mscale_all_dim", 1.0},
                          {"original_max_position_embeddings", tiny ? 64 : 1024}};
-  return {{"architectures", {"DeepseekV3ForCausalLM"}},
-          {"model_type", "deepseek_v3"},
-          {"vocab_size", tiny ? 512 : 32000},
-          {"hidden_size", tiny ? 64 : 512},
-          {"num_hidden_layers", tiny ? 3 : 6},
-          {"num_attention_heads", tiny ? 4 : 8},
-          {"num_key_value_heads", tiny ? 4 : 8},
-          {"q_lora_rank", tiny ? 40 : 192},
-          {"kv_lora_rank", tiny ? 32 : 128},
-          {"qk_nope_head_dim", tiny ? 16 : 64},
-          {"qk_rope_head_dim", tiny ? 8 : 32},
-          {"v_head_dim", tiny ? 16 : 64},
-          {"intermediate_size", tiny ? 96 : 1408},
-          {"moe_intermediate_size", tiny ? 32 : 256},
-          {"n_routed_experts", tiny ? 8 : 64},
-          {"num_experts_per_tok", tiny ? 3 : 6},
-          {"n_shared_experts", 1},
-          {"first_k_dense_replace", 1},
-          {"moe_layer_freq", 1},
-          {"topk_method", "noaux_tc"},
-          {"n_group", tiny ? 4 : 8},
-          {"topk_group", tiny ? 2 : 4},
-          {"norm_topk_prob", true},
-          {"routed_scaling_factor", 2.5},
-          {"scoring_func", "sigmoid"},
-          {"hidden_act", "silu"},
-          {"attention_bias", false},
-          {"attention_dropout", 0.0},
-          {"rms_norm_eps", 1e-6},
-          {"rope_theta", 10000},
-          {"rope_scaling", yarn},
-          {"max_position_embeddings", 4096},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", false},
-          {"use_cache", true},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1},
-          {"torch_dtype", "float32"}};
+  return preset_of(size, "DeepseekV3ForCausalLM", "deepseek_v3",
+                   {{"num_key_value_heads", tiny ? 4 : 8},
+                    {"q_lora_rank", tiny ? 40 : 192},
+                    {"kv_lora_rank", tiny ? 32 : 128},
+                    {"qk_nope_head_dim", tiny ? 16 : 64},
+                    {"qk_rope_head_dim", tiny ? 8 : 32},
+                    {"v_head_dim", tiny ? 16 : 64},
+                    {"intermediate_size", tiny ? 96 : 1408},
+                    {"moe_intermediate_size", tiny ? 32 : 256},
+                    {"n_routed_experts", tiny ? 8 : 64},
+                    {"num_experts_per_tok", tiny ? 3 : 6},
+                    {"n_shared_experts", 1},
+                    {"first_k_dense_replace", 1},
+                    {"moe_layer_freq", 1},
+                    {"topk_method", "noaux_tc"},
+                    {"n_group", tiny ? 4 : 8},
+                    {"topk_group", tiny ? 2 : 4},
+                    {"norm_topk_prob", true},
+                    {"routed_scaling_factor", 2.5},
+                    {"scoring_func", "sigmoid"},
+                    {"attention_bias", false},
+                    {"rope_scaling", yarn}});
 }
 
 nlohmann::json kimi_preset(std::string_view size) {

@@ -4,15 +4,20 @@
 // disk, unused. Numerics as transformers 5.23.0, models/glm4_moe.
 #include "layers/models/decoder.h"
 #include "layers/models/families.h"
+#include "layers/models/presets.h"
 
 namespace sutor {
 namespace {
+
+const nlohmann::json kDefaults = {
+    {"n_shared_experts", 1}, {"first_k_dense_replace", 1}, {"n_group", 1},
+    {"topk_group", 1},       {"num_key_value_heads", 8},   {"rms_norm_eps", 1e-5}};
 
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in, 10000.0, 0.5) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
@@ -27,39 +32,23 @@ struct Config {
 
 nlohmann::json preset(std::string_view size) {
   const bool tiny = size == "tiny";
-  return {{"architectures", {"Glm4MoeForCausalLM"}},
-          {"model_type", "glm4_moe"},
-          {"vocab_size", tiny ? 512 : 32000},
-          {"hidden_size", tiny ? 64 : 512},
-          {"num_hidden_layers", tiny ? 3 : 6},
-          {"num_attention_heads", tiny ? 4 : 8},
-          {"num_key_value_heads", 2},
-          {"head_dim", tiny ? 16 : 64},
-          {"partial_rotary_factor", 0.5},
-          {"use_qk_norm", true},
-          {"attention_bias", true},
-          {"intermediate_size", tiny ? 96 : 1408},
-          {"moe_intermediate_size", tiny ? 32 : 256},
-          {"n_routed_experts", tiny ? 8 : 64},
-          {"num_experts_per_tok", tiny ? 3 : 6},
-          {"n_shared_experts", 1},
-          {"first_k_dense_replace", 1},
-          {"n_group", 1},
-          {"topk_group", 1},
-          {"norm_topk_prob", true},
-          {"routed_scaling_factor", 2.5},
-          {"hidden_act", "silu"},
-          {"attention_dropout", 0.0},
-          {"rms_norm_eps", 1e-5},
-          {"rope_theta", 1000000.0},
-          {"rope_scaling", nullptr},
-          {"max_position_embeddings", 4096},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", false},
-          {"use_cache", true},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1},
-          {"torch_dtype", "float32"}};
+  return preset_of(size, "Glm4MoeForCausalLM", "glm4_moe",
+                   {{"head_dim", tiny ? 16 : 64},
+                    {"partial_rotary_factor", 0.5},
+                    {"use_qk_norm", true},
+                    {"attention_bias", true},
+                    {"intermediate_size", tiny ? 96 : 1408},
+                    {"moe_intermediate_size", tiny ? 32 : 256},
+                    {"n_routed_experts", tiny ? 8 : 64},
+                    {"num_experts_per_tok", tiny ? 3 : 6},
+                    {"n_shared_experts", 1},
+                    {"first_k_dense_replace", 1},
+                    {"n_group", 1},
+                    {"topk_group", 1},
+                    {"norm_topk_prob", true},
+                    {"routed_scaling_factor", 2.5},
+                    {"rms_norm_eps", 1e-5},
+                    {"rope_theta", 1000000.0}});
 }
 
 }  // namespace

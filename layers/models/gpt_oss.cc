@@ -4,6 +4,7 @@
 // 5.23.0, models/gpt_oss.
 #include "layers/models/decoder.h"
 #include "layers/models/families.h"
+#include "layers/models/presets.h"
 
 namespace sutor {
 namespace {
@@ -40,11 +41,14 @@ RopeConfig rope_of(const ConfigReader& in) {
   return rope;
 }
 
+const nlohmann::json kDefaults = {
+    {"num_key_value_heads", 8}, {"head_dim", 64}, {"rms_norm_eps", 1e-5}};
+
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in)
       : decoder(in), attention(in, rope_of(in), windows_of(in)) {
     decoder.norm.round_before_weight = false;
@@ -64,40 +68,26 @@ struct Config {
 
 nlohmann::json preset(std::string_view size) {
   const bool tiny = size == "tiny";
-  return {{"architectures", {"GptOssForCausalLM"}},
-          {"model_type", "gpt_oss"},
-          {"vocab_size", tiny ? 512 : 32000},
-          {"hidden_size", tiny ? 64 : 512},
-          {"num_hidden_layers", tiny ? 4 : 6},
-          {"num_attention_heads", tiny ? 4 : 8},
-          {"num_key_value_heads", 2},
-          {"head_dim", tiny ? 16 : 64},
-          {"attention_bias", true},
-          {"sliding_window", tiny ? 16 : 128},
-          {"intermediate_size", tiny ? 32 : 256},
-          {"num_local_experts", tiny ? 8 : 32},
-          {"num_experts_per_tok", tiny ? 2 : 4},
-          {"swiglu_limit", 7.0},
-          {"router_aux_loss_coef", 0.9},
-          {"output_router_logits", false},
-          {"hidden_act", "silu"},
-          {"attention_dropout", 0.0},
-          {"rms_norm_eps", 1e-5},
-          {"rope_theta", 150000.0},
-          {"rope_scaling",
-           {{"rope_type", "yarn"},
-            {"factor", 4.0},
-            {"beta_fast", 32.0},
-            {"beta_slow", 1.0},
-            {"truncate", false},
-            {"original_max_position_embeddings", 1024}}},
-          {"max_position_embeddings", 4096},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", false},
-          {"use_cache", true},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1},
-          {"torch_dtype", "float32"}};
+  return preset_of(size, "GptOssForCausalLM", "gpt_oss",
+                   {{"num_hidden_layers", tiny ? 4 : 6},
+                    {"head_dim", tiny ? 16 : 64},
+                    {"attention_bias", true},
+                    {"sliding_window", tiny ? 16 : 128},
+                    {"intermediate_size", tiny ? 32 : 256},
+                    {"num_local_experts", tiny ? 8 : 32},
+                    {"num_experts_per_tok", tiny ? 2 : 4},
+                    {"swiglu_limit", 7.0},
+                    {"router_aux_loss_coef", 0.9},
+                    {"output_router_logits", false},
+                    {"rms_norm_eps", 1e-5},
+                    {"rope_theta", 150000.0},
+                    {"rope_scaling",
+                     {{"rope_type", "yarn"},
+                      {"factor", 4.0},
+                      {"beta_fast", 32.0},
+                      {"beta_slow", 1.0},
+                      {"truncate", false},
+                      {"original_max_position_embeddings", 1024}}}});
 }
 
 }  // namespace

@@ -4,15 +4,18 @@
 // memory. Numerics as transformers 5.23.0, models/mixtral.
 #include "layers/models/decoder.h"
 #include "layers/models/families.h"
+#include "layers/models/presets.h"
 
 namespace sutor {
 namespace {
+
+const nlohmann::json kDefaults = {{"num_key_value_heads", 8}, {"rms_norm_eps", 1e-5}};
 
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in, 1e6) {
     decoder.expert_width = in.integer({"intermediate_size"});
     decoder.block = "block_sparse_moe";
@@ -28,33 +31,17 @@ struct Config {
 
 nlohmann::json preset(std::string_view size) {
   const bool tiny = size == "tiny";
-  return {{"architectures", {"MixtralForCausalLM"}},
-          {"model_type", "mixtral"},
-          {"vocab_size", tiny ? 512 : 32000},
-          {"hidden_size", tiny ? 64 : 512},
-          {"num_hidden_layers", tiny ? 3 : 6},
-          {"num_attention_heads", tiny ? 4 : 8},
-          {"num_key_value_heads", 2},
-          {"head_dim", nullptr},
-          {"intermediate_size", tiny ? 48 : 512},
-          {"num_local_experts", tiny ? 8 : 16},
-          {"num_experts_per_tok", 2},
-          {"sliding_window", nullptr},
-          {"router_jitter_noise", 0.0},
-          {"router_aux_loss_coef", 0.001},
-          {"output_router_logits", false},
-          {"hidden_act", "silu"},
-          {"attention_dropout", 0.0},
-          {"rms_norm_eps", 1e-5},
-          {"rope_theta", 1000000.0},
-          {"rope_scaling", nullptr},
-          {"max_position_embeddings", 4096},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", false},
-          {"use_cache", true},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1},
-          {"torch_dtype", "float32"}};
+  return preset_of(size, "MixtralForCausalLM", "mixtral",
+                   {{"head_dim", nullptr},
+                    {"intermediate_size", tiny ? 48 : 512},
+                    {"num_local_experts", tiny ? 8 : 16},
+                    {"num_experts_per_tok", 2},
+                    {"sliding_window", nullptr},
+                    {"router_jitter_noise", 0.0},
+                    {"router_aux_loss_coef", 0.001},
+                    {"output_router_logits", false},
+                    {"rms_norm_eps", 1e-5},
+                    {"rope_theta", 1000000.0}});
 }
 
 }  // namespace

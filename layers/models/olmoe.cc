@@ -2,15 +2,18 @@
 // clamped, softmax routing, experts in every layer. Numerics as transformers 5.23.0, models/olmoe.
 #include "layers/models/decoder.h"
 #include "layers/models/families.h"
+#include "layers/models/presets.h"
 
 namespace sutor {
 namespace {
+
+const nlohmann::json kDefaults = {{"rms_norm_eps", 1e-5}};
 
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in, 10000.0) {
     decoder.expert_width = in.integer({"intermediate_size"});
     decoder.moe.router.renormalize = in.flag_or({"norm_topk_prob"}, false);
@@ -28,33 +31,17 @@ struct Config {
 
 nlohmann::json preset(std::string_view size) {
   const bool tiny = size == "tiny";
-  return {{"architectures", {"OlmoeForCausalLM"}},
-          {"model_type", "olmoe"},
-          {"vocab_size", tiny ? 512 : 32000},
-          {"hidden_size", tiny ? 64 : 512},
-          {"num_hidden_layers", tiny ? 3 : 6},
-          {"num_attention_heads", tiny ? 4 : 8},
-          {"num_key_value_heads", tiny ? 4 : 8},
-          {"intermediate_size", tiny ? 32 : 256},
-          {"num_experts", tiny ? 8 : 64},
-          {"num_experts_per_tok", tiny ? 3 : 8},
-          {"norm_topk_prob", false},
-          {"attention_bias", false},
-          {"clip_qkv", nullptr},
-          {"router_aux_loss_coef", 0.001},
-          {"output_router_logits", false},
-          {"hidden_act", "silu"},
-          {"attention_dropout", 0.0},
-          {"rms_norm_eps", 1e-5},
-          {"rope_theta", 10000.0},
-          {"rope_scaling", nullptr},
-          {"max_position_embeddings", 4096},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", false},
-          {"use_cache", true},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1},
-          {"torch_dtype", "float32"}};
+  return preset_of(size, "OlmoeForCausalLM", "olmoe",
+                   {{"num_key_value_heads", tiny ? 4 : 8},
+                    {"intermediate_size", tiny ? 32 : 256},
+                    {"num_experts", tiny ? 8 : 64},
+                    {"num_experts_per_tok", tiny ? 3 : 8},
+                    {"norm_topk_prob", false},
+                    {"attention_bias", false},
+                    {"clip_qkv", nullptr},
+                    {"router_aux_loss_coef", 0.001},
+                    {"output_router_logits", false},
+                    {"rms_norm_eps", 1e-5}});
 }
 
 }  // namespace

@@ -3,15 +3,18 @@
 // transformers 5.23.0, models/qwen2_moe.
 #include "layers/models/decoder.h"
 #include "layers/models/families.h"
+#include "layers/models/presets.h"
 
 namespace sutor {
 namespace {
+
+const nlohmann::json kDefaults = {{"num_key_value_heads", 16}};
 
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in, 10000.0) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
@@ -26,37 +29,20 @@ struct Config {
 
 nlohmann::json preset(std::string_view size) {
   const bool tiny = size == "tiny";
-  return {{"architectures", {"Qwen2MoeForCausalLM"}},
-          {"model_type", "qwen2_moe"},
-          {"vocab_size", tiny ? 512 : 32000},
-          {"hidden_size", tiny ? 64 : 512},
-          {"num_hidden_layers", tiny ? 3 : 6},
-          {"num_attention_heads", tiny ? 4 : 8},
-          {"num_key_value_heads", 2},
-          {"intermediate_size", tiny ? 96 : 2048},
-          {"moe_intermediate_size", tiny ? 32 : 256},
-          {"shared_expert_intermediate_size", tiny ? 64 : 1024},
-          {"num_experts", tiny ? 8 : 64},
-          {"num_experts_per_tok", tiny ? 3 : 6},
-          {"norm_topk_prob", false},
-          {"qkv_bias", true},
-          {"decoder_sparse_step", 1},
-          {"mlp_only_layers", nlohmann::json::array()},
-          {"use_sliding_window", false},
-          {"router_aux_loss_coef", 0.001},
-          {"output_router_logits", false},
-          {"hidden_act", "silu"},
-          {"attention_dropout", 0.0},
-          {"rms_norm_eps", 1e-6},
-          {"rope_theta", 1000000.0},
-          {"rope_scaling", nullptr},
-          {"max_position_embeddings", 4096},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", false},
-          {"use_cache", true},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1},
-          {"torch_dtype", "float32"}};
+  return preset_of(size, "Qwen2MoeForCausalLM", "qwen2_moe",
+                   {{"intermediate_size", tiny ? 96 : 2048},
+                    {"moe_intermediate_size", tiny ? 32 : 256},
+                    {"shared_expert_intermediate_size", tiny ? 64 : 1024},
+                    {"num_experts", tiny ? 8 : 64},
+                    {"num_experts_per_tok", tiny ? 3 : 6},
+                    {"norm_topk_prob", false},
+                    {"qkv_bias", true},
+                    {"decoder_sparse_step", 1},
+                    {"mlp_only_layers", nlohmann::json::array()},
+                    {"use_sliding_window", false},
+                    {"router_aux_loss_coef", 0.001},
+                    {"output_router_logits", false},
+                    {"rope_theta", 1000000.0}});
 }
 
 }  // namespace

@@ -2,15 +2,18 @@
 // top-k, sparse step. Numerics as transformers 5.23.0, models/qwen3_moe.
 #include "layers/models/decoder.h"
 #include "layers/models/families.h"
+#include "layers/models/presets.h"
 
 namespace sutor {
 namespace {
+
+const nlohmann::json kDefaults = {{"num_key_value_heads", 4}};
 
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json)) {}
+  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in, 10000.0) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
@@ -23,37 +26,19 @@ struct Config {
 
 nlohmann::json preset(std::string_view size) {
   const bool tiny = size == "tiny";
-  return {{"architectures", {"Qwen3MoeForCausalLM"}},
-          {"model_type", "qwen3_moe"},
-          {"vocab_size", tiny ? 512 : 32000},
-          {"hidden_size", tiny ? 64 : 512},
-          {"num_hidden_layers", tiny ? 3 : 6},
-          {"num_attention_heads", tiny ? 4 : 8},
-          {"num_key_value_heads", 2},
-          {"head_dim", tiny ? 16 : 64},
-          {"intermediate_size", tiny ? 96 : 2048},
-          {"moe_intermediate_size", tiny ? 32 : 256},
-          {"num_experts", tiny ? 8 : 64},
-          {"num_experts_per_tok", tiny ? 3 : 6},
-          {"norm_topk_prob", true},
-          {"decoder_sparse_step", 1},
-          {"mlp_only_layers", nlohmann::json::array()},
-          {"router_aux_loss_coef", 0.001},
-          {"output_router_logits", false},
-          {"hidden_act", "silu"},
-          {"attention_bias", false},
-          {"attention_dropout", 0.0},
-          {"rms_norm_eps", 1e-6},
-          {"rope_theta", 10000.0},
-          {"rope_scaling", nullptr},
-          {"use_sliding_window", false},
-          {"max_position_embeddings", 4096},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", false},
-          {"use_cache", true},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1},
-          {"torch_dtype", "float32"}};
+  return preset_of(size, "Qwen3MoeForCausalLM", "qwen3_moe",
+                   {{"head_dim", tiny ? 16 : 64},
+                    {"intermediate_size", tiny ? 96 : 2048},
+                    {"moe_intermediate_size", tiny ? 32 : 256},
+                    {"num_experts", tiny ? 8 : 64},
+                    {"num_experts_per_tok", tiny ? 3 : 6},
+                    {"norm_topk_prob", true},
+                    {"decoder_sparse_step", 1},
+                    {"mlp_only_layers", nlohmann::json::array()},
+                    {"router_aux_loss_coef", 0.001},
+                    {"output_router_logits", false},
+                    {"attention_bias", false},
+                    {"use_sliding_window", false}});
 }
 
 }  // namespace

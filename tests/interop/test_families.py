@@ -1,12 +1,14 @@
 """What every family must do beyond its numbers (test_logits.py runs over all shapes for those):
 names, layouts, export, stores, config forms, published sizes."""
 
+import dataclasses
 import json
 import pathlib
 import re
 
 import pytest
 import torch
+import transformers
 
 import models
 import reference
@@ -260,6 +262,46 @@ def test_configuration_of_transformers_4(program, model_dir, copy_of, tmp_path, 
     path = copy / "config.json"
     models.write_json(as_transformers_4_wrote(json.loads(path.read_text())), path)
     ids, found = models.sample_ids(shape), []
+    for i, directory in enumerate((model_dir(shape), copy)):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        found.append(test_logits.run_logits(program, directory, ids, folder))
+    assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
+
+
+EIGHT_HEADS = {"num_attention_heads": 8, "num_key_value_heads": 8}
+LEFT_OUT = [  # shape, values that are the class's defaults, keys that the file leaves out
+    ("g4-air", EIGHT_HEADS, ["n_shared_experts", "first_k_dense_replace", "n_group", "topk_group",
+                             "num_key_value_heads", "rms_norm_eps", "norm_topk_prob",
+                             "use_qk_norm", "routed_scaling_factor"]),
+    ("d3-groups", {"n_group": 8, "topk_group": 4, "first_k_dense_replace": 3,
+                   "num_hidden_layers": 4},
+     ["n_shared_experts", "first_k_dense_replace", "n_group", "topk_group", "norm_topk_prob",
+      "routed_scaling_factor", "rope_interleave"]),
+    ("mx-gqa", EIGHT_HEADS, ["num_key_value_heads", "rms_norm_eps"]),
+    ("ol-plain", {}, ["rms_norm_eps", "norm_topk_prob", "clip_qkv"]),
+    ("q2-gqa", {}, ["norm_topk_prob", "qkv_bias", "decoder_sparse_step", "mlp_only_layers"]),
+    ("qw-gqa", {"num_key_value_heads": 4, "norm_topk_prob": False},
+     ["num_key_value_heads", "norm_topk_prob", "decoder_sparse_step", "rms_norm_eps"]),
+    ("go-20b", EIGHT_HEADS | {"head_dim": 64, "swiglu_limit": 7.0, "rope_parameters": None,
+                              "max_position_embeddings": 131072, "sliding_window": 128},
+     ["num_key_value_heads", "rms_norm_eps", "head_dim", "swiglu_limit", "swiglu_alpha",
+      "attention_bias", "layer_types", "rope_parameters", "sliding_window"]),
+]
+
+
+@pytest.mark.parametrize("name,values,keys", LEFT_OUT, ids=lambda v: v if type(v) is str else "")
+def test_keys_that_are_left_out_have_transformers_defaults(program, model_dir, copy_of, tmp_path,
+                                                           name, values, keys):
+    shape = models.shape(name)
+    shape = dataclasses.replace(shape, name=f"{name}-left-out", values=shape.values | values)
+    copy, found = copy_of(model_dir(shape)), []
+    path = copy / "config.json"
+    config = json.loads(path.read_text())
+    models.write_json({k: v for k, v in config.items() if k not in keys}, path)
+    theirs = transformers.AutoConfig.from_pretrained(copy)
+    assert all(getattr(theirs, key) == config[key] for key in keys if key in config)
+    ids = models.sample_ids(shape)
     for i, directory in enumerate((model_dir(shape), copy)):
         folder = tmp_path / str(i)
         folder.mkdir()

@@ -1,0 +1,31 @@
+#include "layers/models/presets.h"
+
+namespace sutor {
+
+nlohmann::json preset_of(std::string_view size, std::string_view architecture,
+                         std::string_view model_type, const nlohmann::json& own) {
+  const bool tiny = size == "tiny";
+  nlohmann::json config = {{"architectures", nlohmann::json::array({architecture})},
+                           {"model_type", model_type},
+                           {"vocab_size", tiny ? 512 : 32000},
+                           {"hidden_size", tiny ? 64 : 512},
+                           {"num_hidden_layers", tiny ? 3 : 6},
+                           {"num_attention_heads", tiny ? 4 : 8},
+                           {"num_key_value_heads", 2},
+                           {"hidden_act", "silu"},
+                           {"attention_dropout", 0.0},
+                           {"rms_norm_eps", 1e-6},
+                           {"rope_theta", 10000.0},
+                           {"rope_scaling", nullptr},
+                           {"max_position_embeddings", 4096},
+                           {"initializer_range", 0.02},
+                           {"tie_word_embeddings", false},
+                           {"use_cache", true},
+                           {"bos_token_id", 0},
+                           {"eos_token_id", 1},
+                           {"torch_dtype", "float32"}};
+  config.update(own);
+  return config;
+}
+
+}  // namespace sutor

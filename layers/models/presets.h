@@ -1,0 +1,15 @@
+// The configurations that `init-model` writes: what the families' have in common. A family adds its
+// own keys.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace sutor {
+
+// size: tiny (64 wide, for tests) or small (512 wide, for demonstrations). architecture: the class
+// in transformers. own: keys that are added, or that take the place of common ones.
+nlohmann::json preset_of(std::string_view size, std::string_view architecture,
+                         std::string_view model_type, const nlohmann::json& own);
+
+}  // namespace sutor
