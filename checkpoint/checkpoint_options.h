@@ -17,6 +17,8 @@ struct CheckpointOptions {
 struct ExportOptions {
   std::vector<std::string> format = {"adapter", "merged"};
   std::string dtype = "same_as_base";
+  // Of trained matrices that the base has quantised, in a merged export: dequantize | requantize.
+  std::string quantized = "dequantize";
 };
 
 }  // namespace sutor

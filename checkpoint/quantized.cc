@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace sutor {
@@ -21,13 +22,14 @@ std::array<float, 256> make_fp8_table() {
   return table;
 }
 
+constexpr std::array<float, 8> kE2m1 = {0, .5f, 1, 1.5f, 2, 3, 4, 6};
+
 // The two elements of a byte.
 using NibblePairs = std::array<std::array<float, 2>, 256>;
 
 NibblePairs make_nibble_pairs() {
-  constexpr std::array<float, 8> kMagnitudes = {0, .5f, 1, 1.5f, 2, 3, 4, 6};
   const auto value = [&](int nibble) {
-    const float magnitude = kMagnitudes[static_cast<size_t>(nibble & 7)];
+    const float magnitude = kE2m1[static_cast<size_t>(nibble & 7)];
     return nibble & 8 ? -magnitude : magnitude;
   };
   NibblePairs pairs{};
@@ -35,6 +37,30 @@ NibblePairs make_nibble_pairs() {
     pairs[static_cast<size_t>(byte)] = {value(byte & 15), value(byte >> 4)};
   }
   return pairs;
+}
+
+// Ties go to the even code: 0.25 to 0, 0.75 to 1, 1.25 to 1, 1.75 to 2, 2.5 to 2, 3.5 to 4, 5 to 4.
+int e2m1_code(float magnitude) {
+  return (magnitude > .25f) + (magnitude >= .75f) + (magnitude > 1.25f) + (magnitude >= 1.75f) +
+         (magnitude > 2.5f) + (magnitude >= 3.5f) + (magnitude > 5.0f);
+}
+
+// Sum of squared errors; a byte of `block` for each two values.
+double quantize_group(const float* values, int scale, std::byte* block) {
+  const double unit = std::ldexp(1.0, scale - 127), inverse = std::ldexp(1.0, 127 - scale);
+  double error = 0;
+  for (int64_t i = 0; i < kMxfp4GroupBytes; ++i) {
+    int byte = 0;
+    for (int half = 0; half < 2; ++half) {
+      const float value = *values++;
+      const int code = e2m1_code(static_cast<float>(std::abs(value) * inverse));
+      const double left = std::abs(value) - kE2m1[static_cast<size_t>(code)] * unit;
+      error += left * left;
+      byte |= (code | (std::signbit(value) ? 8 : 0)) << (4 * half);
+    }
+    block[i] = static_cast<std::byte>(byte);
+  }
+  return error;
 }
 
 }  // namespace
@@ -79,6 +105,37 @@ void dequantize_mxfp4(const std::byte* blocks, const std::byte* scales, int64_t 
       *to++ = pair[1] * scale * again;
     }
   }
+}
+
+uint8_t fp8_e4m3_bits(float value) {
+  const float magnitude = std::abs(value);
+  int code = 0x7e;
+  if (magnitude < 0x1p-6f) {
+    // Multiples of 2^-9; eight of them are the smallest number with an exponent.
+    code = static_cast<int>(std::nearbyint(magnitude * 0x1p9f));
+  } else if (magnitude < kFp8Largest) {
+    uint32_t bits;
+    std::memcpy(&bits, &magnitude, sizeof(bits));
+    bits += 0x7ffff + (bits >> 20 & 1);
+    code = static_cast<int>(bits >> 20) - ((127 - 7) << 3);
+  }
+  return static_cast<uint8_t>(code | (std::signbit(value) ? 0x80 : 0));
+}
+
+std::byte quantize_mxfp4_group(const float* values, std::byte* block) {
+  float largest = 0;
+  for (int64_t i = 0; i < kMxfp4Group; ++i) largest = std::max(largest, std::abs(values[i]));
+  const int exponent = largest > 0 ? std::ilogb(largest) - 2 : -127;
+  const int scale = std::clamp(exponent + 127, 0, 254);
+  const double error = quantize_group(values, scale, block);
+  if (error > 0 && scale < 254) {
+    std::array<std::byte, kMxfp4GroupBytes> other;
+    if (quantize_group(values, scale + 1, other.data()) < error) {
+      std::copy(other.begin(), other.end(), block);
+      return static_cast<std::byte>(scale + 1);
+    }
+  }
+  return static_cast<std::byte>(scale);
 }
 
 }  // namespace sutor

@@ -53,4 +53,15 @@ void dequantize_int4(const std::byte* packed, const BlockScales& scales, int64_t
 // infinite.
 void dequantize_mxfp4(const std::byte* blocks, const std::byte* scales, int64_t groups, float* to);
 
+// The nearest E4M3 number, of two equally near ones the even one; 448 with its sign for what is
+// larger. Not of a NaN.
+uint8_t fp8_e4m3_bits(float value);
+inline constexpr float kFp8Largest = 448;
+
+// 32 finite values -> 16 bytes of elements, and their scale: of the two powers of two between which
+// the largest value fits, the one with the smaller sum of squared errors, the smaller one when they
+// are equal (the smaller one is what the OCP specification takes: 2^(floor(log2 largest) - 2)).
+// Elements are the nearest ones, ties to even.
+std::byte quantize_mxfp4_group(const float* values, std::byte* block);
+
 }  // namespace sutor

@@ -39,18 +39,14 @@ void locate_elements(const TensorEntry& tensor, ResolvedSource& found) {
   const DiskSource& source = *found.source;
   expect_shape(found, source.disk_shape.empty() ? tensor.shape : source.disk_shape);
   const SafetensorsEntry& entry = *found.stored.entry;
-  const DiskMatrix disk = disk_matrix(tensor, source);
-  const bool turned = source.transposed;
-  SUTOR_ASSERT(found.columns == (turned ? disk.rows : disk.columns));
-  SUTOR_ASSERT(source.row_step > 0 && source.row_begin + (found.rows - 1) * source.row_step <
-                                          (turned ? disk.columns : disk.rows));
   const int64_t elements = entry.num_elements();
   found.element_bytes = elements == 0 ? 0 : entry.num_bytes() / elements;
-  const int64_t line = disk.columns * found.element_bytes;
-  const int64_t row = turned ? found.element_bytes : line;
-  found.col_stride = turned ? line : found.element_bytes;
-  found.row_stride = source.row_step * row;
-  found.origin = entry.begin + disk.number * disk.rows * line + source.row_begin * row;
+  const ElementPlaces places = element_places(tensor, source, found.element_bytes);
+  found.row_stride = places.row_stride;
+  found.col_stride = places.col_stride;
+  found.origin = entry.begin + places.origin;
+  found.matrix_begin = entry.begin + places.matrix_begin;
+  found.matrix_bytes = places.matrix_bytes;
 }
 
 // Eight elements of a row in a word.
@@ -68,6 +64,8 @@ void locate_int4(const TensorEntry& tensor, ResolvedSource& found) {
   }
   found.origin = entry.begin;
   found.row_stride = found.columns / 2;
+  found.matrix_begin = entry.begin;
+  found.matrix_bytes = entry.num_bytes();
 }
 
 // Rows of groups, never transposed: what is the other way round is the plain form of the same.
@@ -90,10 +88,30 @@ void locate_mxfp4(const TensorEntry& tensor, ResolvedSource& found) {
   SUTOR_ASSERT(source.row_begin + (found.rows - 1) * source.row_step < rows);
   const int64_t line = groups * kMxfp4GroupBytes;
   found.row_stride = source.row_step * line;
-  found.origin = entry.begin + (disk.number * rows + source.row_begin) * line;
+  found.matrix_begin = entry.begin + disk.number * rows * line;
+  found.matrix_bytes = rows * line;
+  found.origin = found.matrix_begin + source.row_begin * line;
 }
 
 }  // namespace
+
+ElementPlaces element_places(const TensorEntry& tensor, const DiskSource& source,
+                             int64_t element_bytes) {
+  const DiskMatrix disk = disk_matrix(tensor, source);
+  const bool turned = source.transposed;
+  const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
+  SUTOR_ASSERT(elements_of(tensor.shape, 1) == (turned ? disk.rows : disk.columns));
+  SUTOR_ASSERT(source.row_step > 0 && source.row_begin + (rows - 1) * source.row_step <
+                                          (turned ? disk.columns : disk.rows));
+  const int64_t line = disk.columns * element_bytes, row = turned ? element_bytes : line;
+  ElementPlaces places;
+  places.matrix_bytes = disk.rows * line;
+  places.matrix_begin = disk.number * places.matrix_bytes;
+  places.row_stride = source.row_step * row;
+  places.col_stride = turned ? line : element_bytes;
+  places.origin = places.matrix_begin + source.row_begin * row;
+  return places;
+}
 
 bool ResolvedSource::contiguous() const {
   return encoding == Encoding::kPlain && col_stride == element_bytes &&

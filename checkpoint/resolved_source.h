@@ -37,6 +37,8 @@ struct ResolvedSource {
   int64_t col_stride = 0;
   int64_t rows = 0, columns = 0;  // of the model tensor, all axes but the first flattened
   int64_t element_bytes = 0;      // 0: packed
+  // Bytes of the stored matrix that holds it, perhaps among others.
+  int64_t matrix_begin = 0, matrix_bytes = 0;
 
   bool transposed() const { return source->transposed && encoding == Encoding::kPlain; }
   // Whether bytes [begin(), end()) of the shard are the model tensor in the stored dtype, row after
@@ -52,6 +54,15 @@ struct ResolvedSource {
   // MXFP4: the scales of whole rows.
   Strips scale_strips(int64_t row_begin, int64_t row_count) const;
 };
+
+// Where elements of `element_bytes` lie in a stored tensor of the source's plain form, from its
+// first byte on.
+struct ElementPlaces {
+  int64_t origin = 0, row_stride = 0, col_stride = 0;  // as in ResolvedSource
+  int64_t matrix_begin = 0, matrix_bytes = 0;
+};
+ElementPlaces element_places(const TensorEntry& tensor, const DiskSource& source,
+                             int64_t element_bytes);
 
 // Fills the places of `found`, whose source, stored tensor, encoding and scales are set. Throws
 // E0302 when the stored tensor has another shape than the source says.

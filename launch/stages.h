@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/export_plan.h"
 #include "csrc/comm/comm.h"
 #include "launch/trainer.h"
 #include "recipes/recipe.h"
@@ -27,6 +28,7 @@ struct ExportRequest {
   std::filesystem::path folder;      // adapter/ and merged/ go below it
   bool verify = false;
   bool overwrite = false;
+  QuantizedRule quantized = QuantizedRule::kDequantize;
 };
 // One process. `none`: the base model itself, untouched.
 void run_export(const Recipe& recipe, const ExportRequest& request,

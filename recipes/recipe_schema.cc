@@ -271,6 +271,8 @@ void add_outputs(std::vector<Field>& fields) {
                          texts({"adapter", "merged", "peft"})));
   fields.push_back(field("export.dtype", at(&Recipe::export_, &ExportOptions::dtype),
                          one_of({"same_as_base", "fp32", "bf16"}), {"same_as_base"}));
+  fields.push_back(field("export.quantized", at(&Recipe::export_, &ExportOptions::quantized),
+                         one_of({"dequantize", "requantize"})));
   fields.push_back(field("output", at(&Recipe::output), text()));
 }
 

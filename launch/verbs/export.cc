@@ -14,6 +14,7 @@
 #include "launch/overlay.h"
 #include "launch/provenance.h"
 #include "launch/recipe_arguments.h"
+#include "launch/rounding_report.h"
 #include "launch/run_paths.h"
 #include "launch/stages.h"
 
@@ -26,7 +27,8 @@ constexpr VerbHelp kHelp{
     "export",
     "Writes what a checkpoint trained: an adapter (trained tensors only) and a merged model "
     "directory that transformers and the servers load.",
-    "sutor export RECIPE [--checkpoint best|latest|none|DIR] [--format adapter,merged] [--verify]",
+    "sutor export RECIPE [--checkpoint best|latest|none|DIR] [--format adapter,merged] "
+    "[--quantized dequantize|requantize] [--verify]",
     "sutor export my.yaml --verify\n"
     "sutor export my.yaml --checkpoint latest --format merged --out exported/"};
 
@@ -72,15 +74,21 @@ void write_one(const std::string& format, const Work& work, const ExportRequest&
     fmt::print("verified: {} trained tensors differ from the base and are as trained\n",
                report.changed);
   } else {
-    const auto digests =
-        export_merged(work.base, work.model.tensors, work.trained, folder, work.origin);
-    fmt::print("wrote {}: {} tensors changed\n", folder.string(), digests.size());
+    const MergedExport merged = export_merged(work.base, work.model.tensors, work.trained, folder,
+                                              work.origin, request.quantized);
+    fmt::print("wrote {}: {} tensors changed\n", folder.string(), merged.digests.size());
+    print_rounding(merged.rounding);
     if (!request.verify) return;
-    const VerifyReport report = verify_merged(work.base, work.model.tensors, folder, digests);
+    const VerifyReport report =
+        verify_merged(work.base, work.model.tensors, folder, merged.digests, request.quantized);
     fmt::print(
-        "verified: {} trained tensors as trained, {} others byte-identical to the base, {} other "
+        "verified: {} trained tensors as trained, {} others byte-identical to the base, {}{} other "
         "files\n",
-        report.changed, report.identical, report.other_files);
+        report.changed, report.identical,
+        report.dequantized > 0
+            ? fmt::format("{} stacks or matrices dequantised, ", report.dequantized)
+            : "",
+        report.other_files);
   }
 }
 
@@ -147,6 +155,9 @@ int verb_export(const Arguments& arguments) {
       "format", po::value<std::string>(),
       "adapter, merged, peft, several with commas (default: the recipe's)")(
       "out", po::value<std::string>(), "folder for adapter/ and merged/ (default: OUTPUT/export)")(
+      "quantized", po::value<std::string>(),
+      "trained matrices that the base has quantised, in the merged model: dequantize (with their "
+      "layer's experts) or requantize (default: the recipe's)")(
       "verify", po::bool_switch(), "compare what was written with the base, tensor by tensor")(
       "overwrite", po::bool_switch(), "replace an earlier export");
   return run_alone([&] {
@@ -156,6 +167,9 @@ int verb_export(const Arguments& arguments) {
     ExportRequest request{.formats = recipe.export_.format,
                           .checkpoint = (*values)["checkpoint"].as<std::string>(),
                           .folder = RunPaths(recipe.output).adapter().parent_path()};
+    request.quantized =
+        parse_quantized_rule(values->count("quantized") ? (*values)["quantized"].as<std::string>()
+                                                        : recipe.export_.quantized);
     if (values->count("out")) request.folder = (*values)["out"].as<std::string>();
     request.verify = (*values)["verify"].as<bool>();
     request.overwrite = (*values)["overwrite"].as<bool>();

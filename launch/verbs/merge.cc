@@ -13,6 +13,7 @@
 #include "launch/failure.h"
 #include "launch/model_source.h"
 #include "launch/provenance.h"
+#include "launch/rounding_report.h"
 
 namespace po = boost::program_options;
 
@@ -25,7 +26,7 @@ constexpr VerbHelp kHelp{
     "Experts that more than one adapter trained are reported, and refused unless --conflicts says "
     "what becomes of them.",
     "sutor merge --base DIR --adapter DIR --adapter DIR... --out DIR [--format merged|adapter] "
-    "[--conflicts refuse|first|last|add] [--verify] [--json]",
+    "[--conflicts refuse|first|last|add] [--quantized dequantize|requantize] [--verify] [--json]",
     "sutor merge --base model/ --adapter intent/ --adapter law/ --out both/ --verify\n"
     "sutor merge --base model/ --adapter a/ --adapter b/ --conflicts add --format adapter --out "
     "ab/"};
@@ -64,7 +65,7 @@ nlohmann::json report_json(const std::vector<MergeConflict>& conflicts,
 }
 
 struct MergeJob {
-  std::string base, out, format, conflicts;
+  std::string base, out, format, conflicts, quantized;
   std::vector<std::string> adapters;
   bool verify = false, json = false;
 };
@@ -82,13 +83,18 @@ void write(const MergeJob& job, const ModelSource& source, std::vector<TrainedTe
     }
     return;
   }
-  const auto digests =
-      export_merged(source.directory, source.info.tensors, std::move(tensors), job.out, origin);
-  if (job.verify) verify_merged(source.directory, source.info.tensors, job.out, digests);
+  const QuantizedRule rule = parse_quantized_rule(job.quantized);
+  const MergedExport merged = export_merged(source.directory, source.info.tensors,
+                                            std::move(tensors), job.out, origin, rule);
+  if (!job.json) print_rounding(merged.rounding);
+  if (job.verify) {
+    verify_merged(source.directory, source.info.tensors, job.out, merged.digests, rule);
+  }
 }
 
 int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
   const ConflictRule rule = parse_conflict_rule(job.conflicts);
+  parse_quantized_rule(job.quantized);  // before anything is read
   if (job.format != "merged" && job.format != "adapter") {
     fail(202, "--format: expected merged or adapter, got `{}`", job.format);
   }
@@ -137,6 +143,9 @@ int verb_merge(const Arguments& arguments) {
   add("format", po::value<std::string>()->default_value("merged"), "merged or adapter");
   add("conflicts", po::value<std::string>()->default_value("refuse"),
       "tensors of several adapters: refuse, first, last, or add (the sum of the changes)");
+  add("quantized", po::value<std::string>()->default_value("dequantize"),
+      "changed matrices that the base has quantised, in a merged model: dequantize (with their "
+      "layer's experts) or requantize");
   add("verify", po::bool_switch(), "compare what was written, tensor by tensor");
   add("json", po::bool_switch(), "print the report as JSON");
   return run_alone([&] {
@@ -148,6 +157,7 @@ int verb_merge(const Arguments& arguments) {
     job.out = (*values)["out"].as<std::string>();
     job.format = (*values)["format"].as<std::string>();
     job.conflicts = (*values)["conflicts"].as<std::string>();
+    job.quantized = (*values)["quantized"].as<std::string>();
     job.verify = (*values)["verify"].as<bool>();
     job.json = (*values)["json"].as<bool>();
     return run_merge(job, provenance("merge", arguments));

@@ -163,7 +163,8 @@ class Run {
                    {.formats = recipe_.export_.format,
                     .folder = paths_.adapter().parent_path(),
                     .verify = true,
-                    .overwrite = true},
+                    .overwrite = true,
+                    .quantized = parse_quantized_rule(recipe_.export_.quantized)},
                    provenance_);
       });
     });

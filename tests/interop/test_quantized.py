@@ -1,5 +1,5 @@
-"""Reading of matrices that are stored in fewer bits: FP8 with block scales as transformers takes it
-apart, packed 4-bit as its format says; round trips through stores, training beside them."""
+"""Matrices that are stored in fewer bits: FP8 with block scales as transformers takes it apart,
+packed 4-bit as its format says; round trips through stores, training beside them, merged exports."""
 
 import json
 import re
@@ -142,7 +142,8 @@ def test_there_and_back(program, quantized, tmp_path, form):
 @pytest.mark.parametrize("layout", [(1, {}), (4, {"tp": 2, "ep": 2}), (2, {"etp": 2})], ids=str)
 @pytest.mark.parametrize("form", ["fp8-uneven", "int4"])
 def test_training_beside_them(program, quantized, tmp_path, form, layout):
-    """Losses and trained weights are those of the dequantised model; a merged export is refused."""
+    """Losses and trained weights are those of the dequantised model; what is packed by four bits
+    takes no merged export."""
     ranks, parallel = layout
     ids = models.sample_ids(SHAPE)
     rows = runner.write_rows(ids, tmp_path / "rows.jsonl")
@@ -161,9 +162,148 @@ def test_training_beside_them(program, quantized, tmp_path, form, layout):
     assert ours.keys() == plain.keys()
     assert all(t.dtype == torch.bfloat16 for t in ours.values())  # as the config says
     assert all(torch.equal(ours[n], plain[n].to(torch.bfloat16)) for n in ours)
+    if form != "int4":
+        return
     result = program.run("export", runs[0].recipe, "--checkpoint", runs[0].checkpoints()[-1],
                          "--format", "merged", code=None)
     assert result.code != 0 and "E0307" in result.output and "adapter" in result.output
+
+
+MERGED_FORM, MERGED_BLOCK = "fp8-even", BLOCKS["fp8-even"]
+
+
+@pytest.fixture(scope="module")
+def trained(program, quantized, tmp_path_factory):
+    """trained(kind) -> (run, its directory): some experts of one layer and all shared experts,
+    trained on the quantised directory, on a store made of it, or on the same model in fp32."""
+    base, made = tmp_path_factory.mktemp("trained"), {}
+
+    def train(kind):
+        if kind not in made:
+            source, plain = quantized(MERGED_FORM, torch.float32)
+            if kind == "store":
+                convert(program, source, base / "base-store")
+            directory = {"directory": source, "plain": plain, "store": base / "base-store"}[kind]
+            rows = runner.write_rows(models.sample_ids(SHAPE), base / f"{kind}.jsonl")
+            config = models.pick_experts(models.build(SHAPE), layers=[1])
+            config["shared_experts"] = True
+            run = runner.Run(program, base / kind, directory, rows, config, steps=2)
+            made[kind] = run.prepare().train_it(), directory
+        return made[kind]
+
+    return train
+
+
+def export(run, rule, name):
+    _, merged = run.export("--quantized", rule, "--out", run.folder / name)
+    return run.folder / name / "adapter", run.folder / name / "merged"
+
+
+def masters(trained):
+    """What was trained, before any rounding: the base is fp32, so is its adapter."""
+    run, _ = trained("plain")
+    if not (run.output / "export").exists():
+        run.export()
+    return runner.read_tensors(run.output / "export" / "adapter")
+
+
+def test_merged_and_dequantised(program, trained, quantized, tmp_path):
+    """Trained values and their whole layer in bf16, the rest byte for byte; transformers loads it and
+    computes what sutor does."""
+    run, directory = trained("directory")
+    adapter, merged = export(run, "dequantize", "bf16")
+    before, after = runner.read_tensors(directory), runner.read_tensors(merged)
+    values, new = masters(trained), runner.read_tensors(adapter)
+    assert new.keys() == values.keys()
+    _, meant = to_fp8(runner.read_tensors(trained("plain")[1]), MERGED_BLOCK)
+    beside = {n for n in before if EXPERT.fullmatch(n) and ".layers.1." in n}
+    assert beside & new.keys() and beside - new.keys() and new.keys() - beside
+    for name, tensor in after.items():
+        if name in new:
+            assert torch.equal(tensor, values[name].to(torch.bfloat16)), name
+        elif name in beside:
+            plain = runner.read_tensors(trained("plain")[1])[name]
+            assert torch.equal(tensor, plain.to(torch.bfloat16)), name
+        else:
+            assert tensor.dtype == before[name].dtype, name
+            assert torch.equal(tensor.view(torch.uint8), before[name].view(torch.uint8)), name
+    gone = {n + "_scale_inv" for n in beside | new.keys()}
+    assert before.keys() - after.keys() == gone and after.keys() <= before.keys()
+
+    config = json.loads((merged / "config.json").read_text())
+    modules = config["quantization_config"].pop("modules_to_not_convert")
+    assert modules[0] == "lm_head" and "model.layers.1.mlp.experts" in modules
+    assert set(modules[2:]) == {n.removesuffix(".weight") for n in new.keys() - beside}
+    assert config == json.loads((directory / "config.json").read_text())
+    from test_exports import load_checked
+    ids = models.sample_ids(SHAPE)
+    loaded = load_checked(merged).float()  # it leaves what is not quantised in bf16
+    test_logits.check_forward(loaded, ids, test_logits.run_logits(program, merged, ids, tmp_path))
+    named = dict(loaded.named_parameters())
+    for name in new.keys() - beside:
+        assert torch.equal(named[name].detach(), values[name].to(torch.bfloat16).float()), name
+
+    report = json.loads((merged / "sutor_export.json").read_text())
+    assert report["quantized"]["rule"] == "dequantize"
+    assert report["quantized"]["tensors"] == len(new)
+    error = sum(((values[n].to(torch.bfloat16).float() - values[n]).double() ** 2).sum()
+                for n in new) / sum((values[n].double() ** 2).sum() for n in new)
+    assert report["quantized"]["relative_error"] == pytest.approx(float(error ** .5), rel=1e-5)
+    program.run("verify", merged)
+
+
+def quantised_again(weight):
+    stored, meant = to_fp8({"model.layers.0.mlp.up_proj.weight": weight}, MERGED_BLOCK)
+    (name, codes), (_, scales) = stored.items()
+    return codes, scales, meant[name]
+
+
+def test_merged_and_requantised(program, trained):
+    """The same header; trained matrices as the formula gives them, all else byte for byte."""
+    run, directory = trained("directory")
+    _, merged = export(run, "requantize", "again")
+    header = (directory / "model.safetensors").read_bytes()
+    length = 8 + int.from_bytes(header[:8], "little")
+    assert (merged / "model.safetensors").read_bytes()[:length] == header[:length]
+    assert (merged / "config.json").read_bytes() == (directory / "config.json").read_bytes()
+    before, after = runner.read_tensors(directory), runner.read_tensors(merged)
+    values, squares, sizes = masters(trained), 0, 0
+    expected = {}
+    for name, value in values.items():
+        expected[name], expected[name + "_scale_inv"], stands = quantised_again(value)
+        squares += ((stands - value).double() ** 2).sum()
+        sizes += (value.double() ** 2).sum()
+    for name, tensor in after.items():
+        wanted = expected.get(name, before[name])
+        assert torch.equal(tensor.view(torch.uint8), wanted.view(torch.uint8)), name
+    report = json.loads((merged / "sutor_export.json").read_text())["quantized"]
+    assert report["rule"] == "requantize" and report["tensors"] == len(values)
+    assert report["relative_error"] == pytest.approx(float((squares / sizes) ** .5), rel=1e-5)
+    assert 0 < report["relative_update"] < 1
+    assert report["largest_error"]["relative_error"] >= report["relative_error"]
+    assert report["largest_error"]["tensor"] in values
+
+
+@pytest.mark.parametrize("rule", ["dequantize", "requantize"])
+def test_the_store_trains_and_exports_the_same(program, trained, rule):
+    (run, _), (of_store, _) = trained("directory"), trained("store")
+    assert run.losses() == of_store.losses()
+    ours, theirs = tree(export(run, rule, f"{rule}-a")[1]), tree(export(of_store, rule, rule)[1])
+    for info in (ours, theirs):
+        info.pop("sutor_export.json")  # it holds the command line
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("rule", ["dequantize", "requantize"])
+def test_adapters_merge_onto_a_quantised_base(program, trained, tmp_path, rule):
+    run, directory = trained("directory")
+    adapter, _ = export(run, rule, f"{rule}-merge")
+    program.run("merge", "--base", directory, "--adapter", adapter, "--out", tmp_path / "merged",
+                "--quantized", rule, "--verify")
+    after, new = runner.read_tensors(tmp_path / "merged"), runner.read_tensors(adapter)
+    for name, value in new.items():
+        wanted = value if rule == "dequantize" else quantised_again(value)[0]
+        assert torch.equal(after[name].view(torch.uint8), wanted.view(torch.uint8)), name
 
 
 def test_what_does_not_fit_is_refused(program, quantized, copy_of, tmp_path):

@@ -63,7 +63,7 @@ TEST_F(Export, WithoutTrainedTensorsEveryFileEqualsTheBase) {
     const std::string tag = std::to_string(static_cast<int>(form));
     const HfDirectory base(write_base("base" + tag, form));
     dir_.write("base" + tag + "/consolidated.safetensors", "weights in another form");
-    EXPECT_TRUE(export_merged(base, map_, {}, dir_ / ("out" + tag), origin_).empty());
+    EXPECT_TRUE(export_merged(base, map_, {}, dir_ / ("out" + tag), origin_).digests.empty());
     int files = 0;
     for (const auto& entry : fs::recursive_directory_iterator(base.path())) {
       const fs::path relative = entry.path().lexically_relative(base.path());
@@ -83,7 +83,7 @@ TEST_F(Export, TrainedTensorsAreReplacedInTheBasesDtypeAndNothingElseIs) {
     const std::string tag = std::to_string(static_cast<int>(form));
     const HfDirectory base(write_base("base" + tag, form));
     const auto trained = train(names_);
-    const auto changed = export_merged(base, map_, trained, dir_ / ("out" + tag), origin_);
+    const auto changed = export_merged(base, map_, trained, dir_ / ("out" + tag), origin_).digests;
     ASSERT_EQ(changed.size(), 2u);
     const HfDirectory merged(dir_ / ("out" + tag));
     merged.check(map_);
@@ -116,7 +116,7 @@ TEST_F(Export, StaleWeightsOfOtherFormsAreLeftOutOnceSomethingIsTrained) {
                            "model.safetensors.index.json", "sutor_export.json"}) {
     dir_.write(std::string("base/") + name, "untrained");
   }
-  const auto changed = export_merged(base, map_, train(names_), dir_ / "out", origin_);
+  const auto changed = export_merged(base, map_, train(names_), dir_ / "out", origin_).digests;
   EXPECT_FALSE(fs::exists(dir_ / "out/consolidated.safetensors"));
   EXPECT_FALSE(fs::exists(dir_ / "out/pytorch_model.bin"));
   EXPECT_FALSE(fs::exists(dir_ / "out/original/model.pth"));
@@ -145,7 +145,7 @@ class MergedFaults : public Export {
  protected:
   void SetUp() override {
     base_ = std::make_unique<HfDirectory>(write_base("base", Form::kFused));
-    changed_ = export_merged(*base_, map_, train(names_), dir_ / "out", origin_);
+    changed_ = export_merged(*base_, map_, train(names_), dir_ / "out", origin_).digests;
   }
   // Flips the lowest bit of a byte of a file of the export.
   void flip(const std::string& file, int64_t offset) {
@@ -206,7 +206,7 @@ TEST_F(MergedFaults, AMissingShardIsSeen) {
 
 TEST_F(MergedFaults, ATrainedTensorThatEqualsTheBaseIsAFailure) {
   const auto trained = train({expert_name(1, "gate")}, 0.0f);
-  changed_ = export_merged(*base_, map_, trained, dir_ / "same", origin_);
+  changed_ = export_merged(*base_, map_, trained, dir_ / "same", origin_).digests;
   expect_error(102, {expert_name(1, "gate"), "equals the base"},
                [&] { verify_merged(*base_, map_, dir_ / "same", changed_); });
 }
@@ -243,9 +243,9 @@ TEST_F(AdapterFiles, WhatIsWrittenIsReadBackInTheBasesDtype) {
 TEST_F(AdapterFiles, AnAdapterMergesIntoWhatTheTrainedTensorsGive) {
   write_adapter(dir_ / "adapter", trained_, config_, origin_);
   const Adapter adapter(dir_ / "adapter");
-  const auto direct = export_merged(*base_, map_, trained_, dir_ / "direct", origin_);
+  const auto direct = export_merged(*base_, map_, trained_, dir_ / "direct", origin_).digests;
   const auto merged =
-      export_merged(*base_, map_, adapter.trained_tensors(), dir_ / "merged", origin_);
+      export_merged(*base_, map_, adapter.trained_tensors(), dir_ / "merged", origin_).digests;
   EXPECT_EQ(direct, merged);
   EXPECT_EQ(HfDirectory(dir_ / "direct").digest(), HfDirectory(dir_ / "merged").digest());
 }
