@@ -138,3 +138,112 @@ def test_a_wrong_block_is_refused(program, forms, copy_of, tmp_path):
                              tmp_path / "out.safetensors", code=None)
         assert result.code != 0 and name in result.output
         assert "E0307" in result.output or "E0302" in result.output
+
+
+# ---- merged exports
+
+@pytest.fixture(scope="module")
+def trained(program, forms, tmp_path_factory):
+    """From MXFP4, experts of the layers 0 and 2: (run, its adapter's tensors, the config)."""
+    folder = tmp_path_factory.mktemp("trained")
+    rows = runner.write_rows(models.sample_ids(SHAPE), folder / "rows.jsonl")
+    config = models.pick_experts(models.build(SHAPE), layers=[0, 2])
+    run = runner.Run(program, folder, forms[0], rows, config, steps=2, optim={"lr": 1e-2})
+    run.prepare().train()
+    program.run("export", run.recipe, "--checkpoint", run.checkpoints()[-1], "--format", "adapter")
+    return run, runner.read_tensors(run.output / "export" / "adapter"), config
+
+
+def merged_by(program, trained, folder, rule):
+    run, _, _ = trained
+    result = program.run("export", run.recipe, "--checkpoint", run.checkpoints()[-1], "--format",
+                         "merged", "--quantized", rule, "--verify", "--out", folder)
+    return folder / "merged", result.output
+
+
+def expert_values(stacks, name):
+    """An expert's tensor by sutor's name, from stacks as transformers has them."""
+    prefix, _, rest = name.partition(".experts.")
+    expert, projection, kind = rest.split(".")
+    stack = "down_proj" if projection == "down_proj" else "gate_up_proj"
+    value = stacks[f"{prefix}.experts.{stack}" + ("_bias" if kind == "bias" else "")][int(expert)]
+    if projection != "down_proj":
+        value = value[..., (0 if projection == "gate_proj" else 1)::2]
+    return value.T if kind == "weight" else value
+
+
+def check_loads(program, merged, tmp_path):
+    ids = models.sample_ids(SHAPE)
+    loaded = models.load(merged, torch.float32)
+    test_logits.check_forward(loaded, ids, test_logits.run_logits(program, merged, ids, tmp_path))
+
+
+def test_merged_export_with_trained_layers_dequantised(program, forms, trained, tmp_path):
+    merged, _ = merged_by(program, trained, tmp_path, "dequantize")
+    _, adapter, config = trained
+    found, base = runner.read_tensors(merged), runner.read_tensors(forms[0])
+    meant = runner.read_tensors(forms[1])
+    stacks = ["gate_up_proj", "down_proj"]
+    for layer in range(3):
+        prefix = f"model.layers.{layer}.mlp.experts."
+        if str(layer) not in config["experts"]:
+            assert all(torch.equal(found[prefix + s + p], base[prefix + s + p])
+                       for s in stacks for p in ("_blocks", "_scales"))
+            continue
+        for stack in stacks:
+            value = found[prefix + stack]
+            assert value.dtype == torch.bfloat16 and value.is_contiguous()
+            assert prefix + stack + "_blocks" not in found
+            others = [e for e in range(16) if e not in config["experts"][str(layer)]]
+            assert torch.equal(value[others], meant[prefix + stack][others])
+    for name, value in adapter.items():
+        assert torch.equal(expert_values(found, name), value), name
+    check_loads(program, merged, tmp_path)
+
+
+def test_merged_export_quantised_again(program, forms, trained, tmp_path):
+    merged, output = merged_by(program, trained, tmp_path, "requantize")
+    _, adapter, config = trained
+    found, base = runner.read_tensors(merged), runner.read_tensors(forms[0])
+    assert found.keys() == base.keys()
+    stacks, before = dict(found), dict(base)
+    for tensors in (stacks, before):
+        for name in [n for n in tensors if n.endswith("_blocks")]:
+            scales = tensors.pop(name.replace("_blocks", "_scales"))
+            tensors[name.removesuffix("_blocks")] = convert_moe_packed_tensors(
+                tensors.pop(name), scales, dtype=torch.float32)
+    for name, value in adapter.items():
+        value, ours = value.float(), expert_values(stacks, name).float()
+        if name.endswith("bias"):
+            assert torch.equal(ours, value)
+            continue
+        plain = convert_moe_packed_tensors(*pack(value.T[None]), dtype=torch.float32)[0].T
+        assert (ours - value).norm() <= (plain - value).norm() * 1.0001, name
+        assert (ours - value).norm() <= 0.15 * value.norm()
+    for name in base:
+        if ".experts." not in name:
+            assert torch.equal(found[name], base[name])
+            continue
+        layer = name.split(".")[2]
+        others = [e for e in range(16) if e not in config["experts"].get(layer, [])]
+        assert torch.equal(found[name][others], base[name][others])
+    assert "rounding" in output
+    info = json.loads((merged / "sutor_export.json").read_text())
+    assert info["quantized"]["relative_error"] < 0.15
+    check_loads(program, merged, tmp_path)
+
+
+def test_merged_export_of_the_bf16_form(program, forms, tmp_path):
+    rows = runner.write_rows(models.sample_ids(SHAPE), tmp_path / "rows.jsonl")
+    config = models.pick_experts(models.build(SHAPE)) | {"non_expert_modules": True}
+    run = runner.Run(program, tmp_path, forms[1], rows, config, steps=2, optim={"lr": 1e-2})
+    adapter, merged = run.prepare().train_it().export()
+    found, base = runner.read_tensors(merged), runner.read_tensors(forms[1])
+    assert {n: (t.dtype, t.shape) for n, t in found.items()} == {
+        n: (t.dtype, t.shape) for n, t in base.items()}
+    for name, value in runner.read_tensors(adapter).items():
+        assert torch.equal(found[name] if name in found else expert_values(found, name), value)
+    for name in (n for n in base if ".experts." in n):
+        others = [e for e in range(16) if e not in config["experts"][name.split(".")[2]]]
+        assert torch.equal(found[name][others], base[name][others])
+    check_loads(program, merged, tmp_path)
