@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numbers>
 #include <vector>
 
+#include "checkpoint/resolved_source.h"
+#include "checkpoint/scatter.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hash.h"
@@ -59,6 +62,37 @@ void fill_normal(uint64_t key, float std, int64_t begin, int64_t count, float* i
   }
 }
 
+// A tensor of the directory and what it holds: one tensor of the model, or several.
+struct RandomTensor {
+  SafetensorsDeclaration declaration;
+  DType dtype = DType::kF32;
+  std::vector<const TensorEntry*> parts;
+
+  bool is_stack() const { return parts[0]->name != declaration.name; }
+};
+
+std::vector<RandomTensor> stored_tensors(const TensorMap& model,
+                                         const RandomModelOptions& options) {
+  std::vector<RandomTensor> stored;
+  std::map<std::string, size_t> stacks;
+  for (const TensorEntry& tensor : model.entries()) {
+    const bool own = std::any_of(tensor.sources.begin(), tensor.sources.end(),
+                                 [&](const DiskSource& s) { return s.name == tensor.name; });
+    const DiskSource& source = tensor.sources[0];
+    const DType dtype = dtype_of(tensor, options);
+    const auto [at, fresh] = stacks.emplace(own ? tensor.name : source.name, stored.size());
+    if (fresh) {
+      const bool whole = own || source.disk_shape.empty();
+      stored.push_back(
+          {{at->first, std::string(name_of(dtype)), whole ? tensor.shape : source.disk_shape},
+           dtype,
+           {}});
+    }
+    stored[at->second].parts.push_back(&tensor);
+  }
+  return stored;
+}
+
 void write_tensor(const TensorEntry& tensor, const RandomModelOptions& options,
                   SafetensorsWriter& writer) {
   constexpr int64_t kPieceElements = int64_t{1} << 18;
@@ -76,6 +110,29 @@ void write_tensor(const TensorEntry& tensor, const RandomModelOptions& options,
                       std::min(kPieceElements, count - first), dtype, batch.data() + first * size);
     });
     writer.append(batch);
+  }
+}
+
+// Matrix after matrix.
+void write_stack(const RandomTensor& stored, const RandomModelOptions& options,
+                 SafetensorsWriter& writer) {
+  const auto size = static_cast<int64_t>(size_of(stored.dtype));
+  std::map<int64_t, std::vector<const TensorEntry*>> by_matrix;
+  for (const TensorEntry* part : stored.parts) {
+    by_matrix[element_places(*part, part->sources[0], size).matrix_begin].push_back(part);
+  }
+  std::vector<std::byte> matrix, values;
+  for (const auto& [begin, parts] : by_matrix) {
+    for (const TensorEntry* part : parts) {
+      const ElementPlaces places = element_places(*part, part->sources[0], size);
+      const int64_t elements = num_elements(part->shape), rows = part->shape[0];
+      matrix.resize(static_cast<size_t>(places.matrix_bytes));
+      values.resize(static_cast<size_t>(elements * size));
+      random_elements(*part, options.seed, options.std, 0, elements, stored.dtype, values.data());
+      scatter_rows(values.data(), rows, elements / rows, size,
+                   matrix.data() + places.origin - begin, places.row_stride, places.col_stride);
+    }
+    writer.append(matrix);
   }
 }
 
@@ -101,17 +158,24 @@ void random_elements(const TensorEntry& tensor, uint64_t seed, double std, int64
 
 void write_random_model(const std::filesystem::path& directory, const TensorMap& model,
                         const RandomModelOptions& options) {
+  const std::vector<RandomTensor> stored = stored_tensors(model, options);
   std::vector<SafetensorsDeclaration> declarations;
-  for (const TensorEntry& tensor : model.entries()) {
-    const DType dtype = dtype_of(tensor, options);
-    declarations.push_back({tensor.name, std::string(name_of(dtype)), tensor.shape});
+  std::map<std::string, const RandomTensor*> by_name;
+  for (const RandomTensor& tensor : stored) {
+    declarations.push_back(tensor.declaration);
+    by_name[tensor.declaration.name] = &tensor;
   }
   const HfShardPlan plan = plan_shards(declarations, options.max_shard_bytes);
   StagedDirectory staged(directory);
   for (const HfShard& shard : plan.shards) {
     SafetensorsWriter writer(staged.path() / shard.file_name, shard.tensors);
     for (const SafetensorsDeclaration& declaration : shard.tensors) {
-      write_tensor(*model.find(declaration.name), options, writer);
+      const RandomTensor& tensor = *by_name.at(declaration.name);
+      if (tensor.is_stack()) {
+        write_stack(tensor, options, writer);
+      } else {
+        write_tensor(*tensor.parts[0], options, writer);
+      }
     }
     writer.finish();
   }

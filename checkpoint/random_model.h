@@ -30,8 +30,9 @@ void random_elements(const TensorEntry& tensor, uint64_t seed, double std, int64
                      int64_t count, DType dtype, std::byte* into);
 
 // Writes and publishes a model directory (E0220 when it exists): one file, or shards with an index.
-// Tensors are stored under their own names, in the order of the model. Holds about 64 MiB at a
-// time.
+// Tensors are stored under their own names, in the order of the model; those that have no source of
+// that name (experts that a family only has stacked) where their first source says. Holds about 64
+// MiB at a time, of stacked ones a matrix.
 void write_random_model(const std::filesystem::path& directory, const TensorMap& model,
                         const RandomModelOptions& options);
 
