@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "checkpoint/quantized_source.h"
+#include "checkpoint/scatter.h"
 #include "csrc/base/error.h"
 
 namespace sutor {
@@ -21,37 +22,6 @@ void add_rows(RoundingSums& sums, const float* wanted, const float* stored, cons
     sums.update += update * update;
     sums.base += static_cast<double>(base[i]) * base[i];
   }
-}
-
-// Rows of elements to where they lie in a piece.
-template <typename Bits>
-void scatter(const std::byte* from, int64_t rows, int64_t columns, std::byte* to,
-             int64_t row_stride, int64_t col_stride) {
-  constexpr int64_t kTile = 32;  // rows, which lie side by side in a transposed piece
-  for (int64_t tile = 0; tile < rows; tile += kTile) {
-    const int64_t stop = std::min(rows, tile + kTile);
-    for (int64_t c = 0; c < columns; ++c) {
-      for (int64_t r = tile; r < stop; ++r) {
-        std::memcpy(to + r * row_stride + c * col_stride,
-                    from + (r * columns + c) * static_cast<int64_t>(sizeof(Bits)), sizeof(Bits));
-      }
-    }
-  }
-}
-
-void put_rows(const PlacedTensor& tensor, int64_t element, int64_t row, int64_t count,
-              const std::byte* bytes, std::byte* piece) {
-  const int64_t columns = tensor.base.columns;
-  std::byte* const to = piece + tensor.origin + row * tensor.row_stride;
-  if (tensor.col_stride == element) {
-    for (int64_t r = 0; r < count; ++r) {
-      std::memcpy(to + r * tensor.row_stride, bytes + r * columns * element,
-                  static_cast<size_t>(columns * element));
-    }
-    return;
-  }
-  const auto put = element == 2 ? scatter<uint16_t> : scatter<uint32_t>;
-  put(bytes, count, columns, to, tensor.row_stride, tensor.col_stride);
 }
 
 // Whole packed rows, or their scales, which follow each other in `bytes`.
@@ -103,7 +73,9 @@ void PieceMaker::make(const OutputTensor& tensor, const OutputPiece& piece, cons
   for (const PlacedTensor& placed : piece.tensors) {
     if (piece.form == PieceForm::kElements) {
       make_elements(piece, placed, [&](int64_t row, int64_t count, const std::byte* from) {
-        put_rows(placed, element, row, count, from, bytes.data());
+        scatter_rows(from, count, placed.base.columns, element,
+                     bytes.data() + placed.origin + row * placed.row_stride, placed.row_stride,
+                     placed.col_stride);
       });
     } else if (piece.form == PieceForm::kMxfp4) {
       requantize(

@@ -72,8 +72,11 @@ float fp8_e4m3_value(uint8_t bits) {
 
 void dequantize_fp8(const std::byte* from, const BlockScales& scales, int64_t row, int64_t col,
                     int64_t count, float* to) {
-  for (int64_t i = 0; i < count; ++i) {
-    to[i] = fp8_e4m3_value(static_cast<uint8_t>(from[i])) * scales.at(row, col + i);
+  static const std::array<float, 256> table = make_fp8_table();
+  for (int64_t i = 0; i < count;) {
+    const float scale = scales.at(row, col + i);
+    const int64_t stop = std::min(count, i + scales.block_cols - (col + i) % scales.block_cols);
+    for (; i < stop; ++i) to[i] = table[static_cast<uint8_t>(from[i])] * scale;
   }
 }
 

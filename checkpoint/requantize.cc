@@ -22,16 +22,25 @@ void require_finite(const FloatRows& values, const float* from, int64_t count) {
        values.name);
 }
 
+// Calls use(block, begin, end) for the runs of elements that share a scale, row after row.
+template <typename Use>
+void for_blocks(int64_t rows, int64_t columns, int64_t block_columns, const Use& use) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t c = 0; c < columns; c += block_columns) {
+      use(static_cast<size_t>(c / block_columns), row * columns + c,
+          row * columns + std::min(columns, c + block_columns));
+    }
+  }
+}
+
 // The scale of each block of a row of blocks, in their stored dtype and as numbers.
 void scale_blocks(const float* values, int64_t rows, int64_t columns, const BlockScales& base,
                   std::vector<float>& scales, std::vector<std::byte>& bytes) {
   scales.assign(static_cast<size_t>(base.cols), 0.0f);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) {
-      float& largest = scales[static_cast<size_t>(c / base.block_cols)];
-      largest = std::max(largest, std::abs(values[r * columns + c]));
-    }
-  }
+  for_blocks(rows, columns, base.block_cols, [&](size_t block, int64_t begin, int64_t end) {
+    float& largest = scales[block];
+    for (int64_t i = begin; i < end; ++i) largest = std::max(largest, std::abs(values[i]));
+  });
   for (float& scale : scales) scale = scale > 0 ? scale / kFp8Largest : 1.0f;
   const size_t at = bytes.size(), size = scales.size() * size_of(base.dtype);
   bytes.resize(at + size);
@@ -82,13 +91,14 @@ std::vector<std::byte> requantize_fp8(const FloatRows& values, const BlockScales
     values.read(row, rows, wanted.data());
     require_finite(values, wanted.data(), rows * columns);
     scale_blocks(wanted.data(), rows, columns, base, scales, bytes);
-    for (int64_t i = 0; i < rows * columns; ++i) {
-      const auto at = static_cast<size_t>(i);
-      const float scale = scales[static_cast<size_t>(i % columns / base.block_cols)];
-      const uint8_t code = fp8_e4m3_bits(wanted[at] / scale);
-      elements[at] = static_cast<std::byte>(code);
-      stored[at] = fp8_e4m3_value(code) * scale;
-    }
+    for_blocks(rows, columns, base.block_cols, [&](size_t block, int64_t begin, int64_t end) {
+      const float scale = scales[block];
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        const uint8_t code = fp8_e4m3_bits(wanted[i] / scale);
+        elements[i] = static_cast<std::byte>(code);
+        stored[i] = fp8_e4m3_value(code) * scale;
+      }
+    });
     sink({row, rows, elements.data(), wanted.data(), stored.data()});
   }
   return bytes;

@@ -14,10 +14,10 @@ void print_rounding(const RoundingReport& report) {
       "training changed them by {:.3g}\n",
       again ? "re-quantised" : "dequantised", report.tensors.size(), total.relative_error(),
       report.tensors.at(largest).relative_error(), largest, total.relative_update());
-  if (report.exceeds_update()) {
+  if (again && report.exceeds_update()) {
     fmt::print(stderr,
-               "warning[W0103]: rounding changes the trained tensors more than training did{}\n",
-               again ? ": export with `quantized: dequantize`, or an adapter" : "");
+               "warning[W0103]: re-quantising changes the trained tensors more than training did. "
+               "Export with `quantized: dequantize`, or an adapter.\n");
   }
   if (!report.unchanged.empty()) {
     fmt::print(stderr,

@@ -5,8 +5,8 @@
 
 namespace sutor {
 
-// Prints the error beside the update, and warns (W0103, stderr) when the error is the larger one or
-// when some tensors came out as the base's. Nothing for a base that is not quantised.
+// Prints the error beside the update, and warns (W0103, stderr) of re-quantised ones when the error
+// is the larger one or when some came out as the base's. Nothing for a base that is not quantised.
 void print_rounding(const RoundingReport& report);
 
 }  // namespace sutor

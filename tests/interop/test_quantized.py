@@ -1,5 +1,6 @@
 """Matrices that are stored in fewer bits: FP8 with block scales as transformers takes it apart,
-packed 4-bit as its format says; round trips through stores, training beside them, merged exports."""
+packed 4-bit as its format says; round trips through stores, training beside them, merged exports.
+"""
 
 import json
 import re
@@ -208,8 +209,8 @@ def masters(trained):
 
 
 def test_merged_and_dequantised(program, trained, quantized, tmp_path):
-    """Trained values and their whole layer in bf16, the rest byte for byte; transformers loads it and
-    computes what sutor does."""
+    """Trained values and their whole layer in bf16, the rest byte for byte; transformers loads it
+    and computes what sutor does."""
     run, directory = trained("directory")
     adapter, merged = export(run, "dequantize", "bf16")
     before, after = runner.read_tensors(directory), runner.read_tensors(merged)
@@ -282,6 +283,7 @@ def test_merged_and_requantised(program, trained):
     assert 0 < report["relative_update"] < 1
     assert report["largest_error"]["relative_error"] >= report["relative_error"]
     assert report["largest_error"]["tensor"] in values
+    program.run("verify", merged)
 
 
 @pytest.mark.parametrize("rule", ["dequantize", "requantize"])
@@ -304,6 +306,58 @@ def test_adapters_merge_onto_a_quantised_base(program, trained, tmp_path, rule):
     for name, value in new.items():
         wanted = value if rule == "dequantize" else quantised_again(value)[0]
         assert torch.equal(after[name].view(torch.uint8), wanted.view(torch.uint8)), name
+
+
+def test_requantising_that_swallows_the_training_is_told(program, quantized, tmp_path):
+    source, _ = quantized(MERGED_FORM, torch.float32)
+    rows = runner.write_rows(models.sample_ids(SHAPE), tmp_path / "rows.jsonl")
+    config = models.pick_experts(models.build(SHAPE), layers=[1])
+    run = runner.Run(program, tmp_path / "run", source, rows, config, steps=1, optim={"lr": 1e-5})
+    run.prepare().train_it()
+    told = {}
+    for rule in ("dequantize", "requantize"):
+        told[rule] = program.run("export", run.recipe, "--checkpoint", run.checkpoints()[-1],
+                                 "--set", f"export.quantized={rule}", "--format", "merged",
+                                 "--verify", "--out", run.folder / rule).output
+        assert "relative rounding error" in told[rule]
+    assert "W0103" in told["requantize"] and "W0103" not in told["dequantize"]
+
+
+def test_transformers_takes_a_model_that_is_partly_mxfp4(tmp_path):
+    """The form of a dequantised export: the other layers keep blocks, the modules that have none
+    are listed. On a CPU all is dequantised; on a GPU the list decides."""
+    import transformers
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+    from transformers.quantizers.quantizers_utils import should_convert_module
+    torch.manual_seed(0)
+    config = transformers.GptOssConfig(
+        hidden_size=64, intermediate_size=32, num_local_experts=4, num_experts_per_tok=2,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        vocab_size=128, dtype=torch.bfloat16)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    plain = {n: t.clone() for n, t in model.state_dict().items()}
+    mixed = dict(plain)
+    for name, tensor in plain.items():
+        if not re.fullmatch(r"model\.layers\.1\.mlp\.experts\.(gate_up|down)_proj", name):
+            continue
+        experts, inner, out = tensor.shape
+        blocks = torch.randint(0, 256, (experts, out, inner // 32, 16), dtype=torch.uint8)
+        scales = torch.randint(118, 124, (experts, out, inner // 32), dtype=torch.uint8)
+        plain[name] = convert_moe_packed_tensors(blocks, scales)
+        del mixed[name]
+        mixed |= {name + "_blocks": blocks, name + "_scales": scales}
+    listed = ["lm_head", "model.layers.0.mlp.experts"]
+    written = json.loads(config.to_json_string()) | {"architectures": ["GptOssForCausalLM"]}
+    quantized = {"quant_method": "mxfp4", "modules_to_not_convert": listed}
+    from test_exports import load_checked
+    loaded = [load_checked(directory_of(tmp_path / name, written | added, tensors))
+              for name, added, tensors in (("plain", {}, plain),
+                                           ("mixed", {"quantization_config": quantized}, mixed))]
+    ids = torch.arange(24).reshape(2, 12)
+    with torch.no_grad():
+        assert torch.equal(loaded[0](ids).logits, loaded[1](ids).logits)
+    assert not should_convert_module("model.layers.0.mlp.experts", listed)
+    assert should_convert_module("model.layers.1.mlp.experts", listed)
 
 
 def test_what_does_not_fit_is_refused(program, quantized, copy_of, tmp_path):

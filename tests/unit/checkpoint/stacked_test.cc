@@ -6,6 +6,7 @@
 
 #include "checkpoint/hf_directory.h"
 #include "checkpoint/open_model.h"
+#include "checkpoint/random_model.h"
 #include "checkpoint/stored_bytes.h"
 #include "checkpoint/tensor_diff.h"
 #include "tests/support/base_store_builder.h"
@@ -209,6 +210,18 @@ TEST(StackedLarge, BlocksOfLinesDoNotShow) {
         ASSERT_EQ(*found++, elements[(in + c) * 2 * inner + 2 * r + 1]) << r << " " << c;
       }
     }
+  }
+}
+
+TEST_F(Stacked, RandomModelsAreStackedAsTheirSourcesSay) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    fs::remove_all(dir_ / "random");
+    write_random_model(dir_ / "random", model_.map(),
+                       {.seed = 4, .dtype = dtype, .other_files = {{"config.json", "{}"}}});
+    const HfDirectory directory(dir_ / "random");
+    directory.check(model_.map());
+    EXPECT_EQ(directory.num_tensors(), 9u);  // four of each layer and the embedding
+    EXPECT_TRUE(directory.unexpected(model_.map()).empty());
   }
 }
 
