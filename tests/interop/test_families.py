@@ -52,9 +52,7 @@ def test_layouts_train_the_numbers_of_transformers(program, model_dir, tmp_path,
         run = runner.Run(program, tmp_path / layout, model_dir(shape), rows, config, steps=3,
                          optim={"eps": eps})
         run.prepare()
-        settings = [part for key, value in parallel.items()
-                    for part in ("--set", f"parallel.{key}={str(value).lower()}")]
-        program.run("train", run.recipe, *settings, ranks=ranks, timeout=180)
+        program.run("train", run.recipe, *settings_of(parallel), ranks=ranks, timeout=180)
         assert run.losses() == pytest.approx(expected["losses"], rel=1e-5), layout
         assert [line["grad_norm"] for line in run.metrics()] == pytest.approx(
             expected["grad_norms"], rel=1e-4), layout
@@ -67,6 +65,30 @@ def test_layouts_train_the_numbers_of_transformers(program, model_dir, tmp_path,
     exported = runner.read_tensors(merged)
     for name, bias in biases.items():
         assert torch.equal(exported[name], bias)
+
+
+def settings_of(parallel):
+    return [part for key, value in parallel.items()
+            for part in ("--set", f"parallel.{key}={str(value).lower()}")]
+
+
+@by_family()
+def test_what_one_layout_saves_another_resumes(program, model_dir, tmp_path, shape):
+    """Of everything that can train; the losses are those of one process."""
+    model, ids = models.build(shape), models.sample_ids(shape)
+    config = config_for(model, shared_experts=True, non_expert_modules=True)
+    rows = runner.write_rows(ids, tmp_path / "rows.jsonl")
+    order = ["ETP2xEP2", "TP2+SP", "TP2xPP2", "CP2", "EP2xEDP2"]
+    sections = {"checkpoint": {"every": 1, "keep": 2}}
+    alone = runner.Run(program, tmp_path / "alone", model_dir(shape), rows, config,
+                       steps=len(order), **sections).prepare().train_it()
+    run = runner.Run(program, tmp_path / "changing", model_dir(shape), rows, config,
+                     steps=len(order), **sections).prepare()
+    for step, layout in enumerate(order, start=1):
+        ranks, parallel = LAYOUTS[layout]
+        program.run("train", run.recipe, *settings_of(parallel), "--set", f"schedule.epochs={step}",
+                    *(["--resume"] if step > 1 else []), ranks=ranks, timeout=180)
+        assert run.losses() == pytest.approx(alone.losses()[:step], rel=1e-5), layout
 
 
 @by_family()
