@@ -9,7 +9,7 @@
 
 #include <vector>
 
-#include "csrc/ops/row_kernels.h"
+#include "csrc/ops/gated_activation.h"
 #include "layers/expert_storage.h"
 #include "layers/token_dispatcher.h"
 

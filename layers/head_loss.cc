@@ -6,6 +6,7 @@
 
 #include "csrc/base/profile.h"
 #include "csrc/ops/few_rows_gemm.h"
+#include "csrc/ops/softmax_kernels.h"
 #include "csrc/ops/torch_ops.h"
 #include "layers/row_collectives.h"
 

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "csrc/ops/gated_activation.h"
 #include "csrc/ops/torch_ops.h"
 
 namespace sutor {

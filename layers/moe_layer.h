@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "csrc/ops/row_kernels.h"
+#include "csrc/ops/gated_activation.h"
 #include "layers/feed_forward.h"
 #include "layers/grouped_experts.h"
 #include "layers/mlp.h"

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "csrc/base/profile.h"
+#include "csrc/ops/softmax_kernels.h"
 #include "csrc/ops/torch_ops.h"
 
 namespace sutor {

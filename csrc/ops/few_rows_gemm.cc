@@ -10,6 +10,7 @@
 #include "csrc/base/error.h"
 #include "csrc/ops/row_kernels.h"
 #include "csrc/ops/torch_ops.h"
+#include "csrc/ops/transpose_kernels.h"
 
 namespace sutor::ops {
 namespace {

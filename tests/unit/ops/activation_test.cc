@@ -3,7 +3,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
-#include "csrc/ops/row_kernels.h"
+#include "csrc/ops/gated_activation.h"
 
 namespace sutor {
 namespace {
