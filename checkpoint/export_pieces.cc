@@ -6,6 +6,7 @@
 #include "checkpoint/quantized_source.h"
 #include "checkpoint/scatter.h"
 #include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
 
 namespace sutor {
 namespace {
@@ -70,7 +71,8 @@ void PieceMaker::make(const OutputTensor& tensor, const OutputPiece& piece, cons
   }
   std::vector<std::byte> bytes(static_cast<size_t>(piece.bytes()));
   if (piece.over_base) file.read_at(entry.begin + piece.begin, bytes);
-  for (const PlacedTensor& placed : piece.tensors) {
+  parallel_tasks(0, static_cast<int64_t>(piece.tensors.size()), [&](int64_t i) {
+    const PlacedTensor& placed = piece.tensors[static_cast<size_t>(i)];
     if (piece.form == PieceForm::kElements) {
       make_elements(piece, placed, [&](int64_t row, int64_t count, const std::byte* from) {
         scatter_rows(from, count, placed.base.columns, element,
@@ -95,7 +97,7 @@ void PieceMaker::make(const OutputTensor& tensor, const OutputPiece& piece, cons
                    bytes.data());
       }
     }
-  }
+  });
   sink(bytes);
 }
 

@@ -170,27 +170,29 @@ def test_training_beside_them(program, quantized, tmp_path, form, layout):
     assert result.code != 0 and "E0307" in result.output and "adapter" in result.output
 
 
-MERGED_FORM, MERGED_BLOCK = "fp8-even", BLOCKS["fp8-even"]
+# Blocks that divide every matrix, which transformers asks for.
+MERGED_FORM = "fp8-even"
 
 
 @pytest.fixture(scope="module")
 def trained(program, quantized, tmp_path_factory):
-    """trained(kind) -> (run, its directory): some experts of one layer and all shared experts,
+    """trained(kind, form) -> (run, its directory): some experts of one layer and all shared ones,
     trained on the quantised directory, on a store made of it, or on the same model in fp32."""
     base, made = tmp_path_factory.mktemp("trained"), {}
 
-    def train(kind):
-        if kind not in made:
-            source, plain = quantized(MERGED_FORM, torch.float32)
+    def train(kind, form=MERGED_FORM):
+        if (kind, form) not in made:
+            folder = base / f"{kind}-{form}"
+            source, plain = quantized(form, torch.float32)
             if kind == "store":
                 convert(program, source, base / "base-store")
             directory = {"directory": source, "plain": plain, "store": base / "base-store"}[kind]
-            rows = runner.write_rows(models.sample_ids(SHAPE), base / f"{kind}.jsonl")
+            rows = runner.write_rows(models.sample_ids(SHAPE), base / f"{folder.name}.jsonl")
             config = models.pick_experts(models.build(SHAPE), layers=[1])
             config["shared_experts"] = True
-            run = runner.Run(program, base / kind, directory, rows, config, steps=2)
-            made[kind] = run.prepare().train_it(), directory
-        return made[kind]
+            run = runner.Run(program, folder, directory, rows, config, steps=2)
+            made[kind, form] = run.prepare().train_it(), directory
+        return made[kind, form]
 
     return train
 
@@ -200,9 +202,9 @@ def export(run, rule, name):
     return run.folder / name / "adapter", run.folder / name / "merged"
 
 
-def masters(trained):
+def masters(trained, form=MERGED_FORM):
     """What was trained, before any rounding: the base is fp32, so is its adapter."""
-    run, _ = trained("plain")
+    run, _ = trained("plain", form)
     if not (run.output / "export").exists():
         run.export()
     return runner.read_tensors(run.output / "export" / "adapter")
@@ -216,15 +218,14 @@ def test_merged_and_dequantised(program, trained, quantized, tmp_path):
     before, after = runner.read_tensors(directory), runner.read_tensors(merged)
     values, new = masters(trained), runner.read_tensors(adapter)
     assert new.keys() == values.keys()
-    _, meant = to_fp8(runner.read_tensors(trained("plain")[1]), MERGED_BLOCK)
+    plain = runner.read_tensors(trained("plain")[1])
     beside = {n for n in before if EXPERT.fullmatch(n) and ".layers.1." in n}
     assert beside & new.keys() and beside - new.keys() and new.keys() - beside
     for name, tensor in after.items():
         if name in new:
             assert torch.equal(tensor, values[name].to(torch.bfloat16)), name
         elif name in beside:
-            plain = runner.read_tensors(trained("plain")[1])[name]
-            assert torch.equal(tensor, plain.to(torch.bfloat16)), name
+            assert torch.equal(tensor, plain[name].to(torch.bfloat16)), name
         else:
             assert tensor.dtype == before[name].dtype, name
             assert torch.equal(tensor.view(torch.uint8), before[name].view(torch.uint8)), name
@@ -253,25 +254,26 @@ def test_merged_and_dequantised(program, trained, quantized, tmp_path):
     program.run("verify", merged)
 
 
-def quantised_again(weight):
-    stored, meant = to_fp8({"model.layers.0.mlp.up_proj.weight": weight}, MERGED_BLOCK)
+def quantised_again(weight, form=MERGED_FORM):
+    stored, meant = to_fp8({"model.layers.0.mlp.up_proj.weight": weight}, BLOCKS[form])
     (name, codes), (_, scales) = stored.items()
     return codes, scales, meant[name]
 
 
-def test_merged_and_requantised(program, trained):
+@pytest.mark.parametrize("form", [f for f in FORMS if f != "int4"])
+def test_merged_and_requantised(program, trained, form):
     """The same header; trained matrices as the formula gives them, all else byte for byte."""
-    run, directory = trained("directory")
+    run, directory = trained("directory", form)
     _, merged = export(run, "requantize", "again")
     header = (directory / "model.safetensors").read_bytes()
     length = 8 + int.from_bytes(header[:8], "little")
     assert (merged / "model.safetensors").read_bytes()[:length] == header[:length]
     assert (merged / "config.json").read_bytes() == (directory / "config.json").read_bytes()
     before, after = runner.read_tensors(directory), runner.read_tensors(merged)
-    values, squares, sizes = masters(trained), 0, 0
+    values, squares, sizes = masters(trained, form), 0, 0
     expected = {}
     for name, value in values.items():
-        expected[name], expected[name + "_scale_inv"], stands = quantised_again(value)
+        expected[name], expected[name + "_scale_inv"], stands = quantised_again(value, form)
         squares += ((stands - value).double() ** 2).sum()
         sizes += (value.double() ** 2).sum()
     for name, tensor in after.items():
