@@ -134,6 +134,30 @@ std::unique_ptr<CausalModel> Decoder::build(ParameterStore& store, std::unique_p
   return model;
 }
 
+std::vector<int64_t> read_windows(const ConfigReader& in,
+                                  const std::function<bool(int64_t layer)>& slides) {
+  const int64_t layers = in.integer({"num_hidden_layers"});
+  const int64_t window = in.integer_or({"sliding_window"}, 0);
+  const std::vector<std::string> types = in.texts_or_empty({"layer_types"});
+  if (!types.empty() && static_cast<int64_t>(types.size()) != layers) {
+    in.unsupported("layer_types", "there must be one for each layer");
+  }
+  std::vector<int64_t> windows;
+  for (int64_t i = 0; i < layers; ++i) {
+    bool has_window = types.empty() && slides(i);
+    if (!types.empty()) {
+      const std::string& type = types[static_cast<size_t>(i)];
+      has_window = type == "sliding_attention";
+      if (!has_window && type != "full_attention") {
+        in.unsupported("layer_types", "types are \"sliding_attention\" and \"full_attention\"");
+      }
+    }
+    if (has_window && window < 1) in.unsupported("sliding_window", "it must be 1 or more");
+    windows.push_back(has_window ? window : 0);
+  }
+  return windows;
+}
+
 GqaConfig::GqaConfig(const ConfigReader& in, double default_theta,
                      std::optional<double> default_partial)
     : GqaConfig(in, in.rope(default_theta, default_partial), {}) {

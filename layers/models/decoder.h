@@ -54,6 +54,11 @@ struct Decoder {
   void read_groups(const ConfigReader& in, int best);
 };
 
+// A window for each layer, 0 for none: `sliding_window` where `layer_types` says so or, when
+// config.json names no types, for the layers that `slides` says.
+std::vector<int64_t> read_windows(const ConfigReader& in,
+                                  const std::function<bool(int64_t layer)>& slides);
+
 // Grouped-query attention as config.json states it.
 struct GqaConfig {
   // Refuses windows. default_partial: see ConfigReader::rope().

@@ -9,29 +9,6 @@
 namespace sutor {
 namespace {
 
-// A window for each layer, 0 for none. Where config.json names no types, layers 0, 2, ... slide.
-std::vector<int64_t> windows_of(const ConfigReader& in) {
-  const int64_t layers = in.integer({"num_hidden_layers"});
-  const int64_t window = in.integer_or({"sliding_window"}, 128);
-  const std::vector<std::string> types = in.texts_or_empty({"layer_types"});
-  if (!types.empty() && static_cast<int64_t>(types.size()) != layers) {
-    in.unsupported("layer_types", "there must be one for each layer");
-  }
-  std::vector<int64_t> windows;
-  for (int64_t i = 0; i < layers; ++i) {
-    const std::string type = !types.empty() ? types[static_cast<size_t>(i)]
-                             : i % 2 == 0   ? "sliding_attention"
-                                            : "full_attention";
-    const bool slides = type == "sliding_attention";
-    if (!slides && type != "full_attention") {
-      in.unsupported("layer_types", "types are \"sliding_attention\" and \"full_attention\"");
-    }
-    if (slides && window < 1) in.unsupported("sliding_window", "it must be 1 or more");
-    windows.push_back(slides ? window : 0);
-  }
-  return windows;
-}
-
 // transformers' default where config.json has no section for it.
 RopeConfig rope_of(const ConfigReader& in) {
   if (in.has("rope_parameters") || in.has("rope_scaling")) return in.rope(150000.0);
@@ -42,7 +19,7 @@ RopeConfig rope_of(const ConfigReader& in) {
 }
 
 const nlohmann::json kDefaults = {
-    {"num_key_value_heads", 8}, {"head_dim", 64}, {"rms_norm_eps", 1e-5}};
+    {"num_key_value_heads", 8}, {"head_dim", 64}, {"sliding_window", 128}, {"rms_norm_eps", 1e-5}};
 
 struct Config {
   Decoder decoder;
@@ -50,7 +27,8 @@ struct Config {
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in)
-      : decoder(in), attention(in, rope_of(in), windows_of(in)) {
+      : decoder(in),
+        attention(in, rope_of(in), read_windows(in, [](int64_t layer) { return layer % 2 == 0; })) {
     decoder.norm.round_before_weight = false;
     decoder.expert_width = in.integer({"intermediate_size"});
     decoder.expert_form = ExpertForm::kTransposedStacks;

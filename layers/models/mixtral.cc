@@ -11,20 +11,23 @@ namespace {
 
 const nlohmann::json kDefaults = {{"num_key_value_heads", 8}, {"rms_norm_eps", 1e-5}};
 
+// With a `sliding_window` all layers slide.
+std::vector<int64_t> windows_of(const ConfigReader& in) {
+  return read_windows(in, [&in](int64_t) { return in.has("sliding_window"); });
+}
+
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
-  explicit Config(const ConfigReader& in) : decoder(in), attention(in, 1e6) {
+  explicit Config(const ConfigReader& in)
+      : decoder(in), attention(in, in.rope(1e6), windows_of(in)) {
     decoder.expert_width = in.integer({"intermediate_size"});
     decoder.block = "block_sparse_moe";
     decoder.expert_names = {.gate = "w1", .up = "w3", .down = "w2"};
     decoder.moe.router.renormalize = true;
     decoder.moe.router.fp32_weights = true;
-    if (in.integer_or({"sliding_window"}, 0) != 0) {
-      in.unsupported("sliding_window", "attention is over the whole document");
-    }
     in.require_number("router_jitter_noise", 0);
   }
 };

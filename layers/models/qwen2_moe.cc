@@ -8,14 +8,26 @@
 namespace sutor {
 namespace {
 
-const nlohmann::json kDefaults = {{"num_key_value_heads", 16}};
+const nlohmann::json kDefaults = {
+    {"num_key_value_heads", 16}, {"sliding_window", 4096}, {"max_window_layers", 28}};
+
+// With `use_sliding_window` every other one of the first `max_window_layers` layers slides.
+std::vector<int64_t> windows_of(const ConfigReader& in) {
+  if (!in.flag_or({"use_sliding_window"}, false)) {
+    in.require_full_attention();
+    return {};
+  }
+  const int64_t below = in.integer_or({"max_window_layers"}, 0);
+  return read_windows(in, [below](int64_t layer) { return layer % 2 == 0 && layer < below; });
+}
 
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
-  explicit Config(const ConfigReader& in) : decoder(in), attention(in, 10000.0) {
+  explicit Config(const ConfigReader& in)
+      : decoder(in), attention(in, in.rope(10000.0), windows_of(in)) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
     decoder.shared_width = in.integer({"shared_expert_intermediate_size"});

@@ -154,7 +154,11 @@ SHAPES = [
            norm_topk_prob=True, qkv_bias=False, tie_word_embeddings=True, seed=1),
     _qwen2("q2-sparse-step", num_hidden_layers=5, decoder_sparse_step=2, mlp_only_layers=[3],
            num_key_value_heads=4, rope_parameters=dict(PLAIN, rope_theta=1e6)),
+    _qwen2("q2-windows", num_hidden_layers=4, use_sliding_window=True, sliding_window=6,
+           max_window_layers=3),
+    _qwen3("qw-windows", use_sliding_window=True, sliding_window=7),
     _mixtral("mx-gqa"),
+    _mixtral("mx-windows", sliding_window=5, num_local_experts=16),
     _mixtral("mx-odd-head-dim", hidden_size=72, vocab_size=131, num_attention_heads=6, head_dim=10,
              intermediate_size=22, num_local_experts=16, num_experts_per_tok=3, seed=1),
     _mixtral("mx-tied", num_key_value_heads=1, num_hidden_layers=2, tie_word_embeddings=True),
@@ -195,7 +199,8 @@ SHARP_NAMES = ["q2-gqa", "mx-gqa", "ol-gqa-clip", "d3-kimi", "g4-air", "go-20b"]
 SHARP_SHAPES = [
     dataclasses.replace(s, values=s.values | {
         "num_experts_per_tok": 2 if experts_of(s.values) == 12 else 3}).with_router("sharp")
-    for s in SHAPES if s.family in ("deepseek_v2", "qwen3_moe") or s.name in SHARP_NAMES
+    for s in SHAPES if s.name in SHARP_NAMES or (
+        s.family in ("deepseek_v2", "qwen3_moe") and "windows" not in s.name)
 ]
 
 

@@ -343,14 +343,14 @@ def test_keys_that_are_left_out_have_transformers_defaults(program, model_dir, c
 
 
 REFUSED = [  # shape, key, value, words
-    ("q2-gqa", "use_sliding_window", True, "false"),
     ("q2-gqa", "layer_types", ["full_attention", "sliding_attention", "full_attention"], "full"),
+    ("ol-plain", "use_sliding_window", True, "false"),
     ("q2-gqa", "hidden_act", "gelu", "silu"),
     ("q2-gqa", "attention_dropout", 0.1, "only 0"),
     ("q2-gqa", "rope_parameters", {"rope_type": "dynamic", "rope_theta": 1e4}, "yarn"),
     ("q2-gqa", "rope_parameters", {"full_attention": {"rope_type": "default"}}, "alike"),
     ("q2-gqa", "partial_rotary_factor", 0.5, "whole heads"),
-    ("mx-gqa", "sliding_window", 4096, "document"),
+    ("mx-gqa", "sliding_window", 0, "1 or more"),
     ("mx-gqa", "router_jitter_noise", 0.01, "only 0"),
     ("ol-plain", "clip_qkv", 0, "above 0"),
     ("ol-plain", "head_dim", 24, "wide"),
