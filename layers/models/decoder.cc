@@ -158,6 +158,13 @@ std::vector<int64_t> read_windows(const ConfigReader& in,
   return windows;
 }
 
+std::vector<int64_t> read_switched_windows(const ConfigReader& in,
+                                           const std::function<bool(int64_t layer)>& slides) {
+  if (in.flag_or({"use_sliding_window"}, false)) return read_windows(in, slides);
+  in.require_full_attention();
+  return {};
+}
+
 GqaConfig::GqaConfig(const ConfigReader& in, double default_theta,
                      std::optional<double> default_partial)
     : GqaConfig(in, in.rope(default_theta, default_partial), {}) {

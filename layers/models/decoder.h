@@ -58,6 +58,9 @@ struct Decoder {
 // config.json names no types, for the layers that `slides` says.
 std::vector<int64_t> read_windows(const ConfigReader& in,
                                   const std::function<bool(int64_t layer)>& slides);
+// The same behind the switch `use_sliding_window`: without it none, and windows are refused.
+std::vector<int64_t> read_switched_windows(const ConfigReader& in,
+                                           const std::function<bool(int64_t layer)>& slides);
 
 // Grouped-query attention as config.json states it.
 struct GqaConfig {

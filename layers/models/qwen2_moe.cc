@@ -11,14 +11,11 @@ namespace {
 const nlohmann::json kDefaults = {
     {"num_key_value_heads", 16}, {"sliding_window", 4096}, {"max_window_layers", 28}};
 
-// With `use_sliding_window` every other one of the first `max_window_layers` layers slides.
+// Every other one of the first `max_window_layers` layers slides.
 std::vector<int64_t> windows_of(const ConfigReader& in) {
-  if (!in.flag_or({"use_sliding_window"}, false)) {
-    in.require_full_attention();
-    return {};
-  }
   const int64_t below = in.integer_or({"max_window_layers"}, 0);
-  return read_windows(in, [below](int64_t layer) { return layer % 2 == 0 && layer < below; });
+  return read_switched_windows(in,
+                               [below](int64_t layer) { return layer % 2 == 0 && layer < below; });
 }
 
 struct Config {

@@ -9,22 +9,14 @@ namespace {
 
 const nlohmann::json kDefaults = {{"num_key_value_heads", 4}, {"sliding_window", 4096}};
 
-// With `use_sliding_window` all layers slide.
-std::vector<int64_t> windows_of(const ConfigReader& in) {
-  if (in.flag_or({"use_sliding_window"}, false)) {
-    return read_windows(in, [](int64_t) { return true; });
-  }
-  in.require_full_attention();
-  return {};
-}
-
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in)
-      : decoder(in), attention(in, in.rope(10000.0), windows_of(in)) {
+      : decoder(in),
+        attention(in, in.rope(10000.0), read_switched_windows(in, [](int64_t) { return true; })) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
     decoder.read_sparse_step(in);

@@ -12,6 +12,7 @@ import reference
 import runner
 import test_logits
 from test_base_store import convert, tree
+from test_quantized import directory_of
 
 SHAPE = models.shape("go-20b")
 GROUP = 32
@@ -42,14 +43,6 @@ def to_mxfp4(tensors):
     return stored, meant
 
 
-def write(folder, config, tensors):
-    folder.mkdir()
-    models.write_json(config, folder / "config.json")
-    save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "model.safetensors",
-              metadata={"format": "pt"})
-    return folder
-
-
 @pytest.fixture(scope="module")
 def forms(model_dir, tmp_path_factory):
     """(directory in MXFP4, the same model in BF16)"""
@@ -57,8 +50,8 @@ def forms(model_dir, tmp_path_factory):
     config = json.loads((source / "config.json").read_text())
     stored, meant = to_mxfp4(load_file(source / "model.safetensors"))
     folder = tmp_path_factory.mktemp("forms")
-    return (write(folder / "mxfp4", config | {"quantization_config": CONFIG}, stored),
-            write(folder / "bf16", config, meant))
+    return (directory_of(folder / "mxfp4", config | {"quantization_config": CONFIG}, stored),
+            directory_of(folder / "bf16", config, meant))
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
