@@ -63,6 +63,17 @@ class Views:
         return self.view(gradient, name)
 
 
+def stored_name(name, family):
+    """The stored tensor that holds one by its name: for GPT-OSS a stack."""
+    if family != "gpt_oss":
+        return name
+    name = re.sub(r"\.experts\.\d+\.(?:gate|up)_proj", ".experts.gate_up_proj", name)
+    name = re.sub(r"\.experts\.\d+\.down_proj", ".experts.down_proj", name)
+    if ".experts." in name:
+        name = name.removesuffix(".weight").replace(".bias", "_bias")
+    return name
+
+
 def trained_names(model, config):
     """Names that an expert config trains, by the authors' rule: chosen routed experts; shared
     experts with their flag; everything else, routers included, with the other flag."""

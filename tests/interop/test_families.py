@@ -137,17 +137,6 @@ def add_extra_layer(directory, layers):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def stored_name(name, family):
-    """The stored tensor that holds one by its name: for GPT-OSS a stack."""
-    if family != "gpt_oss":
-        return name
-    name = re.sub(r"\.experts\.\d+\.(?:gate|up)_proj", ".experts.gate_up_proj", name)
-    name = re.sub(r"\.experts\.\d+\.down_proj", ".experts.down_proj", name)
-    if ".experts." in name:
-        name = name.removesuffix(".weight").replace(".bias", "_bias")
-    return name
-
-
 @by_family()
 def test_there_and_back_with_layers_that_are_not_used(program, model_dir, copy_of, tmp_path, shape):
     source = copy_of(model_dir(shape, dtype="bf16"))
@@ -172,7 +161,7 @@ def test_there_and_back_with_layers_that_are_not_used(program, model_dir, copy_o
     assert before.keys() == after.keys()
     changed = {name for name in before if before[name] != after[name]}
     names = reference.trained_names(models.build(shape), config)
-    assert changed and changed <= {stored_name(name, shape.family) for name in names}
+    assert changed and changed <= {reference.stored_name(name, shape.family) for name in names}
 
 
 @by_family([models.shape("mx-gqa"), models.shape("q2-odd-tied"), models.shape("d3-odd-half")])
