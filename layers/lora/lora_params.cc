@@ -1,5 +1,6 @@
 #include "layers/lora/lora_params.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
