@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <span>
 
 #include "checkpoint/checkpoint_paths.h"
 #include "checkpoint/checkpoint_reader.h"
@@ -57,7 +59,9 @@ std::vector<float> read_rows(const CheckpointReader& reader, const IndexedTensor
 
 // Compares bits: NaN equals itself and -0 differs from 0.
 void expect_same(const std::vector<float>& found, const float* expected) {
-  EXPECT_EQ(std::memcmp(found.data(), expected, found.size() * sizeof(float)), 0);
+  const auto ours = std::as_bytes(std::span(found));
+  const auto theirs = std::as_bytes(std::span(expected, found.size()));
+  EXPECT_TRUE(std::equal(ours.begin(), ours.end(), theirs.begin()));
 }
 
 void expect_all_rows(const CheckpointReader& reader, const SampleValues& values) {
