@@ -1,4 +1,6 @@
 // Dispatch where all experts of a layer are on this rank: only an order by slot.
+#include <torch/types.h>
+
 #include <numeric>
 
 #include "layers/dispatch_rows.h"
