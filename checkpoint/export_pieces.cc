@@ -51,54 +51,64 @@ void PieceMaker::make(const OutputTensor& tensor, const OutputPiece& piece, cons
     file.stream(entry.begin + piece.begin, entry.begin + piece.end, sink);
     return;
   }
-  const auto element = static_cast<int64_t>(size_of(piece.dtype));
-  if (piece.is_one_tensor()) {
-    const int64_t row_bytes = piece.tensors[0].base.columns * element;
-    make_elements(piece, piece.tensors[0], [&](int64_t, int64_t count, const std::byte* bytes) {
-      sink({bytes, static_cast<size_t>(count * row_bytes)});
-    });
-    return;
-  }
-  if (piece.form == PieceForm::kFp8) {
-    const int64_t row_bytes = piece.tensors[0].base.columns;
-    requantize(
-        piece.tensors[0],
-        [&](int64_t, int64_t count, const std::byte* bytes) {
-          sink({bytes, static_cast<size_t>(count * row_bytes)});
-        },
-        nullptr);
+  if (piece.is_one_tensor() || piece.form == PieceForm::kFp8) {
+    make_alone(piece, sink);
     return;
   }
   std::vector<std::byte> bytes(static_cast<size_t>(piece.bytes()));
   if (piece.over_base) file.read_at(entry.begin + piece.begin, bytes);
   parallel_tasks(0, static_cast<int64_t>(piece.tensors.size()), [&](int64_t i) {
-    const PlacedTensor& placed = piece.tensors[static_cast<size_t>(i)];
-    if (piece.form == PieceForm::kElements) {
-      make_elements(piece, placed, [&](int64_t row, int64_t count, const std::byte* from) {
-        scatter_rows(from, count, placed.base.columns, element,
-                     bytes.data() + placed.origin + row * placed.row_stride, placed.row_stride,
-                     placed.col_stride);
-      });
-    } else if (piece.form == PieceForm::kMxfp4) {
-      requantize(
-          placed,
-          [&](int64_t row, int64_t count, const std::byte* from) {
-            put_packed(placed, placed.base.columns / 2, row, count, from, bytes.data());
-          },
-          nullptr);
-    } else {
-      std::vector<std::byte> scales;
-      requantize(placed, {}, &scales);
-      if (piece.form == PieceForm::kFp8Scales) {
-        SUTOR_ASSERT(scales.size() == bytes.size());
-        bytes = std::move(scales);
-      } else {
-        put_packed(placed, placed.base.columns / kMxfp4Group, 0, placed.base.rows, scales.data(),
-                   bytes.data());
-      }
-    }
+    make_part(piece, piece.tensors[static_cast<size_t>(i)], bytes);
   });
   sink(bytes);
+}
+
+// A piece that is one tensor's elements, row after row.
+void PieceMaker::make_alone(const OutputPiece& piece, const ByteSink& sink) {
+  const PlacedTensor& tensor = piece.tensors[0];
+  const bool fp8 = piece.form == PieceForm::kFp8;
+  const int64_t element = fp8 ? 1 : static_cast<int64_t>(size_of(piece.dtype));
+  const int64_t row_bytes = tensor.base.columns * element;
+  const RowBytes to = [&](int64_t, int64_t count, const std::byte* bytes) {
+    sink({bytes, static_cast<size_t>(count * row_bytes)});
+  };
+  if (fp8) {
+    requantize(tensor, to, nullptr);
+  } else {
+    make_elements(piece, tensor, to);
+  }
+}
+
+// What one tensor has in a piece; `bytes`: the piece's.
+void PieceMaker::make_part(const OutputPiece& piece, const PlacedTensor& tensor,
+                           std::vector<std::byte>& bytes) {
+  if (piece.form == PieceForm::kElements) {
+    const auto element = static_cast<int64_t>(size_of(piece.dtype));
+    make_elements(piece, tensor, [&](int64_t row, int64_t count, const std::byte* from) {
+      scatter_rows(from, count, tensor.base.columns, element,
+                   bytes.data() + tensor.origin + row * tensor.row_stride, tensor.row_stride,
+                   tensor.col_stride);
+    });
+    return;
+  }
+  if (piece.form == PieceForm::kMxfp4) {
+    requantize(
+        tensor,
+        [&](int64_t row, int64_t count, const std::byte* from) {
+          put_packed(tensor, tensor.base.columns / 2, row, count, from, bytes.data());
+        },
+        nullptr);
+    return;
+  }
+  std::vector<std::byte> scales;
+  requantize(tensor, {}, &scales);
+  if (piece.form == PieceForm::kFp8Scales) {
+    SUTOR_ASSERT(scales.size() == bytes.size());
+    bytes = std::move(scales);
+  } else {
+    put_packed(tensor, tensor.base.columns / kMxfp4Group, 0, tensor.base.rows, scales.data(),
+               bytes.data());
+  }
 }
 
 // Rows of the tensor in the piece's dtype, some at a time.

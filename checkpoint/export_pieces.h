@@ -37,6 +37,9 @@ class PieceMaker {
  private:
   using RowBytes = std::function<void(int64_t row, int64_t count, const std::byte* bytes)>;
 
+  void make_alone(const OutputPiece& piece, const ByteSink& sink);
+  void make_part(const OutputPiece& piece, const PlacedTensor& tensor,
+                 std::vector<std::byte>& bytes);
   void make_elements(const OutputPiece& piece, const PlacedTensor& tensor, const RowBytes& to);
   void requantize(const PlacedTensor& tensor, const RowBytes& elements,
                   std::vector<std::byte>* scales);

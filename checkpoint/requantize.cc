@@ -10,10 +10,12 @@ namespace {
 
 constexpr int64_t kPieceElements = int64_t{1} << 18;
 
-int64_t flattened(const std::vector<int64_t>& shape) {
-  int64_t columns = 1;
-  for (size_t axis = 1; axis < shape.size(); ++axis) columns *= shape[axis];
-  return columns;
+// Its name, rows and columns; read() is the caller's.
+FloatRows rows_like(const std::string& name, const std::vector<int64_t>& shape) {
+  return {.name = name,
+          .rows = shape.empty() ? 1 : shape[0],
+          .columns = ShardedTensor{.global_shape = shape}.row_elements(),
+          .read = {}};
 }
 
 void require_finite(const FloatRows& values, const float* from, int64_t count) {
@@ -52,32 +54,33 @@ void scale_blocks(const float* values, int64_t rows, int64_t columns, const Bloc
 }  // namespace
 
 FloatRows rows_of(const TrainedTensor& trained) {
-  return {trained.name, trained.shape.empty() ? 1 : trained.shape[0], flattened(trained.shape),
-          [&trained](int64_t row, int64_t count, float* into) {
-            auto* bytes = reinterpret_cast<std::byte*>(into);
-            if (trained.dtype == DType::kF32) {
-              trained.read(trained.rows(row, count, bytes));
-              return;
-            }
-            ShardedTensor piece = trained.rows(row, count, nullptr);
-            std::vector<std::byte> stored(piece.num_bytes());
-            piece.data = stored.data();
-            trained.read(piece);
-            convert_elements(stored.data(), trained.dtype, bytes, DType::kF32,
-                             piece.num_elements());
-          }};
+  FloatRows rows = rows_like(trained.name, trained.shape);
+  rows.read = [&trained](int64_t row, int64_t count, float* into) {
+    auto* bytes = reinterpret_cast<std::byte*>(into);
+    if (trained.dtype == DType::kF32) {
+      trained.read(trained.rows(row, count, bytes));
+      return;
+    }
+    ShardedTensor piece = trained.rows(row, count, nullptr);
+    std::vector<std::byte> stored(piece.num_bytes());
+    piece.data = stored.data();
+    trained.read(piece);
+    convert_elements(stored.data(), trained.dtype, bytes, DType::kF32, piece.num_elements());
+  };
+  return rows;
 }
 
 FloatRows rows_of(const ModelDirectory& base, const TensorEntry& tensor) {
-  return {tensor.name, tensor.shape.empty() ? 1 : tensor.shape[0], flattened(tensor.shape),
-          [&base, &tensor](int64_t row, int64_t count, float* into) {
-            base.load(tensor, {.name = tensor.name,
-                               .dtype = DType::kF32,
-                               .global_shape = tensor.shape,
-                               .row_begin = row,
-                               .row_count = count,
-                               .data = reinterpret_cast<std::byte*>(into)});
-          }};
+  FloatRows rows = rows_like(tensor.name, tensor.shape);
+  rows.read = [&base, &tensor](int64_t row, int64_t count, float* into) {
+    base.load(tensor, {.name = tensor.name,
+                       .dtype = DType::kF32,
+                       .global_shape = tensor.shape,
+                       .row_begin = row,
+                       .row_count = count,
+                       .data = reinterpret_cast<std::byte*>(into)});
+  };
+  return rows;
 }
 
 std::vector<std::byte> requantize_fp8(const FloatRows& values, const BlockScales& base,

@@ -22,7 +22,11 @@ Decoder::Decoder(const ConfigReader& in)
   if (top_k > num_experts) in.unsupported("num_experts_per_tok", "more than there are experts");
 }
 
-void Decoder::read_dense_layers_first(const ConfigReader& in) {
+void Decoder::read_dense_then_shared(const ConfigReader& in) {
+  dense_width = in.integer({"intermediate_size"});
+  expert_width = in.integer({"moe_intermediate_size"});
+  shared_width = expert_width * in.integer({"n_shared_experts"});
+  moe.shared = "shared_experts";
   if (in.integer_or({"moe_layer_freq"}, 1) != 1) {
     in.unsupported("moe_layer_freq", "every layer after the dense ones routes");
   }

@@ -43,10 +43,11 @@ struct Decoder {
   std::unique_ptr<CausalModel> build(ParameterStore& store, std::unique_ptr<Rope> rope,
                                      const MakeAttention& make_attention) const;
 
-  // Which layers route: not the first `first_k_dense_replace`; or every `decoder_sparse_step`-th
-  // but the `mlp_only_layers`.
-  void read_dense_layers_first(const ConfigReader& in);
+  // Which layers route: every `decoder_sparse_step`-th but the `mlp_only_layers`.
   void read_sparse_step(const ConfigReader& in);
+  // The layers of DeepSeek and GLM: the first `first_k_dense_replace` are dense, the others have
+  // experts of `moe_intermediate_size`, and for every token `n_shared_experts` more in one MLP.
+  void read_dense_then_shared(const ConfigReader& in);
   // Sigmoid scores, a correction bias, groups by their two best experts (`n_group`, `topk_group`),
   // `norm_topk_prob`, `routed_scaling_factor`: DeepSeek-V3 and those that route like it.
   void read_sigmoid_routing(const ConfigReader& in);

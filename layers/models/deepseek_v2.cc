@@ -16,11 +16,7 @@ struct Config {
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in) {
-    decoder.dense_width = in.integer({"intermediate_size"});
-    decoder.expert_width = in.integer({"moe_intermediate_size"});
-    decoder.shared_width = decoder.expert_width * in.integer({"n_shared_experts"});
-    decoder.moe.shared = "shared_experts";
-    decoder.read_dense_layers_first(in);
+    decoder.read_dense_then_shared(in);
     RouterOptions& router = decoder.moe.router;
     router.fp32_logits = router.fp32_weights = true;
     router.scale = in.number_or({"routed_scaling_factor"}, 1.0);

@@ -21,11 +21,7 @@ struct Config {
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in) {
-    decoder.dense_width = in.integer({"intermediate_size"});
-    decoder.expert_width = in.integer({"moe_intermediate_size"});
-    decoder.shared_width = decoder.expert_width * in.integer({"n_shared_experts"});
-    decoder.moe.shared = "shared_experts";
-    decoder.read_dense_layers_first(in);
+    decoder.read_dense_then_shared(in);
     decoder.read_sigmoid_routing(in);
     if (!in.flag_or({"rope_interleave"}, true)) attention.rope_style = RopeStyle::kHalf;
   }

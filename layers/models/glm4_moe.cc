@@ -19,11 +19,7 @@ struct Config {
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in) : decoder(in), attention(in, 10000.0, 0.5) {
-    decoder.dense_width = in.integer({"intermediate_size"});
-    decoder.expert_width = in.integer({"moe_intermediate_size"});
-    decoder.shared_width = decoder.expert_width * in.integer({"n_shared_experts"});
-    decoder.moe.shared = "shared_experts";
-    decoder.read_dense_layers_first(in);
+    decoder.read_dense_then_shared(in);
     decoder.read_sigmoid_routing(in);
     attention.qkv_bias = in.flag_or({"attention_bias"}, false);
     if (in.flag_or({"use_qk_norm"}, false)) attention.qk_norm = QkNorm::kHead;
