@@ -5,9 +5,9 @@
 #include <string_view>
 
 #include "csrc/base/error.h"
-#include "launch/failure.h"
-#include "launch/provenance.h"
-#include "launch/verb.h"
+#include "launch/cli/provenance.h"
+#include "launch/cli/verb.h"
+#include "launch/job/failure.h"
 
 namespace {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "csrc/base/error.h"
-#include "parallel_state/tensor_piece.h"
+#include "parallel_state/placement/tensor_shard.h"
 
 namespace sutor {
 

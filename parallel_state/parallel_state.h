@@ -7,13 +7,13 @@
 #include <vector>
 
 #include "csrc/comm/comm.h"
-#include "parallel_state/expert_placement.h"
-#include "parallel_state/model_info.h"
-#include "parallel_state/node_map.h"
-#include "parallel_state/parallel_options.h"
-#include "parallel_state/rank_layout.h"
-#include "parallel_state/stage_costs.h"
-#include "parallel_state/stage_map.h"
+#include "parallel_state/layout/node_map.h"
+#include "parallel_state/layout/parallel_options.h"
+#include "parallel_state/layout/rank_layout.h"
+#include "parallel_state/layout/stage_costs.h"
+#include "parallel_state/layout/stage_map.h"
+#include "parallel_state/model/model_info.h"
+#include "parallel_state/placement/expert_placement.h"
 
 namespace sutor {
 

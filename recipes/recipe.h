@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/checkpoint_options.h"
+#include "checkpoint/partial/checkpoint_options.h"
 #include "layers/esft/esft_options.h"
 #include "layers/lora/lora_options.h"
 #include "layers/optim/optim_options.h"
-#include "parallel_state/parallel_options.h"
+#include "parallel_state/layout/parallel_options.h"
 
 namespace sutor {
 

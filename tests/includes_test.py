@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Walks the includes of the sources: they point downwards, form no cycle, and keep torch out of the
-folders that promise to build without it.
+"""Walks the includes of the sources: they point downwards from room to room, form no cycle, and keep
+torch out of the folders that promise to build without it. No folder outgrows its readers.
 
   python3 tests/includes_test.py ROOT          checks a tree; exit 1 with one line a violation
   python3 tests/includes_test.py --self-test   proves that each kind of violation is found
@@ -11,16 +11,57 @@ import sys
 import tempfile
 from pathlib import Path
 
+# The rooms from the top down: a file may include its own room and rooms below it in this list.
+ROOMS = (
+    "launch",
+    "launch/verbs",
+    "launch/stages",
+    "launch/train",
+    "launch/inspect",
+    "launch/eval",
+    "launch/convert",
+    "launch/plan",
+    "launch/model",
+    "launch/data",
+    "launch/cli",
+    "launch/job",
+    "launch/log",
+    "recipes",
+    "checkpoint/compare",
+    "checkpoint/export",
+    "checkpoint/partial",
+    "checkpoint/store",
+    "checkpoint/files",
+    "checkpoint/huggingface",
+    "checkpoint/format",
+    "layers/models",
+    "layers/decoder",
+    "layers/moe",
+    "layers/attention",
+    "layers/blocks",
+    "layers/storage",
+    "layers/batch",
+    "layers/parallel",
+    "layers/optim",
+    "layers/lora",
+    "layers/esft",
+    "parallel_state",
+    "parallel_state/placement",
+    "parallel_state/layout",
+    "parallel_state/model",
+    "csrc/ops/cpu",
+    "csrc/ops",
+    "csrc/comm/nccl",
+    "csrc/comm/mpi",
+    "csrc/comm/watchdog",
+    "csrc/comm",
+    "csrc/base",
+)
 FOLDERS = ("launch", "recipes", "checkpoint", "layers", "parallel_state", "csrc")
-# Folder -> what it may include besides itself; DESIGN: launch > recipes > checkpoint | layers > ...
-ALLOWED = {
-    "launch": {"recipes", "checkpoint", "layers", "parallel_state", "csrc"},
-    "recipes": {"checkpoint", "layers", "parallel_state", "csrc"},
-    "checkpoint": {"parallel_state", "csrc"},
-    "layers": {"parallel_state", "csrc"},
-    "parallel_state": {"csrc"},
-    "csrc": set(),
-}
+# Folders that stand beside each other: neither includes the other, whatever their order above.
+SEPARATE = (("checkpoint", "layers"), )
+# Beyond this a folder is split by meaning. Golden files, which nobody browses, are left out.
+MOST_FILES = 25
 TORCH_FREE = ("launch/data/", "recipes/", "checkpoint/", "layers/esft/", "parallel_state/",
               "csrc/base/")
 TORCH = re.compile(r"(torch|ATen|c10)/")
@@ -41,9 +82,17 @@ def folder_of(path):
     return path.split("/", 1)[0]
 
 
+def room_of(path):
+    return path.rsplit("/", 1)[0]
+
+
 def direct_problems(files):
     for file, includes in files.items():
         here = folder_of(file)
+        room = room_of(file)
+        if room not in ROOMS:
+            yield f"{file}: {room}/ is no room; enter it in ROOMS of tests/includes_test.py"
+            continue
         for quote, target in includes:
             if target == "torch/torch.h":
                 yield f"{file}: includes torch/torch.h (21 s a file); include what is used"
@@ -54,8 +103,10 @@ def direct_problems(files):
                 continue
             if target not in files:
                 yield f"{file}: {target} does not exist"
-            if there != here and there not in ALLOWED[here]:
-                yield f"{file}: includes {target}, which is not below {here}/"
+            elif room_of(target) in ROOMS and ROOMS.index(room_of(target)) < ROOMS.index(room):
+                yield f"{file}: includes {target}, which is not below {room}/"
+            if any({here, there} == set(pair) for pair in SEPARATE):
+                yield f"{file}: includes {target}; {here}/ and {there}/ do not know each other"
             if here == "recipes" and there not in ("recipes",):
                 if not target.endswith("_options.h") and not target.startswith("csrc/base/"):
                     yield f"{file}: recipes may include only *_options.h, csrc/base; not {target}"
@@ -99,52 +150,88 @@ def torch_problems(files):
                     ways.append([*way, target])
 
 
+def size_problems(root):
+    """Folders that hold more files than a reader takes in."""
+    for top in (*FOLDERS, "tests", "tools", "docs"):
+        for folder in [root / top, *sorted((root / top).rglob("*/"))]:
+            if not folder.is_dir() or {"golden", "__pycache__"} & set(folder.parts):
+                continue
+            count = sum(1 for path in folder.iterdir() if path.is_file())
+            if count > MOST_FILES:
+                yield f"{folder.relative_to(root)}: {count} files; split it by meaning"
+
+
+def readme_problems(root):
+    """Rooms that README's table of the sources does not list."""
+    readme = root / "README.md"
+    text = readme.read_text("utf-8") if readme.exists() else ""
+    for room in ROOMS:
+        if text and f"| `{room}/` |" not in text:
+            yield f"README.md: the table of the sources has no line for `{room}/`"
+
+
 def problems(root):
     files = read_includes(root)
     if not files:
         return [f"{root}: no sources found"]
-    return [*direct_problems(files), *cycle_problems(files), *torch_problems(files)]
+    return [
+        *direct_problems(files), *cycle_problems(files), *torch_problems(files),
+        *size_problems(root), *readme_problems(root)
+    ]
 
 
 def self_test():
     """A good tree has no problem; each bad tree has one that holds the given words."""
     good = {
-        "launch/a.cc": '#include "recipes/r.h"\n#include <torch/types.h>',
+        "launch/verbs/a.cc": '#include "recipes/r.h"\n#include <torch/types.h>',
         "recipes/r.h": '#include "layers/esft/esft_options.h"\n#include "csrc/base/e.h"',
         "layers/esft/esft_options.h": "#include <string>",
         "csrc/base/e.h": "",
-        "layers/m.h": "#include <ATen/ops/mm.h>"
+        "layers/moe/m.h": "#include <ATen/ops/mm.h>"
     }
     bad = [
         ({
-            "csrc/base/e.h": '#include "layers/m.h"'
-        }, "not below csrc/"),
+            "csrc/base/e.h": '#include "layers/moe/m.h"'
+        }, "not below csrc/base/"),
         ({
-            "checkpoint/c.h": '#include "layers/esft/esft_options.h"'
-        }, "not below checkpoint/"),
+            "layers/blocks/b.h": '#include "layers/moe/m.h"'
+        }, "not below layers/blocks/"),
         ({
-            "recipes/r.h": '#include "layers/m.h"'
+            "checkpoint/format/c.h": '#include "layers/esft/esft_options.h"'
+        }, "do not know each other"),
+        ({
+            "recipes/r.h": '#include "layers/moe/m.h"'
         }, "recipes may include only"),
         ({
             "csrc/ops/o.h": "",
             "csrc/base/e.h": '#include "csrc/ops/o.h"'
         }, "csrc/base may include only"),
         ({
-            "layers/n.h": '#include "layers/m.h"',
-            "layers/m.h": '#include "layers/n.h"'
+            "layers/moe/n.h": '#include "layers/moe/m.h"',
+            "layers/moe/m.h": '#include "layers/moe/n.h"'
         }, "cycle: "),
         ({
-            "layers/esft/s.cc": '#include "layers/m.h"'
+            "layers/esft/s.cc": '#include "layers/moe/m.h"'
         }, "must build without torch"),
         ({
-            "layers/m.h": "#include <torch/torch.h>"
+            "layers/moe/m.h": "#include <torch/torch.h>"
         }, "torch/torch.h"),
         ({
-            "layers/m.h": '#include "layers/gone.h"'
+            "layers/moe/m.h": '#include "layers/moe/gone.h"'
         }, "does not exist"),
         ({
-            "layers/m.h": '#include "rope.h"'
+            "layers/moe/m.h": '#include "rope.h"'
         }, "not a path from the root"),
+        ({
+            "layers/odd/m.h": ""
+        }, "is no room"),
+        ({
+            f"layers/moe/{i}.h": ""
+            for i in range(MOST_FILES + 1)
+        }, "split it by meaning"),
+        ({
+            "README.md": "| `launch/` | the program |"
+        }, "no line for `launch/verbs/`"),
     ]
     for change, words in [({}, None), *bad]:
         with tempfile.TemporaryDirectory() as folder:

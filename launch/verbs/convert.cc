@@ -1,15 +1,15 @@
 // sutor convert: a Hugging Face directory into a base store, and back.
-#include "launch/convert.h"
+#include "launch/convert/convert.h"
 
 #include <fmt/format.h>
 
-#include "checkpoint/hf_index.h"
-#include "checkpoint/store_manifest.h"
-#include "checkpoint/store_plan.h"
+#include "checkpoint/huggingface/hf_index.h"
+#include "checkpoint/store/store_manifest.h"
+#include "checkpoint/store/store_plan.h"
 #include "csrc/base/error.h"
-#include "launch/command_line.h"
-#include "launch/job.h"
-#include "launch/provenance.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/provenance.h"
+#include "launch/job/job.h"
 
 namespace po = boost::program_options;
 

@@ -9,12 +9,12 @@
 #include <regex>
 #include <set>
 
-#include "checkpoint/tensor_diff.h"
+#include "checkpoint/compare/tensor_diff.h"
 #include "csrc/base/error.h"
-#include "launch/command_line.h"
-#include "launch/failure.h"
-#include "launch/metrics_log.h"
-#include "launch/model_config.h"
+#include "launch/cli/command_line.h"
+#include "launch/job/failure.h"
+#include "launch/log/metrics_log.h"
+#include "launch/model/model_config.h"
 
 namespace po = boost::program_options;
 namespace fs = std::filesystem;

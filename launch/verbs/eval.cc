@@ -7,13 +7,13 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "launch/command_line.h"
-#include "launch/completion_scores.h"
-#include "launch/failure.h"
-#include "launch/job.h"
-#include "launch/model_evaluation.h"
-#include "launch/recipe_arguments.h"
-#include "launch/run_paths.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/recipe_arguments.h"
+#include "launch/eval/completion_scores.h"
+#include "launch/eval/model_evaluation.h"
+#include "launch/job/failure.h"
+#include "launch/job/job.h"
+#include "launch/log/run_paths.h"
 
 namespace po = boost::program_options;
 

@@ -4,19 +4,19 @@
 #include <map>
 #include <set>
 
-#include "checkpoint/adapter.h"
-#include "checkpoint/merged_export.h"
+#include "checkpoint/export/adapter.h"
+#include "checkpoint/export/merged_export.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
-#include "launch/command_line.h"
-#include "launch/failure.h"
-#include "launch/model_source.h"
-#include "launch/overlay.h"
-#include "launch/provenance.h"
-#include "launch/recipe_arguments.h"
-#include "launch/rounding_report.h"
-#include "launch/run_paths.h"
-#include "launch/stages.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/provenance.h"
+#include "launch/cli/recipe_arguments.h"
+#include "launch/convert/rounding_report.h"
+#include "launch/job/failure.h"
+#include "launch/log/run_paths.h"
+#include "launch/model/model_source.h"
+#include "launch/model/overlay.h"
+#include "launch/stages/stages.h"
 
 namespace po = boost::program_options;
 

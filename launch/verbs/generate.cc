@@ -7,14 +7,14 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "launch/command_line.h"
-#include "launch/generation.h"
-#include "launch/job.h"
-#include "launch/metrics_log.h"
-#include "launch/recipe_arguments.h"
-#include "launch/run_paths.h"
-#include "launch/session.h"
-#include "launch/text_generation.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/recipe_arguments.h"
+#include "launch/eval/generation.h"
+#include "launch/eval/text_generation.h"
+#include "launch/job/job.h"
+#include "launch/log/metrics_log.h"
+#include "launch/log/run_paths.h"
+#include "launch/model/session.h"
 
 namespace po = boost::program_options;
 

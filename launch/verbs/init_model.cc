@@ -5,15 +5,15 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/hf_index.h"
-#include "checkpoint/model_directory.h"
-#include "checkpoint/random_model.h"
+#include "checkpoint/huggingface/hf_index.h"
+#include "checkpoint/huggingface/model_directory.h"
+#include "checkpoint/huggingface/random_model.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/nearest.h"
-#include "launch/command_line.h"
-#include "launch/failure.h"
-#include "layers/models/models.h"
+#include "launch/cli/command_line.h"
+#include "launch/job/failure.h"
+#include "layers/models/registry.h"
 
 namespace po = boost::program_options;
 

@@ -6,21 +6,21 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "checkpoint/artifact_kind.h"
-#include "checkpoint/checkpoint_list.h"
-#include "checkpoint/checkpoint_paths.h"
-#include "checkpoint/checkpoint_reader.h"
+#include "checkpoint/compare/artifact_kind.h"
+#include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/partial/checkpoint_list.h"
+#include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/h5.h"
-#include "launch/command_line.h"
+#include "launch/cli/command_line.h"
 #include "launch/data/token_store.h"
-#include "launch/failure.h"
-#include "launch/metrics_log.h"
-#include "launch/verbs/inspect_model.h"
-#include "launch/verbs/inspect_report.h"
+#include "launch/inspect/inspect_model.h"
+#include "launch/inspect/inspect_report.h"
+#include "launch/job/failure.h"
+#include "launch/log/metrics_log.h"
 #include "layers/esft/score_records.h"
-#include "parallel_state/expert_config.h"
+#include "parallel_state/model/expert_config.h"
 
 namespace po = boost::program_options;
 namespace fs = std::filesystem;

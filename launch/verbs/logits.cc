@@ -10,12 +10,12 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/safetensors.h"
-#include "launch/command_line.h"
-#include "launch/job.h"
-#include "launch/micro_step.h"
-#include "launch/session.h"
+#include "launch/cli/command_line.h"
+#include "launch/job/job.h"
+#include "launch/model/session.h"
+#include "launch/train/micro_step.h"
 #include "layers/esft/trainable_params.h"
-#include "parallel_state/expert_config.h"
+#include "parallel_state/model/expert_config.h"
 
 namespace po = boost::program_options;
 

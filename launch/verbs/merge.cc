@@ -6,14 +6,14 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "checkpoint/merged_export.h"
+#include "checkpoint/export/merged_export.h"
 #include "csrc/base/error.h"
-#include "launch/adapter_merge.h"
-#include "launch/command_line.h"
-#include "launch/failure.h"
-#include "launch/model_source.h"
-#include "launch/provenance.h"
-#include "launch/rounding_report.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/provenance.h"
+#include "launch/convert/rounding_report.h"
+#include "launch/job/failure.h"
+#include "launch/model/adapter_merge.h"
+#include "launch/model/model_source.h"
 
 namespace po = boost::program_options;
 

@@ -7,12 +7,12 @@
 #include <optional>
 
 #include "csrc/base/error.h"
-#include "launch/command_line.h"
-#include "launch/failure.h"
-#include "launch/layout_arguments.h"
-#include "launch/model_config.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/layout_arguments.h"
+#include "launch/job/failure.h"
+#include "launch/model/model_config.h"
 #include "layers/esft/name_schemes.h"
-#include "parallel_state/stage_costs.h"
+#include "parallel_state/layout/stage_costs.h"
 
 namespace po = boost::program_options;
 

@@ -8,12 +8,12 @@
 #include <string>
 
 #include "csrc/base/error.h"
-#include "launch/command_line.h"
-#include "launch/failure.h"
-#include "launch/layout_arguments.h"
-#include "launch/verb.h"
-#include "launch/verbs/plan_placement.h"
-#include "parallel_state/rank_layout.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/layout_arguments.h"
+#include "launch/cli/verb.h"
+#include "launch/job/failure.h"
+#include "launch/plan/plan_placement.h"
+#include "parallel_state/layout/rank_layout.h"
 
 namespace po = boost::program_options;
 

@@ -8,15 +8,15 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/open_model.h"
+#include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
-#include "launch/command_line.h"
-#include "launch/failure.h"
-#include "launch/metrics_log.h"
-#include "launch/provenance.h"
-#include "launch/python_step.h"
-#include "launch/recipe_arguments.h"
-#include "launch/run_paths.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/provenance.h"
+#include "launch/cli/recipe_arguments.h"
+#include "launch/job/failure.h"
+#include "launch/job/python_step.h"
+#include "launch/log/metrics_log.h"
+#include "launch/log/run_paths.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {

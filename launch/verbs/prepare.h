@@ -8,7 +8,7 @@ namespace sutor {
 // Makes tokens/<name>.tokens.h5 of every set of data.train and data.eval; prints a summary line for
 // each, and its first `show` documents with the trained tokens marked. Returns the exit code of the
 // script, which prints its own errors (E0330..E0339 bad rows or tokenizer, E0232 missing package).
-// Throws E0206 when the recipe names no data, and what launch/python_step.h does.
+// Throws E0206 when the recipe names no data, and what launch/job/python_step.h does.
 int prepare_tokens(const Recipe& recipe, int show);
 
 }  // namespace sutor

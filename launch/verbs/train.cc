@@ -2,11 +2,11 @@
 #include <fmt/format.h>
 
 #include "csrc/base/error.h"
-#include "launch/command_line.h"
-#include "launch/job.h"
-#include "launch/provenance.h"
-#include "launch/recipe_arguments.h"
-#include "launch/stages.h"
+#include "launch/cli/command_line.h"
+#include "launch/cli/provenance.h"
+#include "launch/cli/recipe_arguments.h"
+#include "launch/job/job.h"
+#include "launch/stages/stages.h"
 
 namespace po = boost::program_options;
 

@@ -7,13 +7,13 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "checkpoint/artifact_kind.h"
-#include "checkpoint/verification.h"
+#include "checkpoint/compare/artifact_kind.h"
+#include "checkpoint/compare/verification.h"
 #include "csrc/base/error.h"
-#include "launch/command_line.h"
-#include "launch/failure.h"
-#include "launch/metrics_log.h"
-#include "launch/model_config.h"
+#include "launch/cli/command_line.h"
+#include "launch/job/failure.h"
+#include "launch/log/metrics_log.h"
+#include "launch/model/model_config.h"
 
 namespace po = boost::program_options;
 namespace fs = std::filesystem;

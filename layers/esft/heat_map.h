@@ -4,7 +4,7 @@
 #include <string>
 
 #include "layers/esft/expert_scores.h"
-#include "parallel_state/expert_config.h"
+#include "parallel_state/model/expert_config.h"
 
 namespace sutor {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "parallel_state/model_info.h"
+#include "parallel_state/model/model_info.h"
 
 namespace sutor {
 

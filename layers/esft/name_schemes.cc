@@ -6,7 +6,7 @@
 
 #include "csrc/base/error.h"
 #include "layers/esft/megatron_names.h"
-#include "parallel_state/tensor_piece.h"
+#include "parallel_state/placement/tensor_shard.h"
 
 namespace sutor {
 namespace {

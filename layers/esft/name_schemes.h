@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "layers/esft/trainable_params.h"
-#include "parallel_state/expert_placement.h"
-#include "parallel_state/model_info.h"
-#include "parallel_state/rank_layout.h"
-#include "parallel_state/stage_map.h"
+#include "parallel_state/layout/rank_layout.h"
+#include "parallel_state/layout/stage_map.h"
+#include "parallel_state/model/model_info.h"
+#include "parallel_state/placement/expert_placement.h"
 
 namespace sutor {
 

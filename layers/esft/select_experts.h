@@ -7,7 +7,7 @@
 
 #include "layers/esft/esft_options.h"
 #include "layers/esft/expert_scores.h"
-#include "parallel_state/expert_config.h"
+#include "parallel_state/model/expert_config.h"
 
 namespace sutor {
 

@@ -9,8 +9,8 @@
 #include <unordered_set>
 #include <vector>
 
-#include "parallel_state/expert_config.h"
-#include "parallel_state/model_info.h"
+#include "parallel_state/model/expert_config.h"
+#include "parallel_state/model/model_info.h"
 
 namespace sutor {
 

@@ -9,9 +9,9 @@
 
 #include "layers/esft/trainable_params.h"
 #include "layers/lora/lora_options.h"
-#include "parallel_state/expert_config.h"
-#include "parallel_state/model_info.h"
-#include "parallel_state/sharded_tensor.h"
+#include "parallel_state/model/expert_config.h"
+#include "parallel_state/model/model_info.h"
+#include "parallel_state/model/sharded_tensor.h"
 
 namespace sutor {
 

@@ -1,7 +1,7 @@
 // DeepSeek-V2 and V2-Lite (arXiv 2405.04434): latent attention with or without q_lora, softmax
 // routing (greedy or group-limited, never renormalised), shared experts, dense first layers.
 // Numerics as transformers 5.23.0, models/deepseek_v2.
-#include "layers/models/decoder.h"
+#include "layers/decoder/decoder.h"
 #include "layers/models/families.h"
 #include "layers/models/presets.h"
 

@@ -2,7 +2,7 @@
 // attention, sigmoid routing by groups with a frozen correction bias, shared experts, dense first
 // layers. Layers for multi-token prediction behind the last one stay on disk, unused. Numerics as
 // transformers 5.23.0, models/deepseek_v3.
-#include "layers/models/decoder.h"
+#include "layers/decoder/decoder.h"
 #include "layers/models/families.h"
 #include "layers/models/presets.h"
 

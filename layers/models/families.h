@@ -3,7 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "layers/models/models.h"
+#include "layers/models/registry.h"
 
 // clang-format off
 #define SUTOR_FAMILIES(FAMILY) \

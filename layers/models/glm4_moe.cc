@@ -2,7 +2,7 @@
 // optional per-head q/k norm and a rotation of the first half of every head; DeepSeek-V3's routing;
 // shared experts; dense first layers. Layers for multi-token prediction behind the last one stay on
 // disk, unused. Numerics as transformers 5.23.0, models/glm4_moe.
-#include "layers/models/decoder.h"
+#include "layers/decoder/decoder.h"
 #include "layers/models/families.h"
 #include "layers/models/presets.h"
 

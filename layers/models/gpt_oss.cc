@@ -2,7 +2,7 @@
 // every other layer; a router that takes the softmax over the chosen logits; experts with biases
 // and a clamped activation, stacked and transposed on disk, or in MXFP4. Numerics as transformers
 // 5.23.0, models/gpt_oss.
-#include "layers/models/decoder.h"
+#include "layers/decoder/decoder.h"
 #include "layers/models/families.h"
 #include "layers/models/presets.h"
 

@@ -2,7 +2,7 @@
 // renormalised top-k whose weights stay fp32, experts in every layer. On disk the experts are
 // `block_sparse_moe` with w1 (gate), w3 (up) and w2 (down); transformers 5 calls the block `mlp` in
 // memory. Numerics as transformers 5.23.0, models/mixtral.
-#include "layers/models/decoder.h"
+#include "layers/decoder/decoder.h"
 #include "layers/models/families.h"
 #include "layers/models/presets.h"
 

@@ -1,6 +1,6 @@
 // OLMoE (arXiv 2409.02060): attention with an RMS norm over all of q and all of k, optionally
 // clamped, softmax routing, experts in every layer. Numerics as transformers 5.23.0, models/olmoe.
-#include "layers/models/decoder.h"
+#include "layers/decoder/decoder.h"
 #include "layers/models/families.h"
 #include "layers/models/presets.h"
 

@@ -1,7 +1,7 @@
 // Qwen2-MoE (Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B): grouped-query attention with biases on q, k and v,
 // softmax routing, a shared expert that a sigmoid gate weighs, sparse step. Numerics as
 // transformers 5.23.0, models/qwen2_moe.
-#include "layers/models/decoder.h"
+#include "layers/decoder/decoder.h"
 #include "layers/models/families.h"
 #include "layers/models/presets.h"
 

@@ -1,6 +1,6 @@
 // Qwen3-MoE: grouped-query attention with per-head q/k norm, softmax routing with renormalised
 // top-k, sparse step. Numerics as transformers 5.23.0, models/qwen3_moe.
-#include "layers/models/decoder.h"
+#include "layers/decoder/decoder.h"
 #include "layers/models/families.h"
 #include "layers/models/presets.h"
 

@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "csrc/base/error.h"
-#include "csrc/ops/row_kernels.h"
+#include "csrc/ops/cpu/row_kernels.h"
 
 namespace sutor {
 

@@ -12,8 +12,8 @@
 
 #include "csrc/comm/comm.h"
 #include "layers/optim/optim_options.h"
-#include "parallel_state/sharded_tensor.h"
-#include "parallel_state/tensor_piece.h"
+#include "parallel_state/model/sharded_tensor.h"
+#include "parallel_state/placement/tensor_shard.h"
 
 namespace sutor {
 

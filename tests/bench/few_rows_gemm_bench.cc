@@ -5,7 +5,7 @@
 #include <benchmark/benchmark.h>
 #include <torch/types.h>
 
-#include "csrc/ops/few_rows_gemm.h"
+#include "csrc/ops/cpu/few_rows_gemm.h"
 
 namespace sutor {
 namespace {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "csrc/base/error.h"
-#include "csrc/comm/nccl_comm.h"
+#include "csrc/comm/nccl/nccl_comm.h"
 #include "tests/gpu/nccl_world.h"
 
 namespace sutor {

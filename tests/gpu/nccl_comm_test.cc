@@ -1,5 +1,5 @@
 // NcclComm against the definitions of Comm, with data on the host and on the device.
-#include "csrc/comm/nccl_comm.h"
+#include "csrc/comm/nccl/nccl_comm.h"
 
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>

@@ -7,15 +7,15 @@
 
 #include <filesystem>
 
-#include "checkpoint/random_model.h"
+#include "checkpoint/huggingface/random_model.h"
 #include "csrc/comm/journal.h"
 #include "journal_order.h"
-#include "launch/session.h"
-#include "launch/train_step.h"
+#include "launch/model/session.h"
+#include "launch/train/train_step.h"
 #include "layers/esft/trainable_params.h"
-#include "layers/models/models.h"
+#include "layers/models/registry.h"
 #include "mpi_world.h"
-#include "parallel_state/balanced_placement.h"
+#include "parallel_state/placement/balanced_placement.h"
 
 namespace sutor {
 namespace {

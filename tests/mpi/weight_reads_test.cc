@@ -12,8 +12,8 @@
 #include <numeric>
 #include <sstream>
 
-#include "checkpoint/random_model.h"
-#include "launch/session.h"
+#include "checkpoint/huggingface/random_model.h"
+#include "launch/model/session.h"
 #include "mpi_world.h"
 #include "tests/support/base_store_builder.h"
 

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/base_store.h"
-#include "checkpoint/checkpoint_paths.h"
-#include "checkpoint/hf_directory.h"
-#include "checkpoint/store_restore.h"
-#include "checkpoint/store_writer.h"
+#include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/huggingface/hf_directory.h"
+#include "checkpoint/store/base_store.h"
+#include "checkpoint/store/store_restore.h"
+#include "checkpoint/store/store_writer.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor::testing {

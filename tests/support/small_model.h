@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/hf_index.h"
+#include "checkpoint/huggingface/hf_index.h"
 #include "csrc/base/dtype.h"
 #include "csrc/base/safetensors.h"
-#include "parallel_state/sharded_tensor.h"
-#include "parallel_state/tensor_map.h"
+#include "parallel_state/model/sharded_tensor.h"
+#include "parallel_state/model/tensor_map.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor::testing {

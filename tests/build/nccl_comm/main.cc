@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "csrc/base/error.h"
-#include "csrc/comm/nccl_comm.h"
+#include "csrc/comm/nccl/nccl_comm.h"
 
 int main() {
   try {

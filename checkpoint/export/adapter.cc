@@ -1,0 +1,157 @@
+#include "checkpoint/export/adapter.h"
+
+#include <algorithm>
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int kFormatVersion = 1;
+
+// The global name: the first published adapters start below `model.`.
+std::string global_name(const std::string& name) {
+  for (const char* start : {"layers.", "embed_tokens.", "norm."}) {
+    if (name.starts_with(start)) return "model." + name;
+  }
+  return name;
+}
+
+void write_new_file(const fs::path& path, std::string_view content) {
+  OutputFile file(path);
+  file.append(content);
+  file.finish();
+}
+
+void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& tensors,
+                  int64_t max_shard_bytes, std::map<std::string, Digest>& digests) {
+  std::map<std::string, const TrainedTensor*> by_name;
+  std::vector<SafetensorsDeclaration> declarations;
+  for (const TrainedTensor& tensor : tensors) {
+    const bool fresh = by_name.emplace(tensor.name, &tensor).second;
+    SUTOR_ASSERT(fresh);
+    declarations.push_back({tensor.name, std::string(name_of(tensor.stored_dtype)), tensor.shape});
+  }
+  const HfShardPlan plan = plan_shards(declarations, max_shard_bytes);
+  for (const HfShard& shard : plan.shards) {
+    SafetensorsWriter writer(directory / shard.file_name, shard.tensors);
+    for (const SafetensorsDeclaration& declaration : shard.tensors) {
+      const TrainedTensor& tensor = *by_name.at(declaration.name);
+      Hasher hasher;
+      stream_converted(tensor, tensor.stored_dtype, [&](std::span<const std::byte> bytes) {
+        hasher.update(bytes);
+        writer.append(bytes);
+      });
+      digests[tensor.name] = hasher.digest();
+    }
+    writer.finish();
+  }
+  if (!plan.index_json.empty()) write_new_file(directory / kIndexFile, plan.index_json);
+}
+
+}  // namespace
+
+void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& tensors,
+                   const ExpertConfig& config, const ExportOrigin& origin,
+                   int64_t max_shard_bytes) {
+  StagedDirectory staged(directory);
+  std::map<std::string, Digest> digests;
+  write_shards(staged.path(), tensors, max_shard_bytes, digests);
+  write_new_file(staged.path() / kExpertConfigFile, to_json(config));
+  nlohmann::json info = {{"format_version", kFormatVersion},
+                         {"base_digest", origin.base_digest},
+                         {"provenance", origin.provenance},
+                         {"tensors", nlohmann::json::object()}};
+  for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
+  write_new_file(staged.path() / kAdapterInfoFile, info.dump(2) + "\n");
+  staged.publish();
+}
+
+Adapter::Adapter(const fs::path& path) : path_(path) {
+  if (!fs::is_directory(path_)) fail(308, "adapter {} is not a directory", path_.string());
+  if (!fs::exists(path_ / kExpertConfigFile)) {
+    fail(308, "{} is no adapter: it has no {}", path_.string(), kExpertConfigFile);
+  }
+  config_ = read_expert_config(path_ / kExpertConfigFile);
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& file : fs::directory_iterator(path_)) {
+    if (file.path().extension() == ".safetensors") files.push_back(file.path());
+  }
+  if (files.empty()) fail(308, "{} is no adapter: it has no *.safetensors", path_.string());
+  std::sort(files.begin(), files.end());
+  for (const fs::path& file : files) {
+    files_.push_back(std::make_unique<SafetensorsShard>(file));
+    for (const SafetensorsEntry& entry : files_.back()->tensors()) {
+      const StoredTensor stored{files_.size() - 1, files_.back().get(), &entry};
+      if (!tensors_.emplace(global_name(entry.name), stored).second) {
+        fail(308, "{}: tensor `{}` stands twice, the second time in {}", path_.string(),
+             global_name(entry.name), file.filename().string());
+      }
+    }
+  }
+  if (fs::exists(path_ / kAdapterInfoFile)) read_info();
+}
+
+void Adapter::read_info() {
+  const fs::path file = path_ / kAdapterInfoFile;
+  const auto refuse = [&](const std::string& reason) {
+    fail(308, "{}: {}. Export the adapter again.", file.string(), reason);
+  };
+  const auto info = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  if (!info.is_object()) refuse("not a JSON object");
+  if (info.value("format_version", nlohmann::json()) != kFormatVersion) {
+    fail(308, "{}: format_version {} is unknown; this program reads version {}", file.string(),
+         info.value("format_version", nlohmann::json()).dump(), kFormatVersion);
+  }
+  const auto base = info.find("base_digest");
+  if (base == info.end() || !base->is_string()) refuse("`base_digest` is missing");
+  base_digest_ = parse_digest(base->get<std::string>(), file.string());
+  const auto tensors = info.find("tensors");
+  if (tensors == info.end() || !tensors->is_object()) refuse("`tensors` is missing");
+  for (const auto& [name, digest] : tensors->items()) {
+    if (!digest.is_string()) refuse(fmt::format("the digest of `{}` is no string", name));
+    if (!tensors_.count(name)) {
+      refuse(fmt::format("tensor `{}` is listed, but no file holds it", name));
+    }
+    recorded_digests_[name] = parse_digest(digest.get<std::string>(), file.string());
+  }
+  for (const auto& [name, stored] : tensors_) {
+    if (!recorded_digests_.count(name)) {
+      refuse(fmt::format("{} holds tensor `{}`, which is not listed", stored.file->name(), name));
+    }
+  }
+}
+
+std::vector<TrainedTensor> Adapter::trained_tensors() const {
+  std::vector<TrainedTensor> tensors;
+  for (const auto& [name, stored] : tensors_) {
+    const SafetensorsEntry& entry = *stored.entry;
+    if (entry.dtype != DType::kF32 && entry.dtype != DType::kBF16 && entry.dtype != DType::kF16) {
+      fail(307, "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16",
+           stored.file->where(), name, entry.dtype_name);
+    }
+    tensors.push_back({.name = name,
+                       .shape = entry.shape,
+                       .dtype = *entry.dtype,
+                       .stored_dtype = *entry.dtype,
+                       .read = [stored](const ShardedTensor& piece) {
+                         stored.file->load(stored.entry->begin, piece.dtype, piece);
+                       }});
+  }
+  return tensors;
+}
+
+void Adapter::check_base(const Digest& base, const std::string& base_name) const {
+  if (!base_digest_ || *base_digest_ == base) return;
+  fail(305,
+       "adapter {} was trained on base {}, but {} is {}. Give the model that it was trained on.",
+       path_.string(), base_digest_->text(), base_name, base.text());
+}
+
+bool is_adapter(const fs::path& path) {
+  return fs::exists(path / kExpertConfigFile) && !fs::exists(path / "config.json");
+}
+
+}  // namespace sutor

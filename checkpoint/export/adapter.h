@@ -1,0 +1,70 @@
+// Adapters: only the trained tensors, as safetensors under Hugging Face names, beside the expert
+// config. Ours (`sutor_adapter.json` tells base and provenance) and the form in which the ESFT
+// authors publish theirs: a folder of *.safetensors with expert_cfg.json; the names of their first
+// ones lack the leading `model.`.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/export/trained_tensor.h"
+#include "checkpoint/huggingface/hf_index.h"
+#include "parallel_state/model/expert_config.h"
+
+namespace sutor {
+
+constexpr const char* kAdapterInfoFile = "sutor_adapter.json";
+constexpr const char* kExpertConfigFile = "expert_cfg.json";
+
+// What an export says of where it comes from.
+struct ExportOrigin {
+  std::string base_digest;    // Digest::text() of the base model's ModelDirectory::digest()
+  nlohmann::json provenance;  // program version, commit, command line
+};
+
+// Writes the tensors in their stored_dtype, in shards of at most `max_shard_bytes`, and publishes
+// the directory at once. Throws E0220 when it exists.
+void write_adapter(const std::filesystem::path& directory,
+                   const std::vector<TrainedTensor>& tensors, const ExpertConfig& config,
+                   const ExportOrigin& origin, int64_t max_shard_bytes = kDefaultShardBytes);
+
+// Opens headers only. Throws E0308 when the folder holds no adapter or names a tensor twice, E0303
+// for a broken safetensors file, E0310 for a broken expert_cfg.json.
+class Adapter {
+ public:
+  explicit Adapter(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  const ExpertConfig& config() const { return config_; }
+  // Absent in the authors' form.
+  std::optional<Digest> base_digest() const { return base_digest_; }
+  // Of each tensor's bytes, as recorded when it was written; empty in the authors' form.
+  const std::map<std::string, Digest>& recorded_digests() const { return recorded_digests_; }
+  // By global name.
+  const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
+  // All tensors, read when they are asked for; they must not outlive the adapter. Throws E0307 for
+  // a dtype that sutor does not compute with.
+  std::vector<TrainedTensor> trained_tensors() const;
+  // Throws E0305 when the adapter was made on another base.
+  void check_base(const Digest& base, const std::string& base_name) const;
+
+ private:
+  void read_info();
+
+  std::filesystem::path path_;
+  ExpertConfig config_;
+  std::vector<std::unique_ptr<ModelShard>> files_;
+  std::map<std::string, StoredTensor> tensors_;
+  std::optional<Digest> base_digest_;
+  std::map<std::string, Digest> recorded_digests_;
+};
+
+// Whether a folder is an adapter: it has expert_cfg.json and no config.json.
+bool is_adapter(const std::filesystem::path& path);
+
+}  // namespace sutor

@@ -1,0 +1,84 @@
+#include "checkpoint/export/export_config.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/huggingface/hf_index.h"
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+
+namespace sutor {
+namespace {
+
+using Json = nlohmann::ordered_json;  // keys stay where they are
+
+Json parse(const std::filesystem::path& path, int code) {
+  Json json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) fail(code, "{} is not a JSON object", path.string());
+  return json;
+}
+
+// The list of modules that are not quantised, under the name that the config has for it. Without a
+// list transformers passes over the head alone, and with one over what it names alone.
+Json& plain_modules(Json& quantization) {
+  for (const char* key : {"modules_to_not_convert", "ignored_layers"}) {
+    const auto found = quantization.find(key);
+    if (found != quantization.end() && found->is_array()) return *found;
+  }
+  return quantization["modules_to_not_convert"] = Json::array({"lm_head"});
+}
+
+std::string config_text(const ModelDirectory& base, const ExportPlan& plan) {
+  Json config = parse(base.files_root() / "config.json", 300);
+  const auto quantization = config.find("quantization_config");
+  if (quantization != config.end() && !plan.still_quantized) {
+    config.erase("quantization_config");
+  } else if (quantization != config.end() && quantization->is_object()) {
+    Json& modules = plain_modules(*quantization);
+    for (const std::string& name : plan.dequantized_modules) {
+      if (std::find(modules.begin(), modules.end(), name) == modules.end()) {
+        modules.push_back(name);
+      }
+    }
+  }
+  return config.dump(2) + "\n";
+}
+
+std::string index_text(const ModelDirectory& base, const ExportPlan& plan) {
+  Json index = parse(base.files_root() / kIndexFile, 304);
+  std::map<std::string, std::string> new_names;
+  int64_t total = 0;
+  for (const OutputShard& shard : plan.shards) {
+    for (const OutputTensor& tensor : shard.tensors) {
+      new_names[tensor.base.entry->name] = tensor.name;
+      total += tensor.pieces.back().end;
+    }
+  }
+  Json weight_map = Json::object();
+  for (const auto& [name, file] : index["weight_map"].items()) {
+    const auto found = new_names.find(name);
+    if (found != new_names.end()) weight_map[found->second] = file;
+  }
+  index["weight_map"] = std::move(weight_map);
+  if (index.contains("metadata") && index["metadata"].contains("total_size")) {
+    index["metadata"]["total_size"] = total;
+  }
+  return index.dump(2) + "\n";
+}
+
+}  // namespace
+
+std::map<std::string, std::string> rewritten_files(const ModelDirectory& base,
+                                                   const ExportPlan& plan) {
+  std::map<std::string, std::string> files;
+  if (!plan.new_headers()) return files;
+  files["config.json"] = config_text(base, plan);
+  const bool is_single =
+      base.shards().size() == 1 && base.shards()[0]->name() == kSingleWeightsFile;
+  if (!is_single && base.other_files().count(kIndexFile)) {
+    files[kIndexFile] = index_text(base, plan);
+  }
+  return files;
+}
+
+}  // namespace sutor

@@ -1,0 +1,311 @@
+#include "checkpoint/export/export_plan.h"
+
+#include <algorithm>
+
+#include "checkpoint/export/merged_export.h"
+#include "checkpoint/huggingface/hf_index.h"
+#include "checkpoint/huggingface/quantized_source.h"
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+// Weights in a file that the model is not read from.
+bool is_unused_weights(const fs::path& file, const ModelDirectory& base) {
+  const std::string name = file.filename().string();
+  const std::string extension = file.extension().string();
+  for (const char* weights : {".safetensors", ".pt", ".pth", ".gguf", ".ckpt"}) {
+    if (extension == weights) return true;
+  }
+  if (name.starts_with("pytorch_model")) return true;
+  const bool is_single =
+      base.shards().size() == 1 && base.shards()[0]->name() == kSingleWeightsFile;
+  return is_single && name == kIndexFile;
+}
+
+using PiecesOf = std::map<const SafetensorsEntry*, std::vector<OutputPiece>>;
+
+bool is_quantized(const ResolvedSource& found) { return found.encoding != Encoding::kPlain; }
+
+ResolvedSource resolved(const ModelDirectory& base, const TensorMap& model,
+                        const std::string& name) {
+  const TensorEntry* entry = model.find(name);
+  const auto found = entry ? base.resolve(*entry) : std::nullopt;
+  if (!found) {
+    fail(301, "the base model {} has no tensor `{}`. Is it the model that was trained?",
+         base.path().string(), name);
+  }
+  if (found->encoding == Encoding::kInt4Groups) {
+    fail(307,
+         "{}: `{}` is packed by four bits, and trained values cannot take the place of it. Export "
+         "an adapter, or train on a copy of the model in BF16.",
+         found->stored.file->where(), found->stored.entry->name);
+  }
+  return *found;
+}
+
+// Puts a tensor into the piece of these bytes.
+OutputPiece& place(std::vector<OutputPiece>& pieces, OutputPiece like, PlacedTensor tensor) {
+  tensor.origin -= like.begin;
+  const auto at = std::find_if(pieces.begin(), pieces.end(), [&](const OutputPiece& piece) {
+    return piece.begin == like.begin && piece.end == like.end;
+  });
+  OutputPiece& piece = at == pieces.end() ? pieces.emplace_back(std::move(like)) : *at;
+  piece.tensors.push_back(std::move(tensor));
+  return piece;
+}
+
+// Trained values where the base has plain ones.
+void place_plain(PiecesOf& pieces, const TensorEntry& entry, const ResolvedSource& found) {
+  const SafetensorsEntry& stored = *found.stored.entry;
+  if (!stored.dtype) {
+    fail(307, "{}: tensor `{}` is {}, into which trained values cannot be converted",
+         found.stored.file->where(), stored.name, stored.dtype_name);
+  }
+  OutputPiece piece{.form = PieceForm::kElements, .dtype = *stored.dtype};
+  piece.begin = found.contiguous() ? found.begin() : found.matrix_begin;
+  piece.end = found.contiguous() ? found.end() : found.matrix_begin + found.matrix_bytes;
+  piece.begin -= stored.begin;
+  piece.end -= stored.begin;
+  OutputPiece& placed =
+      place(pieces[&stored], piece,
+            {&entry, found, true, found.origin - stored.begin, found.row_stride, found.col_stride});
+  SUTOR_ASSERT(!found.contiguous() || placed.tensors.size() == 1);
+}
+
+// A matrix and its scales, quantised anew.
+void place_requantized(PiecesOf& pieces, const TensorEntry& entry, const ResolvedSource& found) {
+  const SafetensorsEntry& stored = *found.stored.entry;
+  const SafetensorsEntry& scales = *found.scales->entry;
+  PlacedTensor tensor{&entry, found, true, found.origin - stored.begin, found.row_stride, 0};
+  OutputPiece piece{.begin = found.matrix_begin - stored.begin};
+  piece.end = piece.begin + found.matrix_bytes;
+  if (found.encoding == Encoding::kFp8Blocks) {
+    piece.form = PieceForm::kFp8;
+    place(pieces[&stored], piece, tensor);
+    place(pieces[&scales], {.form = PieceForm::kFp8Scales, .end = scales.num_bytes()}, tensor);
+    return;
+  }
+  piece.form = PieceForm::kMxfp4;
+  place(pieces[&stored], piece, tensor);
+  piece.form = PieceForm::kMxfp4Scales;
+  for (int64_t* bytes : {&piece.begin, &piece.end, &tensor.origin, &tensor.row_stride}) {
+    *bytes /= kMxfp4GroupBytes;
+  }
+  place(pieces[&scales], piece, tensor);
+}
+
+// A matrix as numbers in the place of its elements; its scales go.
+void place_dequantized(PiecesOf& pieces, const TensorEntry& entry, const ResolvedSource& found,
+                       bool trained, DType dtype) {
+  const ElementPlaces places =
+      element_places(entry, *found.source, static_cast<int64_t>(size_of(dtype)));
+  OutputPiece piece{.form = PieceForm::kElements,
+                    .begin = places.matrix_begin,
+                    .end = places.matrix_begin + places.matrix_bytes,
+                    .dtype = dtype,
+                    .over_base = false};
+  place(pieces[found.stored.entry], piece,
+        {&entry, found, trained, places.origin, places.row_stride, places.col_stride});
+}
+
+bool is_filled(const OutputPiece& piece) {
+  int64_t elements = 0;
+  for (const PlacedTensor& tensor : piece.tensors) {
+    elements += tensor.base.rows * tensor.base.columns;
+  }
+  return elements * static_cast<int64_t>(size_of(piece.dtype)) == piece.bytes();
+}
+
+// Sorts the pieces and fills what lies between them with the base's bytes.
+std::vector<OutputPiece> completed(std::vector<OutputPiece> pieces, int64_t bytes,
+                                   bool dequantized) {
+  std::sort(pieces.begin(), pieces.end(),
+            [](const OutputPiece& a, const OutputPiece& b) { return a.begin < b.begin; });
+  std::vector<OutputPiece> all;
+  int64_t at = 0;
+  const auto copy_to = [&](int64_t end) {
+    SUTOR_ASSERT(at <= end && (at == end || !dequantized));
+    if (at < end) all.push_back({.begin = at, .end = end});
+  };
+  for (OutputPiece& piece : pieces) {
+    copy_to(piece.begin);
+    at = piece.end;
+    all.push_back(std::move(piece));
+  }
+  copy_to(bytes);
+  for (const OutputPiece& piece : all) SUTOR_ASSERT(piece.over_base || is_filled(piece));
+  if (all.empty()) all.push_back({});  // a tensor without elements
+  return all;
+}
+
+// "model.layers.3.mlp.experts" of whatever belongs to a routed expert, for transformers has one
+// module for all of a layer; else the matrix's name without ".weight".
+std::string module_of(const TensorEntry& entry, const ResolvedSource& found) {
+  std::string name = found.source->name;
+  const size_t experts = name.find(".experts.");
+  if (entry.role == TensorRole::kRoutedExpert && experts != std::string::npos) {
+    return name.substr(0, experts + std::string_view(".experts").size());
+  }
+  const std::string_view suffix = ".weight";
+  if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
+  return name;
+}
+
+class Planner {
+ public:
+  Planner(const ModelDirectory& base, const TensorMap& model,
+          const std::vector<std::string>& trained, QuantizedRule rule)
+      : base_(base), model_(model) {
+    plan_.rule = rule;
+    for (const std::string& name : trained) trained_.emplace(name, resolved(base, model, name));
+  }
+
+  ExportPlan plan() {
+    for (const auto& [name, found] : trained_) {
+      if (is_quantized(found)) plan_.trained_quantized.insert(name);
+    }
+    const bool dequantize = plan_.rule == QuantizedRule::kDequantize;
+    if (dequantize && !plan_.trained_quantized.empty()) dequantize_layers();
+    for (const auto& [name, found] : trained_) {
+      const TensorEntry& entry = *model_.find(name);
+      if (!is_quantized(found)) {
+        place_plain(pieces_, entry, found);
+        continue;
+      }
+      check_scales(found, entry, base_.config());
+      if (!dequantize) place_requantized(pieces_, entry, found);
+    }
+    for (const auto& shard : base_.shards()) plan_.shards.push_back({.base = shard.get()});
+    for (const auto& [name, stored] : base_.tensors()) add_tensor(stored);
+    for (OutputShard& shard : plan_.shards) put_in_order(shard);
+    return std::move(plan_);
+  }
+
+ private:
+  // The trained quantised matrices, and the quantised routed experts beside trained ones.
+  void dequantize_layers() {
+    const DType dtype = config_dtype(base_.config());
+    std::set<int> layers;
+    for (const std::string& name : plan_.trained_quantized) {
+      const TensorEntry& entry = *model_.find(name);
+      if (entry.role == TensorRole::kRoutedExpert) layers.insert(entry.layer);
+    }
+    for (const TensorEntry& entry : model_.entries()) {
+      const bool trained = plan_.trained_quantized.count(entry.name) > 0;
+      const bool beside = entry.role == TensorRole::kRoutedExpert && layers.count(entry.layer) > 0;
+      if (!trained && !beside) continue;
+      const auto found = base_.resolve(entry);
+      if (!found || !is_quantized(*found)) continue;
+      check_scales(*found, entry, base_.config());
+      place_dequantized(pieces_, entry, *found, trained, dtype);
+      dequantized_.insert_or_assign(found->stored.entry, found->source);
+      dropped_.insert(found->scales->entry);
+      plan_.dequantized_modules.insert(module_of(entry, *found));
+    }
+  }
+
+  void add_tensor(const StoredTensor& stored) {
+    const SafetensorsEntry& entry = *stored.entry;
+    OutputShard& shard = plan_.shards[stored.shard];
+    if (dropped_.count(&entry)) {
+      shard.same_header = false;
+      return;
+    }
+    OutputTensor tensor{
+        .base = stored, .name = entry.name, .dtype_name = entry.dtype_name, .shape = entry.shape};
+    int64_t bytes = entry.num_bytes();
+    const auto source = dequantized_.find(&entry);
+    if (source != dequantized_.end()) {
+      shard.same_header = false;
+      tensor.dequantized = true;
+      tensor.name = source->second->name;
+      tensor.dtype_name = name_of(config_dtype(base_.config()));
+      if (!source->second->disk_shape.empty()) tensor.shape = source->second->disk_shape;
+      bytes = SafetensorsDeclaration{tensor.name, tensor.dtype_name, tensor.shape}.num_bytes();
+    } else if (is_scale(entry.name)) {
+      plan_.still_quantized = true;
+    }
+    tensor.pieces = completed(std::move(pieces_[&entry]), bytes, tensor.dequantized);
+    shard.tensors.push_back(std::move(tensor));
+  }
+
+  // The scales of a matrix that is there as well.
+  bool is_scale(const std::string& name) const {
+    const auto belongs = [&](std::string_view suffix, std::string_view to) {
+      return name.ends_with(suffix) &&
+             base_.find(name.substr(0, name.size() - suffix.size()) + std::string(to));
+    };
+    return belongs(kFp8Scale, "") || belongs(kPackedScale, kPackedSuffix) ||
+           belongs(kMxfp4Scales, kMxfp4Blocks);
+  }
+
+  // As the base has them, or as the Python library would store them.
+  static void put_in_order(OutputShard& shard) {
+    std::map<std::string, int64_t> order;
+    if (shard.same_header) {
+      for (const OutputTensor& tensor : shard.tensors) {
+        order[tensor.name] = tensor.base.entry - shard.base->tensors().data();
+      }
+    } else {
+      std::vector<SafetensorsDeclaration> sorted;
+      for (const OutputTensor& tensor : shard.tensors) {
+        sorted.push_back({tensor.name, tensor.dtype_name, tensor.shape});
+      }
+      sort_as_safetensors(sorted);
+      for (size_t i = 0; i < sorted.size(); ++i) order[sorted[i].name] = static_cast<int64_t>(i);
+    }
+    std::sort(shard.tensors.begin(), shard.tensors.end(),
+              [&](const OutputTensor& a, const OutputTensor& b) {
+                return order.at(a.name) < order.at(b.name);
+              });
+  }
+
+  const ModelDirectory& base_;
+  const TensorMap& model_;
+  ExportPlan plan_;
+  std::map<std::string, ResolvedSource> trained_;
+  PiecesOf pieces_;
+  std::map<const SafetensorsEntry*, const DiskSource*> dequantized_;
+  std::set<const SafetensorsEntry*> dropped_;
+};
+
+}  // namespace
+
+QuantizedRule parse_quantized_rule(const std::string& text) {
+  if (text == "dequantize") return QuantizedRule::kDequantize;
+  if (text == "requantize") return QuantizedRule::kRequantize;
+  fail(202, "quantised matrices: expected dequantize or requantize, got `{}`", text);
+}
+
+bool OutputPiece::is_one_tensor() const {
+  if (form != PieceForm::kElements || tensors.size() != 1) return false;
+  const PlacedTensor& tensor = tensors[0];
+  const auto element = static_cast<int64_t>(size_of(dtype));
+  const int64_t row = tensor.base.columns * element;
+  return tensor.origin == 0 && tensor.col_stride == element &&
+         (tensor.base.rows <= 1 || tensor.row_stride == row) && tensor.base.rows * row == bytes();
+}
+
+ExportPlan plan_export(const ModelDirectory& base, const TensorMap& model,
+                       const std::vector<std::string>& trained, QuantizedRule rule) {
+  return Planner(base, model, trained, rule).plan();
+}
+
+std::set<fs::path> copied_files(const ModelDirectory& base, bool anything_trained,
+                                bool new_headers) {
+  std::set<fs::path> files = base.other_files();
+  if (anything_trained) {
+    std::erase_if(files, [&](const fs::path& file) {
+      return is_unused_weights(file, base) || file == kMergedInfoFile;
+    });
+  }
+  if (new_headers) {
+    files.erase("config.json");
+    files.erase(kIndexFile);
+  }
+  return files;
+}
+
+}  // namespace sutor

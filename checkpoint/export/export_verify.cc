@@ -1,0 +1,263 @@
+// The verifiers that checkpoint/export/merged_export.h declares.
+#include <algorithm>
+#include <cstring>
+
+#include "checkpoint/export/export_config.h"
+#include "checkpoint/export/export_plan.h"
+#include "checkpoint/export/merged_export.h"
+#include "checkpoint/files/file_content.h"
+#include "checkpoint/huggingface/hf_directory.h"
+#include "checkpoint/huggingface/stored_bytes.h"
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/parallel.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+[[noreturn]] void fail_equal(const std::string& name, const std::string& where) {
+  fail(102,
+       "{}: tensor `{}` was to be trained but equals the base bit for bit. Did it get any token, "
+       "and is the learning rate large enough for the stored dtype?",
+       where, name);
+}
+
+[[noreturn]] void fail_untrained(const std::string& name, const std::string& where) {
+  fail(101, "{}: tensor `{}` was not trained but differs from the base", where, name);
+}
+
+// Whether two files hold the same bytes at these places.
+bool same_bytes(const ModelShard& a, int64_t in_a, const ModelShard& b, int64_t in_b,
+                int64_t bytes) {
+  bool equal = true;
+  std::vector<std::byte> other;
+  a.stream(in_a, in_a + bytes, [&](std::span<const std::byte> piece) {
+    other.resize(piece.size());
+    b.read_at(in_b, other);
+    equal = equal && std::memcmp(piece.data(), other.data(), piece.size()) == 0;
+    in_b += static_cast<int64_t>(piece.size());
+  });
+  return equal;
+}
+
+Digest values_digest(const ModelDirectory& directory, const TensorEntry& entry, DType dtype) {
+  Hasher hasher;
+  stream_values(directory, entry, dtype,
+                [&](std::span<const std::byte> bytes) { hasher.update(bytes); });
+  return hasher.digest();
+}
+
+// Zeroes where the tensor lies in the piece.
+void blank(const OutputPiece& piece, const PlacedTensor& tensor, std::vector<std::byte>& bytes) {
+  const bool elements = piece.form == PieceForm::kElements;
+  const int64_t columns = tensor.base.columns;
+  const auto size = static_cast<int64_t>(size_of(piece.dtype));
+  const bool by_row = !elements || tensor.col_stride == size;
+  int64_t run = size;
+  if (piece.form == PieceForm::kMxfp4) run = columns / 2;
+  if (piece.form == PieceForm::kMxfp4Scales) run = columns / kMxfp4Group;
+  if (elements && by_row) run = columns * size;
+  for (int64_t r = 0; r < tensor.base.rows; ++r) {
+    std::byte* const row = bytes.data() + tensor.origin + r * tensor.row_stride;
+    for (int64_t c = 0; c < (by_row ? 1 : columns); ++c) {
+      std::memset(row + c * tensor.col_stride, 0, static_cast<size_t>(run));
+    }
+  }
+}
+
+class Verifier {
+ public:
+  Verifier(const ModelDirectory& base, const ModelDirectory& merged,
+           const std::map<std::string, Digest>& changed, QuantizedRule rule)
+      : base_(base), merged_(merged), changed_(changed), rule_(rule) {}
+
+  // A tensor of the export beside what it was made of.
+  VerifyReport verify(const OutputTensor& tensor) const {
+    const StoredTensor found = *merged_.find(tensor.name);
+    VerifyReport report;
+    bool trained = false;
+    for (const OutputPiece& piece : tensor.pieces) {
+      if (piece.form == PieceForm::kCopied) {
+        const SafetensorsEntry& entry = *tensor.base.entry;
+        if (!same_bytes(*tensor.base.file, entry.begin + piece.begin, *found.file,
+                        found.entry->begin + piece.begin, piece.bytes())) {
+          fail_untrained(tensor.name, found.file->where());
+        }
+        continue;
+      }
+      if (piece.over_base) check_between(tensor, piece, found);
+      for (const PlacedTensor& placed : piece.tensors) {
+        check_placed(piece, placed, found);
+        trained = trained || placed.trained;
+        // The scales are a part of the tensor that their elements stand for.
+        const bool counts =
+            piece.form != PieceForm::kFp8Scales && piece.form != PieceForm::kMxfp4Scales;
+        if (placed.trained && counts) ++report.changed;
+      }
+    }
+    if (tensor.dequantized) ++report.dequantized;
+    if (!tensor.dequantized && !trained) ++report.identical;
+    return report;
+  }
+
+ private:
+  // What lies beside the tensors of the piece.
+  void check_between(const OutputTensor& tensor, const OutputPiece& piece,
+                     const StoredTensor& found) const {
+    const bool filled = piece.is_one_tensor() || piece.form == PieceForm::kFp8 ||
+                        piece.form == PieceForm::kFp8Scales;
+    if (filled) return;
+    std::vector<std::byte> ours(static_cast<size_t>(piece.bytes())), theirs(ours.size());
+    found.file->read_at(found.entry->begin + piece.begin, ours);
+    tensor.base.file->read_at(tensor.base.entry->begin + piece.begin, theirs);
+    for (const PlacedTensor& placed : piece.tensors) {
+      blank(piece, placed, ours);
+      blank(piece, placed, theirs);
+    }
+    if (ours != theirs) fail_untrained(tensor.name, found.file->where());
+  }
+
+  void check_placed(const OutputPiece& piece, const PlacedTensor& placed,
+                    const StoredTensor& stored) const {
+    const TensorEntry& entry = *placed.entry;
+    const bool scales =
+        piece.form == PieceForm::kFp8Scales || piece.form == PieceForm::kMxfp4Scales;
+    if (scales) return;  // checked with the elements
+    const auto found = merged_.resolve(entry);
+    SUTOR_ASSERT(found && found->stored.entry == stored.entry);
+    const Digest digest = stored_digest(merged_, entry, *found);
+    const bool elements = piece.form == PieceForm::kElements;
+    if (!placed.trained) {
+      if (digest == values_digest(base_, entry, piece.dtype)) return;
+      fail(101, "{}: tensor `{}` is not the base's, dequantised", stored.file->where(), entry.name);
+    }
+    const Digest& expected = changed_.at(entry.name);
+    if (digest != expected) {
+      fail(101, "{}: tensor `{}` is {}, but the trained values are {}", stored.file->where(),
+           entry.name, digest.text(), expected.text());
+    }
+    const bool quantized = placed.base.encoding != Encoding::kPlain;
+    if (quantized && rule_ == QuantizedRule::kRequantize) return;
+    const Digest before = quantized && elements ? values_digest(base_, entry, piece.dtype)
+                                                : stored_digest(base_, entry, placed.base);
+    if (digest == before) fail_equal(entry.name, stored.file->where());
+  }
+
+  const ModelDirectory& base_;
+  const ModelDirectory& merged_;
+  const std::map<std::string, Digest>& changed_;
+  QuantizedRule rule_;
+};
+
+void verify_header(const OutputShard& shard, const fs::path& path) {
+  if (!fs::exists(path)) fail(101, "{} is missing", path.string());
+  const SafetensorsShard merged(path);
+  bool same = shard.same_header;
+  if (shard.same_header) {
+    same =
+        merged.size() == shard.base->size() && merged.header_bytes() == shard.base->header_bytes();
+  } else {
+    const auto& found = merged.tensors();
+    same =
+        merged.header().metadata == shard.base->header().metadata &&
+        std::equal(found.begin(), found.end(), shard.tensors.begin(), shard.tensors.end(),
+                   [](const SafetensorsEntry& a, const OutputTensor& b) {
+                     return a.name == b.name && a.dtype_name == b.dtype_name && a.shape == b.shape;
+                   });
+  }
+  if (!same) {
+    fail(101, "{}: the header or the size differs from {}that of {}", path.string(),
+         shard.same_header ? "" : "what becomes of ", shard.base->where());
+  }
+}
+
+void verify_other_files(const ModelDirectory& base, const fs::path& merged,
+                        const std::set<fs::path>& copied,
+                        const std::map<std::string, std::string>& rewritten,
+                        bool anything_trained) {
+  std::set<fs::path> known = copied;
+  for (const fs::path& file : copied) {
+    if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
+    const fs::path original = base.files_root() / file;
+    if (!same_content(InputFile(original), InputFile(merged / file))) {
+      fail(101, "{} differs from {}", (merged / file).string(), original.string());
+    }
+  }
+  for (const auto& [file, text] : rewritten) {
+    known.insert(file);
+    if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
+    if (read_file(merged / file) != text) {
+      fail(101, "{} is not what becomes of that of {}", (merged / file).string(),
+           base.path().string());
+    }
+  }
+  for (const auto& shard : base.shards()) known.insert(shard->name());
+  if (anything_trained) known.insert(kMergedInfoFile);
+  for (const fs::path& file : files_below(merged)) {
+    if (!known.count(file)) fail(101, "{} is not in the base", (merged / file).string());
+  }
+}
+
+}  // namespace
+
+VerifyReport verify_merged(const ModelDirectory& base, const TensorMap& model,
+                           const fs::path& merged, const std::map<std::string, Digest>& changed,
+                           QuantizedRule rule) {
+  std::vector<std::string> names;
+  for (const auto& [name, digest] : changed) names.push_back(name);
+  const ExportPlan plan = plan_export(base, model, names, rule);
+  std::vector<const OutputTensor*> tensors;
+  for (const OutputShard& shard : plan.shards) {
+    verify_header(shard, merged / shard.base->name());
+    for (const OutputTensor& tensor : shard.tensors) tensors.push_back(&tensor);
+  }
+  const auto copied = copied_files(base, !changed.empty(), plan.new_headers());
+  const auto rewritten = rewritten_files(base, plan);
+  verify_other_files(base, merged, copied, rewritten, !changed.empty());
+  const HfDirectory directory(merged);
+  const Verifier verifier(base, directory, changed, rule);
+  std::vector<VerifyReport> reports(tensors.size());
+  parallel_tasks(0, static_cast<int64_t>(tensors.size()),
+                 [&](int64_t i) { reports[i] = verifier.verify(*tensors[i]); });
+  VerifyReport sum;
+  for (const VerifyReport& report : reports) {
+    sum.changed += report.changed;
+    sum.identical += report.identical;
+    sum.dequantized += report.dequantized;
+  }
+  sum.other_files = static_cast<int64_t>(copied.size() + rewritten.size());
+  return sum;
+}
+
+VerifyReport verify_adapter(const ModelDirectory& base, const TensorMap& model,
+                            const Adapter& adapter, const std::map<std::string, Digest>& changed) {
+  adapter.check_base(base.digest(), base.path().string());
+  for (const auto& [name, stored] : adapter.tensors()) {
+    if (!changed.count(name)) {
+      fail(101, "{}: tensor `{}` was not trained", stored.file->where(), name);
+    }
+  }
+  std::vector<TrainedTensor> tensors = adapter.trained_tensors();
+  const std::map<std::string, Digest> found = stored_digests(tensors);
+  for (const auto& [name, digest] : changed) {
+    const auto at = found.find(name);
+    if (at == found.end()) {
+      fail(101, "{}: the trained tensor `{}` is missing", adapter.path().string(), name);
+    }
+    if (at->second != digest) {
+      fail(101, "{}: tensor `{}` is {}, but the trained values are {}", adapter.path().string(),
+           name, at->second.text(), digest.text());
+    }
+  }
+  // In the base's dtype, so that a mere change of dtype does not pass for training.
+  store_as_base(tensors, base, model);
+  parallel_tasks(0, static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    if (equals_base(tensors[i], base, *model.find(tensors[i].name))) {
+      fail_equal(tensors[i].name, adapter.path().string());
+    }
+  });
+  return {.changed = static_cast<int64_t>(tensors.size())};
+}
+
+}  // namespace sutor

@@ -1,0 +1,157 @@
+#include "checkpoint/export/merged_export.h"
+
+#include <algorithm>
+
+#include "checkpoint/export/export_config.h"
+#include "checkpoint/export/export_slices.h"
+#include "checkpoint/huggingface/stored_bytes.h"
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/parallel.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int kFormatVersion = 1;
+constexpr int kShardsAtOnce = 4;
+
+void copy_whole(const fs::path& from, const fs::path& to) {
+  const InputFile source(from);
+  fs::create_directories(to.parent_path());
+  OutputFile target(to);
+  target.reserve(source.size());
+  target.append_range(source, 0, source.size());
+  target.finish();
+}
+
+void write_text(const std::string& text, const fs::path& to) {
+  fs::create_directories(to.parent_path());
+  OutputFile target(to);
+  target.append(text);
+  target.finish();
+}
+
+// The base's layout: what lies between the pieces that are made anew is copied in one go.
+void write_in_place(const OutputShard& shard, PieceMaker& maker, const fs::path& to) {
+  const ModelShard& base = *shard.base;
+  OutputFile target(to);
+  target.reserve(base.size());
+  target.append(base.header_bytes());
+  int64_t at = base.header().data_begin;
+  for (const OutputTensor& tensor : shard.tensors) {
+    for (const OutputPiece& piece : tensor.pieces) {
+      if (piece.form == PieceForm::kCopied) continue;
+      base.append_to(target, at, tensor.base.entry->begin + piece.begin);
+      maker.make(tensor, piece, [&](std::span<const std::byte> bytes) { target.append(bytes); });
+      at = tensor.base.entry->begin + piece.end;
+      SUTOR_ASSERT(target.written() == at);
+    }
+  }
+  base.append_to(target, at, base.size());
+  target.finish();
+}
+
+void write_anew(const OutputShard& shard, PieceMaker& maker, const fs::path& to) {
+  std::vector<SafetensorsDeclaration> declarations;
+  for (const OutputTensor& tensor : shard.tensors) {
+    declarations.push_back({tensor.name, tensor.dtype_name, tensor.shape});
+  }
+  SafetensorsWriter writer(to, declarations, shard.base->header().metadata);
+  for (const OutputTensor& tensor : shard.tensors) {
+    for (const OutputPiece& piece : tensor.pieces) {
+      maker.make(tensor, piece, [&](std::span<const std::byte> bytes) { writer.append(bytes); });
+    }
+  }
+  writer.finish();
+}
+
+nlohmann::json rounding_json(const RoundingReport& report) {
+  const RoundingSums total = report.total();
+  const std::string largest = report.largest();
+  return {{"rule", report.rule == QuantizedRule::kRequantize ? "requantize" : "dequantize"},
+          {"tensors", report.tensors.size()},
+          {"relative_error", total.relative_error()},
+          {"relative_update", total.relative_update()},
+          {"largest_error",
+           {{"tensor", largest},
+            {"relative_error", report.tensors.at(largest).relative_error()},
+            {"relative_update", report.tensors.at(largest).relative_update()}}},
+          {"unchanged", report.unchanged}};
+}
+
+void write_info(const MergedExport& result, const ExportOrigin& origin, const fs::path& to) {
+  nlohmann::json info = {{"format_version", kFormatVersion},
+                         {"base_digest", origin.base_digest},
+                         {"provenance", origin.provenance},
+                         {"tensors", nlohmann::json::object()}};
+  for (const auto& [name, digest] : result.digests) info["tensors"][name] = digest.text();
+  if (!result.rounding.empty()) info["quantized"] = rounding_json(result.rounding);
+  write_text(info.dump(2) + "\n", to);
+}
+
+MergedExport result_of(const PieceMaker& maker, const ModelDirectory& base, const TensorMap& model,
+                       QuantizedRule rule) {
+  MergedExport result;
+  result.rounding.rule = rule;
+  for (const auto& [name, record] : maker.records()) {
+    result.digests[name] = record.digest;
+    if (!record.rounding) continue;
+    result.rounding.tensors[name] = *record.rounding;
+    const TensorEntry& entry = *model.find(name);
+    if (rule == QuantizedRule::kRequantize &&
+        stored_digest(base, entry, *base.resolve(entry)) == record.digest) {
+      result.rounding.unchanged.push_back(name);
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+RoundingSums RoundingReport::total() const {
+  RoundingSums sums;
+  for (const auto& [name, of_tensor] : tensors) sums.add(of_tensor);
+  return sums;
+}
+
+std::string RoundingReport::largest() const {
+  const auto at =
+      std::max_element(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
+        return a.second.relative_error() < b.second.relative_error();
+      });
+  return at == tensors.end() ? "" : at->first;
+}
+
+bool RoundingReport::exceeds_update() const {
+  const RoundingSums sums = total();
+  return sums.error > sums.update;
+}
+
+MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
+                           std::vector<TrainedTensor> trained, const fs::path& directory,
+                           const ExportOrigin& origin, QuantizedRule rule) {
+  store_as_base(trained, base, model);
+  std::vector<std::string> names;
+  for (const TrainedTensor& tensor : trained) names.push_back(tensor.name);
+  const ExportPlan plan = plan_export(base, model, names, rule);
+  PieceMaker maker(base, trained);
+  StagedDirectory staged(directory);
+  parallel_tasks(kShardsAtOnce, static_cast<int64_t>(plan.shards.size()), [&](int64_t i) {
+    const OutputShard& shard = plan.shards[static_cast<size_t>(i)];
+    const fs::path to = staged.path() / shard.base->name();
+    (shard.same_header ? write_in_place : write_anew)(shard, maker, to);
+  });
+  for (const fs::path& file : copied_files(base, !trained.empty(), plan.new_headers())) {
+    copy_whole(base.files_root() / file, staged.path() / file);
+  }
+  for (const auto& [file, text] : rewritten_files(base, plan)) {
+    write_text(text, staged.path() / file);
+  }
+  MergedExport result = result_of(maker, base, model, rule);
+  if (!trained.empty()) write_info(result, origin, staged.path() / kMergedInfoFile);
+  staged.publish();
+  return result;
+}
+
+}  // namespace sutor

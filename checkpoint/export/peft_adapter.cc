@@ -1,0 +1,127 @@
+#include "checkpoint/export/peft_adapter.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
+
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::string_view kPrefix = "base_model.model.";
+
+// `model.layers.0.self_attn.q_proj` of its lora_A.
+std::string module_of(const std::string& name) { return name.substr(0, name.find(".lora_")); }
+
+// Whether a key of rank_pattern or alpha_pattern matches a module of the adapter: as peft does, it
+// is a regular expression for the end of the name.
+bool applies(const std::string& pattern,
+             const std::map<std::string, const SafetensorsEntry*>& tensors) {
+  try {
+    const std::regex regex("(.*\\.)?(" + pattern + ")");
+    return std::any_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
+      return std::regex_match(module_of(tensor.first), regex);
+    });
+  } catch (const std::regex_error&) {
+    return true;  // not understood: better refused than ignored
+  }
+}
+
+}  // namespace
+
+void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTensor>& pairs,
+                        const PeftOptions& options) {
+  std::vector<SafetensorsDeclaration> declared;
+  std::map<std::string, const TrainedTensor*> by_name;
+  std::set<std::string> modules;
+  for (const TrainedTensor& pair : pairs) {
+    const std::string name = std::string(kPrefix) + pair.name;
+    declared.push_back({name, std::string(name_of(pair.stored_dtype)), pair.shape});
+    by_name[name] = &pair;
+    modules.insert(module_of(pair.name));
+  }
+  sort_as_safetensors(declared);
+  StagedDirectory staged(directory);
+  SafetensorsWriter writer(staged.path() / kPeftWeightsFile, declared);
+  for (const SafetensorsDeclaration& declaration : declared) {
+    const TrainedTensor& pair = *by_name.at(declaration.name);
+    stream_converted(pair, pair.stored_dtype,
+                     [&](std::span<const std::byte> bytes) { writer.append(bytes); });
+  }
+  writer.finish();
+  const nlohmann::ordered_json config = {{"peft_type", "LORA"},
+                                         {"task_type", "CAUSAL_LM"},
+                                         {"base_model_name_or_path", options.base},
+                                         {"r", options.rank},
+                                         {"lora_alpha", options.alpha},
+                                         {"lora_dropout", 0.0},
+                                         {"bias", "none"},
+                                         {"fan_in_fan_out", false},
+                                         {"inference_mode", true},
+                                         {"target_modules", modules}};
+  OutputFile file(staged.path() / kPeftConfigFile);
+  file.append(config.dump(2) + "\n");
+  file.finish();
+  staged.publish();
+}
+
+PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
+  const fs::path config_file = path / kPeftConfigFile;
+  if (!fs::exists(config_file) || !fs::exists(path / kPeftWeightsFile)) {
+    fail(308, "{} is no peft adapter: it needs {} and {}", path.string(), kPeftConfigFile,
+         kPeftWeightsFile);
+  }
+  const auto config =
+      nlohmann::json::parse(read_file(config_file), nullptr, /*allow_exceptions=*/false);
+  const auto refuse = [&](const std::string& reason) {
+    fail(308, "{}: {}", config_file.string(), reason);
+  };
+  if (!config.is_object() || config.value("peft_type", "") != "LORA") refuse("not a LORA adapter");
+  for (const char* key : {"use_rslora", "use_dora", "fan_in_fan_out"}) {
+    const auto at = config.find(key);
+    if (at != config.end() && at->is_boolean() && at->get<bool>()) {
+      refuse(fmt::format("`{}` is not computed by sutor", key));
+    }
+  }
+  if (!config.contains("r") || !config["r"].is_number_integer() || !config.contains("lora_alpha") ||
+      !config["lora_alpha"].is_number()) {
+    refuse("`r` and `lora_alpha` are missing");
+  }
+  rank_ = config["r"];
+  alpha_ = config["lora_alpha"];
+  file_ = std::make_unique<SafetensorsShard>(path / kPeftWeightsFile);
+  for (const SafetensorsEntry& entry : file_->tensors()) {
+    if (entry.name.starts_with(kPrefix)) tensors_[entry.name.substr(kPrefix.size())] = &entry;
+  }
+  for (const char* key : {"rank_pattern", "alpha_pattern"}) {
+    const auto patterns = config.find(key);
+    if (patterns == config.end() || !patterns->is_object()) continue;
+    for (const auto& [pattern, value] : patterns->items()) {
+      if (!applies(pattern, tensors_)) continue;
+      refuse(fmt::format("`{}` applies to `{}`; in sutor all pairs have one rank and alpha", key,
+                         pattern));
+    }
+  }
+}
+
+void PeftAdapter::load(const ShardedTensor& destination) const {
+  const auto found = tensors_.find(destination.name);
+  if (found == tensors_.end()) {
+    fail(308, "{} has no tensor `{}`: it adapts other modules than lora.targets", path_.string(),
+         destination.name);
+  }
+  const SafetensorsEntry& entry = *found->second;
+  if (entry.shape != destination.global_shape) {
+    fail(302, "{}: `{}` has shape [{}], lora.rank and the model ask for [{}]", path_.string(),
+         destination.name, fmt::join(entry.shape, ", "), fmt::join(destination.global_shape, ", "));
+  }
+  if (!entry.dtype) fail(307, "{}: `{}` is {}", path_.string(), entry.name, entry.dtype_name);
+  file_->load(entry.begin, *entry.dtype, destination);
+}
+
+}  // namespace sutor

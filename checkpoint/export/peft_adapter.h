@@ -1,0 +1,51 @@
+// Low-rank adapters in the form of the peft library: adapter_config.json and
+// adapter_model.safetensors, whose tensors are called `base_model.model.<module>.lora_A.weight`.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/export/trained_tensor.h"
+#include "checkpoint/huggingface/model_shard.h"
+
+namespace sutor {
+
+inline constexpr const char* kPeftConfigFile = "adapter_config.json";
+inline constexpr const char* kPeftWeightsFile = "adapter_model.safetensors";
+
+struct PeftOptions {
+  int rank = 8;
+  double alpha = 16;
+  std::string base;  // base_model_name_or_path
+};
+
+// `pairs`: lora_A and lora_B tensors under global names. Publishes the directory at once; E0220
+// when it exists.
+void write_peft_adapter(const std::filesystem::path& directory,
+                        const std::vector<TrainedTensor>& pairs, const PeftOptions& options);
+
+class PeftAdapter {
+ public:
+  // Headers only. Throws E0308 for a folder that holds no LoRA adapter or asks for what sutor does
+  // not compute (rslora, dora, bias, per-module ranks).
+  explicit PeftAdapter(const std::filesystem::path& path);
+
+  int rank() const { return rank_; }
+  double alpha() const { return alpha_; }
+  // Fills a piece of a pair's tensor, by global name. Throws E0308 when it is not there, E0302 for
+  // another shape.
+  void load(const ShardedTensor& destination) const;
+  size_t num_tensors() const { return tensors_.size(); }
+
+ private:
+  std::filesystem::path path_;
+  std::unique_ptr<SafetensorsShard> file_;
+  std::map<std::string, const SafetensorsEntry*> tensors_;  // by global name
+  int rank_ = 0;
+  double alpha_ = 0;
+};
+
+}  // namespace sutor

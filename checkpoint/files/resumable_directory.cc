@@ -1,0 +1,201 @@
+#include "checkpoint/files/resumable_directory.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <chrono>
+#include <random>
+#include <thread>
+
+#include "checkpoint/files/staging_owner.h"
+#include "checkpoint/format/checkpoint_paths.h"
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kPlanFile = "PLAN";
+// The plan's name from when everything is there until the final name is made.
+constexpr const char* kDoneFile = "DONE";
+constexpr int64_t kMaxPlanBytes = int64_t{256} << 20;
+// A job that was just killed may take a moment to be gone.
+constexpr auto kPatience = std::chrono::seconds(2);
+
+fs::path without_slash(const fs::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+void remove_tree(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);  // unlinks symbolic links, never follows them
+  if (error) fail_write(path, "remove", error.value());
+}
+
+void make_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) fail_write(path, "make directory", error.value());
+}
+
+void rename_over(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error) fail_write(to, "rename to", error.value());
+}
+
+bool present(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(fs::symlink_status(path, error));
+}
+
+// What an earlier start wrote down; empty when it did not.
+std::string noted(const fs::path& file) {
+  return present(file) ? read_file(file, kMaxPlanBytes) : std::string();
+}
+
+[[noreturn]] void fail_busy(const fs::path& staging) {
+  std::string owner = noted(staging / kOwnerFile);
+  while (!owner.empty() && owner.back() == '\n') owner.pop_back();
+  fail(401, "{} is being written by another job{}. Wait for it or end it; then start again.",
+       staging.string(), owner.empty() ? "" : ": " + owner);
+}
+
+}  // namespace
+
+StagingPaths::StagingPaths(const fs::path& final_path)
+    : root(parent_of(without_slash(final_path)) /
+           fmt::format("{}{}.convert", kStagingPrefix,
+                       without_slash(final_path).filename().string())),
+      content(root / "content"),
+      parts(root / "parts") {}
+
+fs::path StagingPaths::new_part() const {
+  std::random_device random;
+  return parts / fmt::format("{:08x}{:08x}", random(), random());
+}
+
+void StagingPaths::place(const fs::path& part, const fs::path& name) const {
+  make_folder((content / name).parent_path());
+  rename_over(part, content / name);
+}
+
+ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::string& plan,
+                                       bool overwrite)
+    : final_(without_slash(final_path)),
+      paths_(final_path),
+      overwrite_(overwrite),
+      mode_(new_directory_mode()) {
+  const auto check_free = [&] {
+    std::error_code error;
+    if (!present(final_)) return;
+    if (!overwrite_) {
+      fail(220, "{} exists already. Remove it, name another output, or add --overwrite.",
+           final_.string());
+    }
+    if (!fs::is_directory(fs::symlink_status(final_, error))) {
+      fail(220, "{} is no directory, so it is not replaced", final_.string());
+    }
+  };
+  if (!present(paths_.root)) check_free();
+  make_folder(parent_of(final_));
+  lock();
+  judge(plan);
+  if (state_ == State::kPublished) return;
+  try {
+    check_free();
+  } catch (const Error&) {
+    std::error_code ignored;
+    fs::remove(paths_.root, ignored);  // only when it is empty
+    throw;
+  }
+  if (state_ == State::kFresh) clear();
+  remove_tree(paths_.parts);
+  make_folder(paths_.parts);
+  make_folder(paths_.content);
+  remove_tree(paths_.root / kOwnerFile);
+  write_owner(paths_.root / kOwnerFile);
+  if (state_ == State::kFresh) write_file_atomic(paths_.root / kPlanFile, plan);
+}
+
+void ResumableDirectory::lock() {
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  for (;;) {
+    if (::mkdir(paths_.root.c_str(), 0700) != 0 && errno != EEXIST) {
+      fail_write(paths_.root, "make directory", errno);
+    }
+    lock_ = FileDescriptor(
+        ::open(paths_.root.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (lock_.get() < 0) {
+      if (errno == ENOENT) continue;  // published this moment
+      fail_write(paths_.root, "open", errno);
+    }
+    bool locked = ::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0;
+    if (!locked && errno != EWOULDBLOCK && errno != EINTR) {
+      // No locks here: the owner's file has to tell.
+      locked = !present(paths_.root / kOwnerFile) || owner_is_gone(paths_.root);
+    }
+    struct stat opened, named;
+    if (::fstat(lock_.get(), &opened) != 0) fail_write(paths_.root, "look up", errno);
+    const bool same = ::lstat(paths_.root.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+                      opened.st_dev == named.st_dev;
+    if (locked && same) return;
+    if (std::chrono::steady_clock::now() > until) fail_busy(paths_.root);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
+void ResumableDirectory::judge(const std::string& plan) {
+  if (noted(paths_.root / kDoneFile) == plan) {
+    // An earlier start had everything, and was about to make the final name or had done so. With
+    // `overwrite` both names may have been exchanged already or not: begin anew.
+    if (overwrite_) return;
+    if (present(final_)) {
+      remove_tree(paths_.root);
+      state_ = State::kPublished;
+      return;
+    }
+    rename_over(paths_.root / kDoneFile, paths_.root / kPlanFile);
+  }
+  if (noted(paths_.root / kPlanFile) == plan && !present(paths_.root / kDoneFile)) {
+    state_ = State::kResumed;
+  }
+}
+
+void ResumableDirectory::clear() {
+  for (const char* name : {kPlanFile, kDoneFile}) remove_tree(paths_.root / name);
+  remove_tree(paths_.content);
+}
+
+void ResumableDirectory::publish() {
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(paths_.content, error), end; !error && at != end;
+       at.increment(error)) {
+    if (at->is_directory() && !at->is_symlink()) fsync_directory(at->path());
+  }
+  if (error) fail_write(paths_.content, "list", error.value());
+  if (::chmod(paths_.content.c_str(), mode_) != 0) fail_write(paths_.content, "set mode of", errno);
+  fsync_directory(paths_.content);
+  rename_over(paths_.root / kPlanFile, paths_.root / kDoneFile);
+  fsync_directory(paths_.root);
+  if (overwrite_ && present(final_)) {
+    replace_directory(paths_.content, final_);
+  } else {
+    try {
+      rename_new(paths_.content, final_);
+    } catch (const Error&) {
+      rename_over(paths_.root / kDoneFile, paths_.root / kPlanFile);
+      throw;
+    }
+  }
+  fsync_directory(parent_of(final_));
+  remove_tree(paths_.root);
+}
+
+}  // namespace sutor

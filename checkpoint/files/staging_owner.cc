@@ -1,0 +1,66 @@
+#include "checkpoint/files/staging_owner.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "checkpoint/format/checkpoint_paths.h"
+#include "csrc/base/file.h"
+
+namespace sutor {
+namespace {
+
+constexpr int64_t kDay = 24 * 60 * 60;
+
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
+}
+
+// Changes at every start of the machine; empty where the system does not tell.
+std::string boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  file >> id;
+  return id;
+}
+
+}  // namespace
+
+void write_owner(const std::filesystem::path& path) {
+  const nlohmann::json owner = {{"host", host_name()},
+                                {"boot_id", boot_id()},
+                                {"pid", ::getpid()},
+                                {"started", static_cast<int64_t>(std::time(nullptr))}};
+  OutputFile file(path);
+  file.append(owner.dump() + "\n");
+  file.finish();
+}
+
+bool owner_is_gone(const std::filesystem::path& staging) {
+  struct stat status;
+  if (::lstat(staging.c_str(), &status) != 0) return false;
+  const bool old = std::time(nullptr) - status.st_mtime > kDay;
+  std::ifstream file(staging / kOwnerFile);
+  const nlohmann::json owner = nlohmann::json::parse(file, nullptr, false);
+  if (!owner.is_object()) return old;
+  const auto text = [&](const char* key) {
+    const auto at = owner.find(key);
+    return at != owner.end() && at->is_string() ? at->get<std::string>() : std::string();
+  };
+  const auto pid = owner.find("pid");
+  if (text("host") != host_name() || text("boot_id").empty() || boot_id().empty() ||
+      pid == owner.end() || !pid->is_number_integer()) {
+    return old;
+  }
+  if (text("boot_id") != boot_id()) return true;
+  return ::kill(pid->get<pid_t>(), 0) != 0 && errno == ESRCH;
+}
+
+}  // namespace sutor

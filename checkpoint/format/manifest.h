@@ -1,0 +1,67 @@
+// MANIFEST.json: the last file of a checkpoint to be written, and the only one that is trusted: it
+// vouches for the sizes and digests of all others. Its first line carries the xxh3 of the rest.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "checkpoint/format/file_size.h"
+#include "csrc/base/hash.h"
+
+namespace sutor {
+
+inline constexpr int64_t kManifestVersion = 1;
+
+// What belongs to a training state beside its tensors.
+struct CheckpointMeta {
+  int64_t step = 0;
+  std::string base_digest;       // Digest::text() of the frozen base
+  std::string plan_digest;       // of which parameters train
+  nlohmann::json expert_config;  // the official form
+  std::string layout;            // for people: "world 4: pp 1 x ep 2 x edp 2"
+  nlohmann::json state;          // an object: schedule, data cursor, RNG, metrics tail, ...
+  nlohmann::json provenance;     // program version, commit, command
+};
+
+// One writer's pair of files, w<writer>.h5 and w<writer>.idx.
+struct FileRecord {
+  int writer = 0;
+  int64_t bytes = 0;
+  Digest metadata_digest;  // of all bytes outside tiles, in their order
+  int64_t index_bytes = 0;
+  Digest index_digest;
+  int64_t tiles = 0;
+};
+
+struct Manifest {
+  CheckpointMeta meta;  // without `state`, which is in state.h5
+  std::string uuid;
+  std::vector<FileRecord> files;  // by writer
+  int64_t state_bytes = 0;
+  Digest state_digest;
+  int64_t tensors = 0;
+  int64_t parameters = 0;
+
+  int64_t total_bytes() const;  // of all files but the manifest
+  // All files of the checkpoint but the manifest.
+  std::vector<FileSize> file_sizes() const;
+};
+
+nlohmann::json to_json(const FileRecord& record);
+// Throws E0342 naming `where` when keys are missing or ill-typed.
+FileRecord file_record(const nlohmann::json& json, const std::string& where);
+
+std::string encode_manifest(const Manifest& manifest);
+// Throws E0342 when the digest does not fit or the content is not a manifest, E0343 for another
+// format version.
+Manifest decode_manifest(const std::string& text, const std::string& where);
+
+// Of a step directory. Throws E0341 when there is no manifest, and as decode_manifest().
+Manifest load_manifest(const std::filesystem::path& directory);
+// The same, and checks the size of every file it names: E0344 for a missing file or another size.
+Manifest read_manifest(const std::filesystem::path& directory);
+
+}  // namespace sutor

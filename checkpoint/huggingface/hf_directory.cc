@@ -1,0 +1,120 @@
+#include "checkpoint/huggingface/hf_directory.h"
+
+#include <algorithm>
+
+#include "checkpoint/huggingface/hf_index.h"
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/parallel.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kMaxConfigBytes = int64_t{64} << 20;
+
+std::string read_config(const fs::path& path) {
+  if (!fs::is_directory(path)) fail(300, "{} is not a directory", path.string());
+  if (!fs::exists(path / "config.json")) {
+    fail(300, "{} is no model directory: it has no config.json, and it is no base store",
+         path.string());
+  }
+  return read_file(path / "config.json", kMaxConfigBytes);
+}
+
+}  // namespace
+
+HfDirectory::HfDirectory(const fs::path& path) : ModelDirectory(path) {
+  set_config(read_config(path), (path / "config.json").string());
+  if (fs::exists(path / kSingleWeightsFile)) {
+    open_shard(kSingleWeightsFile);
+  } else if (fs::exists(path / kIndexFile)) {
+    open_sharded();
+  } else {
+    const bool pickled =
+        fs::exists(path / "pytorch_model.bin") || fs::exists(path / "pytorch_model.bin.index.json");
+    fail(301, "{} holds neither {} nor {}.{}", path.string(), kSingleWeightsFile, kIndexFile,
+         pickled ? " Its pytorch_model.bin files are not read: save the model as safetensors first."
+                 : "");
+  }
+}
+
+void HfDirectory::open_shard(const std::string& file_name) {
+  const fs::path file = path() / file_name;
+  if (!fs::exists(file)) {
+    fail(304, "{}: the shard {} that the index names is missing. Fetch the model again.",
+         path().string(), file_name);
+  }
+  add_shard(std::make_unique<SafetensorsShard>(file));
+}
+
+void HfDirectory::open_sharded() {
+  const HfIndex index = read_hf_index(path() / kIndexFile);
+  std::set<std::string> files;
+  for (const auto& [name, file] : index.weight_map) files.insert(file);
+  for (const std::string& file : files) open_shard(file);
+  for (const auto& [name, file] : index.weight_map) {
+    const auto found = find(name);
+    if (!found || found->file->name() != file) {
+      fail(304, "{}: the index says that {} holds tensor `{}`, but it does not{}", path().string(),
+           file, name, found ? fmt::format(" ({} does)", found->file->name()) : "");
+    }
+  }
+  int64_t total = 0;
+  for (const auto& [name, stored] : tensors()) {
+    if (!index.weight_map.count(name)) {
+      fail(304, "{}: {} holds tensor `{}`, which the index does not list", path().string(),
+           stored.file->name(), name);
+    }
+    total += stored.entry->num_bytes();
+  }
+  if (index.total_size && *index.total_size != total) {
+    fail(304, "{}: total_size of {} is {}, but the tensors have {} bytes together", path().string(),
+         kIndexFile, *index.total_size, total);
+  }
+}
+
+std::set<fs::path> HfDirectory::other_files() const {
+  std::set<fs::path> files = files_below(path());
+  for (const auto& shard : shards()) files.erase(shard->name());
+  return files;
+}
+
+const std::map<std::string, Digest>& HfDirectory::tensor_digests(int threads) const {
+  const std::lock_guard lock(digests_->mutex);
+  if (digests_->filled) return digests_->tensors;
+  std::vector<std::pair<const StoredTensor*, Digest*>> work;
+  for (const auto& [name, stored] : tensors()) {
+    work.emplace_back(&stored, &digests_->tensors[name]);
+  }
+  // As the bytes lie on the disk.
+  std::sort(work.begin(), work.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first->shard, a.first->entry->begin) <
+           std::pair(b.first->shard, b.first->entry->begin);
+  });
+  parallel_tasks(threads, static_cast<int64_t>(work.size()), [&](int64_t i) {
+    const StoredTensor& stored = *work[i].first;
+    *work[i].second = stored.file->digest(stored.entry->begin, stored.entry->end);
+  });
+  digests_->filled = true;
+  return digests_->tensors;
+}
+
+std::set<fs::path> files_below(const fs::path& directory) {
+  std::set<fs::path> files;
+  try {
+    fs::recursive_directory_iterator at(directory);
+    for (const fs::directory_entry& entry : at) {
+      const std::string name = entry.path().filename().string();
+      if (entry.is_directory() && (name == ".git" || name == ".cache")) {
+        at.disable_recursion_pending();
+      }
+      if (entry.is_regular_file()) files.insert(entry.path().lexically_relative(directory));
+    }
+  } catch (const fs::filesystem_error& error) {
+    fail(301, "cannot list {}: {}", directory.string(), error.code().message());
+  }
+  return files;
+}
+
+}  // namespace sutor

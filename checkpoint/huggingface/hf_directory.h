@@ -1,0 +1,43 @@
+// A Hugging Face model directory: config.json and safetensors (one file, or shards with an index).
+// Only headers are read until bytes are asked for; nothing is ever written into it.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "checkpoint/huggingface/model_directory.h"
+
+namespace sutor {
+
+class HfDirectory final : public ModelDirectory {
+ public:
+  // Opens every shard and checks its header, the index and their agreement.
+  explicit HfDirectory(const std::filesystem::path& path);
+
+  std::string_view kind() const override { return "model directory"; }
+  std::filesystem::path files_root() const override { return path(); }
+  std::set<std::filesystem::path> other_files() const override;
+  const std::map<std::string, Digest>& tensor_digests(int threads = 0) const override;
+
+ private:
+  void open_sharded();
+  void open_shard(const std::string& file_name);
+
+  struct DigestCache {
+    std::mutex mutex;
+    std::map<std::string, Digest> tensors;
+    bool filled = false;
+  };
+  std::unique_ptr<DigestCache> digests_ = std::make_unique<DigestCache>();
+};
+
+// All files below a directory, relative to it, without `.git` and `.cache`; links to files count as
+// files. Throws E0301 when it cannot be listed.
+std::set<std::filesystem::path> files_below(const std::filesystem::path& directory);
+
+}  // namespace sutor

@@ -1,0 +1,114 @@
+#include "checkpoint/huggingface/hf_index.h"
+
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace {
+
+// Parses the index. Keys that stand twice in an object vanish in a parsed document, so they are
+// looked for while it is read.
+nlohmann::json parse_index(const std::string& text, std::optional<std::string>& duplicate) {
+  std::vector<std::set<std::string>> open;
+  const auto callback = [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+    using Event = nlohmann::json::parse_event_t;
+    if (event == Event::object_start) open.emplace_back();
+    if (event == Event::object_end) open.pop_back();
+    if (event == Event::key && !open.back().insert(value.get<std::string>()).second && !duplicate) {
+      duplicate = value.get<std::string>();
+    }
+    return true;
+  };
+  return nlohmann::json::parse(text, callback, /*allow_exceptions=*/false);
+}
+
+}  // namespace
+
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos;
+}
+
+HfIndex read_hf_index(const std::filesystem::path& path) {
+  const std::string text = read_file(path, int64_t{1} << 30);
+  const auto refuse = [&](const std::string& reason) {
+    fail(304, "{}: {}", path.string(), reason);
+  };
+  std::optional<std::string> duplicate;
+  const nlohmann::json json = parse_index(text, duplicate);
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
+    refuse("not a JSON object with a `weight_map`");
+  }
+  if (duplicate) refuse(fmt::format("`{}` is named twice", *duplicate));
+  HfIndex index;
+  for (const auto& [name, file] : json["weight_map"].items()) {
+    if (!file.is_string() || !is_plain_name(file.get<std::string>())) {
+      refuse(fmt::format("tensor `{}` should lie in a file of the same directory, found {}", name,
+                         file.dump()));
+    }
+    index.weight_map[name] = file.get<std::string>();
+  }
+  if (json.contains("metadata") && json["metadata"].is_object() &&
+      json["metadata"].contains("total_size")) {
+    const nlohmann::json& total = json["metadata"]["total_size"];
+    if (!total.is_number() || std::abs(total.get<double>()) > 9e18) {
+      refuse(fmt::format("total_size is no number of bytes: {}", total.dump()));
+    }
+    index.total_size = total.get<int64_t>();
+  }
+  return index;
+}
+
+HfShardPlan plan_shards(const std::vector<SafetensorsDeclaration>& tensors, int64_t max_bytes) {
+  std::vector<std::vector<SafetensorsDeclaration>> parts(1);
+  int64_t part_bytes = 0;
+  int64_t total_bytes = 0;
+  for (const SafetensorsDeclaration& tensor : tensors) {
+    const int64_t bytes = tensor.num_bytes();
+    if (part_bytes + bytes > max_bytes && !parts.back().empty()) {
+      parts.emplace_back();
+      part_bytes = 0;
+    }
+    parts.back().push_back(tensor);
+    part_bytes += bytes;
+    total_bytes += bytes;
+  }
+  HfShardPlan plan;
+  nlohmann::json weight_map = nlohmann::json::object();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    HfShard shard;
+    shard.file_name = parts.size() == 1
+                          ? kSingleWeightsFile
+                          : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, parts.size());
+    for (const SafetensorsDeclaration& tensor : parts[i]) weight_map[tensor.name] = shard.file_name;
+    shard.tensors = std::move(parts[i]);
+    sort_as_safetensors(shard.tensors);
+    plan.shards.push_back(std::move(shard));
+  }
+  if (plan.shards.size() > 1) {
+    const nlohmann::json index = {{"metadata", {{"total_size", total_bytes}}},
+                                  {"weight_map", weight_map}};
+    plan.index_json = index.dump(2) + "\n";
+  }
+  return plan;
+}
+
+int64_t parse_byte_size(const std::string& text, const std::string& option) {
+  static const std::map<std::string, double> kUnits = {
+      {"", 1},      {"B", 1},        {"KB", 1e3},        {"MB", 1e6},     {"GB", 1e9},
+      {"TB", 1e12}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const auto unit = kUnits.find(std::string(end, text.data() + text.size()));
+  const double bytes = unit == kUnits.end() ? 0 : number * unit->second;
+  if (error != std::errc() || !(bytes >= 1) || bytes > 1e18) {
+    fail(202, "{}: expected a size like 5GB, 500MB or 64MiB, found `{}`", option, text);
+  }
+  return static_cast<int64_t>(bytes);
+}
+
+}  // namespace sutor

@@ -1,0 +1,91 @@
+#include "checkpoint/huggingface/model_shard.h"
+
+#include <algorithm>
+
+#include "csrc/base/error.h"
+
+namespace sutor {
+namespace {
+
+// Large enough for the disk, small enough to stay in a core's cache while it is hashed or
+// converted.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
+// About what a disk reads ahead: a shorter gap is read from it anyhow.
+constexpr int64_t kFileGapBytes = int64_t{64} << 10;
+
+}  // namespace
+
+void ModelShard::read(const SafetensorsEntry& entry, int64_t offset,
+                      std::span<std::byte> into) const {
+  SUTOR_ASSERT(offset >= 0 && offset + static_cast<int64_t>(into.size()) <= entry.num_bytes());
+  read_at(entry.begin + offset, into);
+}
+
+void ModelShard::stream(int64_t begin, int64_t end, const ByteSink& sink) const {
+  if (begin >= end) return;
+  std::vector<std::byte> buffer(static_cast<size_t>(std::min(kPieceBytes, end - begin)));
+  while (begin < end) {
+    const int64_t stop = std::min(piece_end(begin), end);
+    SUTOR_ASSERT(begin < stop && stop <= begin + kPieceBytes);
+    const auto piece = std::span(buffer).first(static_cast<size_t>(stop - begin));
+    read_at(begin, piece);
+    sink(piece);
+    begin = stop;
+  }
+}
+
+void ModelShard::load(int64_t tensor_begin, DType dtype, const ShardedTensor& piece) const {
+  SUTOR_ASSERT(piece.lies_inside());
+  Strips strips = strips_in_whole(piece, dtype);
+  strips.begin += tensor_begin;
+  load_strips(strips, dtype, piece.data, piece.dtype);
+}
+
+void ModelShard::load_strips(const Strips& strips, DType from_dtype, std::byte* to,
+                             DType to_dtype) const {
+  if (strips.contiguous() && from_dtype == to_dtype) {
+    read_at(strips.begin, {to, static_cast<size_t>(strips.end() - strips.begin)});
+    return;
+  }
+  const auto from_size = static_cast<int64_t>(size_of(from_dtype));
+  stream_strips(
+      strips, worth_skipping(),
+      [this](int64_t begin, int64_t end, const ByteSink& sink) { stream(begin, end, sink); },
+      [&](std::span<const std::byte> bytes) {
+        const int64_t elements = static_cast<int64_t>(bytes.size()) / from_size;
+        convert_elements(bytes.data(), from_dtype, to, to_dtype, elements);
+        to += static_cast<size_t>(elements) * size_of(to_dtype);
+      });
+}
+
+Digest ModelShard::digest(int64_t begin, int64_t end) const {
+  Hasher hasher;
+  stream(begin, end, [&](std::span<const std::byte> piece) { hasher.update(piece); });
+  return hasher.digest();
+}
+
+SafetensorsShard::SafetensorsShard(const std::filesystem::path& path)
+    : file_(path), name_(path.filename().string()) {}
+
+std::string SafetensorsShard::header_bytes() const {
+  std::string bytes(static_cast<size_t>(header().data_begin), '\0');
+  file_.file().read_at(0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+void SafetensorsShard::read_at(int64_t offset, std::span<std::byte> into) const {
+  file_.file().read_at(offset, into);
+  count(static_cast<int64_t>(into.size()));
+}
+
+void SafetensorsShard::append_to(OutputFile& file, int64_t begin, int64_t end) const {
+  file.append_range(file_.file(), begin, end);
+  count(end - begin);
+}
+
+int64_t SafetensorsShard::piece_end(int64_t begin) const { return begin + kPieceBytes; }
+
+int64_t SafetensorsShard::worth_skipping() const { return kFileGapBytes; }
+
+}  // namespace sutor

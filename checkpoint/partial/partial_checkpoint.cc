@@ -1,0 +1,301 @@
+#include "checkpoint/partial/partial_checkpoint.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <tuple>
+
+#include "checkpoint/files/staging_owner.h"
+#include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/format/tile_coverage.h"
+#include "checkpoint/partial/checkpoint_list.h"
+#include "checkpoint/partial/checkpoint_reader.h"
+#include "checkpoint/partial/state_file.h"
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/h5.h"
+
+namespace sutor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kAlignment = 4096;  // of large arrays, so that direct reads are possible
+constexpr int64_t kMaxIndexBytes = int64_t{1} << 32;
+
+bool all_finite(std::span<const std::byte> bytes, DType dtype) {
+  if (dtype != DType::kF32) return true;
+  bool finite = true;
+  for (size_t at = 0; at < bytes.size(); at += sizeof(uint32_t)) {
+    uint32_t bits;
+    std::memcpy(&bits, bytes.data() + at, sizeof bits);
+    finite &= (bits & 0x7f800000u) != 0x7f800000u;
+  }
+  return finite;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+// Of the dataset that holds the tile: columns of rows have lost the other axes.
+std::vector<int64_t> shape_of(const IndexedTensor& tensor, const Tile& tile) {
+  if (tile.col_count != tensor.row_elements()) return {tile.row_count, tile.col_count};
+  std::vector<int64_t> shape = tensor.shape;
+  shape[0] = tile.row_count;
+  return shape;
+}
+
+// Writes the tiles; they get their offsets and checksums.
+void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sources,
+                 TileIndex& index) {
+  h5::File file = h5::File::create(path, kAlignment);
+  PatchedFile sync(path);
+  int64_t planned = 0;
+  for (const Tile& tile : index.tiles) planned += index.bytes_of(tile);
+  sync.reserve(planned);
+  uint32_t described = ~uint32_t{0};
+  for (size_t i = 0; i < index.tiles.size(); ++i) {
+    Tile& tile = index.tiles[i];
+    const IndexedTensor& tensor = index.tensors[tile.tensor];
+    const std::span bytes(sources[i], static_cast<size_t>(index.bytes_of(tile)));
+    if (!all_finite(bytes, tensor.dtype)) {
+      fail(701, "{} of {} holds a value that is not finite in {}: not saved", name_of(tile.kind),
+           tensor.name,
+           extent_text(tensor, tile.row_begin, tile.row_end(), tile.col_begin, tile.col_end()));
+    }
+    if (described != tile.tensor) {
+      file.set_text("/" + tensor.name, "shape", shape_text(tensor.shape));
+      described = tile.tensor;
+    }
+    tile.digest = xxh3(bytes);
+    tile.block_crcs = block_crcs(bytes);
+    tile.offset =
+        file.write(dataset_path(tensor, tile), name_of(tensor.dtype), shape_of(tensor, tile), bytes)
+            .offset;
+  }
+  file.close();
+  sync.finish();
+}
+
+struct Gathered {
+  std::vector<FileRecord> files;
+  std::vector<TileIndex> indices;  // of each file
+};
+
+// Reads back the indices of all writers, as they lie in the staging directory.
+Gathered gather(const fs::path& staging, const std::vector<std::string>& records) {
+  Gathered gathered;
+  for (const std::string& text : records) {
+    const nlohmann::json record = nlohmann::json::parse(text, nullptr, false);
+    if (!record.is_null()) gathered.files.push_back(file_record(record, "a writer's record"));
+  }
+  std::sort(gathered.files.begin(), gathered.files.end(),
+            [](const FileRecord& a, const FileRecord& b) { return a.writer < b.writer; });
+  for (const FileRecord& file : gathered.files) {
+    const fs::path index = staging / index_file(file.writer);
+    const std::string bytes = read_file(index, kMaxIndexBytes);
+    if (xxh3(bytes) != file.index_digest) {
+      fail(345, "{} is not what writer {} wrote", index.string(), file.writer);
+    }
+    gathered.indices.push_back(decode_index(bytes, file.bytes, index.string()));
+  }
+  return gathered;
+}
+
+void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wanted,
+                  const std::string& where) {
+  std::map<std::pair<std::string, TensorKind>, std::vector<const Tile*>> found;
+  std::map<std::string, const IndexedTensor*> expected;
+  for (const IndexedTensor& tensor : wanted) expected[tensor.name] = &tensor;
+  for (const TileIndex& index : gathered.indices) {
+    for (const IndexedTensor& tensor : index.tensors) {
+      const auto at = expected.find(tensor.name);
+      if (at == expected.end()) {
+        fail(346, "{}: tensor {} was written but is not to be trained", where, tensor.name);
+      }
+      if (*at->second != tensor) {
+        fail(346, "{}: tensor {} was written as {} {}, but is {} {}", where, tensor.name,
+             name_of(tensor.dtype), shape_text(tensor.shape), name_of(at->second->dtype),
+             shape_text(at->second->shape));
+      }
+    }
+    for (const Tile& tile : index.tiles) {
+      found[{index.tensors[tile.tensor].name, tile.kind}].push_back(&tile);
+    }
+  }
+  for (const IndexedTensor& tensor : wanted) {
+    for (const TensorKind kind : kAllKinds) {
+      check_covered(tensor, kind, found[{tensor.name, kind}], where);
+    }
+  }
+}
+
+// Moves a broken checkpoint of the same step out of the way; a good one stays.
+void clear_place(const fs::path& final_path) {
+  std::error_code error;
+  if (!fs::exists(fs::symlink_status(final_path, error))) return;
+  try {
+    read_manifest(final_path);
+  } catch (const Error&) {
+    remove_checkpoint(final_path);
+    return;
+  }
+  fail(220, "{} exists already and is complete. Resume from it, or remove it.",
+       final_path.string());
+}
+
+// The published directory is no more open than the folder it lies in.
+mode_t published_mode(const fs::path& root) {
+  struct stat status;
+  if (::stat(root.c_str(), &status) != 0) fail_write(root, "look up", errno);
+  return (status.st_mode & 0750) | 0700;
+}
+
+}  // namespace
+
+void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uuid, int64_t bytes) {
+  std::error_code error;
+  fs::create_directories(root, error);
+  if (error) fail_write(root, "make directory", error.value());
+  require_space(root, bytes);
+  const fs::path staging = staging_directory(root, step, uuid);
+  if (::mkdir(staging.c_str(), 0700) != 0) {
+    if (errno == EEXIST) fail(220, "{} exists already", staging.string());
+    fail_write(staging, "make directory", errno);
+  }
+  write_owner(staging / kOwnerFile);
+}
+
+void discard_checkpoint(const fs::path& root, int64_t step, const std::string& uuid) {
+  const fs::path staging = staging_directory(root, step, uuid);
+  std::error_code error;
+  fs::remove_all(staging, error);
+  if (error) fail_write(staging, "remove", error.value());
+}
+
+CheckpointWriter::CheckpointWriter(const fs::path& root, int64_t step, const std::string& uuid,
+                                   int writer)
+    : staging_(staging_directory(root, step, uuid)), writer_(writer) {
+  SUTOR_ASSERT(writer >= 0);
+}
+
+void CheckpointWriter::add(TensorKind kind, const ShardedTensor& piece) {
+  SUTOR_ASSERT(!piece.global_shape.empty() && piece.lies_inside());
+  SUTOR_ASSERT(!piece.name.empty() && piece.name.find('/') == std::string::npos);
+  const bool no_columns = piece.columns() == 0 && !piece.has_whole_rows();
+  if (piece.row_count > 0 && !no_columns) parts_.push_back({kind, piece});
+}
+
+TileIndex CheckpointWriter::plan(std::vector<const std::byte*>& sources) const {
+  std::vector<const Part*> sorted;
+  for (const Part& part : parts_) sorted.push_back(&part);
+  const auto order = [](const Part* part) {
+    const ShardedTensor& piece = part->piece;
+    return std::tie(piece.name, part->kind, piece.row_begin, piece.col_begin);
+  };
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [&](const Part* a, const Part* b) { return order(a) < order(b); });
+  TileIndex index;
+  for (const Part* part : sorted) {
+    const ShardedTensor& piece = part->piece;
+    const IndexedTensor tensor{piece.name, piece.dtype, piece.global_shape};
+    if (index.tensors.empty() || index.tensors.back().name != piece.name) {
+      index.tensors.push_back(tensor);
+    }
+    SUTOR_ASSERT(index.tensors.back() == tensor);
+    const int64_t row_bytes = piece.columns() * static_cast<int64_t>(size_of(piece.dtype));
+    const int64_t step = std::max<int64_t>(1, kTileBytes / std::max<int64_t>(1, row_bytes));
+    for (int64_t row = 0; row < piece.row_count; row += step) {
+      Tile tile;
+      tile.tensor = static_cast<uint32_t>(index.tensors.size() - 1);
+      tile.kind = part->kind;
+      tile.row_begin = piece.row_begin + row;
+      tile.row_count = std::min(step, piece.row_count - row);
+      tile.col_begin = piece.col_begin;
+      tile.col_count = piece.columns();
+      index.tiles.push_back(tile);
+      sources.push_back(piece.data + row * row_bytes);
+    }
+  }
+  return index;
+}
+
+std::string CheckpointWriter::write() {
+  std::vector<const std::byte*> sources;
+  TileIndex index = plan(sources);
+  if (index.tiles.empty()) return "null";
+  const fs::path data = staging_ / writer_file(writer_);
+  write_tiles(data, sources, index);
+  FileRecord record;
+  record.writer = writer_;
+  record.tiles = static_cast<int64_t>(index.tiles.size());
+  const InputFile written(data);
+  record.bytes = written.size();
+  record.metadata_digest = metadata_digest(written, index.ranges());
+  const std::string encoded = encode_index(index);
+  record.index_bytes = static_cast<int64_t>(encoded.size());
+  record.index_digest = xxh3(encoded);
+  OutputFile index_output(staging_ / index_file(writer_));
+  index_output.append(encoded);
+  index_output.finish();
+  return to_json(record).dump();
+}
+
+fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::string& uuid,
+                            const std::vector<std::string>& records, const CheckpointMeta& meta,
+                            const std::vector<IndexedTensor>& wanted) {
+  SUTOR_ASSERT(meta.step == step);
+  const fs::path staging = staging_directory(root, step, uuid);
+  const fs::path final_path = root / step_directory(step);
+  const Gathered gathered = gather(staging, records);
+  check_wanted(gathered, wanted, final_path.string());
+
+  Manifest manifest;
+  manifest.meta = meta;
+  manifest.uuid = uuid;
+  manifest.files = gathered.files;
+  manifest.tensors = static_cast<int64_t>(wanted.size());
+  for (const IndexedTensor& tensor : wanted) {
+    manifest.parameters += tensor.rows() * tensor.row_elements();
+  }
+  const fs::path state = staging / kStateFile;
+  write_state_file(state, meta);
+  const std::string state_bytes = read_file(state);
+  manifest.state_bytes = static_cast<int64_t>(state_bytes.size());
+  manifest.state_digest = xxh3(state_bytes);
+
+  OutputFile output(staging / kManifestFile);
+  output.append(encode_manifest(manifest));
+  output.finish();
+  std::error_code error;
+  fs::remove(staging / kOwnerFile, error);
+  if (error) fail_write(staging / kOwnerFile, "remove", error.value());
+  // The check that every reader makes, on the very files that will be published.
+  read_manifest(staging);
+  if (::chmod(staging.c_str(), published_mode(root)) != 0) {
+    fail_write(staging, "set mode of", errno);
+  }
+  fsync_directory(staging);
+  clear_place(final_path);
+  rename_new(staging, final_path);
+  fsync_directory(root);
+  write_pointer(root, kLatestPointer, step);
+  return final_path;
+}
+
+int64_t estimate_checkpoint_bytes(const std::vector<IndexedTensor>& wanted) {
+  int64_t total = int64_t{1} << 20;
+  for (const IndexedTensor& tensor : wanted) {
+    const int64_t bytes = tensor.rows() * tensor.row_bytes();
+    const int64_t tiles = bytes / kTileBytes + 1;
+    total += static_cast<int64_t>(std::size(kAllKinds)) * (bytes + bytes / 50 + 1024 * tiles);
+  }
+  return total;
+}
+
+}  // namespace sutor

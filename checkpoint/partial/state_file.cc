@@ -1,0 +1,56 @@
+#include "checkpoint/partial/state_file.h"
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/h5.h"
+
+namespace sutor {
+namespace {
+
+constexpr std::string_view kFormat = "sutor.training_state";
+constexpr int64_t kVersion = 1;
+constexpr int kDamaged = 347;
+
+constexpr const char* kStep = "checkpoint_step";
+
+bool is_reserved(const std::string& key) {
+  return key == "format" || key == "format_version" || key == kStep;
+}
+
+}  // namespace
+
+void write_state_file(const std::filesystem::path& path, const CheckpointMeta& meta) {
+  SUTOR_ASSERT(meta.state.is_object());
+  h5::File file = h5::File::create(path);
+  file.set_text("/", "format", kFormat);
+  file.set_int("/", "format_version", kVersion);
+  file.set_int("/", kStep, meta.step);
+  for (const auto& [key, value] : meta.state.items()) {
+    SUTOR_ASSERT(!key.empty() && !is_reserved(key));
+    file.set_text("/", key, value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  }
+  file.close();
+  fsync_path(path);
+}
+
+nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step) {
+  const h5::File file = h5::File::open(path, kDamaged);
+  if (file.get_text("/", "format") != kFormat || file.get_int("/", "format_version") != kVersion) {
+    file.fail_read(fmt::format("it is no {} of version {}", kFormat, kVersion));
+  }
+  if (file.get_int("/", kStep) != step) {
+    file.fail_read(fmt::format("it is of step {}, not of step {}", file.get_int("/", kStep), step));
+  }
+  nlohmann::json state = nlohmann::json::object();
+  for (const h5::Attribute& attribute : file.attributes("/")) {
+    if (is_reserved(attribute.name)) continue;
+    nlohmann::json value = nlohmann::json::parse(attribute.text, nullptr, false);
+    if (value.is_discarded()) {
+      file.fail_read(fmt::format("attribute `{}` is not JSON", attribute.name));
+    }
+    state[attribute.name] = std::move(value);
+  }
+  return state;
+}
+
+}  // namespace sutor

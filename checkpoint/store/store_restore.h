@@ -1,0 +1,26 @@
+// The way back: the Hugging Face directory that a base store was made of, byte for byte. File by
+// file, by any rank; complete files are in their places below content/.
+#pragma once
+
+#include <string>
+
+#include "checkpoint/files/resumable_directory.h"
+#include "checkpoint/store/base_store.h"
+
+namespace sutor {
+
+// As store_fingerprint(): of the store's manifest, which vouches for everything.
+std::string restore_fingerprint(const BaseStore& store);
+
+// Whether an earlier start completed a shard.
+bool finished_shard(const BaseStore& store, size_t shard, const StagingPaths& staging);
+
+// Writes one safetensors file on `threads` threads (0 = all). Throws E0347 for bytes that are not
+// as they were written, E0501 or E0502 when the disk refuses.
+void restore_shard(const BaseStore& store, size_t shard, const StagingPaths& staging, int threads);
+
+// The same for one of manifest().other_files.
+void restore_other_file(const BaseStore& store, const StoreOtherFile& file,
+                        const StagingPaths& staging);
+
+}  // namespace sutor

@@ -1,0 +1,66 @@
+#include "csrc/comm/nccl/nccl_calls.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "csrc/base/error.h"
+#include "csrc/comm/wait_limit.h"
+
+namespace sutor::nccl {
+
+void check(cudaError_t result, const char* name) {
+  if (result == cudaSuccess) return;
+  fail(605, "CUDA failed in `{}`: {} ({})", name, cudaGetErrorString(result),
+       cudaGetErrorName(result));
+}
+
+void check(ncclResult_t result, const char* name) {
+  if (result == ncclSuccess) return;
+  const char* last = ncclGetLastError(nullptr);
+  fail(605, "NCCL failed in `{}`: {}. {} (NCCL_DEBUG=INFO tells more.)", name,
+       ncclGetErrorString(result), last ? last : "");
+}
+
+bool is_on_device(const void* memory) {
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, memory), "kind of memory");
+  return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+}
+
+void wait(cudaStream_t stream, ncclComm_t comm, const char* name) {
+  const auto begin = std::chrono::steady_clock::now();
+  for (int64_t tries = 0;; ++tries) {
+    const cudaError_t result = cudaStreamQuery(stream);
+    if (result == cudaSuccess) return;
+    if (result != cudaErrorNotReady) check(result, name);
+    if (tries < 50) {
+      std::this_thread::yield();
+      continue;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(10));
+    if (tries % 1024 != 0) continue;
+    ncclResult_t state = ncclSuccess;
+    check(ncclCommGetAsyncError(comm, &state), name);
+    check(state, name);
+    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+    if (waited.count() > wait_limit_seconds()) {
+      fail(602,
+           "waited {:.0f} s on the GPU in `{}` for the other ranks. One of them is stuck or gone "
+           "(SUTOR_COMM_TIMEOUT sets the limit in seconds).",
+           waited.count(), name);
+    }
+  }
+}
+
+void* DeviceBuffer::at_least(size_t bytes, const char* name) {
+  if (bytes > size_) {
+    if (data_) check(cudaFree(data_), name);
+    data_ = nullptr;
+    size_ = std::max(bytes, 2 * size_);
+    check(cudaMalloc(&data_, size_), name);
+  }
+  return data_;
+}
+
+}  // namespace sutor::nccl

@@ -1,0 +1,228 @@
+#include "csrc/comm/watchdog/heartbeat_monitor.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "csrc/base/error.h"
+#include "csrc/comm/watchdog/exit_report.h"
+
+namespace sutor {
+namespace {
+
+using nlohmann::json;
+using State = RankView::State;
+
+// How long the others have to say where they are, and to end.
+constexpr double kAnswerSeconds = 0.5, kEndSeconds = 1.5;
+
+double seconds_of(const char* variable, double otherwise) {
+  const char* text = std::getenv(variable);
+  const double seconds = text != nullptr ? std::atof(text) : 0;
+  return seconds > 0 ? seconds : otherwise;
+}
+
+}  // namespace
+
+WatchLimits WatchLimits::from_environment() {
+  WatchLimits limits;
+  limits.silence = seconds_of("SUTOR_HEARTBEAT_TIMEOUT", limits.silence);
+  limits.wait = seconds_of("SUTOR_COMM_TIMEOUT", limits.wait);
+  limits.beat = std::min(limits.beat, limits.silence / 6);
+  return limits;
+}
+
+WatchHub::WatchHub(LineListener listener, const WatchedJob& job, const WatchLimits& limits,
+                   const Journal& journal)
+    : listener_(std::move(listener)),
+      job_(job),
+      limits_(limits),
+      view_(job.processes, Journal::now()),
+      journal_(journal) {}
+
+void WatchHub::add_to(std::vector<pollfd>& polled) const {
+  polled.push_back({listener_.fd(), POLLIN, 0});
+  for (const Peer& peer : peers_) {
+    const bool pending = peer.socket.wants_to_send();
+    polled.push_back({peer.socket.fd(), static_cast<short>(POLLIN | (pending ? POLLOUT : 0)), 0});
+  }
+}
+
+void WatchHub::pump() {
+  for (LineSocket socket = listener_.accept(); socket.open(); socket = listener_.accept()) {
+    peers_.push_back({std::move(socket)});
+  }
+  for (Peer& peer : peers_) read_from(peer);
+  std::erase_if(peers_, [](const Peer& peer) { return !peer.socket.open(); });
+}
+
+void WatchHub::read_from(Peer& peer) {
+  std::vector<std::string> lines;
+  bool good = peer.socket.read(lines);
+  peer.socket.flush();  // when it fails the next read says so, after what the rank still had to say
+  try {
+    for (const std::string& line : lines) take(peer, line);
+  } catch (const std::exception&) {
+    good = false;  // not one of ours, or no longer in its senses
+  }
+  if (good) return;
+  peer.socket.close();
+  if (peer.rank >= 0) view_.lose(peer.rank, Journal::now());
+}
+
+void WatchHub::take(Peer& peer, const std::string& line) {
+  if (peer.rank >= 0) {
+    take_line(peer.rank, line);
+    if (view_.rank(peer.rank).state == State::kFinished) peer.socket.send(R"({"type":"goodbye"})");
+    return;
+  }
+  const json hello = json::parse(line);
+  if (hello.at("token") != job_.token) fail(609, "a stranger");
+  peer.rank = hello.at("rank");
+  view_.rank(peer.rank).heard = Journal::now();
+}
+
+void WatchHub::take_own(const std::string& line) { take_line(job_.own_rank, line); }
+
+void WatchHub::take_line(int rank, const std::string& line) {
+  const json message = json::parse(line);
+  const std::string type = message.at("type");
+  RankView& view = view_.rank(rank);
+  if (type == "failing" || type == "abort") {
+    view.failing = message.at("code");
+    view.failing_since = Journal::now();
+    view.aborting = type == "abort";
+  } else if (type == "goodbye") {
+    view.state = State::kFinished;
+  } else {
+    view_.take(rank, message, Journal::now());
+    if (view.state == State::kSilent) view.state = State::kRunning;  // it was only late
+  }
+}
+
+void WatchHub::send_all(const std::string& line) {
+  for (Peer& peer : peers_) {
+    if (peer.rank >= 0) peer.socket.send(line);
+  }
+}
+
+void WatchHub::look_at_itself() {
+  for (const std::string& line : own_beats_.lines(journal_)) take_own(line);
+}
+
+void WatchHub::beat() {
+  look_at_itself();
+  send_all(R"({"type":"beat"})");
+  const double now = Journal::now();
+  for (int r = 0; r < view_.size(); ++r) {
+    RankView& view = view_.rank(r);
+    if (view.state == State::kRunning && now - view.heard > limits_.silence) {
+      view.state = State::kSilent;
+    }
+  }
+  disorder_ = view_.slow(limits_.wait, now);
+  if (disorder_.empty()) disorder_ = view_.disorder(limits_.deadlock, now);
+}
+
+// How long this hub leaves it to the other one to act.
+double WatchHub::patience() const {
+  if (job_.own_rank == job_.first_hub) return 0;
+  const RankView& first = view_.rank(job_.first_hub);
+  if (first.state == State::kSilent) return 0;
+  if (first.state != State::kDead) return limits_.second_hub;
+  for (const int r : view_.in_state(State::kDead)) {
+    if (view_.rank(r).died < first.died) return limits_.after_first;
+  }
+  return 0;
+}
+
+// The code with which a rank that has an error of its own ends the job; 0 when there is none.
+// Errors of communication do not count before they are printed: they are what a dead peer causes.
+int WatchHub::failing_code() const {
+  for (int r = 0; r < view_.size(); ++r) {
+    const RankView& view = view_.rank(r);
+    if (view.failing != 0 && (view.aborting || view.failing != kExitComm)) return view.failing;
+  }
+  return 0;
+}
+
+void WatchHub::judge() {
+  const double now = Journal::now();
+  if (const int code = failing_code(); code != 0) {
+    for (int r = 0; r < view_.size(); ++r) {
+      const RankView& view = view_.rank(r);
+      const double limit = view.aborting ? limits_.after_abort : limits_.same_error;
+      if (view.failing != 0 && now - view.failing_since > limit + patience()) end_job(code);
+    }
+    return;
+  }
+  const bool lost =
+      !view_.in_state(State::kDead).empty() || !view_.in_state(State::kSilent).empty();
+  if (!lost && disorder_.empty()) {
+    trouble_since_ = 0;
+    return;
+  }
+  if (trouble_since_ == 0) trouble_since_ = now;
+  if (now - trouble_since_ >= patience()) report_and_end(lost ? "" : disorder_);
+}
+
+bool WatchHub::answered_since(double asked) const {
+  for (int r = 0; r < view_.size(); ++r) {
+    const bool due = r != job_.own_rank && view_.rank(r).state == State::kRunning;
+    if (due && view_.rank(r).heard < asked) return false;
+  }
+  return true;
+}
+
+// headline: empty when it is about dead or silent ranks.
+void WatchHub::report_and_end(const std::string& headline) {
+  // At once: a launcher that saw the death too is about to kill this process.
+  print_last_words(headline.empty() ? view_.headline(Journal::now()) : headline);
+  const double until = Journal::now() + kAnswerSeconds;
+  while (Journal::now() < until) {  // ranks that compute may come to wait, too
+    const double asked = Journal::now();
+    send_all(R"({"type":"beat_now"})");
+    pump_for(kAnswerSeconds / 4, [&] { return answered_since(asked); });
+    look_at_itself();
+    if (answered_since(asked) && view_.settled()) break;
+    pump_for(kAnswerSeconds / 20, [] { return false; });
+  }
+  print_last_words(
+      view_.waiting(Journal::now()) +
+      fmt::format("  The job ends with exit code {}. `sutor train --resume` goes on from the "
+                  "newest checkpoint.\n",
+                  int{kExitComm}));
+  wait_until_forwarded();
+  end_job(kExitComm);
+}
+
+void WatchHub::end_job(int exit_code) {
+  const std::vector<int> silent = view_.in_state(State::kSilent);
+  send_all(json{{"type", "end"}, {"code", exit_code}, {"kill", silent}}.dump());
+  for (const int r : silent) kill_process(job_.processes[static_cast<size_t>(r)]);
+  pump_for(kEndSeconds, [&] {
+    return std::none_of(peers_.begin(), peers_.end(), [](const Peer& p) { return p.rank >= 0; });
+  });
+  for (const Peer& peer : peers_) {
+    if (peer.rank >= 0) kill_process(job_.processes[static_cast<size_t>(peer.rank)]);
+  }
+  end_process(exit_code);
+}
+
+void WatchHub::pump_for(double seconds, const std::function<bool()>& enough) {
+  const double until = Journal::now() + seconds;
+  while (!enough() && Journal::now() < until) {
+    std::vector<pollfd> polled;
+    add_to(polled);
+    ::poll(polled.data(), polled.size(), 5);
+    pump();
+  }
+}
+
+bool WatchHub::all_said_goodbye() const {
+  return view_.in_state(State::kFinished).size() == static_cast<size_t>(view_.size());
+}
+
+void WatchHub::say_goodbye() { send_all(R"({"type":"goodbye"})"); }
+
+}  // namespace sutor

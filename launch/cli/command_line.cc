@@ -1,0 +1,105 @@
+// Help pages and errors of the verbs' command lines.
+#include "launch/cli/command_line.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <sstream>
+
+#include "csrc/base/error.h"
+#include "csrc/base/nearest.h"
+
+namespace po = boost::program_options;
+
+namespace sutor {
+namespace {
+
+// No short options: a value may then start with "-", as in `--tokens -1`. No guessing: an
+// abbreviation that is unique today would change its meaning with the next option.
+constexpr int kStyle = po::command_line_style::allow_long |
+                       po::command_line_style::long_allow_next |
+                       po::command_line_style::long_allow_adjacent;
+
+std::string indented(std::string_view text) {
+  std::string result = "  ";
+  for (char c : text) {
+    result += c;
+    if (c == '\n') result += "  ";
+  }
+  return result;
+}
+
+void print_help(const VerbHelp& help, const po::options_description& options) {
+  po::options_description plain(100);  // without a caption of its own
+  for (const auto& option : options.options()) plain.add(option);
+  std::ostringstream list;
+  list << plain;
+  fmt::print("{}\n\nusage:\n{}\n\noptions:\n{}\nexamples:\n{}\n", help.summary,
+             indented(help.usage), list.str(), indented(help.examples));
+}
+
+[[noreturn]] void fail_unknown(const VerbHelp& help, const po::options_description& options,
+                               std::string given) {
+  given.erase(0, given.find_first_not_of('-'));
+  given = given.substr(0, given.find('='));
+  std::vector<std::string> known, beginning;
+  for (const auto& option : options.options()) {
+    known.push_back(option->long_name());
+    // `--top` for `--top-p` counts as near, however much is left out.
+    if (given.size() >= 3 && known.back().rfind(given, 0) == 0) beginning.push_back(known.back());
+  }
+  std::string meant = nearest(given, beginning.empty() ? known : beginning);
+  const size_t near = std::max<size_t>(2, given.size() / 3);
+  if (beginning.empty() && edit_distance(given, meant) > near) meant.clear();
+  fail(202, "sutor {}: unknown option `--{}`{}. `sutor {} --help` lists all.", help.verb, given,
+       meant.empty() ? "" : fmt::format(" (did you mean `--{}`?)", meant), help.verb);
+}
+
+void check_dashes(const VerbHelp& help, const po::options_description& options,
+                  const Arguments& arguments) {
+  for (const std::string& argument : arguments) {
+    const bool is_short = argument.size() >= 2 && argument[0] == '-' && std::isalpha(argument[1]);
+    if (is_short) fail_unknown(help, options, argument);
+  }
+}
+
+}  // namespace
+
+std::filesystem::path existing_path(std::filesystem::path path) {
+  if (!path.has_filename()) path = path.parent_path();
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) fail(301, "{} does not exist", path.string());
+  return path;
+}
+
+std::optional<po::variables_map> parse_command_line(
+    const VerbHelp& help, const po::options_description& options,
+    const po::positional_options_description& positional, const Arguments& arguments) {
+  for (const std::string& argument : arguments) {
+    if (argument != "--help" && argument != "-h") continue;
+    print_help(help, options);
+    return std::nullopt;
+  }
+  check_dashes(help, options, arguments);
+  try {
+    po::variables_map values;
+    po::store(po::command_line_parser(arguments)
+                  .options(options)
+                  .positional(positional)
+                  .style(kStyle)
+                  .run(),
+              values);
+    po::notify(values);
+    return values;
+  } catch (const po::unknown_option& error) {
+    fail_unknown(help, options, error.get_option_name());
+  } catch (const po::too_many_positional_options_error&) {
+    fail(202, "sutor {}: too many arguments. Usage: {}", help.verb, help.usage);
+  } catch (const po::error& error) {
+    fail(202, "sutor {}: {}. `sutor {} --help` lists all options.", help.verb, error.what(),
+         help.verb);
+  }
+}
+
+}  // namespace sutor

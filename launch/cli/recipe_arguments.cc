@@ -1,0 +1,69 @@
+#include "launch/cli/recipe_arguments.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "csrc/base/error.h"
+#include "csrc/base/profile.h"
+#include "recipes/recipe_reader.h"
+
+namespace po = boost::program_options;
+
+namespace sutor {
+namespace {
+
+std::vector<std::string> sets_of(const po::variables_map& values) {
+  return values.count("set") ? values["set"].as<std::vector<std::string>>()
+                             : std::vector<std::string>();
+}
+
+}  // namespace
+
+void add_recipe_options(po::options_description& options,
+                        po::positional_options_description& positional) {
+  options.add_options()("recipe", po::value<std::string>(), "the recipe (YAML)")(
+      "set", po::value<std::vector<std::string>>()->composing(),
+      "key=value: sets a recipe key; may be repeated");
+  positional.add("recipe", 1);
+}
+
+Recipe recipe_from(const po::variables_map& values) {
+  if (!values.count("recipe")) fail(202, "no recipe given: name a YAML file");
+  return read_recipe(values["recipe"].as<std::string>(), sets_of(values));
+}
+
+void add_model_options(po::options_description& options) {
+  options.add_options()("model", po::value<std::string>(), "model directory, instead of a recipe")(
+      "dtype", po::value<std::string>()->default_value("fp32"), "with --model: fp32 or bf16");
+}
+
+Recipe recipe_or_model_from(const po::variables_map& values) {
+  if (values.count("recipe") == values.count("model")) {
+    fail(202, "name a recipe, or a model directory with --model (one of the two)");
+  }
+  if (values.count("recipe")) return recipe_from(values);
+  // JSON strings are YAML strings, whatever stands in them.
+  std::vector<std::string> sets = {
+      "model.path=" + nlohmann::json(values["model"].as<std::string>()).dump(),
+      "model.dtype=" + values["dtype"].as<std::string>(), "output=."};
+  for (const std::string& set : sets_of(values)) sets.push_back(set);
+  return recipe_of_sets(sets);
+}
+
+void add_profile_option(po::options_description& options) {
+  options.add_options()("profile", po::bool_switch(), "print at the end where the time went");
+}
+
+void with_profile(const po::variables_map& values, const Comm& world,
+                  const std::function<void()>& body) {
+  const bool profile = values["profile"].as<bool>() && world.rank() == 0;
+  if (profile) enable_profile();
+  body();
+  if (!profile) return;
+  fmt::print("{}", profile_table());
+  std::fflush(stdout);
+}
+
+}  // namespace sutor

@@ -1,0 +1,30 @@
+#include "launch/convert/rounding_report.h"
+
+#include <fmt/format.h>
+
+namespace sutor {
+
+void print_rounding(const RoundingReport& report) {
+  if (report.empty()) return;
+  const bool again = report.rule == QuantizedRule::kRequantize;
+  const RoundingSums total = report.total();
+  const std::string largest = report.largest();
+  fmt::print(
+      "{} {} trained tensors: relative rounding error {:.3g}, largest {:.3g} ({}); the "
+      "training changed them by {:.3g}\n",
+      again ? "re-quantised" : "dequantised", report.tensors.size(), total.relative_error(),
+      report.tensors.at(largest).relative_error(), largest, total.relative_update());
+  if (again && report.exceeds_update()) {
+    fmt::print(stderr,
+               "warning[W0103]: re-quantising changes the trained tensors more than training did. "
+               "Export with `quantized: dequantize`, or an adapter.\n");
+  }
+  if (!report.unchanged.empty()) {
+    fmt::print(stderr,
+               "warning[W0103]: {} trained tensors are the base's again after re-quantising, the "
+               "first of them {}\n",
+               report.unchanged.size(), report.unchanged.front());
+  }
+}
+
+}  // namespace sutor

@@ -1,0 +1,103 @@
+#include "launch/eval/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "csrc/base/profile.h"
+#include "launch/data/micro_batch.h"
+#include "layers/blocks/head_loss.h"
+
+namespace sutor {
+namespace {
+
+// Of the documents of a set: how many targets each has, and how many of them were missed.
+struct DocumentCounts {
+  explicit DocumentCounts(const TokenStore& store) {
+    for (int64_t d = 0; d < store.num_documents(); ++d) begins.push_back(store.document(d).begin);
+    targets.resize(begins.size(), 0);
+    missed.resize(begins.size(), 0);
+  }
+
+  // This rank's tokens of the batch that was made of a sample.
+  void add(const Sample& sample, const MicroBatch& batch, const PackedBatch& packed,
+           const std::vector<uint8_t>& is_correct) {
+    for (size_t i = 0; i < is_correct.size(); ++i) {
+      const int64_t t = packed.split ? packed.split->tokens[i] : static_cast<int64_t>(i);
+      if (batch.targets[t] == kNoTarget) continue;
+      const auto& offsets = batch.doc_offsets;
+      const auto piece = std::upper_bound(offsets.begin(), offsets.end(), t) - offsets.begin() - 1;
+      const auto next = std::upper_bound(begins.begin(), begins.end(), sample.pieces[piece].begin);
+      const auto document = static_cast<size_t>(next - begins.begin()) - 1;
+      ++targets[document];
+      missed[document] += is_correct[i] == 0;
+    }
+  }
+
+  double exact_share() const {
+    int64_t documents = 0, exact = 0;
+    for (size_t d = 0; d < targets.size(); ++d) {
+      documents += targets[d] > 0;
+      exact += targets[d] > 0 && missed[d] == 0;
+    }
+    return static_cast<double>(exact) / static_cast<double>(std::max<int64_t>(1, documents));
+  }
+
+  std::vector<int64_t> begins, targets, missed;
+};
+
+}  // namespace
+
+std::vector<EvalSet> make_eval_sets(const Recipe& recipe, const TokenStores& stores) {
+  const int64_t per_batch = recipe.data.seq_len * recipe.train.micro_batch;
+  std::vector<EvalSet> sets;
+  for (size_t i = 0; i < recipe.data.eval.size(); ++i) {
+    const TokenStore& store = *stores.eval()[i];
+    sets.push_back({data_set_name(recipe.data.eval[i]), &store,
+                    joined_samples(eval_samples(store, recipe.data.seq_len).samples, per_batch)});
+  }
+  return sets;
+}
+
+EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
+                     const ExpertMask& mask) {
+  const ProfileScope scope("evaluation");
+  const ParallelState& parallel = model.parallel();
+  const int dp_rank = parallel.coordinates().dp, dp_size = parallel.layout().dp();
+  const TokenStore* const stores[] = {set.store};
+  const int64_t first =
+      rank_share({0, static_cast<int64_t>(set.samples.size())}, dp_rank, dp_size).begin;
+  DocumentCounts documents(*set.store);
+  double sums[3] = {0, 0, 0};  // loss, correct, targets
+  const std::vector<MicroBatch> batches =
+      rank_micro_batches(stores, set.samples, dp_rank, dp_size, /*micro_batch=*/1);
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const MicroBatch& batch = batches[i];
+    const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
+    ForwardContext context{.batch = packed};
+    context.expert_mask = &mask;
+    const at::Tensor hidden = model.hidden_states(context);
+    if (!parallel.is_last_stage()) continue;
+    const std::vector<int64_t> targets = own_values(packed, batch.targets);
+    const HeadLoss loss = head_loss(hidden, targets, model.head(), model.tensor_parallel(), 1.0,
+                                    /*gradient=*/false);
+    if (parallel.coordinates().tp > 0) continue;  // the same as on the first rank
+    sums[0] += loss.loss_sum;
+    sums[1] += static_cast<double>(loss.correct);
+    for (const int64_t target : targets) sums[2] += target != kNoTarget;
+    if (!batch.empty()) documents.add(set.samples[first + i], batch, packed, loss.is_correct);
+  }
+  Comm& world = parallel.world();
+  world.all_reduce(std::span<double>(sums), ReduceOp::kSum, "evaluation");
+  for (std::vector<int64_t>* counts : {&documents.targets, &documents.missed}) {
+    world.all_reduce(std::span<int64_t>(*counts), ReduceOp::kSum, "exact matches");
+  }
+  EvalMetrics metrics{.step = step, .set = set.name, .tokens = static_cast<int64_t>(sums[2])};
+  const double loss = sums[0] / sums[2];
+  metrics.values = {{"loss", loss},
+                    {"ppl", std::exp(loss)},
+                    {"token_acc", sums[1] / sums[2]},
+                    {"exact_match", documents.exact_share()}};
+  return metrics;
+}
+
+}  // namespace sutor

@@ -1,0 +1,224 @@
+#include "launch/eval/generation.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <nlohmann/json.hpp>
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/profile.h"
+#include "launch/eval/sampling.h"
+#include "layers/attention/kv_cache.h"
+#include "layers/blocks/head_loss.h"
+
+namespace sutor {
+namespace {
+
+constexpr int64_t kPromptTokens = 4096;  // of new sequences in one forward pass
+
+struct Sequence {
+  size_t prompt = 0;  // number among all prompts
+  int64_t slot = 0;
+  int64_t next = 0;  // the token that the next forward pass takes
+};
+
+// A rank's share of the work: which of its prompts are running, waiting, done.
+class Generator {
+ public:
+  Generator(const Session& session, std::span<const std::vector<int64_t>> prompts,
+            const std::set<int64_t>& stop, const GenerateOptions& options)
+      : session_(session), prompts_(prompts), stop_(stop), options_(options) {
+    const Comm& dp = session.parallel().dp_cp();
+    int64_t longest = 0;
+    for (size_t p = dp.rank(); p < prompts.size(); p += dp.size()) {
+      waiting_.push_back(p);
+      longest = std::max(longest, static_cast<int64_t>(prompts[p].size()));
+    }
+    const int64_t slots =
+        std::max<int64_t>(1, std::min(options.batch, static_cast<int64_t>(waiting_.size())));
+    cache_.emplace(session.source().info.num_layers, slots, longest + options.max_new_tokens);
+    for (int64_t slot = slots; slot-- > 0;) free_slots_.push_back(slot);
+    completions_.resize(prompts.size());
+  }
+
+  bool has_work() const { return !waiting_.empty() || !running_.empty(); }
+  std::vector<Completion>& completions() { return completions_; }
+
+  // One forward pass: of new sequences while there are waiting ones and room, else of one token of
+  // every running one. Collective; a rank without work passes an empty batch.
+  void step() {
+    std::vector<Sequence> batch = admitted();
+    const bool first = !batch.empty();
+    if (!first) batch = running_;
+    std::vector<int64_t> ids, offsets = {0}, starts;
+    std::vector<int64_t> slots;
+    for (const Sequence& sequence : batch) {
+      if (first) {
+        const std::vector<int64_t>& prompt = prompts_[sequence.prompt];
+        ids.insert(ids.end(), prompt.begin(), prompt.end());
+      } else {
+        ids.push_back(sequence.next);
+      }
+      offsets.push_back(static_cast<int64_t>(ids.size()));
+      starts.push_back(cache_->length(sequence.slot));
+      slots.push_back(sequence.slot);
+    }
+    const std::vector<int64_t> chosen =
+        next_tokens(batch, make_packed_batch(ids, offsets, starts), slots);
+    if (first) running_.insert(running_.end(), batch.begin(), batch.end());
+    const size_t begin = running_.size() - batch.size();
+    for (size_t i = 0; i < batch.size(); ++i) take(running_[begin + i], chosen[i]);
+    std::erase_if(running_, [&](const Sequence& sequence) { return ended(sequence); });
+  }
+
+ private:
+  std::vector<Sequence> admitted() {
+    std::vector<Sequence> batch;
+    int64_t tokens = 0;
+    while (!waiting_.empty() && !free_slots_.empty()) {
+      const int64_t length = static_cast<int64_t>(prompts_[waiting_.front()].size());
+      if (!batch.empty() && tokens + length > kPromptTokens) break;
+      tokens += length;
+      batch.push_back({waiting_.front(), free_slots_.back(), 0});
+      waiting_.pop_front();
+      free_slots_.pop_back();
+    }
+    return batch;
+  }
+
+  // What follows each sequence: chosen on the last stage, told to the others.
+  std::vector<int64_t> next_tokens(const std::vector<Sequence>& batch, const PackedBatch& packed,
+                                   const std::vector<int64_t>& slots) {
+    ForwardContext context{.batch = packed};
+    context.cache = &*cache_;
+    context.slots = slots;
+    const at::Tensor hidden = session_.model().hidden_states(context);
+    std::vector<int64_t> chosen(batch.size());
+    const ParallelState& parallel = session_.parallel();
+    if (parallel.is_last_stage()) {
+      std::vector<int64_t> last;
+      for (size_t d = 0; d < slots.size(); ++d) last.push_back(packed.doc_offsets[d + 1] - 1);
+      const at::Tensor logits =
+          head_logits(at::index_select(hidden, 0, at::tensor(last, at::kLong)),
+                      session_.model().head(), session_.model().tensor_parallel());
+      const ProfileScope scope("sampling");
+      for (size_t i = 0; i < batch.size(); ++i) {
+        const Completion& completion = completions_[batch[i].prompt];
+        chosen[i] = choose_token(logits[static_cast<int64_t>(i)], options_,
+                                 static_cast<int64_t>(batch[i].prompt),
+                                 static_cast<int64_t>(completion.ids.size()));
+      }
+    }
+    parallel.pp().broadcast(std::as_writable_bytes(std::span(chosen)), parallel.pp().size() - 1,
+                            "next tokens");
+    return chosen;
+  }
+
+  void take(Sequence& sequence, int64_t token) {
+    Completion& completion = completions_[sequence.prompt];
+    sequence.next = token;
+    completion.ids.push_back(token);
+    completion.stopped = stop_.count(token) > 0;
+  }
+
+  bool ended(const Sequence& sequence) {
+    const Completion& completion = completions_[sequence.prompt];
+    if (!completion.stopped &&
+        static_cast<int64_t>(completion.ids.size()) < options_.max_new_tokens) {
+      return false;
+    }
+    cache_->clear(sequence.slot);
+    free_slots_.push_back(sequence.slot);
+    return true;
+  }
+
+  const Session& session_;
+  std::span<const std::vector<int64_t>> prompts_;
+  const std::set<int64_t>& stop_;
+  const GenerateOptions& options_;
+  std::optional<KvCache> cache_;
+  std::deque<size_t> waiting_;
+  std::vector<Sequence> running_;
+  std::vector<int64_t> free_slots_;
+  std::vector<Completion> completions_;
+};
+
+void check_prompts(std::span<const std::vector<int64_t>> prompts, int64_t vocab) {
+  for (size_t p = 0; p < prompts.size(); ++p) {
+    if (prompts[p].empty()) fail(336, "prompt {} has no tokens", p + 1);
+    for (const int64_t id : prompts[p]) {
+      if (id < 0 || id >= vocab) {
+        fail(330, "prompt {} holds the id {}, but the model's vocabulary has {}", p + 1, id, vocab);
+      }
+    }
+  }
+}
+
+// Every rank learns the completions of all. They are few numbers beside what made them.
+void share_completions(std::vector<Completion>& completions, Comm& dp) {
+  if (dp.size() == 1) return;
+  nlohmann::json own = nlohmann::json::array();
+  for (size_t p = dp.rank(); p < completions.size(); p += dp.size()) {
+    own.push_back({completions[p].ids, completions[p].stopped});
+  }
+  const std::vector<std::string> all = dp.all_gather_text(own.dump(), "completions");
+  for (int r = 0; r < dp.size(); ++r) {
+    const nlohmann::json parts = nlohmann::json::parse(all[r]);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      completions[r + i * dp.size()] = {parts[i][0].get<std::vector<int64_t>>(),
+                                        parts[i][1].get<bool>()};
+    }
+  }
+}
+
+}  // namespace
+
+std::set<int64_t> stop_ids(const ModelSource& source) {
+  const auto ids_of = [](const nlohmann::json& json) {
+    std::set<int64_t> ids;
+    const auto at = json.find("eos_token_id");
+    if (at == json.end()) return ids;
+    if (at->is_number_integer()) ids.insert(at->get<int64_t>());
+    if (at->is_array()) {
+      for (const auto& id : *at) ids.insert(id.get<int64_t>());
+    }
+    return ids;
+  };
+  const std::filesystem::path file = source.directory.files_root() / "generation_config.json";
+  if (std::filesystem::exists(file)) {
+    const auto json = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object()) fail(300, "{} is not a JSON object", file.string());
+    const std::set<int64_t> ids = ids_of(json);
+    if (!ids.empty()) return ids;
+  }
+  return ids_of(source.directory.config());
+}
+
+GenerationResult generate(const Session& session, std::span<const std::vector<int64_t>> prompts,
+                          const std::set<int64_t>& stop, const GenerateOptions& options) {
+  at::NoGradGuard no_grad;
+  const auto begin = std::chrono::steady_clock::now();
+  check_prompts(prompts, session.source().info.vocab_size);
+  Comm& world = session.parallel().world();
+  Generator generator(session, prompts, stop, options);
+  for (;;) {
+    int64_t work = generator.has_work();
+    world.all_reduce(std::span(&work, 1), ReduceOp::kMax, "generation goes on");
+    if (work == 0) break;
+    generator.step();
+  }
+  GenerationResult result;
+  result.completions = std::move(generator.completions());
+  share_completions(result.completions, session.parallel().dp_cp());
+  for (const auto& prompt : prompts) result.prompt_tokens += static_cast<int64_t>(prompt.size());
+  for (const Completion& completion : result.completions) {
+    result.new_tokens += static_cast<int64_t>(completion.ids.size());
+  }
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+}  // namespace sutor

@@ -1,0 +1,35 @@
+// Generation: prompts of unequal lengths go on token by token, with a cache, over the ranks of a
+// job. A completion depends on its prompt alone: not on the batch that it is in, nor on the layout.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "launch/model/session.h"
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+struct Completion {
+  std::vector<int64_t> ids;  // new tokens, the stop token among them
+  bool stopped = false;      // ended by a stop token, not by max_new_tokens
+};
+
+struct GenerationResult {
+  std::vector<Completion> completions;  // one a prompt, on every rank
+  int64_t prompt_tokens = 0, new_tokens = 0;
+  double seconds = 0;
+};
+
+// The ids that end a completion: eos_token_id of generation_config.json, else of config.json; none
+// when neither has one.
+std::set<int64_t> stop_ids(const ModelSource& source);
+
+// Collective over the world: the ranks share the prompts, and all take part until the last one is
+// done. Throws E0330 for an id beyond the vocabulary, E0336 for an empty prompt.
+GenerationResult generate(const Session& session, std::span<const std::vector<int64_t>> prompts,
+                          const std::set<int64_t>& stop, const GenerateOptions& options);
+
+}  // namespace sutor

@@ -1,0 +1,165 @@
+#include "launch/eval/model_evaluation.h"
+
+#include <fmt/format.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "csrc/base/error.h"
+#include "launch/eval/completion_scores.h"
+#include "launch/eval/evaluate.h"
+#include "launch/eval/text_generation.h"
+#include "launch/log/metrics_log.h"
+#include "launch/log/run_paths.h"
+#include "launch/model/session.h"
+
+namespace sutor {
+namespace {
+
+ExpertMask mask_of(const std::filesystem::path& path, const ModelInfo& model, int layer_base) {
+  const ExpertConfig config =
+      check_expert_config(read_expert_config(path), model, layer_base, path.string());
+  ExpertMask mask;
+  for (const auto& [layer, ids] : config.experts) {
+    if (model.num_experts - static_cast<int>(ids.size()) < model.top_k) {
+      fail(318, "{}: layer {} masks {} of {} experts, but every token needs {}", path.string(),
+           layer, ids.size(), model.num_experts, model.top_k);
+    }
+    at::Tensor allowed = at::ones({model.num_experts}, at::kFloat);
+    for (const int id : ids) allowed[id] = 0.0f;
+    mask[layer] = allowed;
+  }
+  return mask;
+}
+
+class Evaluator {
+ public:
+  Evaluator(const Recipe& recipe, Comm& world, const EvaluationRequest& request)
+      : recipe_(recipe),
+        world_(world),
+        request_(request),
+        source_(recipe.model),
+        stores_(recipe, source_.info.vocab_size, /*train=*/false),
+        sets_(make_eval_sets(recipe, stores_)),
+        mask_(request.masked ? mask_of(*request.masked, source_.info, recipe.esft.layer_base)
+                             : ExpertMask()),
+        session_(source_, world,
+                 {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)}) {}
+
+  std::vector<EvaluatedModel> run() {
+    std::vector<EvaluatedModel> models;
+    const bool trained = request_.checkpoint != "none";
+    if (request_.base || !trained) models.push_back(measure("base", recipe_.model.path));
+    if (!trained) return models;
+    const auto path = find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint);
+    session_.apply(source_.checkpoint(path, base_digest(source_, world_)));
+    models.push_back(measure("trained", path.string()));
+    return models;
+  }
+
+ private:
+  EvaluatedModel measure(const std::string& name, const std::string& what) {
+    EvaluatedModel model{name, what, {}};
+    for (size_t i = 0; i < sets_.size(); ++i) {
+      const EvalMetrics metrics = evaluate(session_.model(), sets_[i], 0, mask_);
+      model.sets.push_back({sets_[i].name, metrics.tokens, metrics.values});
+      progress(fmt::format("{} {}: loss {:.4f}", name, sets_[i].name, metrics.values.at("loss")));
+      if (recipe_.data.eval[i].scorer) {
+        score(name, recipe_.data.eval[i], model.sets.back());
+      }
+    }
+    return model;
+  }
+
+  void score(const std::string& model, const DataSource& source, EvaluatedSet& into) {
+    const auto out = request_.folder / model / (into.set + ".jsonl");
+    const TextResult result = generate_text(recipe_, session_, {source.path, source.format}, out);
+    progress(fmt::format(
+        "{} {}: {} completions, {} tokens in {:.1f} s ({:.0f} tok/s), {} stopped "
+        "by themselves, {} prompts too long",
+        model, into.set, result.prompts, result.generation.new_tokens, result.generation.seconds,
+        static_cast<double>(result.generation.new_tokens) / result.generation.seconds,
+        result.stopped, result.dropped));
+    if (world_.rank() != 0) return;
+    ScoringOptions options{.scorers = parse_scorers({*source.scorer})};
+    if (recipe_.eval.judge) options.judge = *recipe_.eval.judge;
+    const CompletionScores scores = read_scores(out, options, out);
+    if (scores.exit_code != kExitOk) {
+      fail(scores.exit_code * 100 + 99, "scoring {} failed, see the message above", out.string());
+    }
+    for (const auto& [scorer, found] : scores.by_scorer.items()) {
+      into.values[scorer] = found.at("mean").get<double>();
+    }
+  }
+
+  void progress(const std::string& line) const {
+    if (world_.rank() != 0) return;
+    fmt::print(stderr, "{}\n", line);
+  }
+
+  const Recipe& recipe_;
+  Comm& world_;
+  const EvaluationRequest& request_;
+  ModelSource source_;
+  TokenStores stores_;
+  std::vector<EvalSet> sets_;
+  ExpertMask mask_;
+  Session session_;  // last: it loads the weights
+};
+
+void check_request(const Recipe& recipe, const EvaluationRequest& request) {
+  if (recipe.data.eval.empty()) {
+    fail(206, "{}: `data.eval` is required: a list like [{{path: rows.jsonl, name: task}}]",
+         recipe.file);
+  }
+  const bool scored = std::any_of(recipe.data.eval.begin(), recipe.data.eval.end(),
+                                  [](const DataSource& set) { return set.scorer.has_value(); });
+  if (request.masked && scored) {
+    fail(202, "--mask is for losses: sets with a scorer generate text");
+  }
+}
+
+}  // namespace
+
+std::vector<EvaluatedModel> evaluate_models(const Recipe& recipe, Comm& world,
+                                            const EvaluationRequest& request) {
+  check_request(recipe, request);
+  const std::vector<EvaluatedModel> models = Evaluator(recipe, world, request).run();
+  world.barrier("evaluation done");
+  return models;
+}
+
+std::string evaluation_table(const std::vector<EvaluatedModel>& models) {
+  const bool both = models.size() > 1;
+  std::string table = fmt::format("{:<20} {:<12} {:>12}", "set", "measure", models.front().name);
+  if (both) table += fmt::format(" {:>12} {:>12}", models.back().name, "change");
+  table += "\n";
+  for (size_t s = 0; s < models.front().sets.size(); ++s) {
+    const EvaluatedSet& set = models.front().sets[s];
+    for (const auto& [measure, value] : set.values) {
+      table += fmt::format("{:<20} {:<12} {:>12.4f}", set.set, measure, value);
+      if (both) {
+        const double after = models.back().sets[s].values.at(measure);
+        table += fmt::format(" {:>12.4f} {:>+12.4f}", after, after - value);
+      }
+      table += "\n";
+    }
+  }
+  return table;
+}
+
+nlohmann::json evaluation_json(const std::vector<EvaluatedModel>& models) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const EvaluatedModel& model : models) {
+    nlohmann::json sets = nlohmann::json::object();
+    for (const EvaluatedSet& set : model.sets) {
+      sets[set.set] = set.values;
+      sets[set.set]["targets"] = set.targets;
+    }
+    json[model.name] = {{"of", model.what}, {"sets", sets}};
+  }
+  return json;
+}
+
+}  // namespace sutor

@@ -1,0 +1,148 @@
+#include "launch/eval/score_model.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <random>
+
+#include "csrc/base/error.h"
+#include "launch/data/micro_batch.h"
+#include "layers/esft/score_records.h"
+#include "layers/parallel/row_collectives.h"
+
+namespace sutor {
+namespace {
+
+// The documents of all stores, shuffled by the seed (Fisher-Yates over the 64-bit Mersenne twister,
+// whose output the C++ standard fixes), cut to the budget and into pieces of at most seq_len.
+std::vector<Sample> sample_pieces(std::span<const TokenStore* const> stores, int64_t budget,
+                                  int64_t seq_len, uint64_t seed) {
+  std::vector<Piece> documents;
+  for (size_t s = 0; s < stores.size(); ++s) {
+    for (int64_t d = 0; d < stores[s]->num_documents(); ++d) {
+      const Document document = stores[s]->document(d);
+      documents.push_back({static_cast<int>(s), document.begin, document.length});
+    }
+  }
+  std::mt19937_64 random(seed);
+  for (size_t i = documents.size(); i > 1; --i)
+    std::swap(documents[i - 1], documents[random() % i]);
+  std::vector<Sample> pieces;
+  int64_t left = budget < 0 ? std::numeric_limits<int64_t>::max() : budget;
+  for (const Piece& document : documents) {
+    for (int64_t at = 0; at < document.length && left > 0; at += seq_len) {
+      const int64_t length = std::min({seq_len, document.length - at, left});
+      pieces.push_back({{{document.store, document.begin + at, length}}, length, 0});
+      left -= length;
+    }
+  }
+  return pieces;
+}
+
+// Rows of [T, K] data whose position counts.
+struct CountedRows {
+  std::vector<int64_t> idx;
+  std::vector<float> weights;
+};
+
+CountedRows counted_rows(const at::Tensor& idx, const at::Tensor& weights,
+                         std::span<const int64_t> targets) {
+  const int64_t k = idx.size(1);
+  CountedRows rows;
+  for (int64_t t = 0; t < idx.size(0); ++t) {
+    if (targets[t] == kNoTarget) continue;
+    const int64_t* i = idx.data_ptr<int64_t>() + t * k;
+    const float* w = weights.data_ptr<float>() + t * k;
+    rows.idx.insert(rows.idx.end(), i, i + k);
+    rows.weights.insert(rows.weights.end(), w, w + k);
+  }
+  return rows;
+}
+
+std::span<const int64_t> longs(const at::Tensor& x) {
+  return {x.data_ptr<int64_t>(), static_cast<size_t>(x.numel())};
+}
+std::span<const float> floats(const at::Tensor& x) {
+  return {x.data_ptr<float>(), static_cast<size_t>(x.numel())};
+}
+
+// Rows of the tokens that each rank routes -> those of all tokens of the batch, in order.
+at::Tensor whole_batch(const at::Tensor& own, const PackedBatch& batch,
+                       const ParallelState& parallel) {
+  Comm& tp = parallel.tp();
+  const at::Tensor rows =
+      gather_rows(own, row_counts(batch.num_tokens(), tp), tp, "routing records");
+  return batch.split ? gather_context(rows, *batch.split) : rows;
+}
+
+}  // namespace
+
+ScoreResult score_model(const Recipe& recipe, Session& session,
+                        std::span<const TokenStore* const> stores,
+                        const std::optional<std::filesystem::path>& records) {
+  const auto begin = std::chrono::steady_clock::now();
+  const ModelInfo& model = session.source().info;
+  const ScoreOptions& options = recipe.esft.score;
+  const ParallelState& parallel = session.parallel();
+  const int dp_rank = parallel.coordinates().dp, dp_size = parallel.layout().dp();
+  std::vector<int> layers, own_layers;
+  for (int layer = 0; layer < model.num_layers; ++layer) {
+    if (!model.is_moe(layer)) continue;
+    layers.push_back(layer);
+    if (parallel.stages().stage_of(layer) == parallel.stage()) own_layers.push_back(layer);
+  }
+  ScoreResult result{ExpertScores(layers, model.num_experts, model.top_k)};
+  std::optional<RecordWriter> writer;
+  if (records && parallel.is_first_of_sample()) {
+    const std::string folder = "rank_" + std::to_string(dp_rank);
+    writer.emplace(dp_size > 1 ? *records / folder : *records, own_layers);
+  }
+  const bool supervised_only = options.count == "supervised";
+  const std::vector<Sample> samples =
+      joined_samples(sample_pieces(stores, options.tokens, recipe.data.seq_len, options.seed),
+                     recipe.train.micro_batch * recipe.data.seq_len);
+  for (const Sample& sample : samples) result.tokens += sample.tokens;
+
+  for (const MicroBatch& batch :
+       rank_micro_batches(stores, samples, dp_rank, dp_size, /*micro_batch=*/1)) {
+    const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
+    const IndexRange own = session.store().tensor_parallel().rows_of(packed.num_tokens());
+    const std::vector<int64_t> targets = own_values(packed, batch.targets);
+    ForwardContext context{.batch = packed};
+    context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor&,
+                             const at::Tensor& unscaled) {
+      const int64_t k = idx.size(1);
+      const at::Tensor i = idx.contiguous(), w = unscaled.contiguous();
+      if (supervised_only) {
+        const CountedRows rows =
+            counted_rows(i, w, {targets.data() + own.begin, static_cast<size_t>(i.size(0))});
+        result.scores.add(layer, rows.idx, rows.weights, static_cast<int>(k));
+      } else {
+        result.scores.add(layer, longs(i), floats(w), static_cast<int>(k));
+      }
+      if (!records) return;
+      const at::Tensor all_i = whole_batch(i, packed, parallel);
+      const at::Tensor all_w = whole_batch(w, packed, parallel);
+      if (!writer) return;
+      for (size_t d = 0; d + 1 < batch.doc_offsets.size(); ++d) {
+        const auto from = static_cast<size_t>(batch.doc_offsets[d] * k);
+        const size_t count = static_cast<size_t>(batch.doc_offsets[d + 1] * k) - from;
+        writer->add(layer, longs(all_i).subspan(from, count), floats(all_w).subspan(from, count));
+      }
+    };
+    session.model().hidden_states(context);
+  }
+  if (writer) writer->close();
+  parallel.world().all_reduce(result.scores.flat(), ReduceOp::kSum, "scores");
+  Hasher hasher;
+  for (const TokenStore* store : stores) hasher.update(store->digest().text());
+  for (const int64_t value :
+       {options.tokens, static_cast<int64_t>(options.seed), recipe.data.seq_len}) {
+    hasher.update_int(value);
+  }
+  result.sample_digest = hasher.digest();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+}  // namespace sutor

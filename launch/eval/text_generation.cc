@@ -1,0 +1,111 @@
+#include "launch/eval/text_generation.h"
+
+#include <fmt/core.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "launch/job/python_step.h"
+
+namespace sutor {
+namespace {
+
+constexpr const char* kScript = "prompts.py";
+
+// What the script counted. It has said what is wrong; the job ends with its code.
+nlohmann::json run_script(const nlohmann::json& job) {
+  const PythonOutput output = read_python_step(kScript, job);
+  if (output.exit_code != kExitOk) {
+    fail(output.exit_code * 100 + 99, "preparing the prompts failed, see the message above");
+  }
+  return nlohmann::json::parse(output.text);
+}
+
+// Tokens that prompt and completion may have together; 0 when config.json sets no limit.
+int64_t context_length(const ModelSource& source) {
+  const auto& config = source.directory.config();
+  const auto at = config.find("max_position_embeddings");
+  return at != config.end() && at->is_number_integer() ? at->get<int64_t>() : 0;
+}
+
+std::vector<nlohmann::json> parse_lines(const std::string& text) {
+  std::vector<nlohmann::json> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+// A file that is gone when this is.
+struct ScratchFile {
+  ~ScratchFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+  }
+  std::filesystem::path path;
+};
+
+}  // namespace
+
+TextResult generate_text(const Recipe& recipe, const Session& session, const TextPrompts& prompts,
+                         const std::filesystem::path& out) {
+  Comm& world = session.parallel().world();
+  const bool root = world.rank() == 0;
+  const ModelSource& source = session.source();
+  const std::string files = source.directory.files_root().string();
+  TextResult result;
+  std::string encoded;
+  if (root) {
+    if (out.has_parent_path()) std::filesystem::create_directories(out.parent_path());
+    const int64_t context = context_length(source);
+    const int64_t most = context > 0 ? context - recipe.generate.max_new_tokens : 0;
+    if (context > 0 && most < 1) {
+      fail(205,
+           "generate.max_new_tokens: {} leaves no room for a prompt in the model's context of {}",
+           recipe.generate.max_new_tokens, context);
+    }
+    const ScratchFile scratch{out.string() + ".prompts"};
+    const nlohmann::json counts = run_script({{"action", "encode"},
+                                              {"model", files},
+                                              {"tokenizer", recipe.data.tokenizer},
+                                              {"template", recipe.data.chat_template},
+                                              {"rows", prompts.rows.string()},
+                                              {"format", prompts.format},
+                                              {"max_prompt_tokens", most},
+                                              {"too_long", "drop"},
+                                              {"out", scratch.path.string()}});
+    result.dropped = counts.at("dropped");
+    encoded = read_file(scratch.path);
+  }
+  encoded = world.broadcast_text(encoded, 0, "prompts");
+  const std::vector<nlohmann::json> lines = parse_lines(encoded);
+  std::vector<std::vector<int64_t>> ids;
+  for (const nlohmann::json& line : lines) ids.push_back(line.at("ids"));
+  const std::set<int64_t> stop = stop_ids(source);
+  result.generation = generate(session, ids, stop, recipe.generate);
+  result.prompts = static_cast<int64_t>(ids.size());
+  for (const Completion& completion : result.generation.completions) {
+    result.stopped += completion.stopped;
+  }
+  if (root) {
+    const ScratchFile scratch{out.string() + ".generated"};
+    std::string text;
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const nlohmann::json line = {{"ids", result.generation.completions[i].ids},
+                                   {"example", lines[i].at("example")}};
+      text += line.dump() + "\n";
+    }
+    write_file_atomic(scratch.path, text);
+    run_script({{"action", "decode"},
+                {"model", files},
+                {"tokenizer", recipe.data.tokenizer},
+                {"generated", scratch.path.string()},
+                {"stop_ids", stop},
+                {"out", out.string()}});
+  }
+  world.barrier("completions written");
+  return result;
+}
+
+}  // namespace sutor

@@ -1,0 +1,17 @@
+#include "launch/job/agreement.h"
+
+#include <vector>
+
+namespace sutor {
+
+void agree(Comm& world, const std::string& problem, const char* what) {
+  const std::vector<std::string> all = world.all_gather_text(problem, what);
+  for (int r = 0; r < world.size(); ++r) {
+    if (all[r].empty()) continue;
+    const size_t space = all[r].find(' ');
+    const std::string rank = world.size() > 1 ? fmt::format("rank {}: ", r) : "";
+    throw Error(std::stoi(all[r].substr(0, space)), rank + all[r].substr(space + 1));
+  }
+}
+
+}  // namespace sutor

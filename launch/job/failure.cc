@@ -1,0 +1,35 @@
+#include "launch/job/failure.h"
+
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "csrc/base/error.h"
+
+namespace sutor {
+
+Failure failure_of(const std::function<int()>& body) {
+  try {
+    return {body(), ""};
+  } catch (const Error& error) {
+    return {error.exit_code(), error.report()};
+  } catch (const std::bad_alloc&) {
+    return {kExitResources, "error[E0503]: out of memory"};
+  } catch (const std::exception& error) {
+    return {kExitInternal, std::string("error[E7000]: ") + error.what()};
+  }
+}
+
+void print_failure(const std::string& message) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "%s\n", message.c_str());
+  std::fflush(stderr);
+}
+
+int run_alone(const std::function<int()>& body) {
+  const Failure result = failure_of(body);
+  if (!result.message.empty()) print_failure(result.message);
+  return result.exit_code;
+}
+
+}  // namespace sutor

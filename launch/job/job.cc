@@ -1,0 +1,66 @@
+#include "launch/job/job.h"
+
+#include <ATen/Parallel.h>
+
+#include <cstdlib>
+
+#include "csrc/base/error.h"
+#include "csrc/ops/memory.h"
+#include "launch/job/core_share.h"
+#include "launch/job/failure.h"
+#include "launch/job/launcher.h"
+
+namespace sutor {
+namespace {
+
+// How long the other ranks get to meet the same error.
+constexpr double kSameErrorSeconds = 2.0;
+
+void share_cores(Comm& world) {
+  const int cores = core_share(world);
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // somebody's explicit wish
+  at::set_num_threads(cores);
+}
+
+}  // namespace
+
+void set_threads(const std::string& threads) {
+  if (threads == "auto") return;
+  const int count = std::atoi(threads.c_str());
+  if (count < 1) fail(205, "train.threads should be auto or a number, found `{}`", threads);
+  at::set_num_threads(count);
+}
+
+int run_job(const std::function<int(Comm& world)>& body) {
+  const Environment environment = process_environment();
+  const Failure start = failure_of([&] {
+    detect_launcher(environment);
+    return 0;
+  });
+  if (!start.message.empty()) {
+    if (speaks_for_all(environment)) print_failure(start.message);
+    return start.exit_code;
+  }
+  std::unique_ptr<Comm> world;
+  const Failure result = failure_of([&] {
+    world = make_world_comm();
+    ops::install_counting_allocator();
+    share_cores(*world);
+    return body(*world);
+  });
+  if (world == nullptr || world->size() == 1) {
+    if (!result.message.empty()) print_failure(result.message);
+    return result.exit_code;
+  }
+  if (!result.message.empty()) {
+    if (!world->all_failed(result.exit_code, kSameErrorSeconds)) {
+      print_failure("rank " + std::to_string(world->rank()) + ": " + result.message);
+      world->abort(result.exit_code);
+    }
+    if (world->rank() == 0) print_failure(result.message);
+  }
+  world->finish(result.exit_code);
+  return result.exit_code;
+}
+
+}  // namespace sutor

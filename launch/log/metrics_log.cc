@@ -1,0 +1,148 @@
+// JSON lines that survive a resume, and the texts of the console.
+#include "launch/log/metrics_log.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+
+namespace sutor {
+namespace {
+
+using Json = nlohmann::ordered_json;  // keys stay in the order in which people read them
+
+// Keeps the complete lines of steps up to `last_step` and opens the file to append.
+std::ofstream reopen(const std::filesystem::path& path, int64_t last_step) {
+  std::string kept;
+  if (last_step > 0 && std::filesystem::exists(path)) {
+    const std::string content = read_file(path);
+    for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
+         begin = end + 1) {
+      const std::string line = content.substr(begin, end - begin);
+      const Json row = Json::parse(line, nullptr, false);
+      if (row.is_object() && row.contains("step") && row["step"].is_number_integer() &&
+          row["step"].get<int64_t>() <= last_step) {
+        kept += line + "\n";
+      }
+    }
+  }
+  write_file_atomic(path, kept);
+  return std::ofstream(path, std::ios::binary | std::ios::app);
+}
+
+void append(std::ofstream& stream, const std::filesystem::path& path, const Json& row) {
+  stream << row.dump() << '\n' << std::flush;
+  if (!stream) fail(502, "{} cannot be written: {}", path.string(), std::strerror(errno));
+}
+
+}  // namespace
+
+MetricsLog::MetricsLog(const RunPaths& paths, bool tensorboard, int64_t resume_step)
+    : paths_(paths) {
+  std::error_code error;
+  std::filesystem::create_directories(paths.output, error);
+  metrics_ = reopen(paths.metrics(), resume_step);
+  evaluations_ = reopen(paths.evaluations(), resume_step);
+  if (tensorboard) {
+    tensorboard_ = std::make_unique<TensorboardWriter>(paths.tensorboard(), resume_step);
+  }
+}
+
+void MetricsLog::add(const StepMetrics& metrics) {
+  Json row = {{"step", metrics.step},
+              {"loss", metrics.loss},
+              {"grad_norm", metrics.grad_norm},
+              {"lr", metrics.lr},
+              {"tokens", metrics.tokens},
+              {"supervised_tokens", metrics.supervised_tokens},
+              {"tokens_per_s", metrics.tokens_per_s},
+              {"peak_memory_bytes", metrics.peak_memory_bytes}};
+  if (metrics.balance_loss) row["balance_loss"] = *metrics.balance_loss;
+  append(metrics_, paths_.metrics(), row);
+  if (!tensorboard_) return;
+  std::vector<std::pair<std::string, double>> scalars = {
+      {"train/loss", metrics.loss},
+      {"train/grad_norm", metrics.grad_norm},
+      {"train/lr", metrics.lr},
+      {"train/tokens_per_s", metrics.tokens_per_s},
+      {"train/peak_memory_gib", static_cast<double>(metrics.peak_memory_bytes) / (1 << 30)}};
+  if (metrics.balance_loss) scalars.emplace_back("train/balance_loss", *metrics.balance_loss);
+  tensorboard_->add(metrics.step, scalars);
+}
+
+void MetricsLog::add(const EvalMetrics& metrics) {
+  Json row = {{"step", metrics.step}, {"set", metrics.set}, {"tokens", metrics.tokens}};
+  std::vector<std::pair<std::string, double>> scalars;
+  for (const auto& [name, value] : metrics.values) {
+    row[name] = value;
+    scalars.emplace_back("eval/" + metrics.set + "/" + name, value);
+  }
+  append(evaluations_, paths_.evaluations(), row);
+  if (tensorboard_ && !scalars.empty()) tensorboard_->add(metrics.step, scalars);
+}
+
+std::string step_line(const StepMetrics& metrics, int64_t total_steps, double seconds_left,
+                      bool colour) {
+  const std::string loss = fmt::format("loss {:.4f}", metrics.loss);
+  std::string line = fmt::format("step {}/{} | {}", metrics.step, total_steps,
+                                 colour ? "\x1b[1m" + loss + "\x1b[0m" : loss);
+  if (metrics.balance_loss) line += fmt::format(" | balance {:.4f}", *metrics.balance_loss);
+  return line + fmt::format(" | grad norm {:.3g} | lr {:.3g} | {} tok/s | {} | left {}",
+                            metrics.grad_norm, metrics.lr,
+                            format_count(std::llround(metrics.tokens_per_s)),
+                            format_bytes(metrics.peak_memory_bytes), format_duration(seconds_left));
+}
+
+std::string eval_line(const EvalMetrics& metrics) {
+  std::string line = fmt::format("eval {} | {}:", metrics.step, metrics.set);
+  const char* separator = " ";
+  for (const auto& [name, value] : metrics.values) {
+    line += fmt::format("{}{} {:.4f}", separator, name, value);
+    separator = ", ";
+  }
+  return line;
+}
+
+std::string format_duration(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0) return "?";
+  const int64_t whole = std::llround(seconds);
+  const int64_t minutes = whole / 60, hours = whole / 3600, days = whole / 86400;
+  if (days > 0) return fmt::format("{}d{:02}h", days, hours % 24);
+  if (hours > 0) return fmt::format("{}h{:02}m", hours, minutes % 60);
+  if (minutes > 0) return fmt::format("{}m{:02}s", minutes, whole % 60);
+  return fmt::format("{}s", whole);
+}
+
+std::string format_bytes(int64_t bytes) {
+  const double size = static_cast<double>(bytes);
+  if (bytes < 1024) return fmt::format("{} B", bytes);
+  if (bytes < int64_t{1} << 20) return fmt::format("{:.1f} KiB", size / 1024);
+  if (bytes < int64_t{1} << 30) return fmt::format("{:.1f} MiB", size / (1 << 20));
+  return fmt::format("{:.1f} GiB", size / (1 << 30));
+}
+
+std::string format_count(int64_t count) {
+  std::string digits = std::to_string(count);
+  const int64_t first = count < 0 ? 1 : 0;
+  for (int64_t at = static_cast<int64_t>(digits.size()) - 3; at > first; at -= 3) {
+    digits.insert(static_cast<size_t>(at), ",");
+  }
+  return digits;
+}
+
+bool use_colour(int fd) {
+  const char* no_colour = std::getenv("NO_COLOR");
+  const char* terminal = std::getenv("TERM");
+  return (!no_colour || !*no_colour) && isatty(fd) && terminal &&
+         std::string_view(terminal) != "dumb";
+}
+
+}  // namespace sutor

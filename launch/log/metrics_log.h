@@ -1,0 +1,71 @@
+// What a training run writes about itself: metrics.jsonl (a line a step), eval.jsonl, TensorBoard
+// events, and the line that the console shows. For one rank to use; numbers are of the whole job.
+#pragma once
+
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "launch/log/run_paths.h"
+#include "launch/log/tensorboard.h"
+
+namespace sutor {
+
+struct StepMetrics {
+  int64_t step = 0;      // 1 = the first
+  double loss = 0;       // nats, mean over the step's supervised tokens
+  double grad_norm = 0;  // before the clip
+  double lr = 0;
+  int64_t tokens = 0;                  // of this step
+  int64_t supervised_tokens = 0;       // of this step
+  double tokens_per_s = 0;             // `tokens` over the step's wall time
+  int64_t peak_memory_bytes = 0;       // since start, of the rank with most
+  std::optional<double> balance_loss;  // apart from `loss`
+};
+
+struct EvalMetrics {
+  int64_t step = 0;                      // 0 = before training
+  std::string set;                       // name of the data set
+  int64_t tokens = 0;                    // targets it was measured on
+  std::map<std::string, double> values;  // "loss", "ppl", "token_acc"
+};
+
+class MetricsLog {
+ public:
+  // Appends to the files of `paths`. `resume_step`: the step of the checkpoint that training goes
+  // on from; lines of later steps, and a line that a crash left unfinished, are dropped first. 0
+  // starts anew: existing lines of steps are dropped. Throws E0502 when a file cannot be written.
+  MetricsLog(const RunPaths& paths, bool tensorboard, int64_t resume_step);
+
+  // A line is on its way to the disk (flushed) when the call returns.
+  void add(const StepMetrics& metrics);
+  void add(const EvalMetrics& metrics);
+
+ private:
+  RunPaths paths_;
+  std::ofstream metrics_;
+  std::ofstream evaluations_;
+  std::unique_ptr<TensorboardWriter> tensorboard_;
+};
+
+// "step 40/372 | loss 0.8123 | grad norm 0.62 | lr 9.8e-06 | 9,214 tok/s | 36.8 GiB | left 9m51s".
+// `colour` paints the loss (use_colour(fd) decides).
+std::string step_line(const StepMetrics& metrics, int64_t total_steps, double seconds_left,
+                      bool colour);
+// "eval 100 | task: loss 0.7991, ppl 2.224".
+std::string eval_line(const EvalMetrics& metrics);
+
+// "9m51s", "2h05m", "3d04h", "42s".
+std::string format_duration(double seconds);
+// "36.8 GiB", "512.0 MiB".
+std::string format_bytes(int64_t bytes);
+// "1,234,567".
+std::string format_count(int64_t count);
+
+// Whether to colour what goes to `fd`: it is a terminal, NO_COLOR is unset or empty, TERM not dumb.
+bool use_colour(int fd);
+
+}  // namespace sutor

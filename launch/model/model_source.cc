@@ -1,0 +1,43 @@
+#include "launch/model/model_source.h"
+
+#include "checkpoint/store/open_model.h"
+
+namespace sutor {
+
+ModelSource::ModelSource(const std::filesystem::path& path,
+                         const std::vector<std::string>& adapter_paths)
+    : opened(open_model(path)),
+      directory(*opened),
+      family(family_of(directory.config())),
+      info(family.info(directory.config())) {
+  directory.check(info.tensors);
+  for (const std::string& adapter : adapter_paths) {
+    adapters.push_back(Overlay::of_adapter(adapter, directory, info));
+  }
+}
+
+void ModelSource::load(ShardedTensor& destination) const {
+  for (auto overlay = adapters.rbegin(); overlay != adapters.rend(); ++overlay) {
+    if (overlay->load(destination)) return;
+  }
+  directory.load(*info.tensors.find(destination.name), destination);
+}
+
+Overlay ModelSource::checkpoint(const std::filesystem::path& path, const Digest& digest) const {
+  return Overlay::of_checkpoint(path, digest.text(),
+                                [this](ShardedTensor& destination) { load(destination); });
+}
+
+Digest ModelSource::digest(int threads) const {
+  const Digest base = directory.digest(threads);
+  if (adapters.empty()) return base;
+  Hasher hasher;
+  hasher.update(base.text());
+  for (const Overlay& overlay : adapters) {
+    overlay.check_base(base, directory.path().string());
+    hasher.update(overlay.digest().text());
+  }
+  return hasher.digest();
+}
+
+}  // namespace sutor

@@ -1,0 +1,41 @@
+// The model of a job as it stands on disk: its directory, what its family makes of config.json, and
+// the adapters that lie over it. Headers only; weights are read when a session asks for them.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/huggingface/model_directory.h"
+#include "launch/model/overlay.h"
+#include "layers/models/registry.h"
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+struct ModelSource {
+  // Throws E03xx for a directory or an adapter that is broken or does not fit.
+  explicit ModelSource(const std::filesystem::path& path,
+                       const std::vector<std::string>& adapter_paths = {});
+  explicit ModelSource(const ModelOptions& options) : ModelSource(options.path, options.adapters) {}
+
+  // Fills the rows of a tensor of the model, from the last adapter that has it or from the
+  // directory. Thread-safe.
+  void load(ShardedTensor& destination) const;
+  // Of the weights: the directory's digest; with adapters one of theirs too. Reads everything once,
+  // and throws E0305 when an adapter belongs to another base.
+  Digest digest(int threads = 0) const;
+
+  // What a checkpoint of a training on this model holds; `digest` is the model's (E0305). It must
+  // not outlive this.
+  Overlay checkpoint(const std::filesystem::path& path, const Digest& digest) const;
+
+  std::unique_ptr<ModelDirectory> opened;
+  const ModelDirectory& directory;
+  const Family& family;
+  ModelInfo info;
+  std::vector<Overlay> adapters;  // later ones cover earlier ones
+};
+
+}  // namespace sutor

@@ -1,0 +1,198 @@
+#include "launch/model/overlay.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/partial/checkpoint_list.h"
+#include "checkpoint/partial/checkpoint_reader.h"
+#include "csrc/base/error.h"
+#include "layers/lora/lora_params.h"
+
+namespace sutor {
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
+std::vector<TrainedTensor> master_tensors(std::shared_ptr<const CheckpointReader> reader) {
+  std::vector<TrainedTensor> tensors;
+  for (const IndexedTensor& indexed : reader->tensors()) {
+    TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
+    tensor.read = [reader](const ShardedTensor& piece) {
+      reader->read(TensorKind::kMaster, piece);
+    };
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+// rows [n, in] += scale B A for n rows of B [out, rank].
+void add_low_rank(const std::vector<float>& b, const std::vector<float>& a, int64_t rank,
+                  int64_t in, double scale, float* rows) {
+  for (int64_t r = 0; r * rank < static_cast<int64_t>(b.size()); ++r) {
+    for (int64_t k = 0; k < rank; ++k) {
+      const float factor = static_cast<float>(scale * b[r * rank + k]);
+      for (int64_t i = 0; i < in; ++i) rows[r * in + i] += factor * a[k * in + i];
+    }
+  }
+}
+
+// Pairs of low-rank tensors -> the matrices that they are beside.
+std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, double scale,
+                                            const std::function<void(ShardedTensor&)>& load_base) {
+  std::map<std::string, TrainedTensor> by_name;
+  for (TrainedTensor& pair : pairs) by_name[pair.name] = std::move(pair);
+  std::vector<TrainedTensor> matrices;
+  for (const auto& [name, a] : by_name) {
+    const std::string weight = weight_of_lora(name);
+    if (weight.empty() || name != lora_name(weight, 'A')) continue;
+    const TrainedTensor b = by_name.at(lora_name(weight, 'B'));
+    TrainedTensor matrix{.name = weight, .shape = {b.shape[0], a.shape[1]}, .dtype = DType::kF32};
+    matrix.read = [a = a, b, scale, load_base](const ShardedTensor& piece) {
+      ShardedTensor base = piece;
+      load_base(base);
+      const int64_t rank = a.shape[0], columns = piece.columns();
+      std::vector<float> a_values(static_cast<size_t>(rank * columns));
+      std::vector<float> b_values(static_cast<size_t>(piece.row_count * rank));
+      ShardedTensor a_piece = a.rows(0, rank, reinterpret_cast<std::byte*>(a_values.data()));
+      a_piece.col_begin = piece.col_begin;
+      a_piece.col_count = columns;
+      a.read(a_piece);
+      b.read(
+          b.rows(piece.row_begin, piece.row_count, reinterpret_cast<std::byte*>(b_values.data())));
+      add_low_rank(b_values, a_values, rank, columns, scale, reinterpret_cast<float*>(piece.data));
+    };
+    matrices.push_back(std::move(matrix));
+  }
+  return matrices;
+}
+
+}  // namespace
+
+Overlay::Overlay(std::string name, ExpertConfig config, std::vector<TrainedTensor> tensors)
+    : name_(std::move(name)), config_(std::move(config)), tensors_(std::move(tensors)) {
+  for (size_t i = 0; i < tensors_.size(); ++i) by_name_[tensors_[i].name] = i;
+}
+
+bool Overlay::load(const ShardedTensor& destination) const {
+  const auto found = by_name_.find(destination.name);
+  if (found == by_name_.end()) return false;
+  const TrainedTensor& tensor = tensors_[found->second];
+  if (tensor.shape != destination.global_shape) {
+    fail(302, "{}: tensor `{}` has shape [{}], the model asks for [{}]", name_, tensor.name,
+         fmt::join(tensor.shape, ", "), fmt::join(destination.global_shape, ", "));
+  }
+  if (tensor.dtype == destination.dtype) {
+    tensor.read(destination);
+    return true;
+  }
+  const int64_t columns = destination.columns();
+  const auto from_size = static_cast<int64_t>(size_of(tensor.dtype));
+  const auto to_size = static_cast<int64_t>(size_of(destination.dtype));
+  const int64_t rows_at_once =
+      std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, columns * from_size));
+  std::vector<std::byte> values;
+  ShardedTensor piece = destination;
+  piece.dtype = tensor.dtype;
+  for (int64_t done = 0; done < destination.row_count; done += rows_at_once) {
+    piece.row_begin = destination.row_begin + done;
+    piece.row_count = std::min(rows_at_once, destination.row_count - done);
+    values.resize(piece.num_bytes());
+    piece.data = values.data();
+    tensor.read(piece);
+    convert_elements(values.data(), tensor.dtype, destination.data + done * columns * to_size,
+                     destination.dtype, piece.num_elements());
+  }
+  return true;
+}
+
+Digest Overlay::digest() const {
+  Hasher hasher;
+  for (const auto& [name, digest] : stored_digests(tensors_)) {
+    hasher.update(name);
+    hasher.update(digest.text());
+  }
+  return hasher.digest();
+}
+
+void Overlay::check_base(const Digest& base, const std::string& base_name) const {
+  if (adapter_) adapter_->check_base(base, base_name);
+}
+
+Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
+                            const ModelInfo& model) {
+  auto adapter = std::make_shared<const Adapter>(path);
+  std::vector<TrainedTensor> tensors = adapter->trained_tensors();
+  std::vector<TrainedTensor> checked = tensors;
+  store_as_base(checked, directory, model.tensors);
+  for (TrainedTensor& tensor : tensors) {
+    tensor.read = [adapter, read = tensor.read](const ShardedTensor& piece) { read(piece); };
+  }
+  Overlay overlay(path.string(), adapter->config(), std::move(tensors));
+  overlay.adapter_ = std::move(adapter);
+  return overlay;
+}
+
+Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::string& base_digest,
+                               const std::function<void(ShardedTensor&)>& load_base) {
+  auto reader = std::make_shared<const CheckpointReader>(path);
+  if (reader->meta().base_digest != base_digest) {
+    fail(305, "{} was trained on base {}, but the model here is {}", path.string(),
+         reader->meta().base_digest, base_digest);
+  }
+  const nlohmann::json lora = reader->meta().state.value("lora", nlohmann::json());
+  std::vector<TrainedTensor> tensors = master_tensors(reader);
+  const ExpertConfig config = parse_expert_config(reader->meta().expert_config, path.string());
+  if (!lora.is_object()) return Overlay(path.string(), config, std::move(tensors));
+  const PeftOptions options{.rank = lora.at("rank"), .alpha = lora.at("alpha")};
+  Overlay overlay(path.string(), config,
+                  adapted_matrices(tensors, options.alpha / options.rank, load_base));
+  overlay.pairs_ = std::move(tensors);
+  overlay.lora_ = options;
+  return overlay;
+}
+
+std::vector<TrainedTensor> merged_tensors(const std::vector<const Overlay*>& overlays) {
+  std::map<std::string, TrainedTensor> by_name;
+  for (const Overlay* overlay : overlays) {
+    for (const TrainedTensor& tensor : overlay->tensors()) by_name[tensor.name] = tensor;
+  }
+  std::vector<TrainedTensor> tensors;
+  for (auto& [name, tensor] : by_name) tensors.push_back(std::move(tensor));
+  return tensors;
+}
+
+ExpertConfig merged_config(const std::vector<const Overlay*>& overlays) {
+  ExpertConfig config;
+  for (const Overlay* overlay : overlays) {
+    for (const auto& [layer, ids] : overlay->config().experts) {
+      std::vector<int>& all = config.experts[layer];
+      for (const int id : ids) {
+        if (std::find(all.begin(), all.end(), id) == all.end()) all.push_back(id);
+      }
+    }
+    config.shared_experts |= overlay->config().shared_experts;
+    config.non_expert_modules |= overlay->config().non_expert_modules;
+  }
+  return config;
+}
+
+std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
+                                      const std::string& which) {
+  if (which != "best" && which != "latest") return which;
+  if (which == "best") {
+    if (const auto best = read_pointer(checkpoints, kBestPointer)) return best->path;
+  }
+  const NewestCheckpoint newest = newest_valid_checkpoint(checkpoints);
+  for (const std::string& reason : newest.passed_over) {
+    fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
+  }
+  if (!newest.entry) {
+    fail(349, "{} holds no checkpoint: train first, or name one with --checkpoint",
+         checkpoints.string());
+  }
+  return newest.entry->path;
+}
+
+}  // namespace sutor

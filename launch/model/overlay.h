@@ -1,0 +1,70 @@
+// Trained values that lie over a base model: those of an adapter or of a checkpoint. Free of torch.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/export/adapter.h"
+#include "checkpoint/export/peft_adapter.h"
+#include "checkpoint/export/trained_tensor.h"
+#include "csrc/base/hash.h"
+#include "parallel_state/model/expert_config.h"
+#include "parallel_state/model/model_info.h"
+
+namespace sutor {
+
+class Overlay {
+ public:
+  const std::string& name() const { return name_; }  // for people: the folder
+  const ExpertConfig& config() const { return config_; }
+  // They share ownership of the files that they read.
+  const std::vector<TrainedTensor>& tensors() const { return tensors_; }
+  // Of a checkpoint of low-rank pairs: the pairs themselves, else none.
+  const std::vector<TrainedTensor>& pairs() const { return pairs_; }
+  const PeftOptions& lora() const { return lora_; }
+  // Fills the destination's rows and columns, converted to its dtype, when the overlay has its
+  // tensor. Throws E0302 for another shape. Thread-safe.
+  bool load(const ShardedTensor& destination) const;
+  // Of names and values.
+  Digest digest() const;
+
+  // Throws E0305 when it says that it belongs to another base.
+  void check_base(const Digest& base, const std::string& base_name) const;
+
+  // An adapter, ours or of the authors' form. Throws E0308 for a broken one, E0301 / E0302 for
+  // tensors that the model does not have.
+  static Overlay of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
+                            const ModelInfo& model);
+  // A checkpoint of a training on the base with this digest (E0305). One of low-rank pairs becomes
+  // the matrices that they are beside, W + alpha / rank B A in fp32; load_base fills a piece of W.
+  static Overlay of_checkpoint(const std::filesystem::path& path, const std::string& base_digest,
+                               const std::function<void(ShardedTensor&)>& load_base);
+
+ private:
+  Overlay(std::string name, ExpertConfig config, std::vector<TrainedTensor> tensors);
+
+  std::string name_;
+  std::shared_ptr<const Adapter> adapter_;  // null for a checkpoint
+  ExpertConfig config_;
+  std::vector<TrainedTensor> tensors_;
+  std::map<std::string, size_t, std::less<>> by_name_;
+  std::vector<TrainedTensor> pairs_;
+  PeftOptions lora_;
+};
+
+// All tensors of several overlays, the later of equal names.
+std::vector<TrainedTensor> merged_tensors(const std::vector<const Overlay*>& overlays);
+// Experts of any of them train or trained; the flags likewise.
+ExpertConfig merged_config(const std::vector<const Overlay*>& overlays);
+
+// The checkpoint that `which` names: "best" (the newest when there is no best), "latest", or a step
+// directory. Prints what it passes over. Throws E0349 when the folder holds none.
+std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
+                                      const std::string& which);
+
+}  // namespace sutor

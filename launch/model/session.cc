@@ -1,0 +1,96 @@
+#include "launch/model/session.h"
+
+#include <ATen/Parallel.h>
+
+#include <unordered_set>
+
+#include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
+#include "csrc/base/profile.h"
+#include "layers/lora/lora_params.h"
+
+namespace sutor {
+namespace {
+
+Trains trains_in(const std::vector<std::string>& trained) {
+  return [names = std::unordered_set<std::string>(trained.begin(), trained.end())](
+             const TensorEntry& tensor) { return names.count(tensor.name) > 0; };
+}
+
+}  // namespace
+
+Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
+    : source_(source),
+      lora_seed_(options.lora_seed),
+      parallel_(options.parallel, source.info, trains_in(options.trained), world,
+                options.expert_ranks),
+      store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only,
+             options.bucket_elements) {
+  if (options.lora_init) lora_init_.emplace(*options.lora_init);
+  load_weights();
+  model_ = source.family.build(source.directory.config(), store_);
+}
+
+void Session::load_weights() {
+  const ProfileScope scope("load weights");
+  const int threads = at::get_num_threads();
+  weight_reads_ = sutor::load_weights(source_, parallel_, store_.tensors(), threads);
+  std::vector<ShardedTensor> pairs = store_.lora_tensors();
+  parallel_tasks(threads, static_cast<int64_t>(pairs.size()),
+                 [&](int64_t i) { load_initial(pairs[static_cast<size_t>(i)]); });
+  store_.masters_from_values();
+}
+
+std::string weights_text(const Session& session) {
+  return reads_text(session.weight_reads(), session.parallel().world().rank()) +
+         fmt::format(", from a {}", session.source().directory.kind());
+}
+
+void Session::load_initial(ShardedTensor& destination) const {
+  if (source_.info.tensors.find(destination.name)->role != TensorRole::kLora) {
+    source_.load(destination);
+  } else if (lora_init_) {
+    lora_init_->load(destination);
+  } else {
+    fill_initial_lora(destination, lora_seed_);
+  }
+}
+
+void Session::apply(const Overlay& overlay) {
+  for (const FlatGroup* group : store_.groups()) SUTOR_ASSERT(group->size() == 0);
+  std::vector<ShardedTensor> tensors = store_.tensors();
+  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()),
+                 [&](int64_t i) { overlay.load(tensors[i]); });
+}
+
+at::ScalarType computing_dtype(const std::string& text) {
+  const DType dtype = parse_dtype(text);
+  if (dtype != DType::kF32 && dtype != DType::kBF16) {
+    fail(212, "sutor computes in fp32 or bf16, found `{}`", text);
+  }
+  return torch_dtype(dtype);
+}
+
+Digest base_digest(const ModelSource& source, Comm& world) {
+  const ProfileScope scope("base digest");
+  Digest digest;
+  if (world.rank() == 0) digest = source.digest(at::get_num_threads());
+  world.broadcast(std::as_writable_bytes(std::span(&digest, 1)), 0, "base digest");
+  return digest;
+}
+
+Digest digest_of(const std::vector<ShardedTensor>& tensors) {
+  const ProfileScope scope("digests of frozen tensors");
+  std::vector<Digest> digests(tensors.size());
+  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    digests[i] = xxh3(std::span<const std::byte>(tensors[i].data, tensors[i].num_bytes()));
+  });
+  Hasher hasher;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    hasher.update(tensors[i].name);
+    hasher.update(digests[i].text());
+  }
+  return hasher.digest();
+}
+
+}  // namespace sutor

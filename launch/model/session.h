@@ -1,0 +1,72 @@
+// A model on this rank, ready to run: its directory, name table, storage and blocks.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/export/peft_adapter.h"
+#include "csrc/comm/comm.h"
+#include "launch/model/model_source.h"
+#include "launch/model/weight_loading.h"
+#include "layers/decoder/causal_model.h"
+#include "layers/storage/parameter_store.h"
+#include "parallel_state/parallel_state.h"
+
+namespace sutor {
+
+struct SessionOptions {
+  ParallelOptions parallel;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<std::string> trained;  // global names; empty = everything frozen
+  bool decay_matrices_only = false;
+  ExpertRanks expert_ranks = {};              // the same on all ranks
+  int64_t bucket_elements = kBucketElements;  // of gradients that are reduced together
+  // Where low-rank pairs start: from a seed, or from a peft adapter.
+  uint64_t lora_seed = 0;
+  std::optional<std::string> lora_init = {};
+};
+
+class Session {
+ public:
+  // Collective over `world`. Loads this rank's weights and no others. `source` and `world` must
+  // outlive the session.
+  Session(const ModelSource& source, Comm& world, const SessionOptions& options);
+
+  const ModelSource& source() const { return source_; }
+  const ParallelState& parallel() const { return parallel_; }
+  ParameterStore& store() { return store_; }
+  const CausalModel& model() const { return *model_; }
+  const WeightReads& weight_reads() const { return weight_reads_; }
+  // Fills the rows of a tensor as it is before any training: of the model, or of a low-rank pair.
+  void load_initial(ShardedTensor& destination) const;
+  // Lays trained values over the weights: of a session in which nothing trains.
+  void apply(const Overlay& overlay);
+
+ private:
+  void load_weights();
+
+  const ModelSource& source_;
+  uint64_t lora_seed_;
+  std::optional<PeftAdapter> lora_init_;
+  ParallelState parallel_;
+  ParameterStore store_;
+  std::unique_ptr<CausalModel> model_;
+  WeightReads weight_reads_;
+};
+
+// "1.2 GiB of 3.4 GiB read by this rank (0.9 GiB to 1.2 GiB a rank, 3.4 GiB on the node), from a
+// base store".
+std::string weights_text(const Session& session);
+
+// The recipe's model.dtype; throws E0212 for anything but fp32 and bf16.
+at::ScalarType computing_dtype(const std::string& text);
+
+// The base model's digest, computed by rank 0 alone and told to all. Collective.
+Digest base_digest(const ModelSource& source, Comm& world);
+
+// One digest over names and bytes of these tensors, computed on all threads.
+Digest digest_of(const std::vector<ShardedTensor>& tensors);
+
+}  // namespace sutor

@@ -1,0 +1,244 @@
+#include "launch/model/weight_loading.h"
+
+#include <algorithm>
+#include <cstring>
+#include <future>
+#include <memory>
+#include <span>
+
+#include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
+#include "launch/log/metrics_log.h"
+#include "launch/model/read_plan.h"
+
+namespace sutor {
+namespace {
+
+constexpr int64_t kWindowBytes = int64_t{64} << 20;
+// Of one read: as much as a tile of a base store, so that large tensors are read by many ranks.
+constexpr int64_t kReadBytes = int64_t{16} << 20;
+
+constexpr const char* kOperation = "weights of the node";
+
+// What a rank sends after a read.
+struct Message {
+  int to = 0;
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> owner;  // none: bytes of the rank's own weights
+};
+using Messages = std::vector<Message>;
+
+ShardedTensor rows_of(const ShardedTensor& piece, int64_t row_begin, int64_t row_count) {
+  ShardedTensor rows = piece;
+  rows.row_begin = row_begin;
+  rows.row_count = row_count;
+  const int64_t skipped = (row_begin - piece.row_begin) * piece.columns();
+  rows.data += static_cast<size_t>(skipped) * size_of(piece.dtype);
+  return rows;
+}
+
+class NodeLoader {
+ public:
+  // Collective over the node.
+  NodeLoader(const ModelSource& source, Comm& node, const std::vector<ShardedTensor>& pieces,
+             int threads)
+      : source_(source), node_(node), pieces_(pieces), threads_(threads), held_(exchange()) {
+    const std::vector<TensorEntry>& entries = source.info.tensors.entries();
+    plan_ = plan_reads(
+        held_,
+        [&](int64_t tensor, int64_t row) {
+          return source.directory.row_to_cut(entries[static_cast<size_t>(tensor)], row, kReadBytes);
+        },
+        kWindowBytes);
+  }
+
+  // Only this thread talks to the other ranks. Meanwhile others read: what this rank alone needs,
+  // and the next window.
+  void load() {
+    std::future<void> alone = std::async(std::launch::async, [this] { read_alone(); });
+    std::future<std::vector<Messages>> next = begin_window(0);
+    for (size_t i = 0; i < plan_.windows.size(); ++i) {
+      const std::vector<Messages> messages = next.get();
+      next = begin_window(i + 1);
+      for (const Messages& of_read : messages) {
+        for (const Message& message : of_read) {
+          node_.send(message.bytes, message.to, message.owner, kOperation);
+        }
+      }
+      receive(plan_.windows[i]);
+      node_.await_sends(0, kOperation);
+    }
+    alone.get();
+  }
+
+ private:
+  // What each rank of the node holds, in the order of its pieces.
+  std::vector<std::vector<HeldPiece>> exchange() const {
+    const TensorMap& tensors = source_.info.tensors;
+    std::vector<HeldPiece> mine;
+    for (const ShardedTensor& piece : pieces_) {
+      const int64_t number = tensors.find(piece.name) - tensors.entries().data();
+      mine.push_back({number, piece.row_begin, piece.row_count, piece.col_begin, piece.columns(),
+                      static_cast<int64_t>(size_of(piece.dtype))});
+    }
+    const auto bytes = std::as_bytes(std::span(mine));
+    const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    std::vector<std::vector<HeldPiece>> of_rank;
+    for (const std::string& theirs : node_.all_gather_text(text, "pieces of the node")) {
+      of_rank.emplace_back(theirs.size() / sizeof(HeldPiece));
+      std::memcpy(of_rank.back().data(), theirs.data(), theirs.size());
+    }
+    return of_rank;
+  }
+
+  ShardedTensor place_of(const ReadShare& share) const {
+    return rows_of(pieces_[share.piece], share.row_begin, share.row_count);
+  }
+
+  std::vector<const PlannedRead*> mine_of(const std::vector<PlannedRead>& reads) const {
+    std::vector<const PlannedRead*> mine;
+    for (const PlannedRead& read : reads) {
+      if (read.reader == node_.rank()) mine.push_back(&read);
+    }
+    return mine;
+  }
+
+  void read_alone() const {
+    const std::vector<const PlannedRead*> mine = mine_of(plan_.alone);
+    parallel_tasks(threads_, static_cast<int64_t>(mine.size()), [&](int64_t i) {
+      ShardedTensor place = place_of(mine[static_cast<size_t>(i)]->shares[0]);
+      source_.load(place);
+    });
+  }
+
+  std::future<std::vector<Messages>> begin_window(size_t window) const {
+    if (window >= plan_.windows.size()) return {};
+    return std::async(std::launch::async, [this, window] {
+      const std::vector<const PlannedRead*> mine = mine_of(plan_.windows[window]);
+      std::vector<Messages> messages(mine.size());
+      parallel_tasks(threads_, static_cast<int64_t>(mine.size()), [&](int64_t i) {
+        messages[static_cast<size_t>(i)] = read(*mine[static_cast<size_t>(i)]);
+      });
+      return messages;
+    });
+  }
+
+  // Fills this rank's share; the others become messages, in the order of the shares.
+  Messages read(const PlannedRead& read) const {
+    const HeldPiece& area = read.area;
+    const auto own = std::find_if(read.shares.begin(), read.shares.end(),
+                                  [&](const auto& share) { return share.rank == node_.rank(); });
+    SUTOR_ASSERT(own != read.shares.end());
+    const ShardedTensor place = place_of(*own);
+    ShardedTensor whole = place;
+    whole.row_begin = area.row_begin;
+    whole.row_count = area.row_count;
+    whole.col_begin = area.col_begin;
+    whole.col_count = area.col_count;
+    std::shared_ptr<std::byte[]> buffer;
+    if (whole.num_bytes() > place.num_bytes()) {
+      buffer = std::make_shared_for_overwrite<std::byte[]>(whole.num_bytes());
+      whole.data = buffer.get();
+    }
+    source_.load(whole);
+    Messages messages;
+    for (const ReadShare& share : read.shares) {
+      const HeldPiece& held = held_[static_cast<size_t>(share.rank)][share.piece];
+      if (share.rank == node_.rank()) {
+        const ShardedTensor to = place_of(share);
+        if (to.data != whole.data) copy(whole, to);
+        continue;
+      }
+      ShardedTensor part = whole;
+      part.row_begin = share.row_begin;
+      part.row_count = share.row_count;
+      part.col_begin = held.col_begin;
+      part.col_count = held.col_count;
+      std::shared_ptr<const void> owner = buffer;
+      if (part.columns() == whole.columns()) {
+        part.data = rows_of(whole, share.row_begin, share.row_count).data;
+      } else {
+        const auto packed = std::make_shared_for_overwrite<std::byte[]>(part.num_bytes());
+        part.data = packed.get();
+        copy(whole, part);
+        owner = packed;
+      }
+      messages.push_back({share.rank, {part.data, part.num_bytes()}, owner});
+    }
+    return messages;
+  }
+
+  // Rows and columns of `from` that `to` asks for.
+  static void copy(const ShardedTensor& from, const ShardedTensor& to) {
+    const size_t element = size_of(from.dtype);
+    const size_t from_row = static_cast<size_t>(from.columns()) * element;
+    const size_t to_row = static_cast<size_t>(to.columns()) * element;
+    const std::byte* source = rows_of(from, to.row_begin, to.row_count).data +
+                              static_cast<size_t>(to.col_begin - from.col_begin) * element;
+    for (int64_t row = 0; row < to.row_count; ++row) {
+      std::memcpy(to.data + static_cast<size_t>(row) * to_row,
+                  source + static_cast<size_t>(row) * from_row, to_row);
+    }
+  }
+
+  // Into place, in the order in which the others send.
+  void receive(const std::vector<PlannedRead>& window) const {
+    for (const PlannedRead& read : window) {
+      if (read.reader == node_.rank()) continue;
+      for (const ReadShare& share : read.shares) {
+        if (share.rank != node_.rank()) continue;
+        const ShardedTensor place = place_of(share);
+        node_.receive({place.data, place.num_bytes()}, read.reader, kOperation);
+      }
+    }
+  }
+
+  const ModelSource& source_;
+  Comm& node_;
+  const std::vector<ShardedTensor>& pieces_;
+  int threads_;
+  std::vector<std::vector<HeldPiece>> held_;  // by rank of the node
+  ReadPlan plan_;
+};
+
+std::string range_text(const std::vector<int64_t>& bytes) {
+  const auto [least, most] = std::minmax_element(bytes.begin(), bytes.end());
+  const std::string from = format_bytes(*least), to = format_bytes(*most);
+  return from == to ? from : from + " to " + to;
+}
+
+}  // namespace
+
+WeightReads load_weights(const ModelSource& source, const ParallelState& parallel,
+                         const std::vector<ShardedTensor>& pieces, int threads) {
+  Comm& world = parallel.world();
+  const int64_t before = source.directory.fetched_bytes();
+  NodeLoader(source, parallel.node(), pieces, threads).load();
+  WeightReads reads;
+  reads.of_rank.assign(static_cast<size_t>(world.size()), 0);
+  reads.of_rank[static_cast<size_t>(world.rank())] = source.directory.fetched_bytes() - before;
+  world.all_reduce(std::span(reads.of_rank), ReduceOp::kSum, "weights read");
+  reads.of_node.assign(static_cast<size_t>(parallel.nodes().num_nodes()), 0);
+  for (int rank = 0; rank < world.size(); ++rank) {
+    reads.of_node[static_cast<size_t>(parallel.nodes().node_of(rank))] +=
+        reads.of_rank[static_cast<size_t>(rank)];
+  }
+  for (const auto& [name, stored] : source.directory.tensors()) {
+    reads.stored += stored.entry->num_bytes();
+  }
+  return reads;
+}
+
+std::string reads_text(const WeightReads& reads, int rank) {
+  const std::string text =
+      fmt::format("{} of {} read", format_bytes(reads.of_rank[static_cast<size_t>(rank)]),
+                  format_bytes(reads.stored));
+  if (reads.of_rank.size() == 1) return text;
+  return text + fmt::format(" by this rank ({} a rank, {} on {})", range_text(reads.of_rank),
+                            range_text(reads.of_node),
+                            reads.of_node.size() == 1
+                                ? std::string("the node")
+                                : fmt::format("each of {} nodes", reads.of_node.size()));
+}
+
+}  // namespace sutor

@@ -1,0 +1,123 @@
+#include "launch/plan/plan_placement.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "csrc/base/error.h"
+#include "layers/esft/score_records.h"
+#include "parallel_state/model/expert_config.h"
+#include "parallel_state/placement/balanced_placement.h"
+
+namespace sutor {
+namespace {
+
+using Layers = std::map<int, LayerLoad>;
+using Placements = std::map<int, LayerPlacement>;
+
+Layers layers_of(const ScoreTable& scores, const ExpertConfig& config, const std::string& where) {
+  Layers layers = frozen_layers(scores.token);
+  for (const auto& [layer, experts] : config.experts) {
+    const auto found = layers.find(layer);
+    for (const int expert : experts) {
+      if (found == layers.end() || expert < 0 || expert >= found->second.num_experts()) {
+        fail(313, "{}: layer {}, expert {}: there are no scores of it. Are both of one model?",
+             where, layer, expert);
+      }
+      found->second.trained[expert] = true;
+    }
+  }
+  return layers;
+}
+
+// Over all layers, of a placement's ranks.
+struct Judgement {
+  double critical_path = 1;    // slowest rank over mean, summed over layers
+  double forward_tokens = 1;   // the same of tokens alone
+  double trained_experts = 1;  // highest rank's number of trained experts over the mean
+};
+
+Judgement judge(const Layers& layers, const Placements& placements, int ep) {
+  Judgement result{.critical_path = critical_path(layers, placements, ep)};
+  Layers frozen = layers;
+  for (auto& [number, layer] : frozen) layer.trained.assign(layer.trained.size(), false);
+  result.forward_tokens = critical_path(frozen, placements, ep);
+  std::vector<int> trained(static_cast<size_t>(ep), 0);
+  int all = 0;
+  for (const auto& [number, layer] : layers) {
+    for (int e = 0; e < layer.num_experts(); ++e) {
+      if (!layer.trained[e]) continue;
+      ++trained[placements.at(number).rank_of[e]];
+      ++all;
+    }
+  }
+  if (all > 0) {
+    const int most = *std::max_element(trained.begin(), trained.end());
+    result.trained_experts = static_cast<double>(most) * ep / all;
+  }
+  return result;
+}
+
+nlohmann::ordered_json to_json(const Judgement& judgement) {
+  return {{"critical_path", judgement.critical_path},
+          {"forward_tokens", judgement.forward_tokens},
+          {"trained_experts", judgement.trained_experts}};
+}
+
+void print_line(const char* name, const Judgement& judgement) {
+  fmt::print("{:<12}{:>14.3f}{:>16.3f}{:>17.3f}\n", name, judgement.critical_path,
+             judgement.forward_tokens, judgement.trained_experts);
+}
+
+}  // namespace
+
+void print_placement(const PlacementRequest& request) {
+  if (request.scores.empty() || request.config.empty()) {
+    fail(202, "sutor plan --placement: give --scores and --config.");
+  }
+  ScoreTable chosen_by, judged_by;
+  if (request.halves) {
+    const auto [first, second] = read_record_halves(request.scores);
+    chosen_by = first.table();
+    judged_by = second.table();
+  } else {
+    chosen_by = judged_by = read_score_table(request.scores);
+  }
+  const ExpertConfig config = read_expert_config(request.config);
+  const std::string where = request.config.string();
+  const Placements balanced = balanced_layers(layers_of(chosen_by, config, where), request.ep,
+                                              request.replicas, request.groups);
+  const Layers layers = layers_of(judged_by, config, where);
+  Placements contiguous;
+  for (const auto& [number, layer] : layers) {
+    contiguous[number] = contiguous_layer(layer.num_experts(), request.ep);
+  }
+  const Judgement before = judge(layers, contiguous, request.ep);
+  const Judgement after = judge(layers, balanced, request.ep);
+  if (request.json) {
+    nlohmann::ordered_json json = {{"ep", request.ep}, {"replicas", request.replicas}};
+    json["contiguous"] = to_json(before);
+    json["balanced"] = to_json(after);
+    for (const auto& [number, placement] : balanced) {
+      json["layers"][std::to_string(number)] = {{"rank_of", placement.rank_of},
+                                                {"replicated", placement.replicated}};
+    }
+    fmt::print("{}\n", json.dump());
+    return;
+  }
+  fmt::print(
+      "{} layers of {} experts on {} ranks, {} frozen experts replicated; highest rank over "
+      "mean{}\n",
+      layers.size(), judged_by.num_experts, request.ep, request.replicas,
+      request.halves ? ", chosen by the first half of the tokens and judged by the second" : "");
+  fmt::print("{:<12}{:>14}{:>16}{:>17}\n", "", "critical path", "forward tokens",
+             "trained experts");
+  print_line("contiguous", before);
+  print_line("balanced", after);
+  fmt::print("expert work takes {:.2f} of the time\n", after.critical_path / before.critical_path);
+}
+
+}  // namespace sutor

@@ -1,0 +1,113 @@
+// Carries the pipeline schedule out.
+#include "launch/train/micro_step.h"
+
+#include <torch/types.h>
+
+#include <map>
+
+#include "launch/train/microbatch_state.h"
+#include "layers/parallel/stage_exchange.h"
+#include "parallel_state/layout/pipeline_schedule.h"
+
+namespace sutor {
+namespace {
+
+// The stage that holds the lowest trained layer; the embedding is on the first, the head on the
+// last.
+int lowest_stage(const StageMap& stages, int lowest_layer) {
+  if (lowest_layer < 0) return 0;
+  if (lowest_layer >= stages.num_layers()) return stages.num_stages() - 1;
+  return stages.stage_of(lowest_layer);
+}
+
+class StageRunner {
+ public:
+  StageRunner(const CausalModel& model, ParameterStore& store,
+              std::span<const MicroBatch> micro_batches, const MicroStepOptions& options)
+      : model_(model),
+        store_(store),
+        micro_batches_(micro_batches),
+        options_(options),
+        pipeline_(model.parallel().pp()),
+        stage_(model.parallel().stage()) {}
+
+  MicroStepResult run() {
+    const PipelineSchedule schedule =
+        make_pipeline_schedule(pipeline_.size(), static_cast<int>(micro_batches_.size()),
+                               lowest_stage(model_.parallel().stages(), options_.lowest_layer));
+    keeps_ = schedule.has_backward(stage_);
+    for (const PipelineAction& action : schedule.actions[stage_]) carry_out(action);
+    return result_;
+  }
+
+ private:
+  using Kind = PipelineActionKind;
+
+  void carry_out(const PipelineAction& action) {
+    switch (action.kind) {
+      case Kind::kReceiveForward:
+        rows_ = model_.stage_input(pass(action.micro_batch).batch());
+        return receive_from_stage(rows_, stage_ - 1, pipeline_, "activations");
+      case Kind::kForward:
+        rows_ = pass(action.micro_batch).forward(rows_);
+        add_result(action.micro_batch);
+        if (!keeps_) passes_.erase(action.micro_batch);
+        return;
+      case Kind::kSendForward:
+        ++sent_;
+        return send_to_stage(rows_, stage_ + 1, pipeline_, "activations");
+      case Kind::kReceiveBackward:
+        grad_ = model_.stage_input(pass(action.micro_batch).batch());
+        return receive_from_stage(grad_, stage_ + 1, pipeline_, "gradients");
+      case Kind::kBackward:
+        ++backwards_;
+        grad_ =
+            pass(action.micro_batch)
+                .backward(grad_, /*last=*/backwards_ == static_cast<int>(micro_batches_.size()));
+        passes_.erase(action.micro_batch);
+        return;
+      case Kind::kSendBackward:
+        return send_to_stage(grad_, stage_ - 1, pipeline_, "gradients");
+      case Kind::kAwaitSentForward:
+        return pipeline_.await_sends(static_cast<size_t>(sent_ - action.micro_batch - 1),
+                                     "activations taken");
+    }
+  }
+
+  StagePass& pass(int micro_batch) {
+    auto& pass = passes_[micro_batch];
+    if (!pass) {
+      pass = std::make_unique<StagePass>(model_, store_, micro_batches_[micro_batch], options_);
+    }
+    return *pass;
+  }
+
+  void add_result(int micro_batch) {
+    const MicroStepResult part = pass(micro_batch).result();
+    result_.loss_sum += part.loss_sum;
+    result_.balance_loss += part.balance_loss;
+  }
+
+  const CausalModel& model_;
+  ParameterStore& store_;
+  std::span<const MicroBatch> micro_batches_;
+  const MicroStepOptions& options_;
+  Comm& pipeline_;
+  const int stage_;
+  bool keeps_ = false;  // for a backward pass
+  int sent_ = 0;        // forward
+  int backwards_ = 0;
+  std::map<int, std::unique_ptr<StagePass>> passes_;  // by micro-batch, those under way
+  at::Tensor rows_, grad_;                            // of the action before
+  MicroStepResult result_;
+};
+
+}  // namespace
+
+MicroStepResult forward_backward(const CausalModel& model, ParameterStore& store,
+                                 std::span<const MicroBatch> micro_batches,
+                                 const MicroStepOptions& options) {
+  return StageRunner(model, store, micro_batches, options).run();
+}
+
+}  // namespace sutor

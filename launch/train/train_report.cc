@@ -1,0 +1,128 @@
+#include "launch/train/train_report.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <map>
+
+#include "csrc/base/profile.h"
+#include "launch/log/metrics_log.h"
+
+namespace sutor {
+namespace {
+
+// For every name of the plan, in its order: 1 when some piece of the tensor on some rank differs
+// from what it was before any training. Collective.
+std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session) {
+  std::map<std::string, size_t> index;
+  for (const std::string& name : plan.trainable.names()) index.emplace(name, index.size());
+  std::vector<int64_t> changed(index.size(), 0);
+  const at::ScalarType dtype = session.store().dtype();
+  for (FlatGroup* group : session.store().groups()) {
+    for (const FlatGroup::Master& master : group->full_masters()) {
+      // A training starts from weights of the computing dtype.
+      const at::Tensor base = at::empty_like(master.values, master.values.options().dtype(dtype));
+      ShardedTensor place = master.place;
+      place.dtype = disk_dtype(dtype);
+      place.data = static_cast<std::byte*>(base.data_ptr());
+      session.load_initial(place);
+      if (!base.to(at::kFloat).equal(master.values)) changed[index.at(place.name)] = 1;
+    }
+  }
+  session.parallel().world().all_reduce(std::span(changed), ReduceOp::kMax, "changed tensors");
+  return changed;
+}
+
+}  // namespace
+
+void print_train_banner(const Recipe& recipe, const ModelInfo& model, const TrainPlan& plan,
+                        Session& session, const PackingReport& data, int64_t total_steps) {
+  std::map<std::string, std::pair<int64_t, int64_t>> tensors, parameters;  // role -> trained, all
+  int64_t trained = 0, all = 0, experts = 0;
+  for (const TensorEntry& entry : model.tensors.entries()) {
+    const bool trains = plan.trainable.contains(entry.name);
+    const std::string role(name_of(entry.role));
+    const int64_t n = num_elements(entry.shape);
+    tensors[role].first += trains;
+    tensors[role].second += 1;
+    parameters[role].first += trains ? n : 0;
+    parameters[role].second += n;
+    trained += trains ? n : 0;
+    all += n;
+  }
+  for (const auto& [layer, ids] : plan.trainable.experts())
+    experts += static_cast<int64_t>(ids.size());
+  const int64_t moe_layers = std::count(model.moe_layer.begin(), model.moe_layer.end(), true);
+  fmt::print("model    {} {}: {} layers ({} MoE x {} experts, top {}), {} parameters, {}\n",
+             model.family, recipe.model.path, model.num_layers, moe_layers, model.num_experts,
+             model.top_k, format_count(all), recipe.model.dtype);
+  fmt::print("layout   {}, {} threads a rank{}\n", session.parallel().layout().describe(),
+             at::get_num_threads(),
+             recipe.parallel.expert_placement == "balanced" ? ", experts placed by scores" : "");
+  fmt::print("weights  {}\n", weights_text(session));
+  fmt::print("trains   {} of {} parameters ({:.2f}%), {} of {} experts; backward down to {}\n",
+             format_count(trained), format_count(all), 100.0 * trained / all, experts,
+             moe_layers * model.num_experts,
+             plan.trainable.lowest_layer() < 0 ? "the embedding"
+             : plan.trainable.lowest_layer() >= model.num_layers
+                 ? "the head"
+                 : fmt::format("layer {}", plan.trainable.lowest_layer()));
+  for (const auto& [role, count] : tensors) {
+    if (count.first == 0) {
+      fmt::print("           {:<15} frozen\n", role);
+      continue;
+    }
+    fmt::print("           {:<15} {} of {} tensors, {} parameters ({:.2f}% of them)\n", role,
+               count.first, count.second, format_count(parameters[role].first),
+               100.0 * parameters[role].first / parameters[role].second);
+  }
+  int64_t state_bytes = 0;
+  for (const FlatGroup* group : session.store().groups()) state_bytes += group->state_bytes();
+  fmt::print("memory   trained weights, gradients and optimizer {} on this rank\n",
+             format_bytes(state_bytes));
+  fmt::print(
+      "data     {} documents, {} samples, {} tokens ({:.1f}% in the loss); dropped {}, truncated "
+      "{}, split {}{}\n",
+      format_count(data.documents), format_count(data.samples), format_count(data.tokens),
+      data.tokens > 0 ? 100.0 * data.supervised / data.tokens : 0.0, data.dropped, data.truncated,
+      data.split,
+      recipe.data.packing ? fmt::format("; packing {:.1f}%", 100 * data.efficiency) : "");
+  fmt::print("steps    {} x {} samples, lr {} {}, weight decay {}\n", total_steps,
+             recipe.train.global_batch, recipe.optim.lr, recipe.schedule.name,
+             recipe.optim.weight_decay);
+  std::fflush(stdout);
+}
+
+Proof make_proof(const TrainPlan& plan, Session& session, const Digest& frozen_before) {
+  const ProfileScope scope("proof");
+  const std::vector<int64_t> changed = changed_tensors(plan, session);
+  int64_t moved = digest_of(session.store().frozen_tensors()) == frozen_before ? 0 : 1;
+  session.parallel().world().all_reduce(std::span(&moved, 1), ReduceOp::kSum, "proof");
+  const auto trained = static_cast<int64_t>(changed.size());
+  const auto all = static_cast<int64_t>(session.store().model().tensors.size());
+  const auto frozen = all - trained;
+  return {trained, std::count(changed.begin(), changed.end(), 1), frozen, moved == 0};
+}
+
+void print_proof(const Proof& proof, const TrainState& state, int64_t tokens, int64_t total_steps) {
+  fmt::print(
+      "proof    trained tensors changed {} of {}; frozen tensors {} of {} (digests before and "
+      "after)\n",
+      proof.changed, proof.trained, proof.frozen_unchanged ? "unchanged" : "CHANGED", proof.frozen);
+  fmt::print("         {} steps, {} tokens in this run", total_steps, format_count(tokens));
+  if (state.best_step >= 0) {
+    fmt::print("; best {} {:.6f} at step {}", state.best_metric, state.best_value, state.best_step);
+  }
+  fmt::print("\n");
+  if (proof.changed < proof.trained) {
+    fmt::print(
+        "warning[W0703]: {} trained tensors did not change: an expert that never got a token has "
+        "no gradient, and without weight decay stays as it is\n",
+        proof.trained - proof.changed);
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace sutor

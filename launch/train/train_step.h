@@ -1,0 +1,37 @@
+// One optimizer step over a global batch: forward and backward of this rank's micro-batches,
+// gradient reduction, clip, AdamW. No files, no printing.
+#pragma once
+
+#include <span>
+
+#include "launch/data/micro_batch.h"
+#include "launch/model/session.h"
+#include "layers/optim/optim_options.h"
+
+namespace sutor {
+
+struct StepInput {
+  std::span<const MicroBatch> micro_batches;  // of its data-parallel rank; as many on every one
+  int64_t supervised = 0;                     // targets of the global batch
+  int64_t filled_micro_batches = 1;           // micro-batches with tokens, over all ranks
+};
+
+struct StepOptions {
+  int lowest_layer = 0;     // TrainableSet::lowest_layer()
+  double balance_loss = 0;  // TrainOptions::balance_loss
+  OptimOptions optim;
+  double lr = 0;
+  int64_t step = 1;  // counts from 1
+};
+
+struct StepResult {
+  double loss = 0;          // nats, mean over the supervised tokens of the global batch
+  double grad_norm = 0;     // of all trained parameters, each counted once, before the clip
+  double balance_loss = 0;  // weighted, mean over the filled micro-batches
+};
+
+// Collective over the world. Throws E0701 when loss or gradient norm is not finite; parameters are
+// then as before.
+StepResult train_step(Session& session, const StepInput& input, const StepOptions& options);
+
+}  // namespace sutor

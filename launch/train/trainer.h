@@ -1,0 +1,72 @@
+// The training loop: ESFT or full, on one process or many.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "launch/data/sample_order.h"
+#include "launch/data/token_stores.h"
+#include "launch/eval/evaluate.h"
+#include "launch/log/metrics_log.h"
+#include "launch/log/run_paths.h"
+#include "launch/model/session.h"
+#include "launch/train/checkpointer.h"
+#include "launch/train/lr_schedule.h"
+#include "launch/train/train_plan.h"
+#include "launch/train/train_step.h"
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+struct ResumeMode {
+  bool resume = false;
+  bool strict = false;
+  bool overwrite = false;
+};
+
+class Trainer {
+ public:
+  // Collective over `world`: opens data and model, plans, loads. Nothing is written yet.
+  Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& provenance);
+  // Trains to the end. Prints on rank 0.
+  void run(const ResumeMode& mode);
+
+ private:
+  struct BatchResult {
+    StepResult step;
+    int64_t tokens = 0, supervised = 0;
+  };
+
+  void open_data();
+  void start(const ResumeMode& mode);
+  void print_banner() const;
+  BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
+  void log_step(const BatchResult& result, int64_t step, double lr, double seconds);
+  void evaluate_all(int64_t step);
+  void save(bool final);
+  void prove_result();
+  bool is_root() const { return world_.rank() == 0; }
+
+  const Recipe& recipe_;
+  Comm& world_;
+  RunPaths paths_;
+  ModelSource source_;
+  TrainPlan plan_;
+  TokenStores stores_;
+  Digest base_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<SampleStream> stream_;
+  std::vector<EvalSet> eval_sets_;
+  std::unique_ptr<Checkpointer> checkpointer_;
+  std::unique_ptr<MetricsLog> log_;
+  std::unique_ptr<LrSchedule> schedule_;
+  TrainState state_;
+  int64_t total_steps_ = 0;
+  int64_t tokens_seen_ = 0, last_saved_ = -1;
+  double seconds_per_step_ = 0;  // smoothed
+  Digest frozen_before_;
+  int64_t resident_bytes_ = 0;  // weights and training state of this rank
+};
+
+}  // namespace sutor

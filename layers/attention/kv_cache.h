@@ -1,0 +1,42 @@
+// What tokens that were computed already leave behind for the attention of later ones: one row a
+// token and layer. What stands in a row is the attention block's own affair (grouped-query: rotated
+// keys, then values; latent: the latent and the rotated shared key).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "csrc/ops/key_rows.h"
+#include "layers/batch/packed_batch.h"
+
+namespace sutor {
+
+class KvCache {
+ public:
+  // Room for `slots` sequences of `capacity` tokens each. A layer's memory is taken when its first
+  // rows come.
+  KvCache(int num_layers, int64_t slots, int64_t capacity);
+
+  int64_t capacity() const { return capacity_; }
+  int64_t length(int64_t slot) const { return lengths_[slot]; }
+  void clear(int64_t slot) { lengths_[slot] = 0; }
+
+  // The documents of `batch` go on with the sequences in `slots`. Writes their rows [T, width]
+  // behind those that are there; advance() counts them after the last layer.
+  void append(int layer, const at::Tensor& rows, const PackedBatch& batch,
+              const std::vector<int64_t>& slots);
+  // [slots * capacity, width]: all rows of a layer, of which key_rows() says which are whose.
+  at::Tensor rows(int layer) const;
+  // For each document: its sequence's rows, the appended ones among them.
+  KeyRows key_rows(const PackedBatch& batch, const std::vector<int64_t>& slots) const;
+  void advance(const PackedBatch& batch, const std::vector<int64_t>& slots);
+
+ private:
+  int64_t capacity_;
+  std::vector<int64_t> lengths_;    // by slot
+  std::vector<at::Tensor> layers_;  // [slots, capacity, width]
+};
+
+}  // namespace sutor

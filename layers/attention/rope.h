@@ -1,0 +1,31 @@
+// Rotary position embedding, with YaRN's interpolated frequencies (arXiv 2309.00071).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "layers/attention/rope_config.h"
+#include "layers/batch/packed_batch.h"
+
+namespace sutor {
+
+enum class RopeStyle { kHalf, kInterleaved };  // pairs (j, j + d/2), or (2j, 2j + 1)
+
+class Rope {
+ public:
+  Rope(const RopeConfig& config, int64_t width, RopeStyle style);
+
+  struct Tables {
+    at::Tensor cos, sin;  // fp32 [T, width / 2], with the factor on both
+  };
+  Tables tables(const PackedBatch& batch) const;
+  // x [T, heads, d]; rotates the `width` dims from `offset` on of every head, copies the others.
+  at::Tensor apply(const at::Tensor& x, const Tables& tables, int64_t offset) const;
+
+ private:
+  int64_t width_;
+  RopeStyle style_;
+  at::Tensor inverse_frequencies_;  // fp32 [width / 2]
+  double factor_;
+};
+
+}  // namespace sutor

@@ -1,0 +1,53 @@
+// Reads the keys of a Hugging Face config.json with clear errors. Free of torch.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "layers/attention/rope_config.h"
+
+namespace sutor {
+
+// Several names for a key are aliases, the first one present counts. A key that is null has no
+// value; one that is absent has the family's default, where there is one.
+// Throws E0321 for a missing required key or an ill-typed value, E0320 for an unsupported one.
+class ConfigReader {
+ public:
+  using Names = std::initializer_list<std::string_view>;
+  // defaults: what transformers' class of the family gives keys that a file leaves out.
+  explicit ConfigReader(const nlohmann::json& config, nlohmann::json defaults = {});
+
+  const std::string& family() const { return family_; }
+  int64_t integer(Names names) const;  // required, > 0
+  int64_t integer_or(Names names, int64_t fallback) const;
+  double number_or(Names names, double fallback) const;
+  bool flag_or(Names names, bool fallback) const;
+  std::string text_or(Names names, const std::string& fallback) const;
+  std::vector<int64_t> integers_or_empty(Names names) const;
+  std::vector<std::string> texts_or_empty(Names names) const;
+  bool has(std::string_view name) const;
+  // `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (4). Without a default for
+  // the share of a head that is rotated, the family rotates whole heads.
+  RopeConfig rope(double default_theta, std::optional<double> default_partial = {}) const;
+  // Throws E0320: "config.json: KEY = VALUE is not supported by FAMILY: reason".
+  [[noreturn]] void unsupported(std::string_view key, const std::string& reason) const;
+  // Refuse any value of `key` but `wanted` (or absence).
+  void require_text(std::string_view key, std::string_view wanted) const;
+  void require_flag(std::string_view key, bool wanted) const;
+  void require_number(std::string_view key, double wanted) const;
+  // Refuses `layer_types` (transformers 5) with anything but full attention, and windows.
+  void require_full_attention() const;
+
+ private:
+  const nlohmann::json* find(Names names) const;
+  const nlohmann::json& config_;
+  nlohmann::json defaults_;
+  std::string family_;
+};
+
+}  // namespace sutor

@@ -1,0 +1,287 @@
+#include "layers/decoder/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace sutor {
+
+Decoder::Decoder(const ConfigReader& in)
+    : family(in.family()),
+      hidden(in.integer({"hidden_size"})),
+      vocab(in.integer({"vocab_size"})),
+      num_experts(
+          in.integer({"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"})),
+      top_k(in.integer({"num_experts_per_tok", "experts_per_token"})),
+      tied(in.flag_or({"tie_word_embeddings"}, false)),
+      norm{.eps = in.number_or({"rms_norm_eps"}, 1e-6)},
+      moe_layer(static_cast<size_t>(in.integer({"num_hidden_layers"})), true) {
+  moe.router.top_k = static_cast<int>(top_k);
+  in.require_text("hidden_act", "silu");
+  in.require_number("attention_dropout", 0);
+  in.require_flag("mlp_bias", false);
+  if (top_k > num_experts) in.unsupported("num_experts_per_tok", "more than there are experts");
+}
+
+void Decoder::read_dense_then_shared(const ConfigReader& in) {
+  dense_width = in.integer({"intermediate_size"});
+  expert_width = in.integer({"moe_intermediate_size"});
+  shared_width = expert_width * in.integer({"n_shared_experts"});
+  moe.shared = "shared_experts";
+  if (in.integer_or({"moe_layer_freq"}, 1) != 1) {
+    in.unsupported("moe_layer_freq", "every layer after the dense ones routes");
+  }
+  const int64_t dense = in.integer_or({"first_k_dense_replace"}, 0);
+  for (int64_t i = 0; i < std::min<int64_t>(dense, num_layers()); ++i) moe_layer[i] = false;
+}
+
+void Decoder::read_sparse_step(const ConfigReader& in) {
+  const int64_t step = in.integer_or({"decoder_sparse_step"}, 1);
+  if (step < 1) in.unsupported("decoder_sparse_step", "it must be 1 or more");
+  for (int64_t i = 0; i < num_layers(); ++i) moe_layer[i] = (i + 1) % step == 0;
+  for (const int64_t i : in.integers_or_empty({"mlp_only_layers"})) {
+    if (i >= 0 && i < num_layers()) moe_layer[i] = false;
+  }
+}
+
+void Decoder::read_groups(const ConfigReader& in, int best) {
+  const int64_t groups = in.integer({"n_group"}), chosen = in.integer({"topk_group"});
+  if (num_experts % groups != 0) in.unsupported("n_group", "it must divide the experts");
+  const int64_t each = num_experts / groups;
+  if (each < best) in.unsupported("n_group", "the groups are smaller than what they are judged by");
+  if (chosen > groups) in.unsupported("topk_group", "more than there are groups");
+  if (chosen * each < top_k) {
+    in.unsupported("topk_group", "the chosen groups hold fewer experts than num_experts_per_tok");
+  }
+  moe.router.num_groups = static_cast<int>(groups);
+  moe.router.topk_group = static_cast<int>(chosen);
+  moe.router.group_best = best;
+}
+
+void Decoder::read_sigmoid_routing(const ConfigReader& in) {
+  in.require_text("scoring_func", "sigmoid");
+  in.require_text("topk_method", "noaux_tc");
+  RouterOptions& router = moe.router;
+  router.scoring = RouterScoring::kSigmoid;
+  router.fp32_logits = router.fp32_weights = true;
+  router.correction_bias = true;
+  router.renormalize = in.flag_or({"norm_topk_prob"}, true);
+  router.renormalize_epsilon = 1e-20;
+  router.scale = in.number_or({"routed_scaling_factor"}, 1.0);
+  if (in.integer({"n_group"}) > 1) read_groups(in, 2);
+}
+
+ModelInfo Decoder::info(const AddAttention& add_attention) const {
+  ModelInfo model{.family = family, .num_layers = num_layers()};
+  model.hidden_size = hidden;
+  model.vocab_size = vocab;
+  model.num_experts = static_cast<int>(num_experts);
+  model.top_k = static_cast<int>(top_k);
+  model.expert_width = expert_width;
+  model.tied_head = tied;
+  model.router_groups = std::max(1, moe.router.num_groups);
+  model.moe_layer = moe_layer;
+  NameTable names(model.tensors);
+  names.vocabulary("model.embed_tokens.weight", vocab, hidden, TensorRole::kEmbedding);
+  for (int layer = 0; layer < num_layers(); ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer);
+    const std::string mlp = prefix + ".mlp", experts = prefix + "." + block;
+    names.add(prefix + ".input_layernorm.weight", {hidden}, TensorRole::kNorm, layer);
+    add_attention(names, prefix + ".self_attn", layer);
+    names.add(prefix + ".post_attention_layernorm.weight", {hidden}, TensorRole::kNorm, layer);
+    if (!model.is_moe(layer)) {
+      names.mlp(mlp, hidden, dense_width, TensorRole::kDenseMlp, layer);
+      continue;
+    }
+    const std::string router = "." + moe.gate;
+    names.add(experts + router + ".weight", {num_experts, hidden}, TensorRole::kRouter, layer, {},
+              block == "mlp" ? "" : mlp + router + ".weight");
+    if (moe.router.bias) {
+      names.add(experts + router + ".bias", {num_experts}, TensorRole::kRouter, layer);
+    }
+    if (moe.router.correction_bias) {
+      names.add(experts + router + ".e_score_correction_bias", {num_experts},
+                TensorRole::kCorrectionBias, layer);
+    }
+    const ExpertSizes sizes{num_experts, hidden, expert_width};
+    if (expert_form == ExpertForm::kMatrices) {
+      names.experts(experts + ".experts", mlp + ".experts", sizes, layer, expert_names);
+    } else {
+      names.transposed_experts(experts + ".experts", sizes, layer);
+    }
+    if (moe.shared.empty()) continue;
+    names.mlp(experts + "." + moe.shared, hidden, shared_width, TensorRole::kSharedExpert, layer);
+    if (moe.shared_gate.empty()) continue;
+    names.add(experts + "." + moe.shared_gate + ".weight", {1, hidden}, TensorRole::kSharedExpert,
+              layer);
+  }
+  names.add("model.norm.weight", {hidden}, TensorRole::kNorm);
+  if (!tied) names.vocabulary("lm_head.weight", vocab, hidden, TensorRole::kHead);
+  return model;
+}
+
+std::unique_ptr<CausalModel> Decoder::build(ParameterStore& store, std::unique_ptr<Rope> rope,
+                                            const MakeAttention& make_attention) const {
+  auto model = std::make_unique<CausalModel>(store, std::move(rope), norm);
+  for (const int layer : model->layers()) {
+    const std::string prefix = "model.layers." + std::to_string(layer);
+    std::unique_ptr<FeedForward> feed_forward;
+    if (moe_layer[layer]) {
+      feed_forward = std::make_unique<MoeLayer>(store, layer, prefix + "." + block, moe);
+    } else {
+      feed_forward = std::make_unique<DenseFeedForward>(store, prefix + ".mlp");
+    }
+    model->add_layer({RmsNorm(store, prefix + ".input_layernorm.weight", norm),
+                      make_attention(store, prefix + ".self_attn", layer, model->rope()),
+                      RmsNorm(store, prefix + ".post_attention_layernorm.weight", norm),
+                      std::move(feed_forward)});
+  }
+  return model;
+}
+
+std::vector<int64_t> read_windows(const ConfigReader& in,
+                                  const std::function<bool(int64_t layer)>& slides) {
+  const int64_t layers = in.integer({"num_hidden_layers"});
+  const int64_t window = in.integer_or({"sliding_window"}, 0);
+  const std::vector<std::string> types = in.texts_or_empty({"layer_types"});
+  if (!types.empty() && static_cast<int64_t>(types.size()) != layers) {
+    in.unsupported("layer_types", "there must be one for each layer");
+  }
+  std::vector<int64_t> windows;
+  for (int64_t i = 0; i < layers; ++i) {
+    bool has_window = types.empty() && slides(i);
+    if (!types.empty()) {
+      const std::string& type = types[static_cast<size_t>(i)];
+      has_window = type == "sliding_attention";
+      if (!has_window && type != "full_attention") {
+        in.unsupported("layer_types", "types are \"sliding_attention\" and \"full_attention\"");
+      }
+    }
+    if (has_window && window < 1) in.unsupported("sliding_window", "it must be 1 or more");
+    windows.push_back(has_window ? window : 0);
+  }
+  return windows;
+}
+
+std::vector<int64_t> read_switched_windows(const ConfigReader& in,
+                                           const std::function<bool(int64_t layer)>& slides) {
+  if (in.flag_or({"use_sliding_window"}, false)) return read_windows(in, slides);
+  in.require_full_attention();
+  return {};
+}
+
+GqaConfig::GqaConfig(const ConfigReader& in, double default_theta,
+                     std::optional<double> default_partial)
+    : GqaConfig(in, in.rope(default_theta, default_partial), {}) {
+  in.require_full_attention();
+}
+
+GqaConfig::GqaConfig(const ConfigReader& in, const RopeConfig& rotation,
+                     std::vector<int64_t> layer_windows)
+    : hidden(in.integer({"hidden_size"})),
+      heads(in.integer({"num_attention_heads"})),
+      kv_heads(in.integer_or({"num_key_value_heads"}, heads)),
+      head_dim(in.integer_or({"head_dim"}, hidden / heads)),
+      norm{.eps = in.number_or({"rms_norm_eps"}, 1e-6)},
+      rope(rotation),
+      windows(std::move(layer_windows)) {
+  if (kv_heads < 1 || heads % kv_heads != 0) {
+    in.unsupported("num_key_value_heads", "it must divide the heads");
+  }
+  if (head_dim < 2 || head_dim % 2 != 0) in.unsupported("head_dim", "it must be even");
+  const auto rotated = static_cast<int64_t>(static_cast<double>(head_dim) * rope.partial);
+  if (rotated < 2 || rotated % 2 != 0) {
+    in.unsupported("partial_rotary_factor", "the number of rotated dimensions must be even");
+  }
+}
+
+void GqaConfig::add_names(NameTable& names, const std::string& prefix, int layer) const {
+  const TensorSplit q_heads = rows(heads, "heads"), k_heads = rows(kv_heads, "key-value heads");
+  const TensorRole role = TensorRole::kAttention;
+  const int64_t q_rows = heads * head_dim, kv_rows = kv_heads * head_dim;
+  names.linear(prefix + ".q_proj", q_rows, hidden, qkv_bias, role, layer, q_heads);
+  names.linear(prefix + ".k_proj", kv_rows, hidden, qkv_bias, role, layer, k_heads);
+  names.linear(prefix + ".v_proj", kv_rows, hidden, qkv_bias, role, layer, k_heads);
+  names.linear(prefix + ".o_proj", hidden, q_rows, o_bias, role, layer, columns(heads, "heads"));
+  if (sinks) names.add(prefix + ".sinks", {heads}, role, layer, q_heads);
+  if (qk_norm == QkNorm::kNone) return;
+  const bool whole = qk_norm == QkNorm::kWhole;
+  names.add(prefix + ".q_norm.weight", {whole ? q_rows : head_dim}, role, layer,
+            whole ? q_heads : TensorSplit());
+  names.add(prefix + ".k_norm.weight", {whole ? kv_rows : head_dim}, role, layer,
+            whole ? k_heads : TensorSplit());
+}
+
+std::unique_ptr<Rope> GqaConfig::make_rope() const {
+  const auto rotated = static_cast<int64_t>(static_cast<double>(head_dim) * rope.partial);
+  return std::make_unique<Rope>(rope, rotated, RopeStyle::kHalf);
+}
+
+std::unique_ptr<Attention> GqaConfig::make(ParameterStore& store, const std::string& prefix,
+                                           int layer, const Rope& with) const {
+  const GqaOptions options{.heads = heads,
+                           .kv_heads = kv_heads,
+                           .head_dim = head_dim,
+                           .qk_norm = qk_norm,
+                           .norm = norm,
+                           .clip = clip,
+                           .window = windows.empty() ? 0 : windows[static_cast<size_t>(layer)],
+                           .sinks = sinks};
+  return make_gqa_attention(store, prefix, options, with);
+}
+
+MlaConfig::MlaConfig(const ConfigReader& in)
+    : hidden(in.integer({"hidden_size"})),
+      heads(in.integer({"num_attention_heads"})),
+      q_lora_rank(in.integer_or({"q_lora_rank"}, 0)),  // null: none
+      kv_lora_rank(in.integer({"kv_lora_rank"})),
+      nope_dim(in.integer({"qk_nope_head_dim"})),
+      rope_dim(in.integer({"qk_rope_head_dim"})),
+      v_dim(in.integer({"v_head_dim"})),
+      bias(in.flag_or({"attention_bias"}, false)),
+      rope(in.rope(10000.0)) {
+  if (rope_dim % 2 != 0) in.unsupported("qk_rope_head_dim", "it must be even");
+}
+
+double MlaConfig::softmax_scale() const {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(nope_dim + rope_dim));
+  if (rope.type == "default" || rope.mscale_all_dim == 0) return scale;
+  const double m = RopeConfig::mscale_of(rope.factor, rope.mscale_all_dim);
+  return scale * m * m;
+}
+
+void MlaConfig::add_names(NameTable& names, const std::string& prefix, int layer) const {
+  const TensorRole role = TensorRole::kAttention;
+  const TensorSplit by_head = rows(heads, "heads");
+  const int64_t q_rows = heads * (nope_dim + rope_dim);
+  if (q_lora_rank > 0) {
+    names.linear(prefix + ".q_a_proj", q_lora_rank, hidden, bias, role, layer);
+    names.add(prefix + ".q_a_layernorm.weight", {q_lora_rank}, role, layer);
+    names.linear(prefix + ".q_b_proj", q_rows, q_lora_rank, false, role, layer, by_head);
+  } else {
+    names.linear(prefix + ".q_proj", q_rows, hidden, false, role, layer, by_head);
+  }
+  names.linear(prefix + ".kv_a_proj_with_mqa", kv_lora_rank + rope_dim, hidden, bias, role, layer);
+  names.add(prefix + ".kv_a_layernorm.weight", {kv_lora_rank}, role, layer);
+  names.linear(prefix + ".kv_b_proj", heads * (nope_dim + v_dim), kv_lora_rank, false, role, layer,
+               by_head);
+  names.linear(prefix + ".o_proj", hidden, heads * v_dim, bias, role, layer,
+               columns(heads, "heads"));
+}
+
+std::unique_ptr<Rope> MlaConfig::make_rope() const {
+  return std::make_unique<Rope>(rope, rope_dim, rope_style);
+}
+
+std::unique_ptr<Attention> MlaConfig::make(ParameterStore& store, const std::string& prefix, int,
+                                           const Rope& with) const {
+  const MlaOptions options{.heads = heads,
+                           .nope_dim = nope_dim,
+                           .rope_dim = rope_dim,
+                           .v_dim = v_dim,
+                           .kv_lora_rank = kv_lora_rank,
+                           .q_lora = q_lora_rank > 0,
+                           .scale = softmax_scale()};
+  return make_mla_attention(store, prefix, options, with);
+}
+
+}  // namespace sutor

@@ -1,0 +1,59 @@
+// The routed experts of a layer on one rank, trained ones first: y = W_down(w * act(W_gate x, W_up
+// x)) for rows grouped by slot, with biases where the family has them (w on that of down, too).
+// Input gradients run over all slots, weight gradients only over the trained prefix, straight into
+// the flat fp32 gradient. Inside, the routing weight multiplies the activation, before W_down: the
+// same numbers, and its gradient needs no output row (2512.14080).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "csrc/ops/cpu/gated_activation.h"
+#include "layers/moe/token_dispatcher.h"
+#include "layers/storage/expert_storage.h"
+
+namespace sutor {
+
+// What the backward pass needs. R rows, Rt of them in tuned slots.
+struct ExpertsSaved {
+  at::Tensor gate_up;     // [R, 2I] before the activation
+  at::Tensor tuned_rows;  // [Rt, H] inputs of the tuned slots
+};
+
+struct ExpertsGradients {
+  at::Tensor rows;       // [R, H] in slot order; undefined unless asked for
+  at::Tensor weights_R;  // fp32; undefined unless asked for
+};
+
+class GroupedExperts {
+ public:
+  explicit GroupedExperts(ExpertStorage& storage, const ops::GatedActivation& activation = {})
+      : storage_(storage), activation_(activation) {}
+  const ExpertStorage& storage() const { return storage_; }
+
+  // Returns [R, H] in slot order. saved: filled for a later backward() unless null.
+  at::Tensor forward(const Dispatched& in, ExpertsSaved* saved) const;
+  // d_source: the gradient of the output, laid out like in.source. Adds the gradients of weights
+  // and pairs of the tuned slots to the storage's.
+  ExpertsGradients backward(const Dispatched& in, const ExpertsSaved& saved,
+                            const at::Tensor& d_source, bool want_rows, bool want_weights) const;
+
+ private:
+  void weight_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
+                        const at::Tensor& d_gate_up, const at::Tensor& act,
+                        const at::Tensor& d_rows) const;
+  void bias_gradients(const Dispatched& in, const at::Tensor& d_gate_up,
+                      const at::Tensor& d_rows) const;
+  void lora_gradients(const std::vector<int64_t>& offsets, const at::Tensor& x_rows,
+                      const at::Tensor& d_gate_up, const at::Tensor& act,
+                      const at::Tensor& d_rows) const;
+  const ExpertLora* lora_of(int64_t slot) const {
+    return slot < static_cast<int64_t>(storage_.lora.size()) ? &storage_.lora[slot] : nullptr;
+  }
+  bool adds_down_bias() const { return storage_.has_biases && storage_.adds_down_bias; }
+  ExpertStorage& storage_;
+  ops::GatedActivation activation_;
+};
+
+}  // namespace sutor

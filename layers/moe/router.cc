@@ -1,0 +1,71 @@
+#include "layers/moe/router.h"
+
+#include <torch/types.h>
+
+namespace sutor {
+namespace {
+
+// Of experts that must not be chosen: below any merit, and so that two of them add up to less than
+// one of them and a merit.
+constexpr double kOut = -1e30;
+
+}  // namespace
+
+Router::Router(ParameterStore& store, const std::string& name, const RouterOptions& options)
+    : weight_(store.get(name + ".weight")),
+      bias_(options.bias ? &store.get(name + ".bias") : nullptr),
+      correction_bias_(options.correction_bias ? &store.get(name + ".e_score_correction_bias")
+                                               : nullptr),
+      options_(options) {}
+
+// What experts are chosen by: scores with the bias, kOut for masked ones and groups that are out.
+at::Tensor Router::merits(const at::Tensor& scores, const at::Tensor& mask) const {
+  at::Tensor merits = correction_bias_ ? scores + correction_bias_->value : scores;
+  if (mask.defined()) merits = merits.masked_fill(mask == 0, kOut);
+  if (options_.num_groups == 0) return merits;
+  const int64_t tokens = merits.size(0), experts = merits.size(1);
+  const at::Tensor grouped =
+      merits.view({tokens, options_.num_groups, experts / options_.num_groups});
+  const at::Tensor of_group = std::get<0>(at::topk(grouped, options_.group_best, -1)).sum(-1);
+  const at::Tensor chosen = std::get<1>(at::topk(of_group, options_.topk_group, -1));
+  const at::Tensor out = at::ones_like(of_group, at::kBool).scatter_(1, chosen, false);
+  return grouped.masked_fill(out.unsqueeze(2), kOut).view({tokens, experts});
+}
+
+at::Tensor Router::logits_of(const at::Tensor& x) const {
+  const at::Tensor bias = bias_ ? bias_->value : at::Tensor();
+  if (!options_.fp32_logits) return at::linear(x, weight_.value, bias);
+  return at::linear(x.to(at::kFloat), weight_.value.to(at::kFloat),
+                    bias_ ? bias.to(at::kFloat) : bias);
+}
+
+// [T, K] in fp32, before the scale; dtype: the model's.
+at::Tensor Router::weights_of(const at::Tensor& scores, const at::Tensor& topk_idx,
+                              at::ScalarType dtype) const {
+  at::Tensor weights = scores.gather(1, topk_idx);
+  if (options_.scoring == RouterScoring::kSoftmaxChosen) weights = at::softmax(weights, -1);
+  if (options_.renormalize) {
+    weights = weights / (weights.sum(-1, /*keepdim=*/true) + options_.renormalize_epsilon);
+  }
+  return options_.fp32_weights ? weights : weights.to(dtype).to(at::kFloat);
+}
+
+Routing Router::forward(const at::Tensor& x, const at::Tensor& mask) const {
+  const at::Tensor logits = logits_of(x);
+  const bool sigmoid = options_.scoring == RouterScoring::kSigmoid;
+  at::Tensor scores =
+      sigmoid ? at::sigmoid(logits.to(at::kFloat)) : at::softmax(logits, -1, at::kFloat);
+  Routing routing;
+  routing.probabilities = sigmoid ? scores / scores.sum(-1, /*keepdim=*/true) : scores;
+  if (options_.scoring == RouterScoring::kSoftmaxChosen) scores = logits.to(at::kFloat);
+  {
+    at::NoGradGuard no_grad;
+    routing.topk_idx = std::get<1>(at::topk(merits(scores.detach(), mask), options_.top_k, -1));
+  }
+  const at::Tensor weights = weights_of(scores, routing.topk_idx, x.scalar_type());
+  routing.unscaled = weights.detach();
+  routing.topk_weights = options_.scale == 1.0 ? weights : weights * options_.scale;
+  return routing;
+}
+
+}  // namespace sutor

@@ -1,0 +1,91 @@
+#include "layers/parallel/tensor_parallel.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
+
+#include "csrc/base/profile.h"
+#include "layers/parallel/row_collectives.h"
+
+namespace sutor {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+// What happens to rows on their way; the backward pass of each is another one.
+enum class Way : int64_t {
+  kGather,         // own run -> all rows
+  kReduceScatter,  // sum of all rows -> own run
+  kSum,            // sum of all rows -> all rows
+  kSame,
+  kSlice,  // all rows -> own run, no sum
+};
+
+// A step over the group: how rows go, how their gradients come back, and what the two are called.
+struct Step {
+  Way forward, backward;
+  const char *name, *backward_name;
+};
+
+constexpr Step kEnterSequence = {Way::kGather, Way::kReduceScatter, "enter region",
+                                 "enter region, backward"};
+constexpr Step kEnter = {Way::kSame, Way::kSum, "enter region", "enter region, backward"};
+constexpr Step kLeaveSequence = {Way::kReduceScatter, Way::kGather, "leave region",
+                                 "leave region, backward"};
+constexpr Step kLeave = {Way::kSum, Way::kSame, "leave region", "leave region, backward"};
+constexpr Step kOwnRows = {Way::kSlice, Way::kGather, "own rows", "own rows, backward"};
+constexpr Step kAllRows = {Way::kGather, Way::kSlice, "all rows", "all rows, backward"};
+
+at::Tensor carry(const at::Tensor& x, Way way, int64_t rows, Comm& comm, const char* name) {
+  if (way == Way::kSame) return x.view_as(x);
+  const ProfileScope scope("tensor parallel");
+  if (way == Way::kSum) return sum_rows(x, comm, name);
+  const std::vector<int64_t> counts = row_counts(rows, comm);
+  if (way == Way::kGather) return gather_rows(x, counts, comm, name);
+  if (way == Way::kReduceScatter) return reduce_scatter_rows(x, counts, comm, name);
+  const IndexRange run = part_of(rows, comm.rank(), comm.size());
+  return x.narrow(0, run.begin, run.size()).clone();
+}
+
+class StepFunction : public torch::autograd::Function<StepFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const Step* step,
+                            int64_t rows, Comm* comm) {
+    ctx->saved_data["step"] = reinterpret_cast<int64_t>(step);
+    ctx->saved_data["rows"] = rows;
+    ctx->saved_data["comm"] = reinterpret_cast<int64_t>(comm);
+    return carry(x, step->forward, rows, *comm, step->name);
+  }
+  static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
+    const auto* step = reinterpret_cast<const Step*>(ctx->saved_data["step"].toInt());
+    auto* comm = reinterpret_cast<Comm*>(ctx->saved_data["comm"].toInt());
+    return {carry(grads[0].contiguous(), step->backward, ctx->saved_data["rows"].toInt(), *comm,
+                  step->backward_name),
+            at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+at::Tensor apply(const at::Tensor& x, const Step& step, int64_t rows, Comm& comm) {
+  if (comm.size() == 1) return x;
+  return StepFunction::apply(x, &step, rows, &comm);
+}
+
+}  // namespace
+
+at::Tensor TensorParallel::enter(const at::Tensor& x, int64_t rows) const {
+  return apply(x, sequence_parallel_ ? kEnterSequence : kEnter, rows, comm_);
+}
+
+at::Tensor TensorParallel::leave(const at::Tensor& y, int64_t rows) const {
+  return apply(y, sequence_parallel_ ? kLeaveSequence : kLeave, rows, comm_);
+}
+
+at::Tensor TensorParallel::own_rows(const at::Tensor& x, int64_t rows) const {
+  return sequence_parallel_ ? x : apply(x, kOwnRows, rows, comm_);
+}
+
+at::Tensor TensorParallel::all_rows(const at::Tensor& y, int64_t rows) const {
+  return sequence_parallel_ ? y : apply(y, kAllRows, rows, comm_);
+}
+
+}  // namespace sutor

@@ -1,0 +1,148 @@
+#include "layers/storage/expert_storage.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+
+#include "csrc/base/error.h"
+#include "parallel_state/placement/tensor_shard.h"
+
+namespace sutor {
+
+LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel, int layer,
+                           const std::unordered_map<std::string, bool>& trains,
+                           const Groups& groups, at::ScalarType dtype, bool decay_matrices_only)
+    : model_(model), parallel_(parallel), groups_(groups) {
+  const RankLayout& layout = parallel.layout();
+  const RankCoordinates& at = parallel.coordinates();
+  const ExpertPlacement& placement = parallel.placement();
+  const std::vector<int> held = placement.local_experts(layer, at.ep);
+  storage_.num_experts = model.num_experts;
+  storage_.num_local = static_cast<int64_t>(held.size());
+  storage_.hidden = model.hidden_size;
+  storage_.width = part_of(model.expert_width, at.etp, layout.etp()).size();
+  storage_.adds_down_bias = at.etp == 0;
+  std::vector<Expert> experts(held.size());
+  std::vector<std::vector<const TensorEntry*>> pairs(held.size());
+  for (const TensorEntry& entry : model.tensors.entries()) {
+    if (entry.expert < 0 || entry.layer != layer) continue;
+    const auto found = std::find(held.begin(), held.end(), entry.expert);
+    if (found == held.end()) continue;
+    const auto local = static_cast<size_t>(found - held.begin());
+    if (entry.role == TensorRole::kLora) {
+      pairs[local].push_back(&entry);  // A and B of gate, of up, of down
+    } else {
+      experts[local][{entry.projection, entry.kind()}] = &entry;
+    }
+  }
+  storage_.has_biases = !experts.empty() && experts[0].count({"down", "bias"}) > 0;
+  std::vector<size_t> trained, adapted, rest;
+  for (size_t local = 0; local < held.size(); ++local) {
+    const bool is_trained = trains.count(experts[local].at({"gate", "weight"})->name) > 0;
+    (is_trained ? trained : pairs[local].empty() ? rest : adapted).push_back(local);
+  }
+  SUTOR_ASSERT(trained.empty() || adapted.empty());
+  for (const auto* tuned : {&trained, &adapted}) {  // copies are of frozen experts
+    SUTOR_ASSERT(tuned->empty() ||
+                 tuned->back() < static_cast<size_t>(placement.num_local_experts()));
+  }
+  storage_.num_trained = static_cast<int64_t>(trained.size());
+  storage_.lora.resize(adapted.size());
+  storage_.slot_of_local.assign(static_cast<size_t>(placement.local_numbers()), -1);
+  int64_t slot = 0;
+  for (const auto* locals : {&trained, &adapted, &rest}) {
+    for (const size_t local : *locals) storage_.slot_of_local[local] = slot++;
+  }
+  std::vector<Expert> tensors;
+  for (const size_t local : trained) tensors.push_back(experts[local]);
+  add_trained(tensors, !decay_matrices_only);
+  for (const size_t local : adapted) {
+    for (const TensorEntry* entry : pairs[local]) pairs_.push_back(add(*entry, true));
+  }
+  storage_.frozen = empty_tensors(storage_.num_local - storage_.num_trained, dtype);
+  if (trained.empty()) storage_.trained = empty_tensors(0, dtype);
+}
+
+LayerExperts::Place LayerExperts::add(const TensorEntry& entry, bool decays) {
+  FlatGroup& group = groups_.of(entry);
+  const TensorPiece piece = piece_of(entry, parallel_.coordinates().etp, parallel_.layout().etp());
+  return {&group, group.add(entry.name, piece, decays)};
+}
+
+// Gate and up of every expert, then down of every expert, then likewise the biases, so that each
+// stack is contiguous.
+void LayerExperts::add_trained(const std::vector<Expert>& experts, bool decays_biases) {
+  const auto add_stack = [&](std::initializer_list<const char*> projections, const char* kind,
+                             bool decays) {
+    Place first;
+    for (const Expert& expert : experts) {
+      for (const char* projection : projections) {
+        const Place place = add(*expert.at({projection, kind}), decays);
+        if (first.group == nullptr) first = place;
+      }
+    }
+    return first;
+  };
+  gate_up_ = add_stack({"gate", "up"}, "weight", true);
+  down_ = add_stack({"down"}, "weight", true);
+  if (!storage_.has_biases) return;
+  gate_up_bias_ = add_stack({"gate", "up"}, "bias", decays_biases);
+  down_bias_ = add_stack({"down"}, "bias", decays_biases);
+}
+
+ExpertTensors LayerExperts::empty_tensors(int64_t n, at::ScalarType dtype) const {
+  const auto options = at::TensorOptions().dtype(dtype);
+  const int64_t h = storage_.hidden, w = storage_.width;
+  ExpertTensors tensors{.gate_up = at::empty({n, 2 * w, h}, options),
+                        .down = at::empty({n, h, w}, options)};
+  if (!storage_.has_biases) return tensors;
+  tensors.gate_up_bias = at::empty({n, 2 * w}, options);
+  tensors.down_bias = at::empty({n, h}, options);
+  return tensors;
+}
+
+void LayerExperts::bind() {
+  bind_lora();
+  const int64_t n = storage_.num_trained, h = storage_.hidden, w = storage_.width;
+  if (n == 0) return;
+  const auto bind = [&](at::Tensor ExpertTensors::*part, const Place& first,
+                        const std::vector<int64_t>& shape) {
+    storage_.trained.*part = first.group->values_from(first.index, shape);
+    storage_.grads.*part = first.group->grads_from(first.index, shape);
+  };
+  bind(&ExpertTensors::gate_up, gate_up_, {n, 2 * w, h});
+  bind(&ExpertTensors::down, down_, {n, h, w});
+  if (!storage_.has_biases) return;
+  bind(&ExpertTensors::gate_up_bias, gate_up_bias_, {n, 2 * w});
+  bind(&ExpertTensors::down_bias, down_bias_, {n, h});
+}
+
+void LayerExperts::bind_lora() {
+  const Place* place = pairs_.data();
+  for (ExpertLora& lora : storage_.lora) {
+    lora.scale = model_.lora_scale;
+    for (LoraPair* pair : {&lora.gate, &lora.up, &lora.down}) {
+      pair->a = place->group->value(place->index);
+      pair->grad_a = place->group->grad(place->index);
+      ++place;
+      pair->b = place->group->value(place->index);
+      pair->grad_b = place->group->grad(place->index);
+      ++place;
+    }
+  }
+}
+
+at::Tensor LayerExperts::held(const TensorEntry& entry) const {
+  const ExpertPlacement& placement = parallel_.placement();
+  const int ep_rank = parallel_.coordinates().ep;
+  const bool owned = placement.ep_rank_of(entry.layer, entry.expert) == ep_rank;
+  if (!owned && !placement.is_replicated(entry.layer, entry.expert)) return {};
+  const int64_t slot = storage_.slot_of_local[static_cast<size_t>(
+      placement.local_id_on(entry.layer, entry.expert, ep_rank))];
+  const bool bias = entry.kind() == "bias";
+  if (entry.projection == "down") return bias ? storage_.down_bias(slot) : storage_.down(slot);
+  const at::Tensor both = bias ? storage_.gate_up_bias(slot) : storage_.gate_up(slot);
+  return both.narrow(0, entry.projection == "up" ? storage_.width : 0, storage_.width);
+}
+
+}  // namespace sutor

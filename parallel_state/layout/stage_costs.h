@@ -1,0 +1,47 @@
+// Where to cut a model into pipeline stages so that the slowest one is as fast as can be:
+// `parallel.stages: auto`. Pure arithmetic from the table of tensors, the same on every rank.
+//
+// A pipeline goes at the pace of its costliest stage. With selected experts frozen layers below the
+// lowest trained one cost a third of a trained layer or less, so equal numbers of layers would
+// leave their stages idle.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "parallel_state/layout/stage_map.h"
+#include "parallel_state/model/model_info.h"
+
+namespace sutor {
+
+// Whether a tensor of the model trains.
+using Trains = std::function<bool(const TensorEntry&)>;
+
+// Multiply-adds a token, forward and backward.
+struct StageCosts {
+  std::vector<double> layers;  // [num_layers]
+  double embedding = 0;        // on the first stage
+  double head = 0;             // final norm, head and loss, on the last
+};
+
+// Layers below the lowest trained one cost their forward, one multiply-add for each element that a
+// token meets: all of a dense tensor, top_k / num_experts of a routed expert. The others cost the
+// input gradient too, as much again, and the weight gradients of what trains there. The head adds
+// its input gradient when anything below it trains. `supervised`: the share of tokens that reach
+// the head. Not counted are attention scores, which grow with the length of the sequence and are
+// the same in all layers.
+StageCosts stage_costs(const ModelInfo& model, const Trains& trains, double supervised = 1);
+
+// What each stage costs when it holds these numbers of layers.
+std::vector<double> costs_of_stages(const StageCosts& costs, const std::vector<int>& layers);
+
+// Layers of each stage, at least one: the split whose costliest stage is cheapest, exactly. Of
+// several such the most even one (least sum of squares), then the one whose earlier stages take
+// more. 1 <= num_stages <= layers.
+std::vector<int> balanced_stages(const StageCosts& costs, int num_stages);
+
+// The map for a value of `parallel.stages`: even, a table, or auto. Throws E0211 as StageMap does.
+StageMap make_stage_map(const ModelInfo& model, int num_stages, const std::string& stages,
+                        const Trains& trains);
+
+}  // namespace sutor

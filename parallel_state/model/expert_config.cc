@@ -1,0 +1,175 @@
+// Reads, writes and checks the official ESFT expert config.
+#include "parallel_state/model/expert_config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "csrc/base/error.h"
+#include "csrc/base/file.h"
+
+namespace sutor {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr char kForm[] =
+    "Expected {\"experts\": {\"<layer>\": [ids...]}, \"shared_experts\": bool, "
+    "\"non_expert_modules\": bool}.";
+
+int parse_layer(const std::string& key, const std::string& path) {
+  int layer = 0;
+  const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), layer);
+  const bool plain = key == std::to_string(layer);  // no "01", no "+1"
+  if (error != std::errc() || end != key.data() + key.size() || layer < 0 || !plain) {
+    fail(310, "{}: the key \"{}\" of `experts` is no layer number.", path, key);
+  }
+  return layer;
+}
+
+std::vector<int> parse_ids(const Json& ids, const std::string& key, const std::string& path) {
+  if (!ids.is_array()) {
+    fail(310, "{}: layer {} holds {} instead of a list of expert ids.", path, key, ids.dump());
+  }
+  std::vector<int> result;
+  std::set<int> seen;
+  for (const Json& id : ids) {
+    if (!id.is_number_integer() || id < 0 || id > 1'000'000) {
+      fail(310, "{}: layer {} lists {}, which is no expert id.", path, key, id.dump());
+    }
+    if (!seen.insert(id.get<int>()).second) {
+      fail(310, "{}: layer {} lists expert {} twice.", path, key, id.get<int>());
+    }
+    result.push_back(id.get<int>());
+  }
+  return result;
+}
+
+bool parse_flag(const Json& json, const char* key, const std::string& path) {
+  if (!json.contains(key)) fail(310, "{}: the key `{}` is missing. {}", path, key, kForm);
+  if (!json[key].is_boolean()) {
+    fail(310, "{}: `{}` is {}, expected true or false.", path, key, json[key].dump());
+  }
+  return json[key].get<bool>();
+}
+
+// nlohmann keeps the last of repeated keys; a config that gives a layer twice is refused instead.
+Json parse_strict(const std::string& text, const std::string& path) {
+  std::vector<std::set<std::string>> open;
+  const Json::parser_callback_t no_repeats = [&](int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) open.emplace_back();
+    if (event == Json::parse_event_t::object_end) open.pop_back();
+    if (event == Json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second) {
+      fail(310, "{}: the key {} stands twice.", path, value.dump());
+    }
+    return true;
+  };
+  try {
+    return Json::parse(text, no_repeats);
+  } catch (const Json::exception& error) {
+    fail(310, "{}: not valid JSON: {}. {}", path, error.what(), kForm);
+  }
+}
+
+int min_layer(const ExpertConfig& config) { return config.experts.begin()->first; }
+int max_layer(const ExpertConfig& config) { return config.experts.rbegin()->first; }
+
+// Keys that run one too far, or skip layer 0 of a model whose layer 0 routes.
+bool looks_shifted(const ExpertConfig& config, const ModelInfo& model) {
+  return !config.experts.empty() && min_layer(config) >= 1 && max_layer(config) == model.num_layers;
+}
+
+constexpr char kShiftFix[] =
+    "The keys look shifted by one: they seem to count layers from 1, the model from 0. If so, give "
+    "`--layer-base 1` (recipe: `esft.layer_base: 1`).";
+
+}  // namespace
+
+bool ExpertConfig::trains_anything() const {
+  return shared_experts || non_expert_modules || num_experts() > 0;
+}
+
+int64_t ExpertConfig::num_experts() const {
+  int64_t sum = 0;
+  for (const auto& [layer, ids] : experts) sum += static_cast<int64_t>(ids.size());
+  return sum;
+}
+
+ExpertConfig read_expert_config(const std::filesystem::path& path) {
+  const std::string name = path.string();
+  return parse_expert_config(parse_strict(read_file(path), name), name);
+}
+
+ExpertConfig parse_expert_config(const Json& json, const std::string& where) {
+  if (!json.is_object() || !json.contains("experts") || !json["experts"].is_object()) {
+    fail(310, "{}: this is no expert config. {}", where, kForm);
+  }
+  ExpertConfig config;
+  for (const auto& [key, ids] : json["experts"].items()) {
+    config.experts[parse_layer(key, where)] = parse_ids(ids, key, where);
+  }
+  config.shared_experts = parse_flag(json, "shared_experts", where);
+  config.non_expert_modules = parse_flag(json, "non_expert_modules", where);
+  return config;
+}
+
+std::string to_json(const ExpertConfig& config) {
+  // The authors' layers come in the string order of their score files: 1, 10, 11, ..., 2, ...
+  std::map<std::string, const std::vector<int>*> layers;
+  for (const auto& [layer, ids] : config.experts) layers[std::to_string(layer)] = &ids;
+  std::vector<std::string> parts;
+  for (const auto& [layer, ids] : layers) {
+    parts.push_back(fmt::format("\"{}\": [{}]", layer, fmt::join(*ids, ", ")));
+  }
+  return fmt::format("{{\"experts\": {{{}}}, \"shared_experts\": {}, \"non_expert_modules\": {}}}",
+                     fmt::join(parts, ", "), config.shared_experts, config.non_expert_modules);
+}
+
+void write_expert_config(const ExpertConfig& config, const std::filesystem::path& path) {
+  write_file_atomic(path, to_json(config));
+}
+
+ExpertConfig check_expert_config(const ExpertConfig& config, const ModelInfo& model, int layer_base,
+                                 const std::string& where) {
+  if (layer_base < 0) fail(213, "the layer base is {}, but must be 0 or more.", layer_base);
+  if (!config.trains_anything()) {
+    fail(315,
+         "{}: the selection is empty: no expert, and neither shared_experts nor "
+         "non_expert_modules is true. Nothing would train.",
+         where);
+  }
+  ExpertConfig result = config;
+  result.experts.clear();
+  const bool shifted = layer_base == 0 && looks_shifted(config, model);
+  for (const auto& [key, ids] : config.experts) {
+    const int layer = key - layer_base;
+    const std::string named =
+        layer_base == 0 ? std::to_string(key) : fmt::format("{} (key {})", layer, key);
+    if (layer < 0) {
+      fail(311, "{}: layer key {} is below the layer base {}. Is `--layer-base {}` right?", where,
+           key, layer_base, layer_base);
+    }
+    if (layer >= model.num_layers) {
+      fail(311, "{}: layer {} is beyond the model, whose {} layers are 0 to {}. {}", where, named,
+           model.num_layers, model.num_layers - 1,
+           shifted ? kShiftFix : "Was this config made for another model?");
+    }
+    if (!model.is_moe(layer)) {
+      fail(312, "{}: layer {} has no routed experts in this model. {}", where, named,
+           layer_base > 0 ? "Is the layer base right?" : "Was this config made for another model?");
+    }
+    for (int id : ids) {
+      if (id >= model.num_experts) {
+        fail(313,
+             "{}: layer {} names expert {}, but the model has {} experts (0 to {}). Was this "
+             "config made for another model?",
+             where, named, id, model.num_experts, model.num_experts - 1);
+      }
+    }
+    result.experts[layer] = ids;
+  }
+  return result;
+}
+
+}  // namespace sutor

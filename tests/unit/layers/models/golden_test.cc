@@ -1,0 +1,184 @@
+// Tiny models against what transformers 5.23.0 computes for them (tests/golden/make_goldens.py).
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "csrc/base/safetensors.h"
+#include "launch/model/session.h"
+#include "launch/train/micro_step.h"
+#include "layers/esft/trainable_params.h"
+
+namespace sutor {
+namespace {
+
+const std::filesystem::path kModels = std::filesystem::path(SUTOR_TEST_DATA) / "golden" / "models";
+
+at::Tensor tensor_of(const SafetensorsFile& file, const std::string& name) {
+  const SafetensorsEntry& entry = *file.find(name);
+  const auto dtype = entry.dtype_name == "I64"   ? at::kLong
+                     : entry.dtype_name == "F64" ? at::kDouble
+                                                 : at::kFloat;
+  at::Tensor tensor = at::empty(entry.shape, dtype);
+  const auto bytes = file.bytes(entry);
+  std::memcpy(tensor.data_ptr(), bytes.data(), bytes.size());
+  return tensor;
+}
+
+class Golden : public ::testing::TestWithParam<const char*> {
+ protected:
+  Golden()
+      : source_(kModels / GetParam()),
+        expected_(kModels / GetParam() / "expected.safetensors"),
+        world_(make_self_comm()),
+        config_(read_expert_config(kModels / GetParam() / "expert_config.json")),
+        ids_(tensor_of(expected_, "ids")) {}
+
+  std::unique_ptr<Session> open(const std::vector<std::string>& trained) {
+    return std::make_unique<Session>(source_, *world_, SessionOptions{.trained = trained});
+  }
+
+  MicroBatch batch() const {
+    MicroBatch batch;
+    const int64_t rows = ids_.size(0), tokens = ids_.size(1);
+    const int64_t* id = ids_.data_ptr<int64_t>();
+    batch.ids.assign(id, id + rows * tokens);
+    for (int64_t r = 0; r <= rows; ++r) batch.doc_offsets.push_back(r * tokens);
+    for (int64_t i = 0; i < rows * tokens; ++i) {
+      batch.targets.push_back(i % tokens == tokens - 1 ? kNoTarget : id[i + 1]);
+    }
+    batch.supervised = rows * (tokens - 1);
+    return batch;
+  }
+
+  ModelSource source_;
+  SafetensorsFile expected_;
+  std::unique_ptr<Comm> world_;
+  ExpertConfig config_;
+  at::Tensor ids_;
+};
+
+TEST_P(Golden, LogitsAndRouterChoicesEqualThoseOfTransformers) {
+  const auto session = open({});
+  const MicroBatch micro = batch();
+  const PackedBatch packed = make_packed_batch(micro.ids, micro.doc_offsets);
+  ForwardContext context{.batch = packed};
+  context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor& weights,
+                           const at::Tensor&) {
+    const std::string prefix = "router." + std::to_string(layer);
+    const at::Tensor wanted = tensor_of(expected_, prefix + ".topk_idx").view(idx.sizes());
+    const at::Tensor wanted_weights =
+        tensor_of(expected_, prefix + ".topk_weights").view(weights.sizes());
+    const auto [sorted, order] = idx.sort(1);
+    const auto [wanted_sorted, wanted_order] = wanted.sort(1);
+    EXPECT_TRUE(at::equal(sorted, wanted_sorted)) << prefix;
+    EXPECT_LT((weights.gather(1, order) - wanted_weights.gather(1, wanted_order))
+                  .abs()
+                  .max()
+                  .item<float>(),
+              1e-5)
+        << prefix;
+  };
+  const at::Tensor hidden = session->model().hidden_states(context);
+  at::NoGradGuard no_grad;
+  const at::Tensor logits = at::linear(hidden, session->model().head().value);
+  const at::Tensor wanted = tensor_of(expected_, "logits").view(logits.sizes());
+  EXPECT_LT((logits - wanted).abs().max().item<float>(), 1e-4);
+}
+
+TEST_P(Golden, LossAndEveryGradientEqualThoseOfTransformers) {
+  const TrainableSet all = full_trainable_set(source_.info);
+  const auto session = open(all.names());
+  const MicroBatch micro = batch();
+  const double scale = 1.0 / static_cast<double>(micro.supervised);
+  const MicroStepResult result =
+      forward_backward(session->model(), session->store(), {&micro, 1},
+                       {.lowest_layer = all.lowest_layer(), .loss_scale = scale});
+  const float loss = tensor_of(expected_, "loss").item<float>();
+  EXPECT_NEAR(result.loss_sum * scale / loss, 1.0, 1e-6);
+  for (FlatGroup* group : session->store().groups()) {
+    for (size_t i = 0; i < group->size(); ++i) {
+      const std::string name = "grad." + group->name(i);
+      if (!expected_.find(name)) continue;
+      const at::Tensor wanted = tensor_of(expected_, name);
+      const float norm = wanted.norm().item<float>();
+      EXPECT_LE((group->grad(i) - wanted).norm().item<float>(), 1e-4 * norm + 1e-9) << name;
+    }
+  }
+}
+
+std::vector<FlatGroup*> trained_groups(ParameterStore& store) {
+  std::vector<FlatGroup*> found;
+  for (FlatGroup* group : store.groups()) {
+    if (group->size() > 0) found.push_back(group);
+  }
+  return found;
+}
+
+// Values of all trained tensors by name.
+std::map<std::string, at::Tensor> trained_values(ParameterStore& store) {
+  std::map<std::string, at::Tensor> values;
+  for (FlatGroup* group : trained_groups(store)) {
+    for (size_t i = 0; i < group->size(); ++i) values[group->name(i)] = group->value(i).clone();
+  }
+  return values;
+}
+
+TEST_P(Golden, ThreeStepsOnChosenExpertsEqualThoseOfTransformers) {
+  const TrainableSet chosen = trainable_set(source_.info, config_);
+  const auto session = open(chosen.names());
+  ParameterStore& store = session->store();
+  const std::vector<FlatGroup*> groups = trained_groups(store);
+  const MicroBatch micro = batch();
+  const double scale = 1.0 / static_cast<double>(micro.supervised);
+  const at::Tensor losses = tensor_of(expected_, "train.losses");
+  const at::Tensor norms = tensor_of(expected_, "train.grad_norms");
+  const OptimOptions optim{.lr = 1e-3};
+  const auto before = trained_values(store);
+  for (int64_t step = 1; step <= losses.numel(); ++step) {
+    for (FlatGroup* group : groups) group->zero_grad();
+    const MicroStepResult result =
+        forward_backward(session->model(), store, {&micro, 1},
+                         {.lowest_layer = chosen.lowest_layer(), .loss_scale = scale});
+    double squares = 0;
+    for (FlatGroup* group : groups) squares += group->sum_of_squares();
+    const double norm = std::sqrt(squares);
+    EXPECT_NEAR(result.loss_sum * scale / losses[step - 1].item<double>(), 1.0, 1e-5);
+    EXPECT_NEAR(norm / norms[step - 1].item<double>(), 1.0, 1e-4);
+    for (FlatGroup* group : groups) {
+      if (norm > 1) group->scale_gradients(static_cast<float>(1 / (norm + 1e-6)));
+      group->adamw_step(optim, optim.lr, step);
+    }
+  }
+  // Over all trained tensors: where a gradient is near AdamW's eps, rounding decides the step.
+  double difference = 0, update = 0;
+  for (const auto& [name, value] : trained_values(store)) {
+    const at::Tensor wanted = tensor_of(expected_, "train.after." + name);
+    difference += (value - wanted).square().sum().item<double>();
+    update += (wanted - before.at(name)).square().sum().item<double>();
+  }
+  EXPECT_LE(std::sqrt(difference), 1e-3 * std::sqrt(update));
+}
+
+TEST_P(Golden, NothingFrozenMovesOrGetsAGradient) {
+  const TrainableSet chosen = trainable_set(source_.info, config_);
+  const auto session = open(chosen.names());
+  const Digest before = digest_of(session->store().frozen_tensors());
+  const MicroBatch micro = batch();
+  forward_backward(session->model(), session->store(), {&micro, 1},
+                   {.lowest_layer = chosen.lowest_layer(), .loss_scale = 1.0});
+  EXPECT_EQ(digest_of(session->store().frozen_tensors()), before);
+  int64_t elements = 0;
+  for (const FlatGroup* group : trained_groups(session->store())) elements += group->num_elements();
+  EXPECT_EQ(elements, chosen.num_parameters());
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Golden,
+                         ::testing::Values("deepseek_v2_lite", "deepseek_v2_grouped",
+                                           "qwen3_moe_gqa", "qwen3_moe_sparse", "qwen2_moe_gated",
+                                           "mixtral_gqa", "olmoe_clipped", "deepseek_v3_grouped",
+                                           "glm4_moe_partial", "gpt_oss_sinks"));
+
+}  // namespace
+}  // namespace sutor
