@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "csrc/base/error_codes.h"
+
 namespace sutor {
 
 // Runs tools/<script> with `job`; its output goes where ours goes. Returns its exit code.
@@ -19,5 +21,8 @@ struct PythonOutput {
 
 // The same for a script whose stdout is a result to go on with.
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job);
+
+// The error with which a job ends after a script ended with `exit_code` (not 0) and said why.
+ErrorCode step_error(int exit_code);
 
 }  // namespace sutor

@@ -11,8 +11,15 @@ namespace sutor {
 ModelInfo read_model_info(const std::filesystem::path& directory) {
   const auto config = nlohmann::json::parse(read_model_config(directory), nullptr,
                                             /*allow_exceptions=*/false);
-  if (!config.is_object()) fail(300, "{}: config.json is no JSON object.", directory.string());
+  if (!config.is_object()) {
+    fail(ErrorCode::kNoModel, "{}: config.json is no JSON object.", directory.string());
+  }
   return family_of(config).info(config);
+}
+
+bool is_unsupported_model(ErrorCode code) {
+  return code == ErrorCode::kUnsupportedModel || code == ErrorCode::kBadModelConfig ||
+         code == ErrorCode::kUnknownFamily;
 }
 
 }  // namespace sutor

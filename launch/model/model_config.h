@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "csrc/base/error_codes.h"
 #include "parallel_state/model/model_info.h"
 
 namespace sutor {
@@ -10,5 +11,9 @@ namespace sutor {
 // `directory`: a folder that holds config.json, that file itself, or a base store. Throws E0300
 // when it is missing or no JSON, E0320..E0322 as the family does.
 ModelInfo read_model_info(const std::filesystem::path& directory);
+
+// Whether an error says that config.json describes a model that sutor cannot train (E0320..E0322).
+// The model's files can still be listed and compared.
+bool is_unsupported_model(ErrorCode code);
 
 }  // namespace sutor

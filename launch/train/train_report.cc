@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 
+#include "csrc/base/error.h"
 #include "csrc/base/profile.h"
 #include "launch/log/metrics_log.h"
 
@@ -118,9 +119,9 @@ void print_proof(const Proof& proof, const TrainState& state, int64_t tokens, in
   fmt::print("\n");
   if (proof.changed < proof.trained) {
     fmt::print(
-        "warning[W0703]: {} trained tensors did not change: an expert that never got a token has "
+        "warning[{}]: {} trained tensors did not change: an expert that never got a token has "
         "no gradient, and without weight decay stays as it is\n",
-        proof.trained - proof.changed);
+        WarningCode::kTrainedUnchanged, proof.trained - proof.changed);
   }
   std::fflush(stdout);
 }

@@ -77,7 +77,7 @@ void WatchHub::take(Peer& peer, const std::string& line) {
     return;
   }
   const json hello = json::parse(line);
-  if (hello.at("token") != job_.token) fail(609, "a stranger");
+  if (hello.at("token") != job_.token) fail(ErrorCode::kWatchdogUnconnected, "a stranger");
   peer.rank = hello.at("rank");
   view_.rank(peer.rank).heard = Journal::now();
 }

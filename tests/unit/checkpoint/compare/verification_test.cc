@@ -60,7 +60,7 @@ TEST_F(StoreVerification, EveryBadTileIsNamedOnce) {
   const Verification result = verified();
   ASSERT_EQ(result.damage.size(), 2u);
   for (const Damage& damage : result.damage) {
-    EXPECT_EQ(damage.code, 347);
+    EXPECT_EQ(damage.code, ErrorCode::kCorrupted);
     EXPECT_EQ(damage.expected.size(), std::string("crc32c 01234567").size());
     EXPECT_NE("crc32c " + damage.found, damage.expected);
     EXPECT_NE(damage.text().find(damage.part), std::string::npos);
@@ -92,7 +92,7 @@ TEST_F(StoreVerification, AModelOfAnotherShapeIsDamage) {
   for (const Verification& result :
        {verify_base_store(dir_ / "store", &other, 1), verify_model(dir_ / "m", &other, 1)}) {
     ASSERT_EQ(result.damage.size(), 1u);
-    EXPECT_EQ(result.damage[0].code, 302);
+    EXPECT_EQ(result.damage[0].code, ErrorCode::kWrongShape);
   }
   EXPECT_TRUE(verify_base_store(dir_ / "store", nullptr, 1).damage.empty());
 }
@@ -106,9 +106,9 @@ TEST_F(StoreVerification, BrokenShardsOfADirectoryAreAllNamed) {
   }
   const Verification result = verify_model(dir_ / "s", &model_, 1);
   ASSERT_EQ(result.damage.size(), 2u);
-  for (const Damage& damage : result.damage) EXPECT_EQ(damage.code, 303);
+  for (const Damage& damage : result.damage) EXPECT_EQ(damage.code, ErrorCode::kBrokenFile);
   fs::remove(dir_ / "s/config.json");
-  EXPECT_EQ(verify_model(dir_ / "m/nothing", &model_, 1).damage.at(0).code, 300);
+  EXPECT_EQ(verify_model(dir_ / "m/nothing", &model_, 1).damage.at(0).code, ErrorCode::kNoModel);
 }
 
 TEST(CheckpointVerification, NamesEveryBadTileAndMissingFile) {
