@@ -27,7 +27,6 @@ struct DataSource {
   // auto | messages | completion | text | tokens: rows; store: a finished token store, used in
   // place
   std::string format = "auto";
-  double weight = 1.0;
   std::string name;  // default: the file's stem; the token store is named after it
   // Eval sets: how completions are scored ("intent,exact").
   std::optional<std::string> scorer;
@@ -56,19 +55,14 @@ struct TrainOptions {
   std::string method = "esft";  // esft | full | lora
   int64_t global_batch = 32;    // packs when packing, else documents
   int64_t micro_batch = 2;
-  std::string recompute = "none";
   double balance_loss = 0;
-  double z_loss = 0;
   uint64_t seed = 42;
-  std::optional<int> early_stop;
   std::string threads = "auto";
 };
 
 struct LogOptions {
   int64_t every = 1;
   bool tensorboard = true;
-  std::optional<std::string> wandb;
-  std::string experts = "brief";
 };
 
 struct EvalOptions {

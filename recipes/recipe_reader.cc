@@ -23,16 +23,6 @@ std::string place_of(const Recipe& recipe, const std::string& key) {
   return origin == recipe.origins.end() ? recipe.file : origin->second;
 }
 
-void refuse_unready(const Field& field, Recipe& recipe, const std::string& where) {
-  const std::string shown = field.show(recipe);
-  if (field.ready.empty() ||
-      std::find(field.ready.begin(), field.ready.end(), shown) != field.ready.end()) {
-    return;
-  }
-  fail(ErrorCode::kNotAvailable, "{}: `{}: {}` is not available in this version; leave it at {}",
-       where, field.key, shown, fmt::join(field.ready, " or "));
-}
-
 void fill_source(const std::string& name, const std::smatch& match, const RecipeValue& value,
                  Recipe& recipe) {
   std::vector<DataSource>& list = match[1] == "train" ? recipe.data.train : recipe.data.eval;
@@ -42,10 +32,6 @@ void fill_source(const std::string& name, const std::smatch& match, const Recipe
   if (!expected.empty()) {
     fail(ErrorCode::kBadValue, "{}: `{}`: expected {}, got {}", value.where, name, expected,
          describe(value.node));
-  }
-  if (list[index].weight != 1) {
-    fail(ErrorCode::kNotAvailable, "{}: `{}: {}` is not available in this version; leave it at 1",
-         value.where, name, list[index].weight);
   }
 }
 
@@ -64,7 +50,6 @@ void fill(const RecipeValues& values, Recipe& recipe) {
       fail(ErrorCode::kBadValue, "{}: `{}`: expected {}, got {}", value.where, name, expected,
            describe(value.node));
     }
-    refuse_unready(field, recipe, value.where);
   }
 }
 
@@ -168,7 +153,6 @@ std::string commented(const Recipe& recipe, const std::string& indent, const std
 }
 
 std::string show_source_key(const DataSource& source, const std::string& key) {
-  if (key == "weight") return fmt::format("{}", source.weight);
   if (key == "scorer") return values::show_value(source.scorer);
   return quoted(key == "path" ? source.path : key == "name" ? source.name : source.format);
 }

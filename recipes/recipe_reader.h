@@ -18,9 +18,9 @@ namespace sutor {
 // counts take k (1,024) and M (1,048,576). Paths of the recipe are relative to the working
 // directory. Throws
 //   E0201 unknown key (nearest one named) or key of another section;  E0203 unreadable, not YAML;
-//   E0204 a known key asks for what this version cannot do;           E0205 wrong type or value;
-//   E0206 required key absent;                                        E0207 key written twice;
-//   E0208 `base` cycle;                                               E0209 ${NAME} not set.
+//   E0205 wrong type or value;                                        E0206 required key absent;
+//   E0207 key written twice;                                          E0208 `base` cycle;
+//   E0209 ${NAME} not set.
 Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets = {});
 
 // A recipe without a file: defaults and `sets`.

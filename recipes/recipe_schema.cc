@@ -61,14 +61,13 @@ auto at(Members... members) {
 }
 
 template <typename At, typename Read>
-Field field(std::string key, At at, Read read, std::vector<std::string> ready = {}) {
+Field field(std::string key, At at, Read read) {
   Field result;
   result.key = std::move(key);
   result.read = [at, read](const YAML::Node& node, Recipe& recipe) {
     return read(node, at(recipe));
   };
   result.show = [at](Recipe& recipe) { return show_value(at(recipe)); };
-  result.ready = std::move(ready);
   return result;
 }
 
@@ -221,15 +220,9 @@ void add_training(std::vector<Field>& fields) {
       field("train.global_batch", at(&Recipe::train, &TrainOptions::global_batch), whole(1)));
   fields.push_back(
       field("train.micro_batch", at(&Recipe::train, &TrainOptions::micro_batch), whole(1)));
-  fields.push_back(field("train.recompute", at(&Recipe::train, &TrainOptions::recompute),
-                         one_of({"none", "selective", "full"}), {"none"}));
   fields.push_back(field("train.balance_loss", at(&Recipe::train, &TrainOptions::balance_loss),
                          number(kNotNegative)));
-  fields.push_back(field("train.z_loss", at(&Recipe::train, &TrainOptions::z_loss),
-                         number(kNotNegative), {"0"}));
   fields.push_back(field("train.seed", at(&Recipe::train, &TrainOptions::seed), seed()));
-  fields.push_back(field("train.early_stop", at(&Recipe::train, &TrainOptions::early_stop),
-                         whole_or_null(1), {"null"}));
   fields.push_back(
       as_written(field("train.threads", at(&Recipe::train, &TrainOptions::threads), read_threads)));
 }
@@ -239,17 +232,8 @@ void add_outputs(std::vector<Field>& fields) {
       field("checkpoint.every", at(&Recipe::checkpoint, &CheckpointOptions::every), whole(0)));
   fields.push_back(
       field("checkpoint.keep", at(&Recipe::checkpoint, &CheckpointOptions::keep), whole(1)));
-  fields.push_back(field("checkpoint.async", at(&Recipe::checkpoint, &CheckpointOptions::async),
-                         boolean(), {"false"}));
-  fields.push_back(field("checkpoint.on_signal",
-                         at(&Recipe::checkpoint, &CheckpointOptions::on_signal),
-                         texts({"TERM", "USR1", "INT"}), {"[]"}));
   fields.push_back(field("log.every", at(&Recipe::log, &LogOptions::every), whole(1)));
   fields.push_back(field("log.tensorboard", at(&Recipe::log, &LogOptions::tensorboard), boolean()));
-  fields.push_back(
-      field("log.wandb", at(&Recipe::log, &LogOptions::wandb), text_or_null(), {"null"}));
-  fields.push_back(field("log.experts", at(&Recipe::log, &LogOptions::experts),
-                         one_of({"brief", "detailed"}), {"brief"}));
   fields.push_back(field("eval.every", at(&Recipe::eval, &EvalOptions::every), whole(0)));
   fields.push_back(field("eval.metrics", at(&Recipe::eval, &EvalOptions::metrics),
                          texts({"loss", "ppl", "token_acc", "exact_match"})));
@@ -269,8 +253,6 @@ void add_outputs(std::vector<Field>& fields) {
       field("generate.batch", at(&Recipe::generate, &GenerateOptions::batch), whole(1)));
   fields.push_back(field("export.format", at(&Recipe::export_, &ExportOptions::format),
                          texts({"adapter", "merged", "peft"})));
-  fields.push_back(field("export.dtype", at(&Recipe::export_, &ExportOptions::dtype),
-                         one_of({"same_as_base", "fp32", "bf16"}), {"same_as_base"}));
   fields.push_back(field("export.quantized", at(&Recipe::export_, &ExportOptions::quantized),
                          one_of({"dequantize", "requantize"})));
   fields.push_back(field("output", at(&Recipe::output), text()));
@@ -298,7 +280,7 @@ const Field* find_field(std::string_view key) {
 }
 
 const std::vector<std::string>& source_keys() {
-  static const std::vector<std::string> keys = {"path", "format", "weight", "name", "scorer"};
+  static const std::vector<std::string> keys = {"path", "format", "name", "scorer"};
   return keys;
 }
 
@@ -306,7 +288,6 @@ std::string read_source_key(std::string_view key, const YAML::Node& node, DataSo
   if (key == "path") return text()(node, source.path);
   if (key == "name") return text()(node, source.name);
   if (key == "scorer") return text_or_null()(node, source.scorer);
-  if (key == "weight") return number(kPositive)(node, source.weight);
   return one_of({"auto", "messages", "completion", "text", "tokens", "store"})(node, source.format);
 }
 

@@ -1,4 +1,4 @@
-// The keys of a recipe: name, type, range, what is not available yet, and how a value is shown.
+// The keys of a recipe: name, type, range, and how a value is shown.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -18,8 +18,6 @@ struct Field {
   std::function<std::string(const YAML::Node&, Recipe&)> read;
   // The value as YAML on one line.
   std::function<std::string(Recipe&)> show;
-  // When not empty: the shown values that this version supports; others are refused by name.
-  std::vector<std::string> ready;
 };
 
 // Every key but those of data sources, in the order in which a recipe shows them.

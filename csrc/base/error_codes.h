@@ -34,8 +34,6 @@ enum ExitCode : int {
     "an option of the command line is unknown, missing, malformed, or contradicts another") \
   E(203, kUnreadableRecipe, kExitUsage, \
     "a recipe is missing or is not one YAML mapping") \
-  E(204, kNotAvailable, kExitUsage, \
-    "a recipe asks for something that this version does not have") \
   E(205, kBadValue, kExitUsage, \
     "a value of a recipe has the wrong type, or is not possible") \
   E(206, kMissingKey, kExitUsage, \

@@ -62,6 +62,17 @@ void check_same_training(const TrainState& saved, const TrainState& now, const s
   if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);
 }
 
+// Without the keys that recipes of earlier programs had and that only ever had these values, so
+// that their trainings can go on.
+std::string without_former_keys(std::string schedule) {
+  for (const std::string line :
+       {"train.recompute: none\n", "train.z_loss: 0\n", "train.early_stop: null\n"}) {
+    const size_t at = schedule.find(line);
+    if (at != std::string::npos) schedule.erase(at, line.size());
+  }
+  return schedule;
+}
+
 constexpr const char* kKindNames[] = {"master", "exp_avg", "exp_avg_sq"};
 
 }  // namespace
@@ -87,7 +98,7 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.cursor.epoch = json.at("cursor").at("epoch");
     state.cursor.position = json.at("cursor").at("position");
     state.seed = json.at("seed");
-    state.schedule = json.at("schedule");
+    state.schedule = without_former_keys(json.at("schedule"));
     state.data_digest = json.at("data_digest");
     state.lora = json.value("lora", nlohmann::json());
     state.best_metric = json.at("best").at("metric");

@@ -1,17 +1,24 @@
-// Dispatch by all-gather: every rank gets every row and works on those of its experts; results of
-// all ranks are reduced and scattered. Plain, and the reference of the other dispatchers.
+// Dispatch by all-gather: every rank gets every row and works on those of its experts; their
+// results go back to the ranks of the tokens. Plain, and the reference of the other dispatchers.
+#include <algorithm>
 #include <numeric>
 
 #include "csrc/ops/cpu/torch_ops.h"
 #include "layers/moe/dispatch_rows.h"
+#include "layers/moe/expert_destinations.h"
 #include "layers/parallel/row_collectives.h"
 
 namespace sutor {
 namespace {
 
 struct AllGatherHandle final : DispatchHandle {
-  std::vector<int64_t> tokens;  // of each rank
-  at::Tensor choice_R;          // int64: number of (token, choice) among those of all ranks
+  std::vector<int64_t> tokens;    // of each rank
+  std::vector<int64_t> ep_ranks;  // of each rank; ranks of one divide the same experts between them
+  at::Tensor choice_R;            // int64: number of (token, choice) among those of all ranks
+  at::Tensor row_of_choice_R;     // int64: this rank's slot-sorted rows in the order of choices
+  // Results to and from each rank, in the order of choices.
+  std::vector<int64_t> send_rows, recv_rows;
+  at::Tensor position_TK;  // int64: row of what is received that answers (token, choice)
 };
 
 class AllGatherDispatcher final : public TokenDispatcher {
@@ -25,9 +32,7 @@ class AllGatherDispatcher final : public TokenDispatcher {
     auto handle = std::make_shared<AllGatherHandle>();
     handle->num_tokens = topk_idx.size(0);
     handle->top_k = topk_idx.size(1);
-    handle->tokens.assign(ranks_.size(), 0);
-    handle->tokens[ranks_.rank()] = handle->num_tokens;
-    ranks_.all_reduce(std::span(handle->tokens), ReduceOp::kSum, "dispatch counts");
+    exchange_counts(*handle);
     const at::Tensor idx = gather_rows(topk_idx, handle->tokens, ranks_, "dispatch choices");
     const at::Tensor weights =
         gather_rows(topk_weights, handle->tokens, ranks_, "dispatch weights");
@@ -45,38 +50,81 @@ class AllGatherDispatcher final : public TokenDispatcher {
 
   at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
     const AllGatherHandle& ways = ways_of(handle);
-    at::Tensor sums = at::zeros({total(ways), rows.size(1)}, at::kFloat);
-    sums.index_add_(0, ways.row_index_R, rows.to(at::kFloat));
-    return reduce_scatter_rows(sums, ways.tokens, ranks_, "combine rows").to(rows.scalar_type());
+    return summed_rows(back(rows, ways, "combine rows"), ways.position_TK, ways.num_tokens);
   }
 
   at::Tensor return_values(const at::Tensor& values, const DispatchHandle& handle) const override {
     const AllGatherHandle& ways = ways_of(handle);
-    at::Tensor all = at::zeros({total(ways) * ways.top_k}, at::kFloat);
-    all.index_copy_(0, ways.choice_R, values);
-    return reduce_scatter_rows(all.view({total(ways), ways.top_k}), ways.tokens, ranks_,
-                               "return weights");
+    return gathered_rows(back(values, ways, "return weights"), ways.position_TK)
+        .view({ways.num_tokens, ways.top_k});
   }
 
  private:
   static const AllGatherHandle& ways_of(const DispatchHandle& handle) {
     return static_cast<const AllGatherHandle&>(handle);
   }
-  static int64_t total(const AllGatherHandle& handle) {
-    return std::accumulate(handle.tokens.begin(), handle.tokens.end(), int64_t{0});
+
+  // Fills tokens and ep_ranks.
+  void exchange_counts(AllGatherHandle& handle) const {
+    const auto ranks = static_cast<size_t>(ranks_.size());
+    std::vector<int64_t> counts(2 * ranks, 0);
+    counts[ranks_.rank()] = handle.num_tokens;
+    counts[ranks + ranks_.rank()] = ep_rank_;
+    ranks_.all_reduce(std::span(counts), ReduceOp::kSum, "dispatch counts");
+    handle.tokens.assign(counts.begin(), counts.begin() + ranks_.size());
+    handle.ep_ranks.assign(counts.begin() + ranks_.size(), counts.end());
   }
 
-  // The choices that this rank's experts answer, in the order of slots; returns the slots' offsets.
+  // The choices of all ranks that this rank's experts answer, in the order of slots; fills the rest
+  // of the handle and returns the slots' offsets.
   std::vector<int64_t> take_own(const at::Tensor& idx, int layer,
                                 const std::vector<int64_t>& slot_of_local,
                                 AllGatherHandle& handle) const {
-    std::vector<std::vector<int64_t>> by_slot(slot_of_local.size());
-    const int64_t* expert = idx.data_ptr<int64_t>();
-    for (int64_t choice = 0; choice < idx.numel(); ++choice) {
-      const int e = static_cast<int>(expert[choice]);
-      if (placement_.ep_rank_of(layer, e) != ep_rank_) continue;
-      by_slot[slot_of_local[placement_.local_id(layer, e)]].push_back(choice);
+    const int64_t slots = *std::max_element(slot_of_local.begin(), slot_of_local.end()) + 1;
+    std::vector<std::vector<int64_t>> by_slot(static_cast<size_t>(slots));
+    const std::span experts(idx.data_ptr<int64_t>(), static_cast<size_t>(idx.numel()));
+    const std::vector<int64_t> all = choices_by_expert(experts, placement_.num_experts());
+    handle.send_rows.assign(ranks_.size(), 0);
+    int64_t choice = 0;
+    for (int source = 0; source < ranks_.size(); ++source) {
+      const auto of_source = experts.subspan(
+          static_cast<size_t>(choice), static_cast<size_t>(handle.tokens[source] * handle.top_k));
+      ExpertDestinations destinations(placement_, layer,
+                                      choices_by_expert(of_source, placement_.num_experts()), all);
+      std::vector<int64_t> ep_rank_of_choice;
+      for (const int64_t expert : of_source) {
+        const int64_t place = destinations.take(static_cast<int>(expert));
+        ep_rank_of_choice.push_back(place / placement_.local_numbers());
+        if (ep_rank_of_choice.back() == ep_rank_) {
+          by_slot[slot_of_local[place % placement_.local_numbers()]].push_back(choice);
+          ++handle.send_rows[source];
+        }
+        ++choice;
+      }
+      if (source == ranks_.rank()) expect_results(ep_rank_of_choice, handle);
     }
+    return slot_order(by_slot, handle);
+  }
+
+  // Which results come from each rank, for the choices of this rank's tokens.
+  void expect_results(const std::vector<int64_t>& ep_rank_of_choice,
+                      AllGatherHandle& handle) const {
+    std::vector<int64_t> next(static_cast<size_t>(placement_.ep()), -1);  // by ep rank
+    int64_t begin = 0;
+    handle.recv_rows.clear();
+    for (const int64_t ep_rank : handle.ep_ranks) {
+      handle.recv_rows.push_back(
+          std::count(ep_rank_of_choice.begin(), ep_rank_of_choice.end(), ep_rank));
+      if (next[ep_rank] < 0) next[ep_rank] = begin;  // the first of those that divide an expert
+      begin += handle.recv_rows.back();
+    }
+    handle.position_TK = empty_longs(static_cast<int64_t>(ep_rank_of_choice.size()));
+    int64_t* position = handle.position_TK.data_ptr<int64_t>();
+    for (const int64_t ep_rank : ep_rank_of_choice) *position++ = next[ep_rank]++;
+  }
+
+  static std::vector<int64_t> slot_order(const std::vector<std::vector<int64_t>>& by_slot,
+                                         AllGatherHandle& handle) {
     std::vector<int64_t> offsets = {0}, choices, tokens;
     for (const std::vector<int64_t>& slot : by_slot) {
       for (const int64_t choice : slot) {
@@ -87,7 +135,30 @@ class AllGatherDispatcher final : public TokenDispatcher {
     }
     handle.choice_R = at::tensor(choices, at::kLong);
     handle.row_index_R = at::tensor(tokens, at::kLong);
+    handle.row_of_choice_R = handle.choice_R.argsort();
     return offsets;
+  }
+
+  // Results in slot order -> the ranks that the tokens are of, in the order of choices. Where ranks
+  // divide an expert, the sum of theirs stands in the rows of the first of them.
+  at::Tensor back(const at::Tensor& rows, const AllGatherHandle& handle, const char* name) const {
+    const at::Tensor received = exchanged_rows(gathered_rows(rows, handle.row_of_choice_R),
+                                               handle.send_rows, handle.recv_rows, ranks_, name);
+    if (placement_.ep() == ranks_.size()) return received;
+    const at::Tensor sums = received.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+    std::vector<int64_t> first(static_cast<size_t>(placement_.ep()), -1);  // by ep rank
+    int64_t begin = 0;
+    for (int r = 0; r < ranks_.size(); ++r) {
+      int64_t& leader = first[handle.ep_ranks[r]];
+      const int64_t count = handle.recv_rows[r];
+      if (leader < 0) {
+        leader = begin;
+      } else {
+        sums.narrow(0, leader, count).add_(sums.narrow(0, begin, count));
+      }
+      begin += count;
+    }
+    return sums.to(rows.scalar_type());
   }
 
   Comm& ranks_;

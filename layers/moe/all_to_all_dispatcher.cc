@@ -1,13 +1,11 @@
 // Dispatch by all-to-all over ep; over etp rows are gathered and results reduced and scattered.
 #include <algorithm>
-#include <cmath>
-#include <map>
 #include <numeric>
 
 #include "csrc/ops/cpu/torch_ops.h"
 #include "layers/moe/dispatch_rows.h"
+#include "layers/moe/expert_destinations.h"
 #include "layers/parallel/row_collectives.h"
-#include "parallel_state/placement/balanced_placement.h"
 
 namespace sutor {
 namespace {
@@ -41,15 +39,16 @@ class AllToAllDispatcher final : public TokenDispatcher {
     const at::Tensor in_order =
         gathered_rows(topk_weights.reshape({-1}), inverse_permutation(handle->position_TK));
     const at::Tensor weights = to_partners(
-        exchange(in_order, handle->send_rows, handle->recv_rows, "dispatch weights"), *handle);
+        exchanged_rows(in_order, handle->send_rows, handle->recv_rows, ep_, "dispatch weights"),
+        *handle);
     out.weights_R = gathered_rows(weights, handle->row_index_R);
     return out;
   }
 
   at::Tensor resend(const at::Tensor& x, const DispatchHandle& handle) const override {
     const AllToAllHandle& ways = ways_of(handle);
-    return to_partners(exchange(gathered_rows(x, ways.send_token), ways.send_rows, ways.recv_rows,
-                                "dispatch rows"),
+    return to_partners(exchanged_rows(gathered_rows(x, ways.send_token), ways.send_rows,
+                                      ways.recv_rows, ep_, "dispatch rows"),
                        ways);
   }
 
@@ -75,19 +74,16 @@ class AllToAllDispatcher final : public TokenDispatcher {
                                          AllToAllHandle& handle) const {
     const int64_t rows = topk_idx.numel();
     const int64_t local = placement_.local_numbers(), places = ep_.size() * local;
-    const int64_t* expert = topk_idx.data_ptr<int64_t>();
-    std::vector<int64_t> of_expert(static_cast<size_t>(placement_.num_experts()), 0);
-    for (int64_t i = 0; i < rows; ++i) ++of_expert[expert[i]];
-    const std::map<int, std::vector<double>> shares = shares_of(layer, of_expert);
-    std::vector<Destinations> destinations;
-    for (int e = 0; e < placement_.num_experts(); ++e) {
-      const auto found = shares.find(e);
-      destinations.push_back(destinations_of(layer, e, of_expert[e],
-                                             found == shares.end() ? nullptr : &found->second));
+    const std::span experts(topk_idx.data_ptr<int64_t>(), static_cast<size_t>(rows));
+    const std::vector<int64_t> own = choices_by_expert(experts, placement_.num_experts());
+    std::vector<int64_t> all = own;
+    if (placement_.with_replicas(layer) != nullptr) {
+      ep_.all_reduce(std::span(all), ReduceOp::kSum, "dispatch load");
     }
+    ExpertDestinations destinations(placement_, layer, own, all);
     std::vector<int64_t> place(static_cast<size_t>(rows)), counts(places, 0), next(places, 0);
     for (int64_t i = 0; i < rows; ++i) {
-      place[i] = destinations[expert[i]].take();
+      place[i] = destinations.take(static_cast<int>(experts[i]));
       ++counts[place[i]];
     }
     std::exclusive_scan(counts.begin(), counts.end(), next.begin(), int64_t{0});
@@ -102,55 +98,6 @@ class AllToAllDispatcher final : public TokenDispatcher {
     handle.send_rows.assign(ep_.size(), 0);
     for (int64_t p = 0; p < places; ++p) handle.send_rows[p / local] += counts[p];
     return counts;
-  }
-
-  // Of each replicated expert: the ranks' shares of its tokens that make the ranks level in this
-  // very batch, the same on all of them. Collective where the layer has any.
-  std::map<int, std::vector<double>> shares_of(int layer, std::vector<int64_t> counts) const {
-    std::map<int, std::vector<double>> shares;
-    const LayerPlacement* placement = placement_.with_replicas(layer);
-    if (placement == nullptr) return shares;
-    ep_.all_reduce(std::span(counts), ReduceOp::kSum, "dispatch load");
-    const auto by_rank =
-        replica_shares(*placement, std::vector<double>(counts.begin(), counts.end()), ep_.size());
-    for (size_t i = 0; i < by_rank.size(); ++i) shares[placement->replicated[i]] = by_rank[i];
-    return shares;
-  }
-
-  // Where the next choices of an expert go: `left` more to the last place, then to the one before.
-  struct Destinations {
-    struct Part {
-      int64_t place, left;
-    };
-    std::vector<Part> parts;
-    int64_t take() {
-      while (parts.back().left == 0) parts.pop_back();
-      --parts.back().left;
-      return parts.back().place;
-    }
-  };
-
-  // `count` choices of an expert over the ranks that have it, by their shares; null: its owner
-  // takes all.
-  Destinations destinations_of(int layer, int expert, int64_t count,
-                               const std::vector<double>* shares) const {
-    const auto place_on = [&](int rank) {
-      return int64_t{rank} * placement_.local_numbers() +
-             placement_.local_id_on(layer, expert, rank);
-    };
-    if (!shares) return {{{place_on(placement_.ep_rank_of(layer, expert)), count}}};
-    Destinations result;
-    double share = 0;
-    int64_t given = 0;
-    for (int rank = 0; rank < ep_.size(); ++rank) {
-      share += (*shares)[rank];
-      const bool last = rank + 1 == ep_.size();
-      const int64_t until =
-          last ? count : std::min<int64_t>(count, std::llround(share * static_cast<double>(count)));
-      if (until > given) result.parts.push_back({place_on(rank), until - given});
-      given = std::max(given, until);
-    }
-    return result;
   }
 
   // Received counts [source rank * local + local expert]; fills recv_rows.
@@ -202,17 +149,6 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return offsets;
   }
 
-  at::Tensor exchange(const at::Tensor& send, const std::vector<int64_t>& send_rows,
-                      const std::vector<int64_t>& recv_rows, const char* name) const {
-    std::vector<int64_t> shape = send.sizes().vec();
-    shape[0] = std::accumulate(recv_rows.begin(), recv_rows.end(), int64_t{0});
-    at::Tensor recv = at::empty(shape, send.options());
-    const int64_t row =
-        (send.dim() == 1 ? 1 : send.size(1)) * static_cast<int64_t>(send.element_size());
-    ep_.all_to_all(send.data_ptr(), send_rows, recv.data_ptr(), recv_rows, row, name);
-    return recv;
-  }
-
   at::Tensor to_partners(const at::Tensor& rows, const AllToAllHandle& handle) const {
     return etp_.size() == 1 ? rows
                             : gather_rows(rows, handle.partner_rows, etp_, "dispatch over etp");
@@ -225,7 +161,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
     if (etp_.size() > 1) {
       arrived = reduce_scatter_rows(arrived, handle.partner_rows, etp_, "combine over etp");
     }
-    return exchange(arrived, handle.recv_rows, handle.send_rows, name);
+    return exchanged_rows(arrived, handle.recv_rows, handle.send_rows, ep_, name);
   }
 
   Comm &ep_, &etp_;

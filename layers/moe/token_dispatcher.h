@@ -55,8 +55,9 @@ std::unique_ptr<TokenDispatcher> make_local_dispatcher();
 // All-to-all of the rows over ep, then all-gather and reduce-scatter over etp.
 std::unique_ptr<TokenDispatcher> make_all_to_all_dispatcher(Comm& ep, Comm& etp,
                                                             const ExpertPlacement& placement);
-// Every rank gets all rows and takes those of its experts: the plain way, more traffic. Over the
-// ranks that share a layer's experts; ep_rank is this rank's place among those of the placement.
+// Every rank gets all rows and takes those of its experts: the plain way, more traffic; results go
+// back by all-to-all. Over the ranks that share a layer's experts; ep_rank is this rank's place
+// among those of the placement.
 std::unique_ptr<TokenDispatcher> make_all_gather_dispatcher(Comm& etp_ep, int ep_rank,
                                                             const ExpertPlacement& placement);
 // The one that the recipe names, or none where all experts are here.
