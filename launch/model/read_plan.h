@@ -42,7 +42,7 @@ struct ReadPlan {
 // So few that the sends which are under way at a time are cheap to look after.
 inline constexpr int64_t kWindowReads = 256;
 
-// Where a read of a tensor that begins at a row had best end (ModelDirectory::row_to_cut).
+// Where a read of a tensor that begins at a row had best end (ModelDirectory::read_end_row).
 using RowCut = std::function<int64_t(int64_t tensor, int64_t row)>;
 
 // of_rank: the pieces of each rank of the node, by rank. A tensor of which one piece is held at all

@@ -27,7 +27,7 @@ Layers layers_of(const ScoreTable& scores, const ExpertConfig& config, const std
         fail(313, "{}: layer {}, expert {}: there are no scores of it. Are both of one model?",
              where, layer, expert);
       }
-      found->second.trained[expert] = true;
+      found->second.trainable[expert] = true;
     }
   }
   return layers;
@@ -43,13 +43,13 @@ struct Judgement {
 Judgement judge(const Layers& layers, const Placements& placements, int ep) {
   Judgement result{.critical_path = critical_path(layers, placements, ep)};
   Layers frozen = layers;
-  for (auto& [number, layer] : frozen) layer.trained.assign(layer.trained.size(), false);
+  for (auto& [number, layer] : frozen) layer.trainable.assign(layer.trainable.size(), false);
   result.forward_tokens = critical_path(frozen, placements, ep);
   std::vector<int> trained(static_cast<size_t>(ep), 0);
   int all = 0;
   for (const auto& [number, layer] : layers) {
     for (int e = 0; e < layer.num_experts(); ++e) {
-      if (!layer.trained[e]) continue;
+      if (!layer.trainable[e]) continue;
       ++trained[placements.at(number).rank_of[e]];
       ++all;
     }

@@ -37,7 +37,7 @@ struct Inputs {
   // Of a block of scores over keys from `first_key` on, whose first query sees keys up to `own`.
   ops::CausalMask mask(int64_t own, int64_t first_key) const {
     ops::CausalMask mask{.first_visible = own - first_key};
-    if (window > 0) mask.window = window;
+    if (window > 0) mask.sliding_window = window;
     return mask;
   }
   int64_t heads() const { return q.size(1); }

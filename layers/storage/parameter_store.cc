@@ -111,11 +111,11 @@ void ParameterStore::finish_reductions() {
   for (const auto& bucket : buckets_) bucket->started = false;
 }
 
-TensorPiece ParameterStore::piece_of(const TensorEntry& entry) const {
+TensorShard ParameterStore::shard_of(const TensorEntry& entry) const {
   const RankLayout& layout = parallel_.layout();
   const RankCoordinates& at = parallel_.coordinates();
-  if (entry.expert >= 0) return sutor::piece_of(entry, at.etp, layout.etp());
-  return sutor::piece_of(entry, at.tp, layout.tp());
+  if (entry.expert >= 0) return sutor::shard_of(entry, at.etp, layout.etp());
+  return sutor::shard_of(entry, at.tp, layout.tp());
 }
 
 FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
@@ -132,7 +132,7 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool trains, bool decay
   parameter.global_shape = entry.shape;
   if (parallel_.layout().tp() > 1) parameter.split = entry.split;
   by_name_[entry.name] = &parameter;
-  const TensorPiece piece = piece_of(entry);
+  const TensorShard piece = shard_of(entry);
   if (!trains) {
     const bool fp32 = entry.role == TensorRole::kCorrectionBias;
     parameter.value =
@@ -168,7 +168,7 @@ Parameter& ParameterStore::get(const std::string& name) {
 
 namespace {
 
-ShardedTensor place_of(const TensorEntry& entry, const TensorPiece& piece, const at::Tensor& held) {
+ShardedTensor place_of(const TensorEntry& entry, const TensorShard& piece, const at::Tensor& held) {
   ShardedTensor place{
       .name = entry.name, .dtype = disk_dtype(held.scalar_type()), .global_shape = entry.shape};
   place.row_begin = piece.row_begin;
@@ -190,7 +190,7 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
                                 ? experts_.at(entry.layer).held(entry)
                                 : get(entry.name).value;
     if (!held.defined()) continue;
-    result.push_back(place_of(entry, piece_of(entry), held));
+    result.push_back(place_of(entry, shard_of(entry), held));
   }
   return result;
 }
@@ -201,7 +201,7 @@ std::vector<ShardedTensor> ParameterStore::lora_tensors() {
     for (size_t i = 0; i < group->size(); ++i) {
       const TensorEntry& entry = *model_.tensors.find(group->name(i));
       if (entry.role != TensorRole::kLora) continue;
-      result.push_back(place_of(entry, piece_of(entry), group->value(i)));
+      result.push_back(place_of(entry, shard_of(entry), group->value(i)));
     }
   }
   return result;
