@@ -115,12 +115,13 @@ bool is_inside(const fs::path& inner, const fs::path& outer) {
 // What `--overwrite` may delete.
 void check_replaceable(const ConvertRequest& request) {
   if (is_inside(request.to, request.from) || is_inside(request.from, request.to)) {
-    fail(202, "--to {} and --from {} must not lie in each other", request.to.string(),
-         request.from.string());
+    fail(ErrorCode::kBadArgument, "--to {} and --from {} must not lie in each other",
+         request.to.string(), request.from.string());
   }
   if (!request.overwrite || !fs::exists(request.to)) return;
   if (is_base_store(request.to) || fs::exists(request.to / "config.json")) return;
-  fail(220, "{} is neither a base store nor a model directory, so it is not replaced",
+  fail(ErrorCode::kOutputExists,
+       "{} is neither a base store nor a model directory, so it is not replaced",
        request.to.string());
 }
 

@@ -24,8 +24,9 @@ Layers layers_of(const ScoreTable& scores, const ExpertConfig& config, const std
     const auto found = layers.find(layer);
     for (const int expert : experts) {
       if (found == layers.end() || expert < 0 || expert >= found->second.num_experts()) {
-        fail(313, "{}: layer {}, expert {}: there are no scores of it. Are both of one model?",
-             where, layer, expert);
+        fail(ErrorCode::kOtherScores,
+             "{}: layer {}, expert {}: there are no scores of it. Are both of one model?", where,
+             layer, expert);
       }
       found->second.trainable[expert] = true;
     }
@@ -76,7 +77,7 @@ void print_line(const char* name, const PlacementMetrics& metrics) {
 
 void print_placement(const PlacementRequest& request) {
   if (request.scores.empty() || request.config.empty()) {
-    fail(202, "sutor plan --placement: give --scores and --config.");
+    fail(ErrorCode::kBadArgument, "sutor plan --placement: give --scores and --config.");
   }
   ScoreTable chosen_by, evaluated_on;
   if (request.halves) {

@@ -17,7 +17,7 @@ struct PlacementRequest {
 };
 
 // Prints contiguous and balanced placement side by side. Throws E0202 without scores or config,
-// E0210 for an ep that does not fit, E0313 for a config with other experts than the scores, and
+// E0210 for an ep that does not fit, E0328 for a config with other experts than the scores, and
 // what the readers throw.
 void print_placement(const PlacementRequest& request);
 

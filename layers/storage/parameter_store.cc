@@ -17,7 +17,7 @@ at::ScalarType torch_dtype(DType dtype) {
     case DType::kF16:
       return at::kHalf;
     default:
-      fail(212, "dtype {} cannot be computed with", name_of(dtype));
+      fail(ErrorCode::kBadDType, "dtype {} cannot be computed with", name_of(dtype));
   }
 }
 
@@ -162,7 +162,9 @@ Parameter* ParameterStore::find(const std::string& name) {
 
 Parameter& ParameterStore::get(const std::string& name) {
   Parameter* parameter = find(name);
-  if (parameter == nullptr) fail(7002, "no tensor `{}` of {} on this rank", name, model_.family);
+  if (parameter == nullptr) {
+    fail(ErrorCode::kNotOnThisRank, "no tensor `{}` of {} on this rank", name, model_.family);
+  }
   return *parameter;
 }
 
