@@ -52,7 +52,7 @@ TEST(ExpertConfig, BadFilesAreRefusedWithTheReason) {
       {"{\"experts\": {}, \"shared_experts\": 1, \"non_expert_modules\": false}",
        "expected true or"},
       {"{\"experts\": {\"x\": [1]}, \"shared_experts\": false, \"non_expert_modules\": false}",
-       "\"x\" of `experts` is no layer"},
+       "\"x\" of `experts` is not a layer"},
       {"{\"experts\": {\"-1\": [1]}, \"shared_experts\": false, \"non_expert_modules\": false}",
        "not a layer number"},
       {"{\"experts\": {\"01\": [1]}, \"shared_experts\": false, \"non_expert_modules\": false}",
