@@ -82,7 +82,7 @@ struct ExportPlan {
   bool new_headers() const { return !dequantized_modules.empty(); }
 };
 
-// `trained`: names. Throws E0301 for one that the model or the base does not have, E0307 for one
+// `trained`: names. Throws E0314 for one that the model or the base does not have, E0307 for one
 // that the base holds packed by four bits (INT4).
 ExportPlan plan_export(const ModelDirectory& base, const TensorMap& model,
                        const std::vector<std::string>& trained, QuantizedRule rule);

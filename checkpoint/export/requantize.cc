@@ -20,8 +20,8 @@ FloatRows rows_like(const std::string& name, const std::vector<int64_t>& shape) 
 
 void require_finite(const FloatRows& values, const float* from, int64_t count) {
   if (std::all_of(from, from + count, [](float value) { return std::isfinite(value); })) return;
-  fail(307, "`{}` holds a trained value that is no finite number: it cannot be quantised",
-       values.name);
+  fail(ErrorCode::kNotQuantizable,
+       "`{}` holds a trained value that is no finite number: it cannot be quantised", values.name);
 }
 
 // Calls use(block, begin, end) for the runs of elements that share a scale, row after row.

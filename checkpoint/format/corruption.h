@@ -9,11 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "csrc/base/error_codes.h"
+
 namespace sutor {
 
 struct Corruption {
-  int code = 347;          // as the error of a reader that stumbles over it has
-  std::string file;        // its path
+  ErrorCode code = ErrorCode::kCorrupted;  // as the error of a reader that stumbles over it has
+  std::string file;                        // its path
   std::string location{};  // "tensor `x`, tile at byte 0"; empty: the file as a whole
   std::string expected{};  // both are empty when `problem` says it all
   std::string found{};

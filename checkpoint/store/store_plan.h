@@ -42,7 +42,7 @@ struct StorePlan {
 
 // No file is larger than `max_file_bytes`, but one that holds nothing but a row that is larger; as
 // many as that takes, about equally full. A tensor that does not fit into what is left of a file
-// begins the next one; only one that is larger than a whole file is divided. Throws E0311 for what
+// begins the next one; only one that is larger than a whole file is divided. Throws E0351 for what
 // a store cannot hold.
 StorePlan plan_store(const ModelDirectory& model, int64_t max_file_bytes);
 
