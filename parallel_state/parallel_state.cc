@@ -44,7 +44,7 @@ std::shared_ptr<Comm> ParallelState::make(const char* group) {
   return make(layout_.group_of(group, world_.rank()), group);
 }
 
-// All ranks of a group know the same groups, so all of them find it or none does.
+// All ranks of a group know the same groups, so all of them find the communicator or none does.
 std::shared_ptr<Comm> ParallelState::make(const std::vector<int>& ranks, const char* name) {
   std::shared_ptr<Comm>& known = by_ranks_[ranks];
   if (!known) known = world_.subgroup(ranks, name);

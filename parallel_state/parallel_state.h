@@ -1,5 +1,5 @@
-// The communicators of a rank and what its place in the layout means, built once from a layout and
-// the world; passed by reference. Groups of the same ranks share a communicator.
+// A rank's communicators and its coordinates in the layout, built once from a layout and the world
+// and passed by reference. Groups of the same ranks share a communicator.
 #pragma once
 
 #include <map>
@@ -34,26 +34,26 @@ class ParallelState {
   int stage() const { return coordinates_.pp; }
   bool is_first_stage() const { return stage() == 0; }
   bool is_last_stage() const { return stage() == layout_.pp() - 1; }
-  // Between tensor-parallel regions each rank of a tp group holds a part of the tokens.
+  // Between tensor-parallel regions the tokens are sharded over the ranks of tp.
   bool sequence_parallel() const;
-  // The first of the ranks that compute the same samples on this stage.
+  // Whether this is the first of the ranks that compute the same samples on this stage.
   bool is_first_of_sample() const { return coordinates_.tp == 0 && coordinates_.cp == 0; }
 
   Comm& world() const { return world_; }
-  Comm& tp() const { return *tp_; }              // ranks that share the matrices of dense parts
-  Comm& cp() const { return *cp_; }              // ranks that share the tokens of a sample
+  Comm& tp() const { return *tp_; }              // shards of dense matrices
+  Comm& cp() const { return *cp_; }              // shards of the tokens of a sample
   Comm& pp() const { return *pp_; }              // the stages of this rank's pipeline, in order
   Comm& tp_cp() const { return *tp_cp_; }        // all that compute the same samples
-  Comm& dp_cp() const { return *dp_cp_; }        // replicas of what tp divides
-  Comm& tp_dp_cp() const { return *tp_dp_cp_; }  // a stage: replicas of what tp does not divide
-  Comm& ep() const { return *ep_; }              // ranks that share a layer's routed experts
-  Comm& etp() const { return *etp_; }            // ranks that share the matrices of routed experts
-  Comm& etp_ep() const { return *etp_ep_; }      // all that hold parts of a layer's experts
-  Comm& edp() const { return *edp_; }            // replicas of this rank's parts of experts
-  Comm& etp_edp() const { return *etp_edp_; }    // replicas of what etp does not divide of experts
+  Comm& dp_cp() const { return *dp_cp_; }        // replicas of what tp shards
+  Comm& tp_dp_cp() const { return *tp_dp_cp_; }  // a stage: replicas of what tp does not shard
+  Comm& ep() const { return *ep_; }              // ranks among which a layer's experts are placed
+  Comm& etp() const { return *etp_; }            // shards of the matrices of routed experts
+  Comm& etp_ep() const { return *etp_ep_; }      // all shards of all of a layer's routed experts
+  Comm& edp() const { return *edp_; }            // replicas of this rank's expert shards
+  Comm& etp_edp() const { return *etp_edp_; }    // replicas of what etp does not shard of experts
   Comm& node() const { return *node_; }          // the ranks on this rank's host, rising
-  // Replicas of a tied embedding that two stages hold: dp_cp of the first and of the last. Only on
-  // those, and only where the first is not the last.
+  // Replicas of a tied embedding, which the first and the last stage both have: dp_cp of both. Only
+  // on those stages, and only where they differ.
   bool has_tied_group() const { return tied_ != nullptr; }
   Comm& tied() const { return *tied_; }
 
@@ -73,7 +73,7 @@ class ParallelState {
       etp_edp_, node_, tied_;
 };
 
-// The ranks of tied() around `rank`, in rising order; empty on the stages between.
+// The ranks of tied() that include `rank`, in rising order; empty on the stages between.
 std::vector<int> tied_embedding_group(const RankLayout& layout, int rank);
 
 }  // namespace sutor

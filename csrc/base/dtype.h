@@ -1,4 +1,4 @@
-// Element types of tensors on disk and on the wire, without torch.
+// Element types of tensors on disk and in messages, without torch.
 #pragma once
 
 #include <cstddef>
@@ -14,19 +14,19 @@ enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8
 size_t size_of(DType dtype);
 // The safetensors spelling: "F32", "BF16", "I64" ...
 std::string_view name_of(DType dtype);
-// Recipe spelling ("fp32", "bf16", "fp16") or safetensors spelling; throws E0212 otherwise.
+// Takes the recipe's spelling ("fp32", "bf16", "fp16") or that of safetensors; throws E0212 for
+// another text.
 DType parse_dtype(std::string_view text);
 
-// Of a tensor of this shape; 1 of a scalar.
+// Of a tensor of this shape; 1 for a scalar.
 inline int64_t num_elements(std::span<const int64_t> shape) {
   int64_t count = 1;
   for (const int64_t extent : shape) count *= extent;
   return count;
 }
 
-// Copies `count` elements from `from` to `to`, converting between F32, BF16 and F16
-// (round to nearest even; NaN stays NaN). Equal types are a plain copy, every bit kept.
-// Other pairs throw E0306.
+// Copies `count` elements from `from` to `to`, converting between F32, BF16 and F16 (round to
+// nearest even; NaN stays NaN). For equal types every bit is kept. Throws E0306 for other pairs.
 void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
                       int64_t count);
 

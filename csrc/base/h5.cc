@@ -1,4 +1,4 @@
-// The writing half of h5.h, and what both halves share.
+// Writing HDF5 files, and the functions that the reader shares.
 #include "csrc/base/h5.h"
 
 #include <sys/stat.h>
@@ -16,7 +16,7 @@
 namespace sutor::h5 {
 namespace {
 
-// Arrays below this size are packed without alignment: padding each to a page would cost too much.
+// Smaller arrays are packed without alignment: padding each to a page would cost too much.
 constexpr hsize_t kAlignmentThreshold = hsize_t{1} << 20;
 
 herr_t keep_innermost(unsigned n, const H5E_error2_t* error, void* into) {
@@ -36,7 +36,7 @@ herr_t keep_innermost(unsigned n, const H5E_error2_t* error, void* into) {
   fail(ErrorCode::kWriteFailed, "cannot {} in {}: {}", what, path.string(), reason);
 }
 
-// Types that HDF5 has no name for.
+// Whether HDF5 has no name for the type.
 bool needs_type_attribute(std::string_view type) {
   return type == "BF16" || type == "F16" || is_byte_type(type);
 }
@@ -122,7 +122,7 @@ File File::create(const std::filesystem::path& path, int64_t alignment) {
   file.code_ = ErrorCode::kWriteFailed;
   file.file_ = Handle(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get()));
   if (file.file_.get() < 0) fail_h5_write(path, "create the HDF5 file");
-  // The library gives everybody what the umask leaves; other files of sutor are not for everybody.
+  // The library gives all users what the umask leaves; sutor's files exclude others.
   struct stat status;
   if (::stat(path.c_str(), &status) != 0 || ::chmod(path.c_str(), status.st_mode & 0640) != 0) {
     fail_write(path, "set mode of", errno);

@@ -1,9 +1,8 @@
-// HDF5 files: handles that close themselves, library errors as sutor::Error, and a reader that
-// opens files of unknown origin: it follows hard links only and accepts only plain contiguous
-// arrays.
+// HDF5 files: handles that close themselves, library errors as sutor::Error, and a reader for files
+// of unknown origin, which follows only hard links and accepts only plain contiguous arrays.
 //
-// Every call silences the library's own error printing and forbids plugins. Files are written so
-// that equal content gives equal bytes (no time stamps). One thread at a time may use a File.
+// Every call silences the library's own error printing and forbids plugins. Files contain no time
+// stamps, so equal content gives equal bytes. One thread at a time may use a File.
 #pragma once
 
 #include <hdf5.h>
@@ -24,7 +23,7 @@
 
 namespace sutor::h5 {
 
-// Any HDF5 identifier; its reference is given back when the object ends.
+// Any HDF5 identifier; the destructor releases its reference.
 class Handle {
  public:
   explicit Handle(hid_t id = H5I_INVALID_HID) : id_(id) {}
@@ -38,14 +37,14 @@ class Handle {
   hid_t id_;
 };
 
-// What the library says of its last failure in this thread: the innermost message.
+// The library's innermost message about its last failure in this thread.
 std::string last_error();
 
-// A dataset that was found fit to be read: contiguous, little endian, unfiltered, inside the file.
+// A dataset that was checked: contiguous, little endian, unfiltered, inside the file.
 struct Dataset {
   std::string path;  // "/layer.3/token"
-  // As safetensors spells it: F32, F64, I8 ... I64, U8 ... U64; BF16, F16, BOOL, F8_* and the like
-  // are integers with an attribute `dtype` that says so.
+  // In the spelling of safetensors: F32, F64, I8 ... I64, U8 ... U64; BF16, F16, BOOL, F8_* and the
+  // like are integers with an attribute `dtype` that says so.
   std::string type;
   std::vector<int64_t> shape;
   int64_t offset = 0;  // of the first byte in the file; 0 when there are no elements
@@ -80,25 +79,26 @@ constexpr std::string_view type_name() {
   }
 }
 
-// An open file. Paths inside are absolute ("/", "/layer.3/token"); groups are made as needed.
-// Failing reads throw E0309, or the code given to open(); failing writes E0502.
+// An open file. Paths inside are absolute ("/", "/layer.3/token"); groups are made as needed. A
+// failing read throws E0309, or the code given to open(); a failing write throws E0502.
 class File {
  public:
-  // A new file; refuses to overwrite (E0502). `alignment` bytes for arrays of 1 MiB and more.
+  // A new file; throws E0502 when `path` exists. Arrays of 1 MiB and more are aligned to
+  // `alignment` bytes.
   static File create(const std::filesystem::path& path, int64_t alignment = 1);
-  // Read-only. `code`: of the Error when the file, now or later, is not what it should be.
+  // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid.
   static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5);
 
   const std::filesystem::path& path() const { return path_; }
-  int64_t size() const { return size_; }  // of a file opened to be read
-  // Closes now; throws E0502 when the library could not write everything. Says nothing about the
-  // disk: fsync afterwards.
+  int64_t size() const { return size_; }  // of a file that was opened for reading
+  // Closes now; throws E0502 when the library could not write everything. Does not sync: call fsync
+  // afterwards.
   void close();
 
-  // Makes an array and its storage. `type` as in Dataset. A scalar has an empty shape.
+  // Makes an array and allocates its storage. `type` as in Dataset. A scalar has an empty shape.
   Dataset create_dataset(const std::string& path, std::string_view type,
                          const std::vector<int64_t>& shape);
-  // Makes an array and writes it; `bytes` are its elements, last axis fastest.
+  // Makes an array and writes its elements, last axis fastest.
   Dataset write(const std::string& path, std::string_view type, const std::vector<int64_t>& shape,
                 std::span<const std::byte> bytes);
   template <typename T>
@@ -112,14 +112,14 @@ class File {
   void set_uint(const std::string& object, const std::string& name, uint64_t value);
   void set_real(const std::string& object, const std::string& name, double value);
 
-  bool has(const std::string& path) const;  // a group or dataset of that path
+  bool has(const std::string& path) const;  // a group or a dataset
   // Names in a group, sorted. Throws when one of them is not a hard link.
   std::vector<std::string> children(const std::string& group) const;
   bool is_dataset(const std::string& path) const;
-  // Checks everything that Dataset promises.
+  // Looks a dataset up and checks everything that Dataset promises.
   Dataset dataset(const std::string& path) const;
   void read(const Dataset& dataset, std::span<std::byte> into) const;
-  // The whole array; throws when its type is not T. `shape` (may be null) receives its shape.
+  // The whole array; throws when its type is not T. `shape`, unless null, receives its shape.
   template <typename T>
   std::vector<T> read(const std::string& path, std::vector<int64_t>* shape = nullptr) const {
     const Dataset found = dataset(path);
@@ -143,7 +143,7 @@ class File {
 
  private:
   File() = default;
-  Handle open_object(const std::string& path) const;  // every step a hard link
+  Handle open_object(const std::string& path) const;  // by hard links only
   Handle open_attribute(const std::string& object, const std::string& name) const;
   Attribute get_attribute(const std::string& object, const std::string& name) const;
   Handle require_group(const std::string& path);
@@ -157,8 +157,8 @@ class File {
   Handle file_;
 };
 
-// Runs `fill` on a new temporary file, then puts it in the place of `path`: fsync, rename, fsync of
-// the directory. A crash or an exception leaves what was there.
+// Runs `fill` on a new temporary file, then replaces `path` by it: fsync, rename, fsync of the
+// directory. A crash or an exception leaves what was there.
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill);
 
 }  // namespace sutor::h5

@@ -1,4 +1,4 @@
-// The reading half of h5.h: finding objects by hard links and judging what is fit to be read.
+// Reading HDF5 files: looks objects up by hard links and checks that they are safe to read.
 #include "csrc/base/h5.h"
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kMaxRank = 8;
 
-// The type of an array as the file has it, or nothing for one that sutor never writes.
+// The type of an array in the file; nothing for a type that sutor never writes.
 std::optional<std::string> plain_type(hid_t type) {
   const size_t size = H5Tget_size(type);
   switch (H5Tget_class(type)) {
@@ -49,7 +49,7 @@ herr_t collect_attribute(hid_t, const char* name, const H5A_info_t*, void* into)
   return 0;
 }
 
-// What `list` says of storage that would read other files or need code to decode; empty = plain.
+// Why a dataset's storage would read other files or need code to decode; empty = plain.
 std::string storage_objection(hid_t list) {
   switch (H5Pget_layout(list)) {
     case H5D_CONTIGUOUS:
@@ -87,7 +87,7 @@ File File::open(const std::filesystem::path& path, ErrorCode code) {
   H5Pset_file_locking(access.get(), false, true);
   file.file_ = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()));
   if (file.file_.get() < 0) {
-    fail(code, "{} is no readable HDF5 file: {}", path.string(), last_error());
+    fail(code, "{} is not a readable HDF5 file: {}", path.string(), last_error());
   }
   return file;
 }
@@ -135,7 +135,7 @@ bool File::is_dataset(const std::string& path) const {
 
 std::vector<std::string> File::children(const std::string& group) const {
   const Handle at = open_object(group);
-  if (H5Iget_type(at.get()) != H5I_GROUP) fail_read(fmt::format("{} is no group", group));
+  if (H5Iget_type(at.get()) != H5I_GROUP) fail_read(fmt::format("{} is not a group", group));
   Names found;
   hsize_t position = 0;
   if (H5Literate(at.get(), H5_INDEX_NAME, H5_ITER_INC, &position, collect_link, &found) < 0) {
@@ -150,7 +150,7 @@ std::vector<std::string> File::children(const std::string& group) const {
 
 Dataset File::dataset(const std::string& path) const {
   const Handle opened = open_object(path);
-  if (H5Iget_type(opened.get()) != H5I_DATASET) fail_read(fmt::format("{} is no dataset", path));
+  if (H5Iget_type(opened.get()) != H5I_DATASET) fail_read(fmt::format("{} is not a dataset", path));
   const Handle creation(H5Dget_create_plist(opened.get()));
   if (creation.get() < 0) fail_read(fmt::format("{}: {}", path, last_error()));
   if (const std::string objection = storage_objection(creation.get()); !objection.empty()) {

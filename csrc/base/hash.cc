@@ -20,7 +20,7 @@ std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-// Row n maps a byte to its effect n bytes further on, so that eight bytes go in one step.
+// Row n maps a byte to its effect n bytes later, so that one step processes eight bytes.
 constexpr std::array<std::array<uint32_t, 256>, 8> make_crc_tables() {
   constexpr uint32_t kPolynomial = 0x82f63b78;  // 0x1edc6f41 reflected
   std::array<std::array<uint32_t, 256>, 8> tables{};
@@ -76,8 +76,8 @@ Digest parse_digest(std::string_view text, std::string_view where) {
     half = half << 4 | static_cast<uint64_t>(value);
   }
   if (!good) {
-    fail(ErrorCode::kBadDigest, "{}: `{}` is no digest; expected `xxh3:` and 32 hex digits", where,
-         text);
+    fail(ErrorCode::kBadDigest, "{}: `{}` is not a digest; expected `xxh3:` and 32 hex digits",
+         where, text);
   }
   return digest;
 }

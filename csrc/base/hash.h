@@ -1,5 +1,5 @@
-// Digests: xxh3-128 (libxxhash) names content, crc32c guards blocks and TensorBoard records.
-// Both find accidents, not forgeries.
+// Digests: xxh3-128 (libxxhash) identifies content, crc32c guards blocks and TensorBoard records.
+// Both detect accidents, not forgeries.
 #pragma once
 
 #include <compare>
@@ -17,7 +17,7 @@ struct Digest {
   uint64_t low = 0;
 
   auto operator<=>(const Digest&) const = default;
-  // "xxh3:" and 32 lower-case hex digits, most significant first (as `xxhsum -H2` prints them).
+  // "xxh3:" and 32 lower-case hex digits, most significant first, as `xxhsum -H2` prints them.
   std::string text() const;
 };
 
@@ -27,7 +27,7 @@ Digest parse_digest(std::string_view text, std::string_view where);
 Digest xxh3(std::span<const std::byte> bytes);
 Digest xxh3(std::string_view text);
 
-// Streaming xxh3-128: the digest of all pieces put together.
+// Streaming xxh3-128: the digest of all chunks, concatenated.
 class Hasher {
  public:
   Hasher();
@@ -38,7 +38,7 @@ class Hasher {
   void update(std::string_view text);
   // Little-endian, so that digests agree between machines. For lengths and shapes.
   void update_int(int64_t value);
-  // Of everything so far; more may follow.
+  // The digest of everything so far; more may follow.
   Digest digest() const;
 
  private:
@@ -48,10 +48,10 @@ class Hasher {
   std::unique_ptr<void, Release> state_;
 };
 
-// CRC-32C (Castagnoli, reflected, as iSCSI and TFRecord use it). Pass the crc of what came before
-// to go on. By the SSE4.2 instruction where the processor has it, else by tables.
+// CRC-32C (Castagnoli, reflected, as iSCSI and TFRecord use it). To continue, pass the crc of the
+// preceding bytes. Uses the SSE4.2 instruction where the processor has it, else tables.
 uint32_t crc32c(std::span<const std::byte> bytes, uint32_t crc = 0);
-// The table form, on every machine: the reference of the tests.
+// By tables on every machine: the reference of the tests.
 uint32_t crc32c_by_table(std::span<const std::byte> bytes, uint32_t crc = 0);
 
 }  // namespace sutor

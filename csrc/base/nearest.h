@@ -1,4 +1,4 @@
-// The word that somebody may have meant, for messages about unknown keys and options.
+// The known word that is nearest to an unknown one, for messages about keys and options.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Where the time goes: named scopes on one thread, a nested scope's time counted once, in itself.
-// Off unless enabled: a scope then costs one look at a flag. Printed by the verbs' --profile.
+// Where the time goes: named scopes on one thread; the time of a nested scope counts only for that
+// scope. Unless enabled, a scope costs one look at a flag. The verbs' --profile prints the table.
 #pragma once
 
 #include <chrono>
@@ -18,12 +18,12 @@ struct ProfileLine {
 // Starts counting on the calling thread: scopes of other threads are ignored.
 void enable_profile();
 bool profile_enabled();
-// Forgets what was counted, for example after a warm-up.
+// Sets all counts to zero, for example after a warm-up.
 void reset_profile();
 // Most expensive first.
 std::vector<ProfileLine> profile_lines();
-// A table with shares of `total` seconds (the time since enabling or resetting) and a last line for
-// what no scope covers.
+// A table with percentages of the time since enabling or resetting, and a last line for the time
+// that no scope covers.
 std::string profile_table();
 
 class ProfileScope {

@@ -1,4 +1,4 @@
-// Random bits as a function of numbers: the same on every machine, rank and layout. Not for
+// Random bits as a function of integers: the same on every machine, rank and layout. Not for
 // secrets.
 #pragma once
 
@@ -17,7 +17,7 @@ constexpr uint64_t mix64(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// In [0, 1), of the highest 53 bits.
+// A number in [0, 1) from the highest 53 bits.
 constexpr double unit_of(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1.0p-53; }
 
 }  // namespace sutor

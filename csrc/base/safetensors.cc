@@ -23,7 +23,7 @@ constexpr std::array<FormatDType, 22> kFormatDTypes = {
      {"F8_E5M2", 8}, {"I8", 8},          {"U8", 8},          {"F6_E3M2", 6}, {"F6_E2M3", 6},
      {"F4", 4},      {"BOOL", 8}}};
 
-// Position in kFormatDTypes, or its size for a dtype that the format does not have.
+// Position in kFormatDTypes; kFormatDTypes.size() for a dtype that the format does not have.
 size_t format_dtype(std::string_view name) {
   const auto at = std::find_if(kFormatDTypes.begin(), kFormatDTypes.end(),
                                [&](const FormatDType& row) { return row.name == name; });
@@ -39,7 +39,7 @@ std::optional<DType> computable_dtype(std::string_view name) {
   return std::nullopt;
 }
 
-// Bytes of a tensor; nothing when the product overflows or sub-byte elements do not fill a byte.
+// Bytes of a tensor; nothing when the product overflows or sub-byte elements end inside a byte.
 std::optional<int64_t> checked_bytes(const std::vector<int64_t>& shape, int bits) {
   int64_t total_bits = bits;
   for (const int64_t extent : shape) {
@@ -49,8 +49,8 @@ std::optional<int64_t> checked_bytes(const std::vector<int64_t>& shape, int bits
   return total_bits / 8;
 }
 
-// Takes the header's JSON as it is read: the grammar allows three levels only, so a state for each
-// level suffices and nothing that the format does not know is ever stored.
+// Checks the header's JSON while it is parsed: the grammar has only three levels, so a state for
+// each level suffices, and nothing that the format does not know is ever stored.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit HeaderReader(std::string_view file) : file_(file) {}
@@ -76,15 +76,15 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool key(std::string& text) override {
     if (level_ == Level::kFile) {
       name_ = {text, false};
-      if (!names_.insert(text).second) refuse("the name stands twice");
+      if (!names_.insert(text).second) refuse("the name occurs twice");
     } else if (level_ == Level::kMetadata) {
       metadata_key_ = text;
-      if (header_.metadata.count(text)) refuse(fmt::format("key `{}` stands twice", text));
+      if (header_.metadata.count(text)) refuse(fmt::format("key `{}` occurs twice", text));
     } else {
       if (text != "dtype" && text != "shape" && text != "data_offsets") {
         refuse(fmt::format("unknown key `{}`; expected dtype, shape and data_offsets", text));
       }
-      if (!fields_.insert(text).second) refuse(fmt::format("key `{}` stands twice", text));
+      if (!fields_.insert(text).second) refuse(fmt::format("key `{}` occurs twice", text));
       field_ = text;
     }
     return true;
@@ -147,7 +147,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool binary(nlohmann::json::binary_t&) override { refuse("binary data"); }
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {
-    fail(ErrorCode::kBrokenFile, "{}: the safetensors header is no valid UTF-8 JSON (byte {})",
+    fail(ErrorCode::kBrokenFile, "{}: the safetensors header is not valid UTF-8 JSON (byte {})",
          file_, 8 + position);
   }
 
@@ -188,7 +188,7 @@ void check_size(const SafetensorsEntry& entry, std::string_view file) {
   }
   const auto bytes = checked_bytes(entry.shape, kFormatDTypes[dtype].bits);
   if (!bytes) {
-    refuse(fmt::format("the size of shape [{}] of {} is no valid number of bytes",
+    refuse(fmt::format("the size of shape [{}] of {} is not a valid number of bytes",
                        fmt::join(entry.shape, ", "), entry.dtype_name));
   }
   if (*bytes != entry.num_bytes()) {
@@ -228,14 +228,14 @@ int64_t SafetensorsEntry::num_elements() const {
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, int64_t file_size,
                                            std::string_view file_name) {
   if (file_size < 8 || head.size() < 8) {
-    fail(ErrorCode::kBrokenFile, "{} is no safetensors file: it has {} bytes only", file_name,
+    fail(ErrorCode::kBrokenFile, "{} is not a safetensors file: it has {} bytes only", file_name,
          file_size);
   }
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | std::to_integer<uint64_t>(head[i]);
   if (length > static_cast<uint64_t>(kMaxSafetensorsHeader)) {
     fail(ErrorCode::kBrokenFile,
-         "{} is no safetensors file: its header would have {} bytes (at most {})", file_name,
+         "{} is not a safetensors file: its header would have {} bytes (at most {})", file_name,
          length, kMaxSafetensorsHeader);
   }
   if (static_cast<int64_t>(length) > file_size - 8 || length > head.size() - 8) {
@@ -245,8 +245,8 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, int6
   }
   const auto* text = reinterpret_cast<const char*>(head.data() + 8);
   if (length == 0 || text[0] != '{') {
-    fail(ErrorCode::kBrokenFile, "{} is no safetensors file: its header does not start with `{{`",
-         file_name);
+    fail(ErrorCode::kBrokenFile,
+         "{} is not a safetensors file: its header does not start with `{{`", file_name);
   }
   HeaderReader reader(file_name);
   nlohmann::json::sax_parse(text, text + length, &reader);

@@ -1,6 +1,6 @@
-// The safetensors file format: a strict reader (every rule of the format is checked before a byte
-// is trusted) and a streaming writer whose bytes equal those of the Python library. A file that
-// breaks a rule is E0303 naming the file and the tensor.
+// The safetensors file format: a strict reader, which checks every rule of the format before it
+// trusts a byte, and a streaming writer whose bytes equal those of the Python library. A file that
+// breaks a rule gives E0303 naming the file and the tensor.
 #pragma once
 
 #include <cstddef>
@@ -20,11 +20,11 @@
 
 namespace sutor {
 
-// A tensor of a file, as its header tells.
+// A tensor of a file, as the header describes it.
 struct SafetensorsEntry {
   std::string name;
   std::string dtype_name;      // as written: "BF16", "F8_E4M3" ...
-  std::optional<DType> dtype;  // absent for types that sutor does not compute with
+  std::optional<DType> dtype;  // absent for dtypes that sutor does not compute with
   std::vector<int64_t> shape;  // empty = a scalar
   int64_t begin = 0;           // bytes [begin, end) of the file
   int64_t end = 0;
@@ -41,13 +41,12 @@ struct SafetensorsHeader {
 
 constexpr int64_t kMaxSafetensorsHeader = 100'000'000;  // bytes, as in the reference
 
-// `head`: the file from its first byte to (at least) the end of the header. `file_size`: of the
-// whole file. Refused: a header that is empty, too large or longer than the file, that does not
-// start with
-// `{`, is no UTF-8 JSON, holds a name twice, unknown keys, numbers that are no unsigned integers,
-// an unknown dtype, a shape whose size overflows or differs from its bytes; bytes that overlap,
-// leave a hole, or do not end with the file. Legal: scalars, empty tensors (they may share an
-// offset).
+// `head`: the file's bytes at least up to the end of the header. `file_size`: of the whole file.
+// Refuses a header that is empty, too large or longer than the file, that does not start with `{`,
+// is not UTF-8 JSON, or has a name twice, unknown keys, numbers that are not unsigned integers, an
+// unknown dtype, or a shape whose size overflows or differs from its bytes; and bytes that overlap,
+// leave a hole, or do not end with the file. Scalars and empty tensors (which may share an offset)
+// are legal.
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, int64_t file_size,
                                            std::string_view file_name);
 
@@ -78,7 +77,7 @@ class SafetensorsFile {
   std::unique_ptr<Mapping> mapping_ = std::make_unique<Mapping>();
 };
 
-// What a writer is told of a tensor before its data come.
+// What a writer must know of a tensor before it writes the data.
 struct SafetensorsDeclaration {
   std::string name;
   std::string dtype_name;
@@ -90,16 +89,16 @@ struct SafetensorsDeclaration {
 // The order in which the Python library stores tensors: wide dtypes first, then by name.
 void sort_as_safetensors(std::vector<SafetensorsDeclaration>& tensors);
 
-// Writes a new file: declare all tensors, append their data in that order, finish. The declared
-// order is kept; sort it first to get the bytes that the Python library would write.
+// Writes a new file: declare all tensors, append their data in that order, finish. The order stays
+// as declared; sort it first to get the bytes that the Python library would write.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& path,
                     const std::vector<SafetensorsDeclaration>& tensors,
                     const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
-  // The next bytes; pieces need not end where tensors do.
+  // Appends the next bytes; chunks need not end where tensors do.
   void append(std::span<const std::byte> bytes) { file_.append(bytes); }
-  // Fsyncs and closes. Fewer or more bytes than declared are an internal error.
+  // Fsyncs and closes. Internal error unless exactly the declared bytes were appended.
   void finish();
 
  private:

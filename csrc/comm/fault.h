@@ -1,8 +1,9 @@
-// A facility of the tests, without effect unless the environment asks for it: one rank dies, stops
-// or fails at the beginning of a named operation.
+// Fault injection for the tests, without effect unless the environment asks for it: one rank dies,
+// stops or fails at the beginning of a named operation.
 //   SUTOR_FAULT="kill|stop|throw:rank=R:op=<operation name>[:count=N]"
-// R counts in the world; N = the how-manieth operation of that name, 1 by default. kill = SIGKILL,
-// stop = SIGSTOP, throw = an error with code E0390, as if a file of that rank alone were bad.
+// R is a rank of the world; the N-th operation of that name is meant, by default the first. kill =
+// SIGKILL, stop = SIGSTOP, throw = an error with code E0390, as if only a file of that rank were
+// bad.
 #pragma once
 
 #include <atomic>
@@ -15,7 +16,7 @@ class FaultPlan {
   // Reads SUTOR_FAULT; throws E0241 when it is malformed.
   explicit FaultPlan(int world_rank);
 
-  // Called at the beginning of every operation.
+  // To be called at the beginning of every operation.
   void act(const char* operation) const {
     if (mine_) act_if_it_is(operation);
   }

@@ -1,7 +1,7 @@
-// Journal: what this process asked of its communicators, operation by operation, each with its
-// number within its group. The newest operations stay in a ring, for the watchdog and its reports;
-// all of them are kept when a test asks for it. One journal a process: the world communicator makes
-// it and shares it with its subgroups. All calls are safe from any thread.
+// Journal: the operations of this process on its communicators, each with its number within its
+// group. The newest operations stay in a ring buffer, for the watchdog and its reports; all of them
+// are kept when a test asks for it. A process has one journal: the world communicator makes it and
+// shares it with its subgroups. All calls are thread-safe.
 #pragma once
 
 #include <array>
@@ -16,23 +16,23 @@
 
 namespace sutor {
 
-// A communicator, as all its ranks know it.
+// Identifies a communicator, equally on all its ranks.
 struct JournalGroup {
   std::string name;        // world, ep, dp ...
   std::vector<int> ranks;  // of the world, in the group's order
-  int ordinal = 0;         // how many groups of that name and these ranks there were before
+  int ordinal = 0;         // number of earlier groups of the same name and ranks
 };
 
 enum class OperationKind : uint8_t { kCollective, kSend, kReceive };
 
 struct JournalRecord {
-  static constexpr size_t kNameLength = 40;  // longer names are cut
+  static constexpr size_t kNameLength = 40;  // longer names are truncated
   char name[kNameLength] = "";
   int group = 0;                                    // index of Journal::group()
-  OperationKind kind = OperationKind::kCollective;  // kSend is done when it is on its way
+  OperationKind kind = OperationKind::kCollective;  // a kSend is done when it is on its way
   int peer = -1;                                    // world rank of the other side, -1: collective
-  int64_t number =
-      0;  // from 1, of the group's collectives or of the messages of this kind and peer
+  // From 1, among the group's collectives or the messages of this kind and peer.
+  int64_t number = 0;
   bool done = false;
   double begun = 0, ended = 0;  // Journal::now()
 };
@@ -41,10 +41,10 @@ class Journal {
  public:
   explicit Journal(int world_rank);
 
-  // A new group of these world ranks; returns its index in this process.
+  // Adds a group of these world ranks; returns its index in this process.
   int add_group(const std::string& name, std::vector<int> ranks);
 
-  // While it lives, an operation is under way. One that ends by an exception stays "started".
+  // An operation is in progress while this object lives. One that an exception ends stays open.
   class Operation {
    public:
     Operation(Journal& journal, int group, OperationKind kind, const char* name, int peer = -1);
@@ -61,17 +61,17 @@ class Journal {
   std::optional<JournalRecord> newest() const;
   JournalGroup group(int index) const;
   int num_groups() const;
-  // How many collectives of each group were begun, by index.
+  // The number of collectives begun in each group, by index.
   std::vector<int64_t> counts() const;
-  // Of kinds and names of the group's collectives so far, in order: a cheap test of equal order.
+  // A digest of the names of the group's collectives so far, in order: a cheap test of equal order.
   uint64_t digest(int group) const;
 
-  // For tests: from now on all records are kept. SUTOR_JOURNAL=<folder> does so from the start and
+  // For tests: keeps all records from now on. SUTOR_JOURNAL=<folder> does so from the start and
   // writes them to <folder>/rank-<r>.jsonl at the end of the job.
   void keep_all();
   std::vector<JournalRecord> all() const;
-  void forget_all();  // and goes on keeping
-  // One JSON object a line: name, group, ranks, ordinal, kind, peer, number.
+  void forget_all();  // and keeps those that follow
+  // One JSON object per line: name, group, ranks, ordinal, kind, peer, number.
   std::string text() const;
   void write_if_asked() const;
 

@@ -1,4 +1,4 @@
-// The communicator of one process, and what all communicators share.
+// The communicator of one process, and the functions that all communicators share.
 #include <cstdlib>
 #include <cstring>
 

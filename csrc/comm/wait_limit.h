@@ -1,4 +1,4 @@
-// How long a rank waits for others before it says so: SUTOR_COMM_TIMEOUT in seconds, or half an
+// How long a rank waits for others before it gives up: SUTOR_COMM_TIMEOUT in seconds, or half an
 // hour.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Which rows of k and v an attention reads: a part of its contract that batches and caches fill in.
+// Which rows of k and v an attention reads: batches and caches fill it in.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace sutor {
 
-// Which rows of k and v are a document's keys, and how many.
+// The rows of k and v that are a document's keys: the first one, and how many.
 struct KeyRows {
   std::vector<int64_t> begins, counts;  // [documents]
 };

@@ -16,7 +16,7 @@ namespace {
 
 std::atomic<int64_t> live{0}, peak{0};
 
-constexpr size_t kAlignment = 64;  // also the room in front of a block, which holds its size
+constexpr size_t kAlignment = 64;  // also the bytes before a block, which hold its size
 
 void release(void* data) {
   if (data == nullptr) return;

@@ -11,7 +11,7 @@ namespace {
 std::string host_name(int rank) {
   if (const char* name = std::getenv("SUTOR_NODE_NAME"); name && *name) return name;
   const std::string host = ProcessIdentity::of_this_process().host;
-  // A host without a name may be any: the rank stays alone.
+  // A host without a name may be any host: the rank gets a node of its own.
   return host.empty() ? "rank " + std::to_string(rank) : host;
 }
 

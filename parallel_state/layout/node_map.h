@@ -1,4 +1,4 @@
-// Which ranks run on one host. Only speed depends on it: what is fetched from the disk once for a
+// Which ranks run on one host. Only speed depends on it: what one rank fetches from the disk for a
 // whole node, and what needs no network.
 #pragma once
 
@@ -11,15 +11,15 @@ namespace sutor {
 
 class NodeMap {
  public:
-  // Collective over the world. Ranks with equal host names are one node. For tests that need more
-  // nodes than there are hosts, SUTOR_NODE_NAME takes the place of a process's host name.
+  // Collective over the world. Ranks with equal host names are one node. SUTOR_NODE_NAME replaces
+  // the host name of a process, for tests that need more nodes than there are hosts.
   explicit NodeMap(Comm& world);
   // `hosts`: of each rank. Nodes are numbered in the order of their first ranks.
   explicit NodeMap(const std::vector<std::string>& hosts);
 
   int num_nodes() const { return static_cast<int>(ranks_.size()); }
   int node_of(int rank) const { return node_of_[static_cast<size_t>(rank)]; }
-  // Rising.
+  // In rising order.
   const std::vector<int>& ranks_of(int node) const { return ranks_[static_cast<size_t>(node)]; }
 
  private:

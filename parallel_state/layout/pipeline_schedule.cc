@@ -1,4 +1,4 @@
-// Makes the 1F1B schedule and plays schedules through.
+// Makes the 1F1B schedule and simulates schedules.
 #include "parallel_state/layout/pipeline_schedule.h"
 
 #include <algorithm>
@@ -76,8 +76,8 @@ std::vector<PipelineAction> forward_only(int stage, const PipelineSchedule& sche
   return writer.take();
 }
 
-// As many forwards as stages follow, then one forward and one backward in turn, then the backwards
-// that are left.
+// As many forwards as stages follow, then one forward and one backward in turn, then the remaining
+// backwards.
 std::vector<PipelineAction> one_forward_one_backward(int stage, const PipelineSchedule& schedule) {
   StageWriter writer(stage, schedule);
   const int warm_up = std::min(schedule.stages() - stage - 1, schedule.micro_batches);
@@ -98,7 +98,7 @@ struct Progress {
   size_t next = 0;  // index of the action to come
   int received_forward = 0, forwards = 0, sent_forward = 0;
   int received_backward = 0, backwards = 0, sent_backward = 0;
-  int taken = 0;  // outputs that the stage after is known to have received
+  int taken = 0;  // outputs that the next stage is known to have received
 };
 
 class Player {
@@ -135,7 +135,7 @@ class Player {
   bool is_last(int stage) const { return stage + 1 == schedule_.stages(); }
   bool sends_backward(int stage) const { return stage > schedule_.lowest_stage; }
 
-  // Under rendezvous a send goes on when the receiver stands at this very message.
+  // A rendezvous send completes when the receiver is at this very message.
   bool can_act(int stage) const {
     const bool rendezvous = sends_ == PipelineSends::kRendezvous;
     const Progress& p = progress_[stage];
@@ -158,7 +158,7 @@ class Player {
     }
   }
 
-  // The counts say which micro-batch must be next; `ready` bounds it by what goes before.
+  // The counts say which micro-batch must be next; `ready` bounds it by what must precede it.
   void act(int stage) {
     const PipelineAction action = *action_of(stage);
     Progress& p = progress_[stage];

@@ -1,5 +1,4 @@
-// Rank arithmetic over the dense and the expert grid; the rule is PARALLEL.md's and
-// Megatron-Core's.
+// Rank arithmetic over the dense and the expert grid, by Megatron-Core's rule.
 #include "parallel_state/layout/rank_layout.h"
 
 #include <algorithm>
@@ -25,7 +24,7 @@ bool contains(const std::vector<std::string>& values, std::string_view value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-// Axes of size 1 may be left out of `order`; their place makes no difference.
+// Axes of size 1 may be left out of `order`; their position makes no difference.
 std::vector<std::string> parse_order(const ParallelOptions& options, int dp, int edp) {
   static const std::vector<std::string> axes = {"tp", "cp", "ep", "dp", "pp"};
   std::vector<std::string> order = split(options.order, '-');
@@ -82,7 +81,7 @@ void RankLayout::check_sizes() const {
   for (const auto& [name, size] : sizes) {
     if (size < 1) fail(ErrorCode::kBadLayout, "{} is {}, but must be at least 1.", name, size);
   }
-  // 64-bit: a mistyped size must end in this message, not in an overflow.
+  // In 64 bits, so that a mistyped size ends in this message and not in an overflow.
   const int64_t dense = int64_t{o.tp} * o.pp * o.cp;
   if (dense > world_size_ || world_size_ % dense != 0) {
     fail(ErrorCode::kBadLayout, "tp({}) * pp({}) * cp({}) = {} does not divide world size {}.",
@@ -143,9 +142,8 @@ RankCoordinates RankLayout::coordinates(int rank) const {
           .edp = coordinate(expert_, "edp", rank)};
 }
 
-// Walking ranks upwards visits, in a grid whose leftmost axis has stride 1, the groups in the order
-// of their other axes and the members of a group in the order of the group's axes: both leftmost
-// fastest.
+// In a grid whose leftmost axis has stride 1, rising ranks visit the groups in the order of their
+// other axes and the members of a group in the order of the group's axes: both leftmost fastest.
 std::vector<std::vector<int>> RankLayout::grid_groups(
     const Grid& grid, const std::vector<std::string_view>& axes) const {
   std::vector<std::vector<int>> groups;

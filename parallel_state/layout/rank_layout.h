@@ -1,6 +1,6 @@
-// Which rank does what: pure arithmetic, no MPI, no torch. Two grids lie over one world, as in
-// Megatron-Core: the dense one (tp, cp, dp, pp) and the expert one (etp, ep, edp, pp). They share
-// the pipeline stages, so tp * cp * dp = etp * ep * edp ranks a stage.
+// Which rank does what: pure arithmetic, no MPI, no torch. As in Megatron-Core, two grids cover one
+// world: the dense grid (tp, cp, dp, pp) and the expert grid (etp, ep, edp, pp). They share the
+// pipeline stages, so a stage has tp * cp * dp = etp * ep * edp ranks.
 #pragma once
 
 #include <array>
@@ -13,16 +13,16 @@
 namespace sutor {
 
 struct RankCoordinates {
-  int tp = 0, cp = 0, dp = 0, pp = 0;  // place in the dense grid
-  int etp = 0, ep = 0, edp = 0;        // place in the expert grid; pp is the same in both
+  int tp = 0, cp = 0, dp = 0, pp = 0;  // in the dense grid
+  int etp = 0, ep = 0, edp = 0;        // in the expert grid; pp is the same in both
 };
 
 class RankLayout {
  public:
-  // Of `options` only the axes' sizes and `order` count. In `order` the leftmost axis varies
-  // fastest over ranks; "tp" stands for etp and "dp" for edp in the expert grid. Throws E0211, with
-  // the arithmetic: sizes below 1, sizes that do not divide the world, an unknown, repeated or
-  // missing axis in `order`, grids whose pipeline groups would differ.
+  // Uses only the axes' sizes and `order` of `options`. The leftmost axis of `order` varies fastest
+  // over ranks; in the expert grid "tp" stands for etp and "dp" for edp. Throws E0211 with the
+  // arithmetic for sizes below 1, sizes that do not divide the world, an unknown, repeated or
+  // missing axis in `order`, and grids whose pipeline groups would differ.
   RankLayout(const ParallelOptions& options, int world_size);
 
   int world_size() const { return world_size_; }
@@ -36,13 +36,13 @@ class RankLayout {
 
   RankCoordinates coordinates(int rank) const;
 
-  // All groups of a kind; together they hold every rank once, except embd and pos_embd.
+  // All groups of a kind; together they contain every rank once, except embd and pos_embd.
   // `name`: any of tp cp dp pp joined by "-" (dense grid: "dp-cp"), any of etp ep edp pp joined by
   // "-" (expert grid: "etp-ep-pp"), "mp" (= tp-pp), "embd" (first and last stage of each pipeline),
   // "pos_embd" (first stage), "world". The order of groups and of the ranks in a group is
   // Megatron-Core's. Throws E0211 for another name.
   std::vector<std::vector<int>> groups(std::string_view name) const;
-  // The group of `name` that holds `rank`; empty when none does (embd, pos_embd).
+  // The group of `name` that contains `rank`; empty when none does (embd, pos_embd).
   std::vector<int> group_of(std::string_view name, int rank) const;
 
   // "8 ranks = tp 2 x cp 1 x dp 2 x pp 2; experts: etp 1 x ep 2 x edp 2 x pp 2"

@@ -10,9 +10,9 @@
 namespace sutor {
 namespace {
 
-// Of one layer, or of what stands before or after all of them.
+// Of one layer, or of the tensors before or after all layers.
 struct Work {
-  double active = 0;     // elements that a token meets
+  double active = 0;     // elements that a token uses
   double trainable = 0;  // those of them that train
 };
 
@@ -21,7 +21,7 @@ double active_elements(const ModelInfo& model, const TensorEntry& entry) {
   return entry.expert < 0 ? elements : elements * model.top_k / model.num_experts;
 }
 
-// Costs closer than this are equal: they are sums in different orders.
+// Costs that differ by less are equal: they are sums in different orders.
 constexpr double kSame = 1e-9;
 
 class Splitter {
@@ -34,7 +34,7 @@ class Splitter {
 
   std::vector<int> split() {
     const double limit = least_maximum() * (1 + kSame);
-    // squares_[s][l]: least sum of squares of stages s and later when they hold layers l and later,
+    // squares_[s][l]: least sum of squares of stages s and later when they have layers l and later,
     // none above the limit.
     squares_ = table();
     squares_[stages_][layers_] = 0;
@@ -73,7 +73,7 @@ class Splitter {
   }
 
   double least_maximum() const {
-    Table most = table();  // of stages s and later that hold layers l and later
+    Table most = table();  // of stages s and later that have layers l and later
     most[stages_][layers_] = 0;
     for (int s = stages_ - 1; s >= 0; --s) {
       for (int l = 0; l < layers_; ++l) {
@@ -128,7 +128,7 @@ StageCosts stage_costs(const ModelInfo& model, const Trains& trains, double supe
   for (int l = 0; l < model.num_layers; ++l) {
     costs.layers.push_back(layers[l].active * (l < lowest ? 1 : 2) + layers[l].trainable);
   }
-  // A row is copied, and its gradient added where the embedding trains.
+  // A row is copied; where the embedding trains, its gradient is added.
   costs.embedding = static_cast<double>(model.hidden_size) * (embedding_trains ? 2 : 1);
   const bool below = lowest < model.num_layers || after.trainable > 0;
   // The loss passes over the logits three times: maximum, exponentials, gradient.

@@ -19,7 +19,7 @@ std::vector<int> parse_table(const std::string& table) {
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), count);
     if (error != std::errc() || end != part.data() + part.size() || count < 1) {
       fail(ErrorCode::kBadLayout,
-           "parallel.stages `{}`: `{}` is no number of layers. Give `even`, `auto` or e.g. "
+           "parallel.stages `{}`: `{}` is not a number of layers. Give `even`, `auto` or e.g. "
            "`14,13`.",
            table, part);
     }

@@ -1,5 +1,5 @@
-// Which pipeline stage holds which layers. The embedding is on the first stage, the final norm and
-// the head on the last.
+// Which pipeline stage has which layers. The embedding is on the first stage, the final norm and
+// the head are on the last.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@ class StageMap {
   // `table`: "even" (the first stages take the remainder: 27 layers on 2 stages = 14 + 13) or the
   // number of layers of each stage, "14,13". Throws E0211 when there are more stages than layers or
   // the table does not add up.
-  // `auto` needs to know what trains: stage_costs.h makes that map.
+  // stage_costs.h makes the map of `auto`, which depends on what trains.
   StageMap(int num_layers, int num_stages, const std::string& table = "even");
   // Numbers of layers of the stages, each at least one (E0211).
   explicit StageMap(const std::vector<int>& counts);

@@ -23,8 +23,8 @@ int parse_layer(const std::string& key, const std::string& path) {
   const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), layer);
   const bool plain = key == std::to_string(layer);  // no "01", no "+1"
   if (error != std::errc() || end != key.data() + key.size() || layer < 0 || !plain) {
-    fail(ErrorCode::kBadExpertConfig, "{}: the key \"{}\" of `experts` is no layer number.", path,
-         key);
+    fail(ErrorCode::kBadExpertConfig, "{}: the key \"{}\" of `experts` is not a layer number.",
+         path, key);
   }
   return layer;
 }
@@ -38,8 +38,8 @@ std::vector<int> parse_ids(const Json& ids, const std::string& key, const std::s
   std::set<int> seen;
   for (const Json& id : ids) {
     if (!id.is_number_integer() || id < 0 || id > 1'000'000) {
-      fail(ErrorCode::kBadExpertConfig, "{}: layer {} lists {}, which is no expert id.", path, key,
-           id.dump());
+      fail(ErrorCode::kBadExpertConfig, "{}: layer {} lists {}, which is not an expert id.", path,
+           key, id.dump());
     }
     if (!seen.insert(id.get<int>()).second) {
       fail(ErrorCode::kBadExpertConfig, "{}: layer {} lists expert {} twice.", path, key,
@@ -61,14 +61,14 @@ bool parse_flag(const Json& json, const char* key, const std::string& path) {
   return json[key].get<bool>();
 }
 
-// nlohmann keeps the last of repeated keys; a config that gives a layer twice is refused instead.
+// nlohmann keeps the last of repeated keys; this refuses a config that gives a layer twice.
 Json parse_strict(const std::string& text, const std::string& path) {
   std::vector<std::set<std::string>> open;
   const Json::parser_callback_t no_repeats = [&](int, Json::parse_event_t event, Json& value) {
     if (event == Json::parse_event_t::object_start) open.emplace_back();
     if (event == Json::parse_event_t::object_end) open.pop_back();
     if (event == Json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second) {
-      fail(ErrorCode::kBadExpertConfig, "{}: the key {} stands twice.", path, value.dump());
+      fail(ErrorCode::kBadExpertConfig, "{}: the key {} occurs twice.", path, value.dump());
     }
     return true;
   };
@@ -82,7 +82,7 @@ Json parse_strict(const std::string& text, const std::string& path) {
 int min_layer(const ExpertConfig& config) { return config.experts.begin()->first; }
 int max_layer(const ExpertConfig& config) { return config.experts.rbegin()->first; }
 
-// Keys that run one too far, or skip layer 0 of a model whose layer 0 routes.
+// Whether the keys skip layer 0 and end one layer too late.
 bool looks_shifted(const ExpertConfig& config, const ModelInfo& model) {
   return !config.experts.empty() && min_layer(config) >= 1 && max_layer(config) == model.num_layers;
 }
@@ -110,7 +110,7 @@ ExpertConfig read_expert_config(const std::filesystem::path& path) {
 
 ExpertConfig parse_expert_config(const Json& json, const std::string& where) {
   if (!json.is_object() || !json.contains("experts") || !json["experts"].is_object()) {
-    fail(ErrorCode::kBadExpertConfig, "{}: this is no expert config. {}", where, kForm);
+    fail(ErrorCode::kBadExpertConfig, "{}: this is not an expert config. {}", where, kForm);
   }
   ExpertConfig config;
   for (const auto& [key, ids] : json["experts"].items()) {
@@ -122,7 +122,7 @@ ExpertConfig parse_expert_config(const Json& json, const std::string& where) {
 }
 
 std::string to_json(const ExpertConfig& config) {
-  // The authors' layers come in the string order of their score files: 1, 10, 11, ..., 2, ...
+  // The authors' files list layers in string order: 1, 10, 11, ..., 2, ...
   std::map<std::string, const std::vector<int>*> layers;
   for (const auto& [layer, ids] : config.experts) layers[std::to_string(layer)] = &ids;
   std::vector<std::string> parts;

@@ -1,5 +1,5 @@
-// What the parts outside of a family need to know of a model: its size, which layers route, its
-// tensors. Filled by a family from config.json (layers/models/), free of torch.
+// What the rest of the program needs to know of a model: its size, which layers route, its tensors.
+// A family fills it from config.json (layers/models/). Free of torch.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ struct ModelInfo {
   int top_k = 0;
   int64_t expert_width = 0;
   bool tied_head = false;
-  int router_groups = 1;          // of neighbouring experts, of which the router uses few a token
-  double lora_scale = 0;          // alpha / rank of the tensors of role kLora
+  int router_groups = 1;          // groups of neighbouring experts; a token uses few of them
+  double lora_scale = 0;          // alpha / rank, of the tensors of role kLora
   std::vector<bool> moe_layer{};  // [num_layers]
   TensorMap tensors{};            // the head is absent when it is tied
 

@@ -1,4 +1,4 @@
-// A piece of a logical tensor in this process's memory: what model and checkpoint exchange.
+// A shard of a logical tensor in this process's memory: what model and checkpoint exchange.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,9 @@
 namespace sutor {
 
 // Rows [row_begin, row_begin + row_count) of the logical tensor `name`; a row is one index of the
-// first axis (1-D tensors: one element). Of each row all elements, or those in [col_begin,
-// col_begin + col_count) of its flattened other axes. They lie contiguously at `data`; not owned.
+// first axis (1-D tensors: one element). It holds all elements of each row, or those in [col_begin,
+// col_begin + col_count) of its flattened other axes, contiguously at `data`, which it does not
+// own.
 struct ShardedTensor {
   std::string name;  // global HF name
   DType dtype = DType::kF32;
@@ -30,7 +31,7 @@ struct ShardedTensor {
   }
   int64_t columns() const { return col_count < 0 ? row_elements() : col_count; }
   bool has_whole_rows() const { return columns() == row_elements(); }
-  // Its rows and columns are some of the logical tensor's.
+  // Whether the logical tensor has these rows and columns.
   bool lies_inside() const {
     const int64_t rows = global_shape.empty() ? 1 : global_shape[0];
     return row_begin >= 0 && row_count >= 0 && row_begin <= rows - row_count && col_begin >= 0 &&

@@ -1,5 +1,5 @@
-// What tensors a model has: global Hugging Face names, shapes, roles, and where on disk each may be
-// found. A family fills it from config.json; the generator, the loader and the export read it.
+// The tensors of a model: global Hugging Face names, shapes, roles, and where on disk each may be
+// found. A family fills the map from config.json; the generator, the loader and the export read it.
 #pragma once
 
 #include <cstdint>
@@ -17,35 +17,36 @@ enum class TensorRole {
   kAttention,
   kDenseMlp,
   kRouter,
-  kCorrectionBias,  // fp32, shifts the choice of experts only: it has no gradient and never trains
+  kCorrectionBias,  // fp32, only shifts the choice of experts: it has no gradient and never trains
   kRoutedExpert,
   kSharedExpert,
-  kLora,  // a low-rank pair beside a frozen matrix; it is in no model directory
+  kLora,  // a low-rank pair beside a frozen matrix; no model directory contains it
 };
 
 std::string_view name_of(TensorRole role);
-// Whether a gradient of it exists at all.
+// Whether a tensor of this role can have a gradient at all.
 inline bool can_train(TensorRole role) { return role != TensorRole::kCorrectionBias; }
 
-// One place on disk that can supply a tensor. `index >= 0`: the disk tensor has one more leading
-// axis and this is its index-th slice. The tensor's rows are the rows row_begin, row_begin +
-// row_step, ... of that (slice of the) disk tensor, or its columns when it lies `transposed`.
+// One stored tensor that can supply a model tensor. `index >= 0`: the stored tensor has one more
+// leading axis, and the index-th slice of it is meant. The model tensor's rows are the rows
+// row_begin, row_begin + row_step, ... of the stored tensor (or of that slice), or its columns when
+// it is stored `transposed`.
 struct DiskSource {
   std::string name;
   int64_t index = -1;
   int64_t row_begin = 0;
   int64_t row_step = 1;
   bool transposed = false;
-  // Shape that the whole disk tensor must have; empty = the shape of the tensor itself.
+  // Shape that the whole stored tensor must have; empty = the shape of the model tensor.
   std::vector<int64_t> disk_shape{};
 };
 
-// How a tensor is divided over the ranks of a tensor-parallel group (tp; etp for routed experts and
-// their pairs): in runs of whole units along one axis.
+// How a tensor is sharded over the ranks of a tensor-parallel group (tp; etp for routed experts and
+// their low-rank pairs): in runs of whole units along one axis.
 struct TensorSplit {
   enum class Axis { kNone, kRows, kColumns };
-  Axis axis = Axis::kNone;  // kNone: every rank holds the whole
-  int64_t units = 0;        // what is not cut: heads, or single rows or columns
+  Axis axis = Axis::kNone;  // kNone: replicated
+  int64_t units = 0;        // what no shard boundary divides: heads, or single rows or columns
   const char* unit = "";    // their name, for messages
   bool may_be_uneven = false;
 };
@@ -55,10 +56,10 @@ struct TensorEntry {
   std::vector<int64_t> shape;
   TensorRole role = TensorRole::kNorm;
   int layer = -1;          // global layer number, -1 outside of layers
-  int expert = -1;         // global expert id for routed experts and their pairs
-  std::string projection;  // of those: gate | up | down, both of a matrix and of its bias
-  // In order of preference; the first one that the directory has is used. The first is the tensor's
-  // own per-name form; the others are fused forms or the tied embedding.
+  int expert = -1;         // global expert id of routed experts and their pairs
+  std::string projection;  // of those: gate | up | down, for a matrix and for its bias
+  // In order of preference; the first one that the directory has is used. The first is the tensor
+  // under its own name; the others are fused forms or the tied embedding.
   std::vector<DiskSource> sources;
   TensorSplit split;
 

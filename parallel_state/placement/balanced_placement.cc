@@ -15,8 +15,8 @@ class GreedyAssignment {
         rank_of_(static_cast<size_t>(items), -1),
         item_cost_(std::move(costs)) {}
 
-  // Equally many of `ids` to each rank, up to one; costliest first to the least loaded one. Ranks
-  // that got fewer in an earlier call come first, so that totals stay equal.
+  // Assigns equally many of `ids` to each rank, up to one: costliest first to the least loaded
+  // rank. Ranks that got fewer in an earlier call come first, so that totals stay equal.
   void assign(std::vector<int> ids) {
     std::stable_sort(ids.begin(), ids.end(),
                      [&](int a, int b) { return item_cost_[a] > item_cost_[b]; });
@@ -24,7 +24,7 @@ class GreedyAssignment {
     const int total = static_cast<int>(ids.size() + assigned_);
     std::vector<int> room(cost_.size());
     for (int r = 0; r < ranks; ++r) room[r] = (total + ranks - 1) / ranks - count(r);
-    // Ranks that may hold the rounded-up number: as many as the remainder asks for.
+    // How many ranks may get the rounded-up number: as many as the remainder.
     int extra = total % ranks == 0 ? ranks : total % ranks;
     for (int r = 0; r < ranks; ++r) extra -= room[r] == 0;
     for (const int id : ids) {
@@ -40,8 +40,8 @@ class GreedyAssignment {
     kinds_.push_back(std::move(ids));
   }
 
-  // Exchanges items of one kind between the slowest rank and others while that lowers the higher of
-  // the two costs.
+  // Exchanges items of one kind between the slowest rank and others while this lowers the higher
+  // cost of the two.
   void exchange() {
     while (true) {
       const int slow =
@@ -102,7 +102,7 @@ std::vector<int> hottest_frozen(const LayerLoad& layer, int count) {
   return ids;
 }
 
-// Experts [begin, end) over ranks [first_rank, first_rank + ranks).
+// Assigns experts [begin, end) to ranks [first_rank, first_rank + ranks).
 void assign_experts(const LayerLoad& layer, const std::vector<double>& costs, int begin, int end,
                     int first_rank, int ranks, LayerPlacement& placement) {
   GreedyAssignment assignment(ranks, layer.num_experts(), costs);
@@ -130,7 +130,7 @@ void assign_groups(const LayerLoad& layer, const std::vector<double>& costs, int
   for (int e = 0; e < layer.num_experts(); ++e) placement.rank_of[e] = assignment.rank_of(e / size);
 }
 
-// Adds `amount` to the lowest of `costs`, so that those that get any end at one level.
+// Adds `amount` to the lowest of `costs`, so that all that get some end at one level.
 void fill_up(std::vector<double>& costs, double amount) {
   std::vector<double> sorted = costs;
   std::sort(sorted.begin(), sorted.end());
@@ -150,7 +150,7 @@ void fill_up(std::vector<double>& costs, double amount) {
 
 namespace {
 
-// [ep]: what the experts cost that are on one rank alone; `cost` by expert.
+// [ep]: the cost of the unreplicated experts; `cost` by expert.
 std::vector<double> owned_costs(const LayerPlacement& placement, const std::vector<double>& cost,
                                 int ep) {
   std::vector<double> costs(static_cast<size_t>(ep), 0);
@@ -162,7 +162,7 @@ std::vector<double> owned_costs(const LayerPlacement& placement, const std::vect
   return costs;
 }
 
-// The costs of all ranks when the replicated experts fill up those that have least.
+// [ep]: the costs when the replicated experts fill up the least loaded ranks.
 std::vector<double> level_costs(const LayerPlacement& placement, const std::vector<double>& cost,
                                 int ep) {
   std::vector<double> costs = owned_costs(placement, cost, ep);
@@ -201,7 +201,7 @@ LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas, int 
   }
   if (groups < 1 || experts % groups != 0 || (groups % ep != 0 && ep % groups != 0)) {
     fail(ErrorCode::kBadPlacement,
-         "a balanced placement keeps the {} groups of the router together, but {} ranks do not "
+         "a balanced placement keeps each of the router's {} groups together, but {} ranks do not "
          "divide them, nor they the ranks. Choose another parallel.ep, or contiguous.",
          groups, ep);
   }
@@ -230,7 +230,7 @@ std::map<int, LayerPlacement> balanced_layers(const std::map<int, LayerLoad>& la
     std::vector<int> trainable(trainable_so_far.size(), 0);
     for (int e = 0; e < layer.num_experts(); ++e)
       trainable[placement.rank_of[e]] += layer.trainable[e];
-    // The rank with most here takes the place of the one with fewest so far.
+    // The rank with most here becomes the one with fewest so far.
     std::vector<int> here(trainable.size()), so_far(trainable.size()), renamed(trainable.size());
     std::iota(here.begin(), here.end(), 0);
     std::iota(so_far.begin(), so_far.end(), 0);
@@ -256,8 +256,8 @@ void add_replicas(const LayerLoad& layer, int replicas, LayerPlacement& placemen
   }
 }
 
-// One expert after the other into the room that the ranks have: few ranks an expert. What rounding
-// leaves over, and an expert without load, stays with the owner.
+// Fills the ranks' room with one expert after the other, so that few ranks take an expert's tokens.
+// What rounding leaves, and an expert without load, stays with the owner.
 std::vector<std::vector<double>> replica_shares(const LayerPlacement& placement,
                                                 const std::vector<double>& load, int ep) {
   std::vector<double> cost = load;

@@ -1,4 +1,4 @@
-// Routed experts to expert-parallel ranks.
+// The expert-parallel ranks and local numbers of routed experts.
 #include "parallel_state/placement/expert_placement.h"
 
 #include <algorithm>
@@ -93,7 +93,7 @@ int ExpertPlacement::global_id(int layer, int ep_rank, int local_expert) const {
 
 namespace {
 
-// Ranks over which the experts of one pipeline stage can be spread.
+// The ranks over which the experts of one pipeline stage can be spread.
 int ranks_of_stage(const ParallelOptions& options, int world_size) {
   const int64_t others = int64_t{options.pp} * options.etp;
   if (others < 1 || world_size < others) return 0;

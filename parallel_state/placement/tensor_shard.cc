@@ -1,4 +1,4 @@
-// Pieces of tensors by rank.
+// Shards of tensors by rank.
 #include "parallel_state/placement/tensor_shard.h"
 
 #include "csrc/base/error.h"

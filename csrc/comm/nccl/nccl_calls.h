@@ -1,5 +1,5 @@
-// What the files of NcclComm share: errors of CUDA (E0610) and NCCL (E0611), waiting with a limit,
-// and memory of the device.
+// Shared by the files of NcclComm: errors of CUDA (E0610) and NCCL (E0611), waiting with a time
+// limit, and device memory.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -13,15 +13,15 @@ namespace sutor::nccl {
 void check(cudaError_t result, const char* name);
 void check(ncclResult_t result, const char* name);
 
-// Whether NCCL can use this memory as it is; false for memory of the host.
+// Whether NCCL can use this memory directly; false for host memory.
 bool is_on_device(const void* memory);
 
-// Waits until all that `stream` was given is done. Throws E0611 when `comm` reports an error and
-// E0602 after the time limit (wait_limit.h).
+// Waits until all work on `stream` is done. Throws E0611 when `comm` reports an error and E0602
+// after the time limit (wait_limit.h).
 void wait(cudaStream_t stream, ncclComm_t comm, const char* name);
 
-// Memory of the device that grows. It is never freed: that would wait for operations that may never
-// end when another rank has failed.
+// Device memory that grows. The destructor does not free it: that would wait for operations that
+// may never end when another rank has failed.
 class DeviceBuffer {
  public:
   void* at_least(size_t bytes, const char* name);

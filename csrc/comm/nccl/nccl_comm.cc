@@ -23,7 +23,7 @@ ncclRedOp_t nccl_op(ReduceOp op) {
   return op == ReduceOp::kSum ? ncclSum : op == ReduceOp::kMax ? ncclMax : ncclMin;
 }
 
-// What all groups of a rank have in common.
+// Common to all groups of a rank.
 struct RankContext {
   Comm& control;  // of the whole job: for failures
   int device = 0;
@@ -197,7 +197,8 @@ class NcclComm final : public Comm {
   uint64_t order_digest() const override { return control_->order_digest(); }
 
  private:
-  // Calls `enqueue` with the data in device memory. All ranks have as many, so all return early.
+  // Calls `enqueue` with the data in device memory. All ranks have equally many bytes, so all
+  // return early or none does.
   template <typename Enqueue>
   void in_place(void* data, size_t bytes, const char* name, const Enqueue& enqueue) {
     if (bytes == 0 || size() == 1) return;
@@ -236,7 +237,7 @@ class NcclComm final : public Comm {
     return memory;
   }
 
-  // Of operations in device memory nobody waits here: the next call tells of their errors.
+  // Operations on device memory are not waited for: the next call reports their errors.
   void check_state(const char* name) {
     ncclResult_t state = ncclSuccess;
     check(ncclCommGetAsyncError(comm_, &state), name);
@@ -281,7 +282,7 @@ class NcclComm final : public Comm {
   }
 
   const RankContext context_;
-  const std::unique_ptr<Comm> control_;  // of these ranks, used by nothing else
+  const std::unique_ptr<Comm> control_;  // of these ranks; nothing else uses it
   ncclComm_t comm_ = nullptr;
   DeviceBuffer staging_, received_;
   std::map<int, std::unique_ptr<nccl::Sender>> senders_;
@@ -289,7 +290,7 @@ class NcclComm final : public Comm {
   std::deque<std::future<void>> sending_;  // in the order of sending
 };
 
-// One GPU a rank: the only visible one, or by the number of the rank among those of its host.
+// The only visible GPU, or the one whose number is the rank's among the ranks of its host.
 int choose_device(Comm& control) {
   int devices = 0;
   const cudaError_t result = cudaGetDeviceCount(&devices);

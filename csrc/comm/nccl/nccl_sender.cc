@@ -47,7 +47,7 @@ class Sender::Worker {
                       [&] { return ended_; });
   }
 
-  // The thread's.
+  // The body of the thread.
   void run() {
     while (std::optional<Message> message = next()) {
       try {
@@ -77,7 +77,7 @@ class Sender::Worker {
     return message;
   }
 
-  // Here and not in the constructor: it waits for the receiver.
+  // On the thread and not in the constructor, because it waits for the receiver.
   void start() {
     if (comm_) return;
     check(cudaSetDevice(device_), "link of two ranks");

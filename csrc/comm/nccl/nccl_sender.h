@@ -1,7 +1,7 @@
-// Sends messages to one rank without anybody waiting: a thread, a stream and a communicator of two
-// ranks of its own, the sender as 0 and the receiver as 1. One communicator a direction, because
-// the operations of a communicator run one after the other, and two neighbours may send to each
-// other at once.
+// Sends messages to one rank without blocking the caller: it has a thread, a stream and a
+// communicator of two ranks of its own, the sender as 0 and the receiver as 1. Each direction has a
+// communicator, because the operations of a communicator run one after the other, and two
+// neighbours may send to each other at the same time.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -21,8 +21,8 @@ class Sender {
   // Waits for what has not left, except while an error unwinds this rank.
   ~Sender();
 
-  // `ready`: events after which data in device memory may be read; this takes them over. `owner`
-  // keeps the data alive until they have left. The future is set then, or has the error.
+  // `ready`: events after which data in device memory may be read; the sender destroys them.
+  // `owner` keeps the data alive until they have left; then the future is set, or it has the error.
   std::future<void> send(std::span<const std::byte> data, std::vector<cudaEvent_t> ready,
                          std::shared_ptr<const void> owner, const char* name);
 

@@ -1,4 +1,4 @@
-// Takes the place of nccl_comm.cc in builds without NCCL.
+// Replaces nccl_comm.cc in builds without NCCL.
 #include "csrc/base/error.h"
 #include "csrc/comm/nccl/nccl_comm.h"
 

@@ -15,7 +15,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// From the launcher's helper on this node to the launcher itself.
+// kForward: for the way from the launcher's helper on this node to the launcher itself.
 constexpr milliseconds kForward{300}, kDrain{2000};
 
 bool takes_output(int fd, int milliseconds) {

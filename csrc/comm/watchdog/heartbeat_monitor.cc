@@ -13,7 +13,7 @@ namespace {
 using nlohmann::json;
 using State = RankView::State;
 
-// How long the others have to say where they are, and to end.
+// How long the other ranks have to answer, and to end.
 constexpr double kAnswerSeconds = 0.5, kEndSeconds = 1.5;
 
 double seconds_of(const char* variable, double otherwise) {
@@ -59,11 +59,11 @@ void HeartbeatMonitor::pump() {
 void HeartbeatMonitor::read_from(Peer& peer) {
   std::vector<std::string> lines;
   bool good = peer.socket.read(lines);
-  peer.socket.flush();  // when it fails the next read says so, after what the rank still had to say
+  peer.socket.flush();  // if it fails, so does a later read, after the rank's remaining lines
   try {
     for (const std::string& line : lines) take(peer, line);
   } catch (const std::exception&) {
-    good = false;  // not one of ours, or no longer in its senses
+    good = false;  // an unknown peer, or a broken rank
   }
   if (good) return;
   peer.socket.close();
@@ -97,7 +97,7 @@ void HeartbeatMonitor::take_line(int rank, const std::string& line) {
     view.state = State::kFinished;
   } else {
     view_.take(rank, message, Journal::now());
-    if (view.state == State::kSilent) view.state = State::kRunning;  // it was only late
+    if (view.state == State::kSilent) view.state = State::kRunning;  // only late
   }
 }
 
@@ -125,7 +125,7 @@ void HeartbeatMonitor::tick() {
   if (disorder_.empty()) disorder_ = view_.disorder(limits_.deadlock, now);
 }
 
-// How long this hub leaves it to the other one to act.
+// How long this monitor gives the other one to act first.
 double HeartbeatMonitor::takeover_delay() const {
   if (job_.own_rank == job_.first_monitor) return 0;
   const RankView& first = view_.rank(job_.first_monitor);
@@ -137,8 +137,8 @@ double HeartbeatMonitor::takeover_delay() const {
   return 0;
 }
 
-// The code with which a rank that has an error of its own ends the job; 0 when there is none.
-// Errors of communication do not count before they are printed: they are what a dead peer causes.
+// The exit code of a rank that has an error of its own and ends the job; 0 when there is none.
+// Errors of communication do not count before they are printed, because a dead peer causes them.
 int HeartbeatMonitor::failing_code() const {
   for (int r = 0; r < view_.size(); ++r) {
     const RankView& view = view_.rank(r);
@@ -177,10 +177,10 @@ bool HeartbeatMonitor::answered_since(double asked) const {
 
 // headline: empty when it is about dead or silent ranks.
 void HeartbeatMonitor::report_and_end(const std::string& headline) {
-  // At once: a launcher that saw the death too is about to kill this process.
+  // At once, because a launcher that saw the death too is about to kill this process.
   print_exit_report(headline.empty() ? view_.headline(Journal::now()) : headline);
   const double until = Journal::now() + kAnswerSeconds;
-  while (Journal::now() < until) {  // ranks that compute may come to wait, too
+  while (Journal::now() < until) {  // ranks that still compute may begin to wait
     const double asked = Journal::now();
     send_all(R"({"type":"heartbeat_now"})");
     pump_for(kAnswerSeconds / 4, [&] { return answered_since(asked); });

@@ -1,6 +1,6 @@
-// The listening side of the watchdog, on two ranks of a job: takes the beats of all ranks, and ends
+// The monitor of heartbeats, on two ranks of a job: receives the heartbeats of all ranks, and ends
 // the job with a report when one of them died, stopped, or never comes to an operation. The second
-// hub acts when the first one does not. Runs in the watchdog's thread and never calls MPI.
+// monitor acts when the first one does not. Runs in the watchdog's thread and never calls MPI.
 #pragma once
 
 #include <poll.h>
@@ -15,15 +15,14 @@
 namespace sutor {
 
 struct WatchLimits {
-  double heartbeat = 0.5;     // seconds between beats
-  double silence = 20;        // SUTOR_HEARTBEAT_TIMEOUT: without a beat for so long = stopped
-  double wait = 1800;         // SUTOR_COMM_TIMEOUT: the longest time in one operation
-  double deadlock = 60;       // all ranks waiting for one another, unmoved
-  double same_error = 5;      // a rank that fails has this long to print its message
-  double after_abort = 2;     // the launcher has this long to end the job of a rank that gave up
-  double second_monitor = 8;  // so much later than the first one does the second one act
-  double after_first =
-      0.5;  // ... when the first one died after others: the launcher kills them all
+  double heartbeat = 0.5;  // seconds between heartbeats
+  double silence = 20;    // SUTOR_HEARTBEAT_TIMEOUT: a rank without a heartbeat for so long stopped
+  double wait = 1800;     // SUTOR_COMM_TIMEOUT: the longest time in one operation
+  double deadlock = 60;   // all ranks wait for one another for so long
+  double same_error = 5;  // a rank that fails has this long to print its message
+  double after_abort = 2;     // the launcher has this long to end the job after a rank gave up
+  double second_monitor = 8;  // the second monitor acts so much later than the first one
+  double after_first = 0.5;   // ... when the first one died after others: the launcher kills all
 
   static WatchLimits from_environment();
 };
@@ -31,7 +30,7 @@ struct WatchLimits {
 struct WatchedJob {
   std::vector<ProcessIdentity> processes;  // by rank
   int own_rank = 0, first_monitor = 0, second_monitor = 1;
-  std::string token;  // what a rank says first; others that connect are turned away
+  std::string token;  // the first line of a rank's connection; without it, it is an unknown peer
 };
 
 class HeartbeatMonitor {
@@ -40,15 +39,15 @@ class HeartbeatMonitor {
                    const Journal& journal);
 
   void add_to(std::vector<pollfd>& polled) const;
-  // Accepts and reads whatever has come.
+  // Accepts new connections and reads what has arrived.
   void pump();
-  // A line of this rank itself.
+  // Handles a line of this rank itself.
   void take_own(const std::string& line);
-  // Once a beat: answers the ranks, looks for silent and slow ones.
+  // Once per heartbeat interval: answers the ranks and looks for silent and slow ones.
   void tick();
-  // After every pump(): ends the job when it is time.
+  // After every pump(): ends the job when it is due.
   void end_job_if_due();
-  // The watchdog's own thread was held up for so long.
+  // The watchdog's own thread was delayed by so much.
   void extend_deadlines(double seconds) { view_.extend_deadlines(seconds); }
 
   bool all_deregistered() const;
@@ -57,7 +56,7 @@ class HeartbeatMonitor {
  private:
   struct Peer {
     LineSocket socket;
-    int rank = -1;  // before its first line
+    int rank = -1;  // -1: before its first line
   };
   void take(Peer& peer, const std::string& line);
   void take_line(int rank, const std::string& line);
@@ -79,7 +78,7 @@ class HeartbeatMonitor {
   std::vector<Peer> peers_;
   const Journal& journal_;
   HeartbeatWriter own_heartbeats_;
-  std::string disorder_;      // what is wrong though all ranks live
+  std::string disorder_;      // a report of what is wrong although all ranks live
   double trouble_since_ = 0;  // 0: none
 };
 

@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-// More lines than these help nobody; the rest is counted.
+// More lines help nobody; the others are only counted.
 constexpr size_t kMostLines = 16;
 
 bool same_group(const JournalGroup& a, const JournalGroup& b) {
@@ -46,7 +46,7 @@ std::string ranks_text(std::span<const int> ranks) {
 
 std::vector<std::string> HeartbeatWriter::lines(const Journal& journal) {
   std::vector<std::string> result;
-  // The record first: the groups that it refers to are then there.
+  // The record first, so that the groups that it refers to are already there.
   const std::optional<JournalRecord> newest = journal.newest();
   for (const int groups = journal.num_groups(); described_ < groups; ++described_) {
     const JournalGroup group = journal.group(described_);
@@ -174,7 +174,7 @@ std::string JobView::headline(double now) {
                    [&](int a, int b) { return rank(a).died < rank(b).died; });
   for (const int r : dead) {
     rank(r).reported = true;
-    text += fmt::format("error[{}]: rank {} died ({}). Its last beat, {:.1f} s earlier: {}.\n",
+    text += fmt::format("error[{}]: rank {} died ({}). Its last heartbeat, {:.1f} s earlier: {}.\n",
                         ErrorCode::kRankDied, r, process_text(rank(r).process),
                         rank(r).died - rank(r).heard, last_seen(r, rank(r).heard));
   }
@@ -186,7 +186,7 @@ std::string JobView::headline(double now) {
                       : state != '\0' ? "the process is there but does not answer"
                                       : "its process is stopped, or its host is down or cut off";
     text += fmt::format(
-        "error[{}]: rank {} ({}) was not heard of for {:.0f} s: {}. Its last beat: {}.\n",
+        "error[{}]: rank {} ({}) sent no heartbeat for {:.0f} s: {}. Its last one: {}.\n",
         ErrorCode::kRankSilent, r, process_text(rank(r).process), now - rank(r).heard, why,
         last_seen(r, rank(r).heard));
   }

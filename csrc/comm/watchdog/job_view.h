@@ -1,5 +1,5 @@
-// What a watchdog knows of all ranks of the job, from their beats, and the sentences it says about
-// them when something is wrong. Plain data and text: no sockets, no threads, no MPI.
+// What a monitor knows of all ranks of the job from their heartbeats, and the sentences of its
+// reports. Plain data and text: no sockets, no threads, no MPI.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -13,8 +13,8 @@
 
 namespace sutor {
 
-// Turns a rank's journal into beats: lines that JobView::take() understands. A group is described
-// once, before the first beat that refers to it.
+// Turns a rank's journal into heartbeats: lines that JobView::take() understands. A group is
+// described once, before the first heartbeat that refers to it.
 class HeartbeatWriter {
  public:
   std::vector<std::string> lines(const Journal& journal);
@@ -27,12 +27,12 @@ struct RankView {
   enum class State { kRunning, kDead, kSilent, kFinished };
   ProcessIdentity process;
   State state = State::kRunning;
-  double heard = 0;       // when it last gave a sign of life
-  double died = 0;        // when its end was seen
+  double heard = 0;       // time of its last heartbeat
+  double died = 0;        // time when its connection closed
   bool reported = false;  // a headline has named it
   std::vector<JournalGroup> groups;
   std::vector<int64_t> counts;          // of begun collectives, by group
-  std::optional<JournalRecord> newest;  // its times are those of this process's clock
+  std::optional<JournalRecord> newest;  // with times of this process's clock
   int failing = 0;                      // the exit code with which it is about to end the job
   double failing_since = 0;
   bool aborting = false;  // its message is printed
@@ -47,25 +47,26 @@ class JobView {
   const RankView& rank(int r) const { return ranks_.at(static_cast<size_t>(r)); }
   std::vector<int> in_state(RankView::State state) const;
 
-  // The rank's connection closed; one that has said goodbye is none the worse.
+  // The rank's connection closed: it died, unless it has deregistered.
   void lose(int rank, double now);
-  // A line of HeartbeatWriter from this rank.
+  // Handles a line of this rank's HeartbeatWriter.
   void take(int rank, const nlohmann::json& line, double now);
-  // The watchdog itself was held up for so long: nobody else is to blame for the silence.
+  // The monitor itself was delayed by so much, which is not to count as the ranks' silence.
   void extend_deadlines(double seconds);
 
-  // Of the ranks that are dead or silent, in the order of their deaths: who, where, since when, in
-  // which operation last seen. Each rank is named once.
+  // Names the ranks that are dead, in the order of their deaths, or silent: who, where, since when,
+  // in which operation last seen. Marks them as reported.
   std::string headline(double now);
   // Who waits in which operation for whom, who computes, who died since the headline.
   std::string waiting(double now) const;
-  // Every rank that lives waits for one that has not come: nothing will change any more.
+  // Whether every living rank waits for one that has not come, so that nothing will change any
+  // more.
   bool settled() const;
-  // The report of an operation that has been waited for longer than `limit`; empty when there is
-  // none.
+  // Reports the operation that a rank has been waiting in longest, if longer than `limit`; else
+  // empty.
   std::string slow(double limit, double now) const;
-  // Ranks of a group that are in different operations under the same number, or that all wait for
-  // one another, unmoved for `deadlock_seconds`; empty when all is well.
+  // Reports ranks of a group that are in different operations of the same number, or that all have
+  // been waiting for one another for `deadlock_seconds`; empty when all is well.
   std::string disorder(double deadlock_seconds, double now) const;
 
  private:

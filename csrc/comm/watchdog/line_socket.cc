@@ -21,11 +21,11 @@
 namespace sutor {
 namespace {
 
-// Far more than any rank has to say between two beats.
+// Far more than any rank sends between two heartbeats.
 constexpr size_t kLongestLine = size_t{1} << 24;
 
-// Close-on-exec everywhere: a child process (a Python step) that held a copy would keep the
-// connection of a dead rank open.
+// Close-on-exec everywhere: a child process (a Python step) with a copy would keep the connection
+// of a dead rank open.
 constexpr int kSocketFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 
 FileDescriptor connect_to(const std::string& address, int port, double seconds, int& error) {
@@ -84,8 +84,8 @@ LineSocket LineSocket::connect(const std::vector<std::string>& addresses, int po
   fail(
       ErrorCode::kWatchdogUnconnected,
       "the watchdog's connection to another rank failed: tried {}. The nodes of a job should reach "
-      "each other by TCP on any port; SUTOR_WATCHDOG=off trains without (a dead rank is then "
-      "noticed after SUTOR_COMM_TIMEOUT only).",
+      "each other by TCP on any port; SUTOR_WATCHDOG=off trains without it (a dead rank is then "
+      "noticed only after SUTOR_COMM_TIMEOUT).",
       tried.empty() ? "no address" : tried);
 }
 

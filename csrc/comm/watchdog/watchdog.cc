@@ -22,12 +22,13 @@ namespace {
 using nlohmann::json;
 
 constexpr double kConnectSeconds = 5;  // for each address
-// The longest a rank waits for the hubs to take its goodbye, and hubs for those of all ranks.
+// How long a rank waits for the monitors to acknowledge its deregistration, and monitors wait for
+// all ranks to deregister.
 constexpr double kDeregisterSeconds = 3;
-// The longest a rank stays in MPI_Finalize.
+// How long a rank may stay in MPI_Finalize.
 constexpr double kFinalizeSeconds = 2;
-// A rank that has lost both hubs gives the verdict of one of them this long to arrive; one that has
-// lost one of them gives the other one so long to act.
+// How long a rank that has lost both monitors waits for a command of one of them to arrive, and how
+// long one that has lost one monitor waits for the other one to act.
 constexpr double kNoMonitorSeconds = 1, kOtherMonitorSeconds = 20;
 
 json identity_json(const ProcessIdentity& self) {
@@ -50,7 +51,7 @@ std::string random_token() {
   return token;
 }
 
-// On another host than the first hub where there is one, so that the end of one host leaves a hub.
+// On another host than the first monitor if possible, so that one survives the end of a host.
 int second_monitor_of(const std::vector<ProcessIdentity>& processes) {
   for (size_t r = 1; r < processes.size(); ++r) {
     if (processes[r].network != processes[0].network) return static_cast<int>(r);
@@ -63,7 +64,8 @@ bool switched_off() {
   return text != nullptr && (std::string(text) == "off" || std::string(text) == "0");
 }
 
-// Where a hub listens: {"port": ..., "addresses": [...]}, and the first hub's token.
+// Where a monitor listens: {"port": ..., "addresses": [...], "token": ...}; the first one's token
+// counts.
 json listening_json(const LineListener& listener, bool only_this_host) {
   json result{{"port", listener.port()}, {"token", random_token()}};
   result["addresses"] =
@@ -74,7 +76,7 @@ json listening_json(const LineListener& listener, bool only_this_host) {
 }  // namespace
 
 std::unique_ptr<Watchdog> Watchdog::start(Comm& world, const Journal& journal) {
-  // The choice of rank 0 holds for all.
+  // Rank 0 decides for all.
   if (world.broadcast_text(switched_off() ? "off" : "on", 0, "watchdog") == "off") return nullptr;
   WatchedJob job;
   job.own_rank = world.rank();
@@ -124,7 +126,7 @@ void Watchdog::connect(const std::vector<std::vector<std::string>>& addresses,
   const std::vector<int> monitors = {job_.first_monitor, job_.second_monitor};
   for (size_t i = 0; i < monitors.size(); ++i) {
     if (monitors[i] == job_.own_rank) continue;
-    // A hub on the same host is reached by loopback too, whatever the network thinks.
+    // A monitor on the same host can be reached by loopback too, whatever the network setup.
     std::vector<std::string> to = addresses[i];
     const auto monitor = static_cast<size_t>(monitors[i]), own = static_cast<size_t>(job_.own_rank);
     if (job_.processes[monitor].network == job_.processes[own].network) to.push_back("127.0.0.1");
@@ -143,7 +145,7 @@ void Watchdog::failing(int exit_code) {
 
 void Watchdog::aborting(int exit_code) {
   post(json{{"type", "abort"}, {"code", exit_code}}.dump());
-  std::unique_lock lock(mutex_);  // what ends this process next should not overtake it
+  std::unique_lock lock(mutex_);  // the end of this process should not overtake the line
   sent_.wait_for(lock, std::chrono::seconds(1), [&] { return commands_.empty() && !sending_; });
 }
 
@@ -171,8 +173,8 @@ void Watchdog::run() {
   sigset_t all;  // signals are the main thread's
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  // Where it is allowed: beats go out on an overloaded machine, and the report before the launcher
-  // that saw a death too kills this process. (On Linux this is the thread's own value.)
+  // Where it is allowed, so that heartbeats go out on an overloaded machine, and the report before
+  // a launcher that saw a death too kills this process. (On Linux this is the thread's own value.)
   ::setpriority(PRIO_PROCESS, 0, -10);
   double next_heartbeat = Journal::now();
   while (!stop_) {
@@ -182,8 +184,8 @@ void Watchdog::run() {
     send_commands();
     const double now = Journal::now();
     if (now >= next_heartbeat) {
-      // Held up (an overloaded machine, all of the job stopped and continued): what the others had
-      // to say may still be on its way.
+      // Delayed (an overloaded machine, a whole job stopped and continued): lines of the other
+      // ranks may still be on their way.
       const double late = now - next_heartbeat;
       if (late > 2 * limits_.heartbeat) {
         if (monitor_) monitor_->extend_deadlines(late);
@@ -262,8 +264,8 @@ void Watchdog::take(Uplink& uplink, const std::string& line) {
   end_process(message.at("code"));
 }
 
-// For a rank that is no hub: the hubs died or stopped, both of them, or one and the other does not
-// act.
+// On a rank that is not a monitor: ends it when both monitors died or stopped, or one did and the
+// other one does not act.
 void Watchdog::check_monitors() {
   if (monitor_) return;
   const double now = Journal::now();
@@ -292,15 +294,15 @@ void Watchdog::check_monitors() {
 void Watchdog::leave_without_mpi() {
   for (Uplink& uplink : uplinks_) uplink.socket.send(R"({"type":"deregister"})");
   if (monitor_) monitor_->acknowledge_deregistration();
-  // The main thread may be waiting for a line of the launcher, and must not take the answer to what
-  // follows for it.
+  // The main thread may be waiting for a line of the launcher, and must not mistake the answer to
+  // the following line for it.
   struct sigaction park {};
   park.sa_handler = [](int) {
     while (true) ::pause();
   };
   ::sigaction(SIGUSR2, &park, nullptr);
   ::pthread_kill(main_thread_, SIGUSR2);
-  // What MPI_Finalize says to the launcher at its end (PMI 1).
+  // What MPI_Finalize sends to the launcher at its end (PMI 1).
   const std::string finalize = "cmd=finalize\n";
   const char* fd = std::getenv("PMI_FD");
   if (fd != nullptr) ::send(std::atoi(fd), finalize.data(), finalize.size(), MSG_NOSIGNAL);
@@ -308,7 +310,8 @@ void Watchdog::leave_without_mpi() {
   end_process(exit_code_);
 }
 
-// Whether this rank may leave: the hubs have taken its goodbye; a hub has those of all.
+// Whether this rank may end: the monitors have acknowledged its deregistration, and on a monitor
+// all ranks have deregistered.
 bool Watchdog::leave_now() {
   const double now = Journal::now();
   if (leaving_since_ == 0) leaving_since_ = now;

@@ -1,9 +1,8 @@
-// Watchdog: a control plane beside MPI, which says nothing of peers that died or stopped. A thread
-// of every rank sends beats to two hubs (heartbeat_monitor.h); a hub that sees a rank die (its
-// connection closes), stop (no beat), or wait for too long prints one report, and all ranks end
-// with exit code
-// 6. An error that a rank has itself comes first: its message and its exit code win.
-// SUTOR_WATCHDOG=off leaves it out.
+// Watchdog: a control plane beside MPI, which does not report peers that died or stopped. A thread
+// of every rank sends heartbeats to two monitors (heartbeat_monitor.h). A monitor that sees a rank
+// die (its connection closes), stop (no heartbeat), or wait for too long prints one report, and all
+// ranks end with exit code 6. A rank's own error takes precedence with its message and exit code.
+// SUTOR_WATCHDOG=off leaves the watchdog out.
 #pragma once
 
 #include <atomic>
@@ -22,31 +21,32 @@ namespace sutor {
 
 class Watchdog {
  public:
-  // Collective over the world. Nothing when it is switched off.
+  // Collective over the world. Null when it is switched off.
   static std::unique_ptr<Watchdog> start(Comm& world, const Journal& journal);
-  // Without a goodbye() before, the other ranks take it for death.
+  // Without deregister() before, the other ranks take this rank for dead.
   ~Watchdog();
 
-  // This rank has an error and is about to end the job with this code; 0: not any more.
+  // This rank has an error and is about to end the job with this code; 0: no longer.
   void failing(int exit_code);
-  // It has printed its error: the others end with this code, if the launcher does not end them.
+  // This rank has printed its error: the others end with this code if the launcher does not end
+  // them.
   void aborting(int exit_code);
-  // All ranks have come to MPI_Finalize, which begins now. When it does not end the watchdog tells
-  // the launcher so in its place, and ends this process with this exit code: MPICH 4.0 over UCX/TCP
-  // hangs there in most jobs of several hosts, as its ranks stop serving connections while others
-  // still close theirs.
+  // All ranks have come to MPI_Finalize, which begins now. If it does not end, the watchdog tells
+  // the launcher what it would have told it and ends this process with this exit code: MPICH 4.0
+  // over UCX/TCP hangs there in most jobs of several hosts, because its ranks stop serving
+  // connections while others still close theirs.
   void finalizing(int exit_code);
-  // After MPI_Finalize: returns when both hubs know that this rank ends well.
+  // After MPI_Finalize: returns when both monitors know that this rank ends regularly.
   void deregister();
 
  private:
   struct Uplink {
     LineSocket socket;
-    int rank = 0;  // of the hub
+    int rank = 0;  // of the monitor
     HeartbeatWriter heartbeats;
     double heard = 0;
-    double lost_since = 0;      // 0: it is there
-    bool deregistered = false;  // it ends well
+    double lost_since = 0;      // 0: connected
+    bool deregistered = false;  // the monitor has acknowledged it
   };
 
   Watchdog(const Journal& journal, WatchedJob job, const WatchLimits& limits);
@@ -70,10 +70,10 @@ class Watchdog {
   std::vector<Uplink> uplinks_;
   FileDescriptor wake_;
 
-  std::mutex mutex_;  // guards the lines that the main thread wants sent
+  std::mutex mutex_;  // guards the lines that the main thread wants to send
   std::vector<std::string> commands_;
   std::condition_variable sent_;
-  bool sending_ = false;  // commands_ was taken, and is on its way
+  bool sending_ = false;  // the thread has taken commands_ and is sending them
   std::atomic<bool> leaving_ = false, stop_ = false;
   double leaving_since_ = 0;
   const pthread_t main_thread_ = ::pthread_self();

@@ -78,11 +78,11 @@ TEST(Safetensors, BrokenHeadersAreRefused) {
   refuses("", 0, "does not start with");
   refuses(" {}", 0, "does not start with");
   refuses("[]", 0, "does not start with");
-  refuses("{} x", 0, "no valid UTF-8 JSON");
-  refuses("{\"\xff\":1}", 0, "no valid UTF-8 JSON");
-  refuses("{\"\xc0\xaf\":1}", 0, "no valid UTF-8 JSON");  // overlong
-  refuses("{", 0, "no valid UTF-8 JSON");
-  refuses(R"({"w":NaN})", 0, "no valid UTF-8 JSON");
+  refuses("{} x", 0, "not valid UTF-8 JSON");
+  refuses("{\"\xff\":1}", 0, "not valid UTF-8 JSON");
+  refuses("{\"\xc0\xaf\":1}", 0, "not valid UTF-8 JSON");  // overlong
+  refuses("{", 0, "not valid UTF-8 JSON");
+  refuses(R"({"w":NaN})", 0, "not valid UTF-8 JSON");
   refuses(R"({"w":1})", 0, "a number where none belongs");
   refuses(R"({"w":null})", 0, "null");
   refuses(R"({"w":true})", 0, "truth value");
@@ -117,9 +117,9 @@ TEST(Safetensors, BadSizesAndOffsetsAreRefusedWithTheTensorNamed) {
   refuses(one("U8", "[1]", "[0.0,1]"), 1, "not an unsigned integer");
   refuses(one("U8", "[1e0]", "[0,1]"), 1, "not an unsigned integer");
   refuses(one("U8", "[18446744073709551615]", "[0,1]"), 1, "too large");
-  refuses(one("U8", "[4294967296,4294967296,2]", "[0,0]"), 0, "no valid number of bytes");
-  refuses(one("F32", "[4611686018427387904]", "[0,0]"), 0, "no valid number of bytes");
-  refuses(one("F4", "[3]", "[0,1]"), 1, "no valid number of bytes");  // ends inside a byte
+  refuses(one("U8", "[4294967296,4294967296,2]", "[0,0]"), 0, "not a valid number of bytes");
+  refuses(one("F32", "[4611686018427387904]", "[0,0]"), 0, "not a valid number of bytes");
+  refuses(one("F4", "[3]", "[0,1]"), 1, "not a valid number of bytes");  // ends inside a byte
   refuses(one("F32", "[2]", "[0,4]"), 4, "needs 8 bytes");
   refuses(one("U8", "[1]", "[1,2]"), 2, "a hole");
   refuses(one("U8", "[4]", "[0,4]"), 3, "ends at byte");
@@ -138,9 +138,9 @@ TEST(Safetensors, BadSizesAndOffsetsAreRefusedWithTheTensorNamed) {
 
 TEST(Safetensors, ImpossibleHeaderLengthsAreRefusedBeforeAnythingIsAllocated) {
   expect_error(ErrorCode::kBrokenFile, {"4 bytes only"}, [] { parse("abcd"); });
-  expect_error(ErrorCode::kBrokenFile, {"no safetensors file"},
+  expect_error(ErrorCode::kBrokenFile, {"not a safetensors file"},
                [] { parse(prefix_of(100'000'001) + "{}"); });
-  expect_error(ErrorCode::kBrokenFile, {"no safetensors file"},
+  expect_error(ErrorCode::kBrokenFile, {"not a safetensors file"},
                [] { parse(prefix_of(~uint64_t{0}) + "{}"); });
   expect_error(ErrorCode::kBrokenFile, {"truncated"}, [] { parse(prefix_of(3) + "{}"); });
 }

@@ -1,4 +1,4 @@
-// What a watchdog says of the ranks of a job, from beats of journals.
+// The reports of a monitor about the ranks of a job, made from heartbeats of their journals.
 #include "csrc/comm/watchdog/job_view.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@ namespace {
 
 constexpr auto kCollective = OperationKind::kCollective;
 
-// Four ranks: world of all, two groups "ep" of neighbours; journals feed a view.
+// Four ranks in the world and in two groups "ep" of neighbours; their journals feed a view.
 class Job : public ::testing::Test {
  protected:
   Job() : view_(processes(), 0) {
@@ -102,7 +102,7 @@ TEST_F(Job, ASilentRankIsNamedWithItsSilence) {
   pass(2, 0, "share of cores");
   view_.rank(2).state = RankView::State::kSilent;
   const std::string text = view_.headline(20.0);
-  EXPECT_NE(text.find("error[E0606]: rank 2 (host node1, pid 102) was not heard of for 20 s"),
+  EXPECT_NE(text.find("error[E0606]: rank 2 (host node1, pid 102) sent no heartbeat for 20 s"),
             std::string::npos)
       << text;
   EXPECT_NE(text.find("after `share of cores` #1"), std::string::npos) << text;

@@ -47,27 +47,27 @@ TEST(ExpertConfig, BadFilesAreRefusedWithTheReason) {
     const char* reason;
   } cases[] = {
       {"", "not valid JSON"},
-      {"[]", "no expert config"},
+      {"[]", "not an expert config"},
       {"{\"experts\": {}}", "`shared_experts` is missing"},
       {"{\"experts\": {}, \"shared_experts\": 1, \"non_expert_modules\": false}",
        "expected true or"},
       {"{\"experts\": {\"x\": [1]}, \"shared_experts\": false, \"non_expert_modules\": false}",
-       "\"x\" of `experts` is no layer"},
+       "\"x\" of `experts` is not a layer"},
       {"{\"experts\": {\"-1\": [1]}, \"shared_experts\": false, \"non_expert_modules\": false}",
-       "no layer number"},
+       "not a layer number"},
       {"{\"experts\": {\"01\": [1]}, \"shared_experts\": false, \"non_expert_modules\": false}",
-       "no layer number"},
+       "not a layer number"},
       {"{\"experts\": {\"1\": [1, 1]}, \"shared_experts\": false, \"non_expert_modules\": false}",
        "expert 1 twice"},
       {"{\"experts\": {\"1\": [1.5]}, \"shared_experts\": false, \"non_expert_modules\": false}",
-       "no expert id"},
+       "not an expert id"},
       {"{\"experts\": {\"1\": [-2]}, \"shared_experts\": false, \"non_expert_modules\": false}",
-       "no expert id"},
+       "not an expert id"},
       {"{\"experts\": {\"1\": 3}, \"shared_experts\": false, \"non_expert_modules\": false}",
        "instead of a list"},
       {"{\"experts\": {\"1\": [1], \"1\": [2]}, \"shared_experts\": false, \"non_expert_modules\": "
        "false}",
-       "\"1\" stands twice"},
+       "\"1\" occurs twice"},
   };
   const TempDir dir;
   for (const auto& c : cases) {
