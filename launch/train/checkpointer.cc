@@ -4,8 +4,6 @@
 #include <torch/types.h>
 
 #include <random>
-#include <set>
-#include <sstream>
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/partial/checkpoint_list.h"
@@ -14,6 +12,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
 #include "launch/job/agreement.h"
+#include "launch/train/same_training.h"
 
 namespace sutor {
 namespace {
@@ -21,45 +20,6 @@ namespace {
 std::string random_uuid() {
   std::random_device device;
   return fmt::format("{:08x}{:08x}", device(), device());
-}
-
-// "key: value" lines of `a` that `b` does not have.
-std::vector<std::string> lines_missing(const std::string& a, const std::string& b) {
-  std::istringstream in(b), from(a);
-  std::set<std::string> present;
-  for (std::string line; std::getline(in, line);) present.insert(line);
-  std::vector<std::string> missing;
-  for (std::string line; std::getline(from, line);) {
-    if (!present.count(line)) missing.push_back(line);
-  }
-  return missing;
-}
-
-// What may change between a training and its resumption: how long it goes on, how a batch is cut,
-// and when it is measured. Everything else makes it another training.
-bool may_change(const std::string& line) {
-  for (const char* key : {"schedule.steps:", "schedule.epochs:", "train.micro_batch:", "eval."}) {
-    if (line.starts_with(key)) return true;
-  }
-  return false;
-}
-
-void check_same_training(const TrainState& saved, const TrainState& now, const std::string& where,
-                         bool print) {
-  std::string refused, changed;
-  for (const std::string& line : lines_missing(saved.schedule, now.schedule)) {
-    (may_change(line) ? changed : refused) += "\n  then " + line;
-  }
-  for (const std::string& line : lines_missing(now.schedule, saved.schedule)) {
-    (may_change(line) ? changed : refused) += "\n  now  " + line;
-  }
-  if (saved.data_digest != now.data_digest) refused += "\n  the training data";
-  if (!refused.empty()) {
-    fail(ErrorCode::kOtherRecipe,
-         "{} was made with other keys or data; going on would mix two trainings:{}", where,
-         refused);
-  }
-  if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);
 }
 
 // Without the keys that recipes of earlier programs had and that only ever had these values, so

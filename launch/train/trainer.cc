@@ -10,6 +10,7 @@
 #include "csrc/base/file.h"
 #include "csrc/ops/memory.h"
 #include "launch/model/expert_ranks.h"
+#include "launch/train/best_metric.h"
 #include "launch/train/train_report.h"
 #include "recipes/recipe_reader.h"
 
@@ -166,7 +167,7 @@ void Trainer::log_step(const BatchResult& result, int64_t step, double lr, doubl
 void Trainer::evaluate_all(int64_t step) {
   for (const EvalSet& set : eval_sets_) {
     EvalMetrics metrics = evaluate(session_->model(), set, step);
-    const std::string best = state_.best_metric.substr(state_.best_metric.rfind('.') + 1);
+    const std::string best = parse_metric_name(state_.best_metric).key;
     std::erase_if(metrics.values, [&](const auto& value) {
       const std::vector<std::string>& wanted = recipe_.eval.metrics;
       return value.first != best &&
@@ -177,15 +178,9 @@ void Trainer::evaluate_all(int64_t step) {
       fmt::print("{}\n", eval_line(metrics));
       std::fflush(stdout);
     }
-    const size_t dot = state_.best_metric.rfind('.');
-    if (dot == std::string::npos || state_.best_metric.substr(0, dot) != set.name) continue;
-    const std::string key = state_.best_metric.substr(dot + 1);
-    const auto value = metrics.values.find(key);
-    if (value == metrics.values.end() || step == 0) continue;
-    const double v = value->second;
-    const bool better = key == "token_acc" ? v > state_.best_value : v < state_.best_value;
-    if (state_.best_step >= 0 && !better) continue;
-    state_.best_value = v;
+    const std::optional<double> value = better_value(state_, metrics);
+    if (!value) continue;
+    state_.best_value = *value;
     state_.best_step = step;
     save(false);
     checkpointer_->mark_best(step);

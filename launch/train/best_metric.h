@@ -1,0 +1,22 @@
+// Which evaluation is the best of a training so far: what BEST points at.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "launch/log/metrics_log.h"
+#include "launch/train/checkpointer.h"
+
+namespace sutor {
+
+// "task.loss" is the metric `key` of the evaluation set `set`. A name without a dot has no set.
+struct MetricName {
+  std::string set, key;
+};
+MetricName parse_metric_name(const std::string& name);
+
+// The value of state.best_metric in this evaluation, when it makes it the best so far; none when
+// it is not better, is of another set, or was taken before training.
+std::optional<double> better_value(const TrainState& state, const EvalMetrics& metrics);
+
+}  // namespace sutor
