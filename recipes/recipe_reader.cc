@@ -237,52 +237,6 @@ std::string resolved_yaml(const Recipe& given) {
   return text;
 }
 
-std::string_view name_of(Stage stage) {
-  switch (stage) {
-    case Stage::kPrepare:
-      return "prepare";
-    case Stage::kScore:
-      return "score";
-    case Stage::kSelect:
-      return "select";
-    case Stage::kTrain:
-      return "train";
-    case Stage::kExport:
-      return "export";
-  }
-  SUTOR_ASSERT(false);
-}
-
-std::string stage_keys(const Recipe& given, Stage stage) {
-  static const std::map<Stage, std::vector<std::string>> prefixes = {
-      {Stage::kPrepare, {"data.tokenizer", "data.template", "data.loss_on"}},
-      {Stage::kScore,
-       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.score."}},
-      {Stage::kSelect, {"esft.select.", "esft.layer_base"}},
-      {Stage::kTrain,
-       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.layer_base",
-        "esft.also_train", "esft.keep_frozen", "lora.", "optim.", "schedule.", "train.", "eval."}},
-      {Stage::kExport, {"export."}}};
-  Recipe recipe = given;
-  std::string text = fmt::format("stage: {}\n", name_of(stage));
-  for (const Field& field : recipe_fields()) {
-    const auto covers = [&](const std::string& prefix) { return field.key.starts_with(prefix); };
-    const auto& of_stage = prefixes.at(stage);
-    if (field.key == "train.threads" || !std::any_of(of_stage.begin(), of_stage.end(), covers)) {
-      continue;
-    }
-    text += fmt::format("{}: {}\n", field.key, field.show(recipe));
-  }
-  if (stage == Stage::kSelect || stage == Stage::kExport) return text;
-  for (const char* list : {"train", "eval"}) {
-    if (stage == Stage::kScore && std::string_view(list) == "eval") continue;
-    for (const DataSource& source : *list == 't' ? recipe.data.train : recipe.data.eval) {
-      text += fmt::format("data.{}: {} {}\n", list, quoted(source.name), source.format);
-    }
-  }
-  return text;
-}
-
 int64_t parse_warmup(std::string_view text, int64_t steps) {
   if (!text.ends_with('%')) return static_cast<int64_t>(parse_figure(text, "schedule.warmup"));
   const double percent = parse_figure(text.substr(0, text.size() - 1), "schedule.warmup");

@@ -33,13 +33,6 @@ void require_train_data(const Recipe& recipe);
 // file:line:col or --set) as a comment.
 std::string resolved_yaml(const Recipe& recipe);
 
-enum class Stage : uint8_t { kPrepare, kScore, kSelect, kTrain, kExport };
-std::string_view name_of(Stage stage);
-// Canonical text ("key: value" lines) of the keys that decide a stage's output, given its input
-// files: what `run` compares to tell whether a stage is still valid. Layout, logging and paths of
-// inputs (their digests count) are not among them.
-std::string stage_keys(const Recipe& recipe, Stage stage);
-
 // `schedule.warmup`: a number of steps, or "3%" of `steps`, rounded up. Throws E0205.
 int64_t parse_warmup(std::string_view text, int64_t steps);
 // `schedule.min_lr`: a rate, or "10%" of `lr`. Throws E0205.

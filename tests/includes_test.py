@@ -15,7 +15,7 @@ from pathlib import Path
 ROOMS = (
     "launch",
     "launch/verbs",
-    "launch/stages",
+    "launch/steps",
     "launch/train",
     "launch/inspect",
     "launch/eval",

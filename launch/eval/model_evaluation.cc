@@ -10,6 +10,7 @@
 #include "launch/eval/completion_scores.h"
 #include "launch/eval/evaluate.h"
 #include "launch/eval/text_generation.h"
+#include "launch/job/agreement.h"
 #include "launch/job/python_step.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
@@ -54,9 +55,11 @@ class Evaluator {
     const bool trained = request_.checkpoint != "none";
     if (request_.base || !trained) models.push_back(measure("base", recipe_.model.path));
     if (!trained) return models;
-    const auto path = find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint);
+    const std::string path = from_rank_0(world_, "choose checkpoint", [&] {
+      return find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint).string();
+    });
     session_.apply(source_.checkpoint(path, base_digest(source_, world_)));
-    models.push_back(measure("trained", path.string()));
+    models.push_back(measure("trained", path));
     return models;
   }
 

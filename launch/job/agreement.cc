@@ -17,4 +17,17 @@ void agree(Comm& world, const std::string& problem, const char* what) {
   }
 }
 
+void on_rank_0(Comm& world, const char* what, const std::function<void()>& body) {
+  agree(world, problem_of([&] {
+          if (world.rank() == 0) body();
+        }),
+        what);
+}
+
+std::string from_rank_0(Comm& world, const char* what, const std::function<std::string()>& body) {
+  std::string found;
+  on_rank_0(world, what, [&] { found = body(); });
+  return world.broadcast_text(found, 0, what);
+}
+
 }  // namespace sutor

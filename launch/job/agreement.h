@@ -1,6 +1,9 @@
-// How the ranks of a job learn of each other's errors, so that all of them end alike.
+// How the ranks of a job learn of each other's errors, and of what rank 0 finds on the disk, so
+// that all of them go on or end alike.
 #pragma once
 
+#include <functional>
+#include <new>
 #include <string>
 
 #include "csrc/base/error.h"
@@ -16,10 +19,22 @@ std::string problem_of(Body&& body) {
     return "";
   } catch (const Error& error) {
     return fmt::format("{} {}", number_of(error.code()), error.what());
+  } catch (const std::bad_alloc&) {
+    return "503 out of memory";
+  } catch (const std::exception& error) {
+    return fmt::format("7000 {}", error.what());
   }
 }
 
 // Collective: every rank learns whether any rank had a problem; all throw the first one.
 void agree(Comm& world, const std::string& problem, const char* what);
+
+// Decisions that follow from the state of the file system are rank 0's: another node may see
+// another state, and any state may change between two ranks' looks. Both are collective, and what
+// `body` throws on rank 0 becomes the error of all ranks. Runs `body` on rank 0 while the others
+// wait.
+void on_rank_0(Comm& world, const char* what, const std::function<void()>& body);
+// The same, and tells all ranks what it returned.
+std::string from_rank_0(Comm& world, const char* what, const std::function<std::string()>& body);
 
 }  // namespace sutor

@@ -27,8 +27,8 @@ struct RunPaths {
   std::filesystem::path adapter() const { return output / "export" / "adapter"; }
   std::filesystem::path merged() const { return output / "export" / "merged"; }
   std::filesystem::path resolved_recipe() const { return output / "recipe.resolved.yaml"; }
-  // Digests of inputs and recipe keys that the finished stages had (`sutor run`).
-  std::filesystem::path stages() const { return output / "stages.json"; }
+  // Digests of inputs and recipe keys that the finished steps had (`sutor run`).
+  std::filesystem::path step_ledger() const { return output / "stages.json"; }
 
   // Whether checkpoints or metrics of a training lie here: what blocks `train` without --resume.
   bool holds_training() const;

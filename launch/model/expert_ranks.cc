@@ -12,7 +12,7 @@ namespace sutor {
 namespace {
 
 std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const ModelInfo& model,
-                                     const std::vector<std::string>& trained) {
+                                     const TrainableSet& trainable) {
   if (!std::filesystem::exists(path)) {
     fail(
         ErrorCode::kNoScores,
@@ -29,7 +29,7 @@ std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const Mo
     }
   }
   std::map<int, LayerLoad> layers = frozen_layers(scores.token);
-  for (const std::string& name : trained) {
+  for (const std::string& name : trainable.names()) {
     const TensorEntry* tensor = model.tensors.find(name);
     if (!tensor || tensor->expert < 0 || layers.count(tensor->layer) == 0) continue;
     layers[tensor->layer].trainable[tensor->expert] = true;
@@ -40,15 +40,14 @@ std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const Mo
 }  // namespace
 
 ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
-                         const std::vector<std::string>& trained, Comm& world) {
+                         const TrainableSet& trainable, Comm& world) {
   const ParallelOptions& parallel = recipe.parallel;
   const bool balanced = parallel.expert_placement == "balanced";
   if ((!balanced && parallel.frozen_replicas == 0) || parallel.ep == 1) return {};
   // One rank decides: the file of another node might be an older one.
-  nlohmann::json found = nlohmann::json::array();
-  const std::string problem = problem_of([&] {
-    if (world.rank() != 0) return;
-    const auto layers = layer_loads(RunPaths(recipe.output).scores(), model, trained);
+  const std::string decided = from_rank_0(world, "placement of experts", [&] {
+    nlohmann::json found = nlohmann::json::array();
+    const auto layers = layer_loads(RunPaths(recipe.output).scores(), model, trainable);
     ExpertRanks ranks;
     if (balanced) {
       ranks = balanced_layers(layers, parallel.ep, parallel.frozen_replicas, model.router_groups);
@@ -61,11 +60,10 @@ ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
     for (const auto& [layer, placement] : ranks) {
       found.push_back({layer, placement.rank_of, placement.replicated, placement.token_cost});
     }
+    return found.dump();
   });
-  agree(world, problem, "placement of experts");
   ExpertRanks ranks;
-  for (const auto& layer :
-       nlohmann::json::parse(world.broadcast_text(found.dump(), 0, "placement of experts"))) {
+  for (const auto& layer : nlohmann::json::parse(decided)) {
     ranks[layer[0].get<int>()] = {layer[1].get<std::vector<int>>(),
                                   layer[2].get<std::vector<int>>(),
                                   layer[3].get<std::vector<double>>()};

@@ -1,6 +1,7 @@
 #include "launch/model/model_source.h"
 
 #include "checkpoint/store/open_model.h"
+#include "csrc/base/profile.h"
 
 namespace sutor {
 
@@ -29,6 +30,12 @@ Overlay ModelSource::checkpoint(const std::filesystem::path& path, const Digest&
 }
 
 Digest ModelSource::digest(int threads) const {
+  std::call_once(digest_once_, [&] { digest_ = read_digest(threads); });
+  return digest_;
+}
+
+Digest ModelSource::read_digest(int threads) const {
+  const ProfileScope scope("read base for its digest");
   const Digest base = directory.digest(threads);
   if (adapters.empty()) return base;
   Hasher hasher;

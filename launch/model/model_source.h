@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,9 @@ struct ModelSource {
   // Fills the rows of a tensor of the model, from the last adapter that has it or from the
   // directory. Thread-safe.
   void load(ShardedTensor& destination) const;
-  // Of the weights: the directory's digest; with adapters one of theirs too. Reads everything once,
-  // and throws E0305 when an adapter belongs to another base.
+  // Of the weights: the directory's digest; with adapters one of theirs too. The first call reads
+  // everything, on `threads` threads (0 = all); later ones remember. Throws E0305 when an adapter
+  // belongs to another base. Thread-safe.
   Digest digest(int threads = 0) const;
 
   // What a checkpoint of a training on this model holds; `digest` is the model's (E0305). It must
@@ -36,6 +38,12 @@ struct ModelSource {
   const Family& family;
   ModelInfo info;
   std::vector<Overlay> adapters;  // later ones cover earlier ones
+
+ private:
+  Digest read_digest(int threads) const;
+
+  mutable std::once_flag digest_once_;
+  mutable Digest digest_;
 };
 
 }  // namespace sutor

@@ -2,34 +2,36 @@
 
 #include <ATen/Parallel.h>
 
-#include <unordered_set>
-
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 #include "csrc/base/profile.h"
+#include "launch/job/agreement.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
 namespace {
 
-Trains trains_in(const std::vector<std::string>& trained) {
-  return [names = std::unordered_set<std::string>(trained.begin(), trained.end())](
-             const TensorEntry& tensor) { return names.count(tensor.name) > 0; };
-}
+const TrainableSet kNothing;
 
 }  // namespace
 
-Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
+Session::Session(const ModelSource& source, const ModelInfo& model, const TrainableSet& trainable,
+                 Comm& world, const SessionOptions& options)
     : source_(source),
       lora_seed_(options.lora_seed),
-      parallel_(options.parallel, source.info, trains_in(options.trained), world,
-                options.expert_ranks),
-      store_(source.info, options.trained, parallel_, options.dtype, options.decay_matrices_only,
+      parallel_(
+          options.parallel, model,
+          [&](const TensorEntry& tensor) { return trainable.contains(tensor.name); }, world,
+          options.expert_ranks),
+      store_(model, trainable, parallel_, options.dtype, options.decay_matrices_only,
              options.bucket_elements) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();
   model_ = source.family.build(source.directory.config(), store_);
 }
+
+Session::Session(const ModelSource& source, Comm& world, const SessionOptions& options)
+    : Session(source, source.info, kNothing, world, options) {}
 
 void Session::load_weights() {
   const ProfileScope scope("load weights");
@@ -47,7 +49,7 @@ std::string weights_text(const Session& session) {
 }
 
 void Session::load_initial(ShardedTensor& destination) const {
-  if (source_.info.tensors.find(destination.name)->role != TensorRole::kLora) {
+  if (store_.model().tensors.find(destination.name)->role != TensorRole::kLora) {
     source_.load(destination);
   } else if (lora_init_) {
     lora_init_->load(destination);
@@ -73,10 +75,9 @@ at::ScalarType computing_dtype(const std::string& text) {
 
 Digest base_digest(const ModelSource& source, Comm& world) {
   const ProfileScope scope("base digest");
-  Digest digest;
-  if (world.rank() == 0) digest = source.digest(at::get_num_threads());
-  world.broadcast(std::as_writable_bytes(std::span(&digest, 1)), 0, "base digest");
-  return digest;
+  const std::string digest = from_rank_0(
+      world, "base digest", [&] { return source.digest(at::get_num_threads()).text(); });
+  return parse_digest(digest, "base digest");
 }
 
 Digest digest_of(const std::vector<ShardedTensor>& tensors) {

@@ -19,7 +19,6 @@ namespace sutor {
 struct SessionOptions {
   ParallelOptions parallel;
   at::ScalarType dtype = at::kFloat;
-  std::vector<std::string> trained;  // global names; empty = everything frozen
   bool decay_matrices_only = false;
   ExpertRanks expert_ranks = {};              // the same on all ranks
   int64_t bucket_elements = kBucketElements;  // of gradients that are reduced together
@@ -30,8 +29,12 @@ struct SessionOptions {
 
 class Session {
  public:
-  // Collective over `world`. Loads this rank's weights and no others. `source` and `world` must
-  // outlive the session.
+  // Collective over `world`. Loads this rank's weights and no others. `model`: the source's tensors
+  // and those that the training adds to them (TrainPlan::model). What is passed by reference must
+  // outlive the session, but for the options.
+  Session(const ModelSource& source, const ModelInfo& model, const TrainableSet& trainable,
+          Comm& world, const SessionOptions& options);
+  // Nothing trains.
   Session(const ModelSource& source, Comm& world, const SessionOptions& options);
 
   const ModelSource& source() const { return source_; }
@@ -63,7 +66,8 @@ std::string weights_text(const Session& session);
 // The recipe's model.dtype; throws E0212 for anything but fp32 and bf16.
 at::ScalarType computing_dtype(const std::string& text);
 
-// The base model's digest, computed by rank 0 alone and told to all. Collective.
+// The base model's digest, told to all by rank 0, which alone reads the weights for it, once for a
+// source however often this is called. Collective.
 Digest base_digest(const ModelSource& source, Comm& world);
 
 // One digest over names and bytes of these tensors, computed on all threads.

@@ -50,11 +50,11 @@ ExpertConfig read_config(const Recipe& recipe, const ModelInfo& model) {
   return check_expert_config(read_expert_config(path), model, layer_base, path.string());
 }
 
-TrainableSet what_trains(const Recipe& recipe, ModelInfo& model, const ExpertConfig& config) {
+// `model`: with the pairs of method lora.
+TrainableSet what_trains(const Recipe& recipe, const ModelInfo& model, const ExpertConfig& config) {
   const TrainablePatterns patterns{recipe.esft.also_train, recipe.esft.keep_frozen};
   if (recipe.train.method == "full") return full_trainable_set(model, patterns);
   if (recipe.train.method == "esft") return trainable_set(model, config, patterns);
-  add_lora(model, recipe.lora, config);
   return lora_trainable_set(model);
 }
 
@@ -67,12 +67,13 @@ bool needs_expert_config(const Recipe& recipe) {
           std::find(targets.begin(), targets.end(), "experts") != targets.end());
 }
 
-TrainPlan make_train_plan(const Recipe& recipe, ModelInfo& model) {
-  ExpertConfig config;
-  if (needs_expert_config(recipe)) config = read_config(recipe, model);
-  TrainableSet trainable = what_trains(recipe, model, config);
-  const Digest digest = digest_of_names(trainable);
-  return {std::move(config), std::move(trainable), digest};
+TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model) {
+  TrainPlan plan;
+  if (needs_expert_config(recipe)) plan.config = read_config(recipe, model);
+  plan.model = recipe.train.method == "lora" ? with_lora(model, recipe.lora, plan.config) : model;
+  plan.trainable = what_trains(recipe, plan.model, plan.config);
+  plan.digest = digest_of_names(plan.trainable);
+  return plan;
 }
 
 void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm& world) {
@@ -99,19 +100,27 @@ void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm
        ranks, difference);
 }
 
-void check_marked(const TrainPlan& plan, const std::vector<std::string>& marked_here, Comm& world) {
+void check_marked(const TrainableSet& planned, ParameterStore& store) {
   std::string mine;
-  for (const std::string& name : marked_here) mine += name + "\n";
+  for (const FlatGroup* group : store.groups()) {
+    for (size_t i = 0; i < group->size(); ++i) mine += group->name(i) + "\n";
+  }
+  Comm& world = store.parallel().world();
   std::set<std::string> marked;
   for (const std::string& list : world.all_gather_text(mine, "compare marked parameters")) {
     std::istringstream lines(list);
     for (std::string name; std::getline(lines, name);) marked.insert(name);
   }
-  const std::set<std::string> planned(plan.trainable.names().begin(), plan.trainable.names().end());
-  if (marked != planned) {
+  const auto refuse = [&](const std::string& name, const char* how) {
     fail(ErrorCode::kTwoTrainableSets,
-         "{} parameters were marked to train, the plan has {}: the two sets differ", marked.size(),
-         planned.size());
+         "{} parameters were marked to train, the plan has {}: `{}` is {}", marked.size(),
+         planned.names().size(), name, how);
+  };
+  for (const std::string& name : planned.names()) {
+    if (marked.count(name) == 0) refuse(name, "planned, but marked on no rank");
+  }
+  for (const std::string& name : marked) {
+    if (!planned.contains(name)) refuse(name, "marked, but not planned");
   }
 }
 

@@ -5,12 +5,15 @@
 #include "csrc/base/hash.h"
 #include "csrc/comm/comm.h"
 #include "layers/esft/trainable_params.h"
+#include "layers/storage/parameter_store.h"
 #include "parallel_state/model/expert_config.h"
+#include "parallel_state/model/model_info.h"
 #include "recipes/recipe.h"
 
 namespace sutor {
 
 struct TrainPlan {
+  ModelInfo model;      // with the low-rank pairs of method lora
   ExpertConfig config;  // empty for train.method full
   TrainableSet trainable;
   Digest digest;  // of what trains; a checkpoint belongs to one
@@ -20,16 +23,16 @@ struct TrainPlan {
 bool needs_expert_config(const Recipe& recipe);
 
 // Reads esft.config, or the expert config in the output folder that `select` left. Throws E0219
-// when there is none, E031x when it does not fit the model. Method lora adds its pairs to the
-// model's tensors.
-TrainPlan make_train_plan(const Recipe& recipe, ModelInfo& model);
+// when there is none, E031x when it does not fit the model.
+TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model);
 
 // Collective. Throws E0604 naming the ranks whose plan differs from rank 0's, and the first
 // difference: of the recipe's keys, of how far down the backward pass goes, or of what trains.
 void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm& world);
 
-// What the generator planned is exactly what the storage of all ranks marked: each name once per
-// replica. Collective; throws E7003.
-void check_marked(const TrainPlan& plan, const std::vector<std::string>& marked_here, Comm& world);
+// The flat buffers of all ranks together hold what the plan trains and nothing else. It can fail:
+// storage goes by stages, placement of experts and whole experts, so that a tensor of the plan may
+// be left out on every rank. Collective over the store's world; throws E7003 naming a difference.
+void check_marked(const TrainableSet& planned, ParameterStore& store);
 
 }  // namespace sutor

@@ -38,8 +38,9 @@ std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session) {
 
 }  // namespace
 
-void print_train_banner(const Recipe& recipe, const ModelInfo& model, const TrainPlan& plan,
-                        Session& session, const PackingReport& data, int64_t total_steps) {
+void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& session,
+                        const PackingReport& data, int64_t total_steps) {
+  const ModelInfo& model = plan.model;
   std::map<std::string, std::pair<int64_t, int64_t>> tensors, parameters;  // role -> trained, all
   int64_t trained = 0, all = 0, experts = 0;
   for (const TensorEntry& entry : model.tensors.entries()) {

@@ -9,8 +9,8 @@
 namespace sutor {
 
 // What trains, by module, with counts and share; data, schedule, layout.
-void print_train_banner(const Recipe& recipe, const ModelInfo& model, const TrainPlan& plan,
-                        Session& session, const PackingReport& data, int64_t total_steps);
+void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& session,
+                        const PackingReport& data, int64_t total_steps);
 
 struct FrozenWeightsCheck {
   int64_t trained = 0, changed = 0;  // tensors; changed: the master differs from the base's weight

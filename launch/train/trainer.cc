@@ -13,6 +13,7 @@
 #include "launch/train/best_metric.h"
 #include "launch/train/train_report.h"
 #include "recipes/recipe_reader.h"
+#include "recipes/recipe_steps.h"
 
 namespace sutor {
 namespace {
@@ -40,31 +41,26 @@ int64_t nonempty_micro_batches(int64_t samples, int64_t ranks, int64_t micro_bat
 
 }  // namespace
 
-Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& provenance)
+Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
+                 const nlohmann::json& provenance)
     : recipe_(recipe),
       world_(world),
       paths_(recipe.output),
-      source_(recipe.model),
-      plan_(make_train_plan(recipe, source_.info)),
-      stores_(recipe, source_.info.vocab_size) {
+      source_(source),
+      plan_(make_train_plan(recipe, source.info)),
+      stores_(recipe, source.info.vocab_size) {
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   base_ = base_digest(source_, world);
-  SessionOptions options{
-      .parallel = recipe.parallel,
-      .dtype = computing_dtype(recipe.model.dtype),
-      .trained = plan_.trainable.names(),
-      .decay_matrices_only = recipe.optim.decay == "matrices",
-      .expert_ranks = expert_ranks(recipe, source_.info, plan_.trainable.names(), world),
-      .lora_seed = recipe.train.seed,
-      .lora_init = recipe.lora.init};
+  SessionOptions options{.parallel = recipe.parallel,
+                         .dtype = computing_dtype(recipe.model.dtype),
+                         .decay_matrices_only = recipe.optim.decay == "matrices",
+                         .expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world),
+                         .lora_seed = recipe.train.seed,
+                         .lora_init = recipe.lora.init};
   if (recipe.lora.init) check_lora_init(recipe.lora);
-  session_ = std::make_unique<Session>(source_, world, options);
-  std::vector<std::string> marked;
-  for (const FlatGroup* group : session_->store().groups()) {
-    for (size_t i = 0; i < group->size(); ++i) marked.push_back(group->name(i));
-  }
-  check_marked(plan_, marked, world);
+  session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world, options);
+  check_marked(plan_.trainable, session_->store());
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
                                                  session_->store(), provenance);
 }
@@ -75,7 +71,7 @@ void Trainer::open_data() {
   for (const TokenStore* store : train) data.update(store->digest().text());
   eval_sets_ = make_eval_sets(recipe_, stores_);
   state_.seed = recipe_.train.seed;
-  state_.schedule = stage_keys(recipe_, Stage::kTrain);
+  state_.schedule = step_keys(recipe_, RecipeStep::kTrain);
   state_.data_digest = data.digest().text();
   if (recipe_.train.method == "lora") {
     state_.lora = {{"rank", recipe_.lora.rank}, {"alpha", recipe_.lora.alpha}};
@@ -199,7 +195,7 @@ void Trainer::save(bool final) {
 }
 
 void Trainer::print_banner() const {
-  print_train_banner(recipe_, source_.info, plan_, *session_, stream_->report(), total_steps_);
+  print_train_banner(recipe_, plan_, *session_, stream_->report(), total_steps_);
 }
 
 void Trainer::check_frozen_weights() {

@@ -27,8 +27,10 @@ struct ResumeMode {
 
 class Trainer {
  public:
-  // Collective over `world`: opens data and model, plans, loads. Nothing is written yet.
-  Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& provenance);
+  // Collective over `world`: opens the data, plans, loads. Nothing is written yet. What is passed
+  // by reference must outlive the trainer, but for the provenance.
+  Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
+          const nlohmann::json& provenance);
   // Trains to the end. Prints on rank 0.
   void run(const ResumeMode& mode);
 
@@ -51,7 +53,7 @@ class Trainer {
   const Recipe& recipe_;
   Comm& world_;
   RunPaths paths_;
-  ModelSource source_;
+  const ModelSource& source_;
   TrainPlan plan_;
   TokenStores stores_;
   Digest base_;

@@ -11,6 +11,7 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/eval/generation.h"
 #include "launch/eval/text_generation.h"
+#include "launch/job/agreement.h"
 #include "launch/job/job.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
@@ -56,7 +57,9 @@ void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& va
                   {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)});
   const std::string checkpoint = values["checkpoint"].as<std::string>();
   if (checkpoint != "none") {
-    const auto path = find_checkpoint(RunPaths(recipe.output).checkpoints(), checkpoint);
+    const std::string path = from_rank_0(world, "choose checkpoint", [&] {
+      return find_checkpoint(RunPaths(recipe.output).checkpoints(), checkpoint).string();
+    });
     session.apply(source.checkpoint(path, base_digest(source, world)));
   }
   const std::string out = values["out"].as<std::string>();

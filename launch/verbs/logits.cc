@@ -81,8 +81,7 @@ void write_tensors(const std::map<std::string, at::Tensor>& tensors, const std::
 }
 
 // Loss of predicting every next token, and the gradients of what the config trains.
-void add_gradients(const ModelSource& source, Session& session, const TrainableSet& trainable,
-                   const Rows& rows, std::map<std::string, at::Tensor>& out) {
+void add_gradients(Session& session, const Rows& rows, std::map<std::string, at::Tensor>& out) {
   MicroBatch batch{.ids = rows.ids};
   for (int64_t r = 0; r <= rows.rows; ++r) batch.doc_offsets.push_back(r * rows.tokens);
   for (size_t i = 0; i < rows.ids.size(); ++i) {
@@ -94,9 +93,9 @@ void add_gradients(const ModelSource& source, Session& session, const TrainableS
     fail(ErrorCode::kNoData, "rows of one token have no next token to predict");
   }
   const double scale = 1.0 / static_cast<double>(batch.supervised);
-  const MicroStepResult result =
-      forward_backward(session.model(), session.store(), std::span(&batch, 1),
-                       {.lowest_layer = trainable.lowest_layer(), .loss_scale = scale});
+  const MicroStepResult result = forward_backward(
+      session.model(), session.store(), std::span(&batch, 1),
+      {.lowest_layer = session.store().trainable().lowest_layer(), .loss_scale = scale});
   session.store().finish_reductions();
   out["loss"] = at::full({1}, result.loss_sum * scale, at::kFloat);
   for (const FlatGroup* group : session.store().groups()) {
@@ -143,19 +142,20 @@ int verb_logits(const Arguments& arguments) {
     }
     const ModelSource source((*values)["model"].as<std::string>());
     const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
-    SessionOptions session_options{.dtype = computing_dtype((*values)["dtype"].as<std::string>())};
-    std::optional<TrainableSet> trainable;
-    if (values->count("grads")) {
+    const SessionOptions session_options{.dtype =
+                                             computing_dtype((*values)["dtype"].as<std::string>())};
+    TrainableSet trainable;
+    const bool grads = values->count("grads") > 0;
+    if (grads) {
       const std::string path = (*values)["grads"].as<std::string>();
       trainable =
           trainable_set(source.info, check_expert_config(read_expert_config(path), source.info,
                                                          (*values)["layer-base"].as<int>(), path));
-      session_options.trained = trainable->names();
     }
-    Session session(source, world, session_options);
+    Session session(source, source.info, trainable, world, session_options);
     std::map<std::string, at::Tensor> out;
     add_logits(session, rows, out);
-    if (trainable) add_gradients(source, session, *trainable, rows, out);
+    if (grads) add_gradients(session, rows, out);
     write_tensors(out, (*values)["out"].as<std::string>());
     return kExitOk;
   });

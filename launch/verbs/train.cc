@@ -1,12 +1,11 @@
 // sutor train: trains what the expert config names, or everything (train.method: full).
-#include <fmt/format.h>
+#include "launch/steps/train.h"
 
 #include "csrc/base/error.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/provenance.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/job.h"
-#include "launch/stages/stages.h"
 
 namespace po = boost::program_options;
 
@@ -20,28 +19,6 @@ constexpr VerbHelp kHelp{
     "mpiexec -n 4 sutor train my.yaml --set parallel.ep=4 --resume"};
 
 }  // namespace
-
-void run_train(const Recipe& recipe, Comm& world, const ResumeMode& mode,
-               const nlohmann::json& provenance) {
-  const RunPaths paths(recipe.output);
-  set_threads(recipe.train.threads);
-  if (!mode.resume && !mode.overwrite && paths.holds_training()) {
-    fail(ErrorCode::kOutputExists,
-         "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
-         "--overwrite to delete it, or set another output.",
-         recipe.output);
-  }
-  world.barrier("look at the output folder");
-  if (mode.overwrite && world.rank() == 0) {
-    for (const auto& path :
-         {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
-      std::filesystem::remove_all(path);
-    }
-  }
-  world.barrier("clear the output folder");
-  Trainer trainer(recipe, world, provenance);
-  trainer.run(mode);
-}
 
 int verb_train(const Arguments& arguments) {
   po::options_description options;
@@ -68,8 +45,9 @@ int verb_train(const Arguments& arguments) {
       }
     }
     const Recipe recipe = recipe_from(*values);
-    with_profile(*values, world,
-                 [&] { run_train(recipe, world, mode, provenance("train", arguments)); });
+    with_profile(*values, world, [&] {
+      run_train(recipe, ModelSource(recipe.model), world, mode, provenance("train", arguments));
+    });
     return kExitOk;
   });
 }

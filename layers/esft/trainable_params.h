@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <string_view>
@@ -16,6 +17,8 @@ namespace sutor {
 
 class TrainableSet {
  public:
+  // Nothing trains.
+  TrainableSet() = default;
   // `names` in the order of the model's tensor map.
   TrainableSet(const ModelInfo& model, std::vector<std::string> names);
 
@@ -26,7 +29,7 @@ class TrainableSet {
   bool only_routed_experts() const { return only_routed_experts_; }
   int64_t num_parameters() const { return num_parameters_; }  // elements, not tensors
   // Backward has to go down to this global layer: -1 when the embedding trains, num_layers when
-  // only the final norm or the head does.
+  // only the final norm or the head does; beyond every layer when nothing trains.
   int lowest_layer() const { return lowest_layer_; }
 
  private:
@@ -35,7 +38,7 @@ class TrainableSet {
   std::map<int, std::vector<int>> experts_;
   bool only_routed_experts_ = true;
   int64_t num_parameters_ = 0;
-  int lowest_layer_ = 0;
+  int lowest_layer_ = std::numeric_limits<int>::max();
 };
 
 // What beyond the expert config decides: regular expressions (ECMAScript) that must match a whole

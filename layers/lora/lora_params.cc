@@ -46,7 +46,8 @@ std::string weight_of_lora(std::string_view lora) {
   return std::string(lora.substr(0, lora.size() - kA.size())) + std::string(kWeight);
 }
 
-void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& config) {
+ModelInfo with_lora(const ModelInfo& model, const LoraOptions& options,
+                    const ExpertConfig& config) {
   const std::set<std::string> targets(options.targets.begin(), options.targets.end());
   for (const std::string& target : targets) {
     if (target != "attention" && target != "linears" && target != "experts") {
@@ -76,8 +77,10 @@ void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& 
     fail(ErrorCode::kNothingTrains,
          "lora.targets names no matrix of this model: nothing would train");
   }
-  for (TensorEntry& pair : pairs) model.tensors.add(std::move(pair));
-  model.lora_scale = options.alpha / options.rank;
+  ModelInfo result = model;
+  for (TensorEntry& pair : pairs) result.tensors.add(std::move(pair));
+  result.lora_scale = options.alpha / options.rank;
+  return result;
 }
 
 TrainableSet lora_trainable_set(const ModelInfo& model) {

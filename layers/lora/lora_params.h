@@ -21,10 +21,10 @@ std::string lora_name(std::string_view weight, char which);  // which: 'A' or 'B
 // The weight that a pair belongs to; empty for another name.
 std::string weight_of_lora(std::string_view lora);
 
-// Adds the pairs of all target matrices to the model's tensors (role kLora, after all others).
-// `config`: the experts of target `experts`. Throws E0205 for an unknown target, E0315 when nothing
-// is a target.
-void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& config);
+// The model with the pairs of all target matrices (role kLora, after all other tensors). `config`:
+// the experts of target `experts`. Throws E0205 for an unknown target, E0315 when nothing is a
+// target.
+ModelInfo with_lora(const ModelInfo& model, const LoraOptions& options, const ExpertConfig& config);
 TrainableSet lora_trainable_set(const ModelInfo& model);
 
 // How a pair starts: A uniform in +-1/sqrt(in), which is peft's Kaiming rule; B zero. A function of

@@ -10,8 +10,8 @@
 namespace sutor {
 
 LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel, int layer,
-                           const std::unordered_map<std::string, bool>& trains,
-                           const Groups& groups, at::ScalarType dtype, bool decay_matrices_only)
+                           const TrainableSet& trainable, const Groups& groups,
+                           at::ScalarType dtype, bool decay_matrices_only)
     : model_(model), parallel_(parallel), groups_(groups) {
   const RankLayout& layout = parallel.layout();
   const RankCoordinates& at = parallel.coordinates();
@@ -38,7 +38,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   storage_.has_biases = !experts.empty() && experts[0].count({"down", "bias"}) > 0;
   std::vector<size_t> trained, adapted, rest;
   for (size_t local = 0; local < local_ids.size(); ++local) {
-    const bool is_trained = trains.count(experts[local].at({"gate", "weight"})->name) > 0;
+    const bool is_trained = trainable.contains(experts[local].at({"gate", "weight"})->name);
     (is_trained ? trained : pairs[local].empty() ? rest : adapted).push_back(local);
   }
   SUTOR_ASSERT(trained.empty() || adapted.empty());

@@ -7,10 +7,10 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "layers/esft/trainable_params.h"
 #include "layers/lora/expert_lora.h"
 #include "layers/optim/flat_group.h"
 #include "parallel_state/model/model_info.h"
@@ -63,11 +63,10 @@ class LayerExperts {
       return entry.split.axis == TensorSplit::Axis::kNone ? replicated : sharded;
     }
   };
-  // trains: which global names train. Adds what does to the groups. decay_matrices_only: see
-  // OptimOptions::decay.
+  // Adds what trains of the layer to the groups. decay_matrices_only: see OptimOptions::decay.
   LayerExperts(const ModelInfo& model, const ParallelState& parallel, int layer,
-               const std::unordered_map<std::string, bool>& trains, const Groups& groups,
-               at::ScalarType dtype, bool decay_matrices_only);
+               const TrainableSet& trainable, const Groups& groups, at::ScalarType dtype,
+               bool decay_matrices_only);
   // After the groups were allocated.
   void bind();
 

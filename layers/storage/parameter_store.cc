@@ -28,29 +28,29 @@ DType disk_dtype(at::ScalarType dtype) {
   return DType::kF16;
 }
 
-ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::string>& trained,
+ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& trainable,
                                const ParallelState& parallel, at::ScalarType dtype,
                                bool decay_matrices_only, int64_t bucket_elements)
     : model_(model),
+      trainable_(trainable),
       parallel_(parallel),
       tensor_parallel_(parallel.tp(), parallel.sequence_parallel()),
       dtype_(dtype),
       tied_(parallel.has_tied_group() ? parallel.tied() : *self_comm_, dtype) {
-  std::unordered_map<std::string, bool> trains;
-  for (const std::string& name : trained) trains[name] = true;
   const StageMap& stages = parallel.stages();
   const int first = stages.first_layer(parallel.stage());
   for (int i = 0; i < stages.layers_of(parallel.stage()); ++i) layers_.push_back(first + i);
-  make_buckets(trains, bucket_elements);
+  make_buckets(bucket_elements);
   for (const TensorEntry& entry : model.tensors.entries()) {
     if (entry.expert >= 0 || !is_on_stage(entry, model, stages, parallel.stage())) continue;
-    add_dense(entry, trains.count(entry.name) > 0, !decay_matrices_only || entry.shape.size() >= 2);
+    add_dense(entry, !decay_matrices_only || entry.shape.size() >= 2);
   }
   for (const int layer : layers_) {
     if (!model.is_moe(layer)) continue;
     Bucket& bucket = *bucket_of_layer_.at(layer);
     const LayerExperts::Groups groups{bucket.sharded_experts, bucket.replicated_experts};
-    experts_.try_emplace(layer, model, parallel, layer, trains, groups, dtype, decay_matrices_only);
+    experts_.try_emplace(layer, model, parallel, layer, trainable, groups, dtype,
+                         decay_matrices_only);
   }
   for (FlatGroup* group : groups()) group->allocate();
   bind_dense();
@@ -64,11 +64,11 @@ ParameterStore::Bucket::Bucket(const ParallelState& parallel, at::ScalarType dty
       replicated(parallel.tp_dp_cp(), dtype) {}
 
 // By what trains anywhere of a layer, so that all ranks of a stage cut alike.
-void ParameterStore::make_buckets(const std::unordered_map<std::string, bool>& trains,
-                                  int64_t bucket_elements) {
+void ParameterStore::make_buckets(int64_t bucket_elements) {
   std::map<int, int64_t> elements;
-  for (const TensorEntry& entry : model_.tensors.entries()) {
-    if (trains.count(entry.name)) elements[entry.layer] += num_elements(entry.shape);
+  for (const std::string& name : trainable_.names()) {
+    const TensorEntry& entry = *model_.tensors.find(name);
+    elements[entry.layer] += num_elements(entry.shape);
   }
   int64_t filled = 0;
   for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
@@ -125,7 +125,7 @@ FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
   return is_sharded ? bucket.sharded : bucket.replicated;
 }
 
-void ParameterStore::add_dense(const TensorEntry& entry, bool trains, bool decays) {
+void ParameterStore::add_dense(const TensorEntry& entry, bool decays) {
   dense_.push_back(std::make_unique<Parameter>());
   Parameter& parameter = *dense_.back();
   parameter.name = entry.name;
@@ -133,7 +133,7 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool trains, bool decay
   if (parallel_.layout().tp() > 1) parameter.split = entry.split;
   by_name_[entry.name] = &parameter;
   const TensorShard shard = shard_of(entry);
-  if (!trains) {
+  if (!trainable_.contains(entry.name)) {
     const bool fp32 = entry.role == TensorRole::kCorrectionBias;
     parameter.value =
         at::empty(shard.shape(), at::TensorOptions().dtype(fp32 ? at::kFloat : dtype_));
@@ -211,13 +211,9 @@ std::vector<ShardedTensor> ParameterStore::lora_tensors() {
 }
 
 std::vector<ShardedTensor> ParameterStore::frozen_tensors() {
-  std::unordered_map<std::string, bool> trained;
-  for (const FlatGroup* group : groups()) {
-    for (size_t i = 0; i < group->size(); ++i) trained[group->name(i)] = true;
-  }
   std::vector<ShardedTensor> result;
   for (ShardedTensor& shard : tensors()) {
-    if (!trained.count(shard.name)) result.push_back(std::move(shard));
+    if (!trainable_.contains(shard.name)) result.push_back(std::move(shard));
   }
   return result;
 }

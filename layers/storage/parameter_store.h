@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "layers/esft/trainable_params.h"
 #include "layers/optim/flat_group.h"
 #include "layers/parallel/tensor_parallel.h"
 #include "layers/storage/expert_storage.h"
@@ -41,13 +42,14 @@ inline constexpr int64_t kBucketElements = int64_t{1} << 25;
 
 class ParameterStore {
  public:
-  // trained: global names that train (parallel_state-wide set; this rank holds some of them).
-  // dtype: of frozen weights and of computing. decay_matrices_only: see OptimOptions::decay.
-  ParameterStore(const ModelInfo& model, const std::vector<std::string>& trained,
+  // model, trainable and parallel must outlive the store. dtype: of frozen weights and of
+  // computing. decay_matrices_only: see OptimOptions::decay.
+  ParameterStore(const ModelInfo& model, const TrainableSet& trainable,
                  const ParallelState& parallel, at::ScalarType dtype, bool decay_matrices_only,
                  int64_t bucket_elements = kBucketElements);
 
   const ModelInfo& model() const { return model_; }
+  const TrainableSet& trainable() const { return trainable_; }
   const ParallelState& parallel() const { return parallel_; }
   const TensorParallel& tensor_parallel() const { return tensor_parallel_; }
   at::ScalarType dtype() const { return dtype_; }
@@ -73,7 +75,7 @@ class ParameterStore {
   std::vector<ShardedTensor> tensors();
   // The low-rank pairs of this rank.
   std::vector<ShardedTensor> lora_tensors();
-  // Of tensors(), those that do not train here.
+  // Of tensors(), those that do not train.
   std::vector<ShardedTensor> frozen_tensors();
   // Moves the gradients that autograd left at the dense parameters of a layer (-1: outside of
   // layers) into main_grad.
@@ -96,10 +98,10 @@ class ParameterStore {
     }
   };
 
-  void make_buckets(const std::unordered_map<std::string, bool>& trains, int64_t bucket_elements);
+  void make_buckets(int64_t bucket_elements);
   TensorShard shard_of(const TensorEntry& entry) const;
   FlatGroup& group_of(const TensorEntry& entry);
-  void add_dense(const TensorEntry& entry, bool trains, bool decays);
+  void add_dense(const TensorEntry& entry, bool decays);
   void bind_dense();
 
   struct FlatTensor {
@@ -108,6 +110,7 @@ class ParameterStore {
   };
 
   const ModelInfo& model_;
+  const TrainableSet& trainable_;
   const ParallelState& parallel_;
   TensorParallel tensor_parallel_;
   at::ScalarType dtype_;

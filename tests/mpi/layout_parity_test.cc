@@ -103,18 +103,16 @@ struct Outcome {
 
 struct Job {
   std::string model;
-  std::vector<std::string> trained;
-  int lowest_layer = 0;
+  const TrainableSet& trainable;
   int64_t rows = 8;
   ExpertRanks expert_ranks = {};  // of the many ranks; none: contiguous
 };
 
 Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layout, const Job& job) {
   // Small buckets: a reduction for almost every layer.
-  SessionOptions options{
-      .parallel = layout, .trained = job.trained, .bucket_elements = int64_t{1} << 12};
+  SessionOptions options{.parallel = layout, .bucket_elements = int64_t{1} << 12};
   if (world.size() > 1) options.expert_ranks = job.expert_ranks;
-  Session session(source, world, options);
+  Session session(source, source.info, job.trainable, world, options);
   for (const TensorEntry& entry : source.info.tensors.entries()) {
     at::NoGradGuard no_grad;
     Parameter* router = session.store().find(entry.name);
@@ -132,8 +130,10 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
     micro.resize(micro_batch_count(job.rows, dp, 1), empty);
     int64_t supervised = 0;
     for (const MicroBatch& batch : all) supervised += batch.supervised;
-    const StepOptions step_options{
-        .lowest_layer = job.lowest_layer, .optim = {.lr = 1e-3}, .lr = 1e-3, .step = step};
+    const StepOptions step_options{.lowest_layer = job.trainable.lowest_layer(),
+                                   .optim = {.lr = 1e-3},
+                                   .lr = 1e-3,
+                                   .step = step};
     const StepResult result = train_step(session, {micro, supervised, job.rows}, step_options);
     out.losses.push_back(result.loss);
     out.norms.push_back(result.grad_norm);
@@ -185,7 +185,8 @@ at::Tensor base_weight(const ModelSource& source, const std::string& name, const
 const Outcome& one_process(const ModelSource& source, const Job& job) {
   static std::map<std::string, Outcome> known;
   const std::string key = job.model + std::to_string(job.rows) + " " +
-                          std::to_string(job.trained.size()) + job.trained.front();
+                          std::to_string(job.trainable.names().size()) +
+                          job.trainable.names().front();
   const auto found = known.find(key);
   if (found != known.end()) return found->second;
   const auto self = make_self_comm();
@@ -300,7 +301,7 @@ class Layouts : public ::testing::TestWithParam<const char*> {
       SCOPED_TRACE(l.name);
       test_world().journal()->keep_all();
       test_world().journal()->forget_all();
-      compare(source_, l.options, {GetParam(), trainable.names(), trainable.lowest_layer(), rows});
+      compare(source_, l.options, {GetParam(), trainable, rows});
       expect_one_order();
     }
   }
@@ -329,7 +330,7 @@ TEST_P(Layouts, BalancedPlacementAndFrozenReplicasTrainAlike) {
     if (l.ranks != test_world().size() || l.options.ep == 1) continue;
     for (const int replicas : {0, 3}) {
       SCOPED_TRACE(l.name + " with " + std::to_string(replicas) + " replicas");
-      Job job{GetParam(), trainable.names(), trainable.lowest_layer(), 8};
+      Job job{GetParam(), trainable, 8};
       std::map<int, LayerLoad> loads;
       for (int layer = 0; layer < source_.info.num_layers; ++layer) {
         if (!source_.info.is_moe(layer)) continue;

@@ -173,11 +173,13 @@ void expect_once_a_node(const fs::path& path, const Layout& layout, Nodes nodes,
       fmt::format("{} {} nodes as {}", path.string(), layout.name, static_cast<int>(nodes)));
   const NamedNode node(number);
   const ModelSource source(path);
-  SessionOptions options{.parallel = layout.options, .dtype = dtype};
+  std::vector<std::string> names;
   for (const TensorEntry& entry : source.info.tensors.entries()) {
-    if (entry.expert == 1) options.trained.push_back(entry.name);
+    if (entry.expert == 1) names.push_back(entry.name);
   }
-  Session session(source, world, options);
+  const TrainableSet trainable(source.info, std::move(names));
+  const SessionOptions options{.parallel = layout.options, .dtype = dtype};
+  Session session(source, source.info, trainable, world, options);
   const auto& reads = session.weight_reads();
   const Needed need = needed(source, session, nodes);
   ASSERT_EQ(reads.of_node.size(), need.of_node.size());

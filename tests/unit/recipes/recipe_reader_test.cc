@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "csrc/base/error.h"
+#include "recipes/recipe_steps.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor {
@@ -303,21 +304,21 @@ output: "true"
   EXPECT_EQ(again.output, "true");
 }
 
-TEST(RecipeReader, StageKeysChangeOnlyWithWhatTheStageReads) {
+TEST(RecipeReader, StepKeysChangeOnlyWithWhatTheStepReads) {
   const std::string text = kLeast + std::string("data: {train: [{path: a.jsonl}]}\n");
-  const auto differs = [&](Stage stage, const std::string& set) {
-    return stage_keys(read(text), stage) != stage_keys(read(text, {set}), stage);
+  const auto differs = [&](RecipeStep step, const std::string& set) {
+    return step_keys(read(text), step) != step_keys(read(text, {set}), step);
   };
-  EXPECT_TRUE(differs(Stage::kTrain, "optim.lr=1"));
-  EXPECT_FALSE(differs(Stage::kScore, "optim.lr=1"));
-  EXPECT_FALSE(differs(Stage::kTrain, "train.threads=2"));
-  EXPECT_FALSE(differs(Stage::kTrain, "parallel.ep=2"));
-  EXPECT_FALSE(differs(Stage::kTrain, "log.every=9"));
-  EXPECT_TRUE(differs(Stage::kSelect, "esft.select.top_p=0.3"));
-  EXPECT_FALSE(differs(Stage::kPrepare, "esft.select.top_p=0.3"));
-  EXPECT_TRUE(differs(Stage::kPrepare, "data.loss_on=all"));
-  EXPECT_TRUE(differs(Stage::kScore, "data.seq_len=8"));
-  EXPECT_TRUE(differs(Stage::kExport, "export.format=[adapter]"));
+  EXPECT_TRUE(differs(RecipeStep::kTrain, "optim.lr=1"));
+  EXPECT_FALSE(differs(RecipeStep::kScore, "optim.lr=1"));
+  EXPECT_FALSE(differs(RecipeStep::kTrain, "train.threads=2"));
+  EXPECT_FALSE(differs(RecipeStep::kTrain, "parallel.ep=2"));
+  EXPECT_FALSE(differs(RecipeStep::kTrain, "log.every=9"));
+  EXPECT_TRUE(differs(RecipeStep::kSelect, "esft.select.top_p=0.3"));
+  EXPECT_FALSE(differs(RecipeStep::kPrepare, "esft.select.top_p=0.3"));
+  EXPECT_TRUE(differs(RecipeStep::kPrepare, "data.loss_on=all"));
+  EXPECT_TRUE(differs(RecipeStep::kScore, "data.seq_len=8"));
+  EXPECT_TRUE(differs(RecipeStep::kExport, "export.format=[adapter]"));
 }
 
 TEST(RecipeReader, ParsesWarmupAndMinLr) {

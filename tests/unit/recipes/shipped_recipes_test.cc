@@ -5,6 +5,7 @@
 #include <string>
 
 #include "recipes/recipe_reader.h"
+#include "recipes/recipe_steps.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor {
@@ -33,8 +34,8 @@ TEST(ShippedRecipes, TheControlDiffersFromTheTaskOnlyInItsSelection) {
   control.eval.before_training = task.eval.before_training;
   EXPECT_EQ(task.esft.select.method, "token");
   EXPECT_EQ(control.esft.select.method, "random");
-  EXPECT_EQ(stage_keys(task, Stage::kTrain), stage_keys(control, Stage::kTrain));
-  EXPECT_EQ(stage_keys(task, Stage::kScore), stage_keys(control, Stage::kScore));
+  EXPECT_EQ(step_keys(task, RecipeStep::kTrain), step_keys(control, RecipeStep::kTrain));
+  EXPECT_EQ(step_keys(task, RecipeStep::kScore), step_keys(control, RecipeStep::kScore));
 }
 
 TEST(ShippedRecipes, TheReadmesExampleIsAccepted) {

@@ -35,8 +35,9 @@ class Golden : public ::testing::TestWithParam<const char*> {
         config_(read_expert_config(kModels / GetParam() / "expert_config.json")),
         ids_(tensor_of(expected_, "ids")) {}
 
-  std::unique_ptr<Session> open(const std::vector<std::string>& trained) {
-    return std::make_unique<Session>(source_, *world_, SessionOptions{.trained = trained});
+  // `trainable` must outlive the session.
+  std::unique_ptr<Session> open(const TrainableSet& trainable) {
+    return std::make_unique<Session>(source_, source_.info, trainable, *world_, SessionOptions{});
   }
 
   MicroBatch batch() const {
@@ -60,7 +61,8 @@ class Golden : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Golden, LogitsAndRouterChoicesEqualThoseOfTransformers) {
-  const auto session = open({});
+  const TrainableSet nothing;
+  const auto session = open(nothing);
   const MicroBatch micro = batch();
   const PackedBatch packed = make_packed_batch(micro.ids, micro.doc_offsets);
   ForwardContext context{.batch = packed};
@@ -89,7 +91,7 @@ TEST_P(Golden, LogitsAndRouterChoicesEqualThoseOfTransformers) {
 
 TEST_P(Golden, LossAndEveryGradientEqualThoseOfTransformers) {
   const TrainableSet all = full_trainable_set(source_.info);
-  const auto session = open(all.names());
+  const auto session = open(all);
   const MicroBatch micro = batch();
   const double scale = 1.0 / static_cast<double>(micro.supervised);
   const MicroStepResult result =
@@ -127,7 +129,7 @@ std::map<std::string, at::Tensor> trained_values(ParameterStore& store) {
 
 TEST_P(Golden, ThreeStepsOnChosenExpertsEqualThoseOfTransformers) {
   const TrainableSet chosen = trainable_set(source_.info, config_);
-  const auto session = open(chosen.names());
+  const auto session = open(chosen);
   ParameterStore& store = session->store();
   const std::vector<FlatGroup*> groups = trained_groups(store);
   const MicroBatch micro = batch();
@@ -163,7 +165,7 @@ TEST_P(Golden, ThreeStepsOnChosenExpertsEqualThoseOfTransformers) {
 
 TEST_P(Golden, NothingFrozenMovesOrGetsAGradient) {
   const TrainableSet chosen = trainable_set(source_.info, config_);
-  const auto session = open(chosen.names());
+  const auto session = open(chosen);
   const Digest before = digest_of(session->store().frozen_tensors());
   const MicroBatch micro = batch();
   forward_backward(session->model(), session->store(), {&micro, 1},

@@ -1,0 +1,210 @@
+#include "launch/steps/run_recipe.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/partial/checkpoint_list.h"
+#include "checkpoint/store/open_model.h"
+#include "csrc/base/error.h"
+#include "launch/data/token_stores.h"
+#include "launch/job/agreement.h"
+#include "launch/job/python_step.h"
+#include "launch/log/run_paths.h"
+#include "launch/model/session.h"
+#include "launch/steps/export.h"
+#include "launch/steps/prepare.h"
+#include "launch/steps/score.h"
+#include "launch/steps/select.h"
+#include "launch/steps/step_fingerprint.h"
+#include "launch/steps/step_ledger.h"
+#include "launch/steps/train.h"
+#include "launch/train/train_plan.h"
+
+namespace sutor {
+namespace {
+
+using Paths = std::vector<std::filesystem::path>;
+
+// What a step reads and makes. A file that it reads as well as makes is left as it is.
+struct StepFiles {
+  Paths inputs;
+  Paths outputs;  // files or folders
+};
+
+class RecipeRun {
+ public:
+  RecipeRun(const Recipe& recipe, Comm& world, const nlohmann::json& provenance)
+      : recipe_(recipe),
+        world_(world),
+        provenance_(provenance),
+        paths_(recipe.output),
+        source_(recipe.model),
+        base_(base_digest(source_, world).text()) {
+    on_rank_0(world, "read the ledger of steps", [&] { ledger_.emplace(paths_.step_ledger()); });
+  }
+
+  void go(bool overwrite) {
+    step(
+        RecipeStep::kPrepare, [&] { return prepare_files(); }, [&] { prepare(); });
+    if (needs_expert_config(recipe_) && !recipe_.esft.config) {
+      step(
+          RecipeStep::kScore, [&] { return score_files(); },
+          [&] { run_score(recipe_, source_, world_, {}); });
+      step(
+          RecipeStep::kSelect, [&] { return select_files(); }, [&] { select(); });
+    }
+    step(
+        RecipeStep::kTrain, [&] { return train_files(); }, [&] { train(overwrite); });
+    step(
+        RecipeStep::kExport, [&] { return export_files(); }, [&] { export_(); });
+  }
+
+ private:
+  bool root() const { return world_.rank() == 0; }
+
+  // Runs `body` unless the step is valid. What is on the disk is for rank 0 to say, so that `files`
+  // is called there alone, when the steps before have ended.
+  void step(RecipeStep step, const std::function<StepFiles()>& files,
+            const std::function<void()>& body) {
+    StepFiles found;
+    Digest fingerprint;
+    const std::string decision = from_rank_0(world_, "validity of a step", [&]() -> std::string {
+      found = files();
+      fingerprint = step_fingerprint(step_keys(recipe_, step), found.inputs,
+                                     base_counts(step) ? Texts{base_} : Texts{}, digests_);
+      if (ledger_->valid(step, fingerprint, found.outputs)) return "skip";
+      ledger_->started(step);
+      return "do";
+    });
+    if (decision == "skip") {
+      if (root()) fmt::print("== {}: still valid, skipped\n", name_of(step));
+      return;
+    }
+    if (root()) {
+      fmt::print("== {}\n", name_of(step));
+      std::fflush(stdout);
+    }
+    body();
+    world_.barrier("end of a step");
+    on_rank_0(world_, "record a step", [&] {
+      for (const auto& output : found.outputs) {
+        const bool is_input = std::count(found.inputs.begin(), found.inputs.end(), output) > 0;
+        if (!is_input) digests_.forget(output);
+      }
+      ledger_->finished(step, fingerprint);
+    });
+  }
+
+  using Texts = std::vector<std::string>;
+
+  // Tokenizing reads no weights.
+  static bool base_counts(RecipeStep step) { return step != RecipeStep::kPrepare; }
+
+  Paths token_files(const std::vector<DataSource>& sets) const {
+    Paths files;
+    for (const DataSource& source : sets) files.push_back(token_store_path(recipe_, source));
+    return files;
+  }
+
+  Paths all_token_files() const {
+    Paths files = token_files(recipe_.data.train);
+    for (const auto& file : token_files(recipe_.data.eval)) files.push_back(file);
+    return files;
+  }
+
+  StepFiles prepare_files() const {
+    Paths inputs;
+    for (const auto* sets : {&recipe_.data.train, &recipe_.data.eval}) {
+      for (const DataSource& source : *sets) inputs.push_back(source.path);
+    }
+    const std::filesystem::path model = model_files_root(recipe_.model.path);
+    for (const char* file :
+         {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"}) {
+      inputs.push_back(model / file);
+    }
+    inputs.push_back(recipe_.data.tokenizer);
+    inputs.push_back(recipe_.data.chat_template);
+    return {inputs, all_token_files()};
+  }
+
+  void prepare() {
+    on_rank_0(world_, "prepare", [&] {
+      const int code = run_prepare(recipe_, 0);
+      // The script has said what is wrong; exit with its code.
+      if (code != kExitOk) {
+        fail(step_error(code), "preparing the data failed, see the message above");
+      }
+    });
+  }
+
+  StepFiles score_files() const { return {token_files(recipe_.data.train), {paths_.scores()}}; }
+
+  StepFiles select_files() const { return {{paths_.scores()}, {paths_.expert_config()}}; }
+
+  void select() {
+    on_rank_0(world_, "select", [&] { run_select(select_request(recipe_)); });
+  }
+
+  StepFiles train_files() const {
+    Paths inputs = all_token_files();
+    inputs.push_back(recipe_.esft.config ? std::filesystem::path(*recipe_.esft.config)
+                                         : paths_.expert_config());
+    return {inputs, {paths_.checkpoints()}};
+  }
+
+  void train(bool overwrite) {
+    // An unfinished training of the same keys and data goes on; of others it is refused.
+    const bool resume = from_rank_0(world_, "look for checkpoints", [&] {
+                          const bool any = !list_checkpoints(paths_.checkpoints()).empty();
+                          return std::string(any && !overwrite ? "resume" : "start");
+                        }) == "resume";
+    run_train(recipe_, source_, world_, {.resume = resume, .overwrite = !resume}, provenance_);
+  }
+
+  StepFiles export_files() const {
+    const auto best = read_pointer(paths_.checkpoints(), kBestPointer);
+    const auto chosen = best ? best : read_pointer(paths_.checkpoints(), kLatestPointer);
+    Paths outputs;
+    for (const std::string& format : recipe_.export_.format) {
+      outputs.push_back(paths_.adapter().parent_path() / format);
+    }
+    return {{chosen ? chosen->path / kManifestFile : std::filesystem::path()}, outputs};
+  }
+
+  void export_() {
+    on_rank_0(world_, "export", [&] {
+      run_export(recipe_, source_,
+                 {.formats = recipe_.export_.format,
+                  .folder = paths_.adapter().parent_path(),
+                  .verify = true,
+                  .overwrite = true,
+                  .quantized = parse_quantized_rule(recipe_.export_.quantized)},
+                 provenance_);
+    });
+  }
+
+  const Recipe& recipe_;
+  Comm& world_;
+  const nlohmann::json& provenance_;
+  RunPaths paths_;
+  ModelSource source_;  // opened once: its digest is computed once, by rank 0
+  std::string base_;
+  std::optional<StepLedger> ledger_;  // of rank 0
+  FileDigests digests_;               // likewise
+};
+
+}  // namespace
+
+void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
+                const nlohmann::json& provenance) {
+  RecipeRun(recipe, world, provenance).go(overwrite);
+}
+
+}  // namespace sutor

@@ -1,0 +1,55 @@
+#include "launch/steps/step_fingerprint.h"
+
+#include <algorithm>
+
+#include "csrc/base/file.h"
+#include "csrc/base/profile.h"
+
+namespace sutor {
+namespace {
+
+constexpr int64_t kStepFormat = 1;  // counts up whenever what a step writes changes
+constexpr int64_t kBlockBytes = int64_t{1} << 20;
+
+bool is_at_or_below(const std::filesystem::path& path, const std::filesystem::path& folder) {
+  const auto [end, ignored] = std::mismatch(folder.begin(), folder.end(), path.begin(), path.end());
+  return end == folder.end();
+}
+
+}  // namespace
+
+Digest file_digest(const std::filesystem::path& path) {
+  const ProfileScope scope("read file for its digest");
+  const InputFile file(path);
+  std::vector<std::byte> block(static_cast<size_t>(std::min(kBlockBytes, file.size())));
+  Hasher hasher;
+  for (int64_t done = 0; done < file.size(); done += kBlockBytes) {
+    const std::span<std::byte> part(block.data(), std::min(kBlockBytes, file.size() - done));
+    file.read_at(done, part);
+    hasher.update(part);
+  }
+  return hasher.digest();
+}
+
+const std::string& FileDigests::of(const std::filesystem::path& path) {
+  const auto known = known_.find(path);
+  if (known != known_.end()) return known->second;
+  const bool there = std::filesystem::is_regular_file(path);
+  return known_[path] = there ? file_digest(path).text() : "absent";
+}
+
+void FileDigests::forget(const std::filesystem::path& path) {
+  std::erase_if(known_, [&](const auto& known) { return is_at_or_below(known.first, path); });
+}
+
+Digest step_fingerprint(const std::string& keys, const std::vector<std::filesystem::path>& inputs,
+                        const std::vector<std::string>& digests, FileDigests& files) {
+  Hasher hasher;
+  hasher.update_int(kStepFormat);
+  hasher.update(keys);
+  for (const std::filesystem::path& input : inputs) hasher.update(files.of(input));
+  for (const std::string& digest : digests) hasher.update(digest + "\n");
+  return hasher.digest();
+}
+
+}  // namespace sutor

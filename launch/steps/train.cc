@@ -1,0 +1,39 @@
+#include "launch/steps/train.h"
+
+#include <filesystem>
+
+#include "csrc/base/error.h"
+#include "launch/job/agreement.h"
+#include "launch/job/job.h"
+#include "launch/log/run_paths.h"
+
+namespace sutor {
+namespace {
+
+// An earlier training in the output folder is gone on with, deleted, or in the way.
+void clear_output(const Recipe& recipe, const ResumeMode& mode) {
+  const RunPaths paths(recipe.output);
+  if (!mode.resume && !mode.overwrite && paths.holds_training()) {
+    fail(ErrorCode::kOutputExists,
+         "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
+         "--overwrite to delete it, or set another output.",
+         recipe.output);
+  }
+  if (!mode.overwrite) return;
+  for (const auto& path :
+       {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
+    std::filesystem::remove_all(path);
+  }
+}
+
+}  // namespace
+
+void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
+               const nlohmann::json& provenance) {
+  set_threads(recipe.train.threads);
+  on_rank_0(world, "clear the output folder", [&] { clear_output(recipe, mode); });
+  Trainer trainer(recipe, source, world, provenance);
+  trainer.run(mode);
+}
+
+}  // namespace sutor

@@ -1,0 +1,62 @@
+#include "recipes/recipe_steps.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "csrc/base/error.h"
+#include "recipes/recipe_schema.h"
+#include "recipes/recipe_values.h"
+
+namespace sutor {
+
+std::string_view name_of(RecipeStep step) {
+  switch (step) {
+    case RecipeStep::kPrepare:
+      return "prepare";
+    case RecipeStep::kScore:
+      return "score";
+    case RecipeStep::kSelect:
+      return "select";
+    case RecipeStep::kTrain:
+      return "train";
+    case RecipeStep::kExport:
+      return "export";
+  }
+  SUTOR_ASSERT(false);
+}
+
+std::string step_keys(const Recipe& given, RecipeStep step) {
+  static const std::map<RecipeStep, std::vector<std::string>> prefixes = {
+      {RecipeStep::kPrepare, {"data.tokenizer", "data.template", "data.loss_on"}},
+      {RecipeStep::kScore,
+       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.score."}},
+      {RecipeStep::kSelect, {"esft.select.", "esft.layer_base"}},
+      {RecipeStep::kTrain,
+       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.layer_base",
+        "esft.also_train", "esft.keep_frozen", "lora.", "optim.", "schedule.", "train.", "eval."}},
+      {RecipeStep::kExport, {"export."}}};
+  Recipe recipe = given;
+  // Checkpoints hold this text and are compared with it, so that its words stay as they are.
+  std::string text = fmt::format("stage: {}\n", name_of(step));
+  for (const Field& field : recipe_fields()) {
+    const auto covers = [&](const std::string& prefix) { return field.key.starts_with(prefix); };
+    const auto& of_step = prefixes.at(step);
+    if (field.key == "train.threads" || !std::any_of(of_step.begin(), of_step.end(), covers)) {
+      continue;
+    }
+    text += fmt::format("{}: {}\n", field.key, field.show(recipe));
+  }
+  if (step == RecipeStep::kSelect || step == RecipeStep::kExport) return text;
+  for (const char* list : {"train", "eval"}) {
+    if (step == RecipeStep::kScore && std::string_view(list) == "eval") continue;
+    for (const DataSource& source : *list == 't' ? recipe.data.train : recipe.data.eval) {
+      text += fmt::format("data.{}: {} {}\n", list, quoted(source.name), source.format);
+    }
+  }
+  return text;
+}
+
+}  // namespace sutor
