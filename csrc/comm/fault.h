@@ -2,7 +2,8 @@
 // or fails at the beginning of a named operation.
 //   SUTOR_FAULT="kill|stop|throw:rank=R:op=<operation name>[:count=N]"
 // R counts in the world; N = the how-manieth operation of that name, 1 by default. kill = SIGKILL,
-// stop = SIGSTOP, throw = an error with code E0390, as if a file of that rank alone were bad.
+// stop = SIGSTOP, throw = an error with code E0390, as if a file of that rank alone were bad. Built
+// without (no_fault.cc instead of fault.cc: SUTOR_FAULTS=OFF), sutor refuses the variable.
 #pragma once
 
 #include <atomic>
@@ -12,7 +13,7 @@ namespace sutor {
 
 class FaultPlan {
  public:
-  // Reads SUTOR_FAULT; throws E0241 when it is malformed.
+  // Reads SUTOR_FAULT; throws E0241 when it is malformed, E0242 when there is no fault injection.
   explicit FaultPlan(int world_rank);
 
   // Called at the beginning of every operation.

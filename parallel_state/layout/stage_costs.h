@@ -32,9 +32,6 @@ struct StageCosts {
 // the same in all layers.
 StageCosts stage_costs(const ModelInfo& model, const Trains& trains, double supervised = 1);
 
-// What each stage costs when it holds these numbers of layers.
-std::vector<double> costs_of_stages(const StageCosts& costs, const std::vector<int>& layers);
-
 // Layers of each stage, at least one: the split whose costliest stage is cheapest, exactly. Of
 // several such the most even one (least sum of squares), then the one whose earlier stages take
 // more. 1 <= num_stages <= layers.
