@@ -1,5 +1,4 @@
-// Rank arithmetic over the dense and the expert grid; the rule is PARALLEL.md's and
-// Megatron-Core's.
+// Rank arithmetic over the dense and the expert grid; the rule is Megatron-Core's.
 #include "parallel_state/layout/rank_layout.h"
 
 #include <algorithm>

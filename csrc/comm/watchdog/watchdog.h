@@ -1,7 +1,7 @@
 // Watchdog: a control plane beside MPI, which says nothing of peers that died or stopped. A thread
-// of every rank sends beats to two hubs (watch_hub.h); a hub that sees a rank die (its connection
-// closes), stop (no beat), or wait for too long prints one report, and all ranks end with exit code
-// 6. An error that a rank has itself comes first: its message and its exit code win.
+// of every rank sends beats to two hubs (heartbeat_monitor.h); a hub that sees a rank die (its
+// connection closes), stop (no beat), or wait for too long prints one report, and all ranks end
+// with exit code 6. An error that a rank has itself comes first: its message and its exit code win.
 // SUTOR_WATCHDOG=off leaves it out.
 #pragma once
 
