@@ -115,13 +115,6 @@ std::optional<ResolvedSource> ModelDirectory::resolve(const TensorEntry& tensor)
   return std::nullopt;
 }
 
-bool ModelDirectory::has_source(const TensorEntry& tensor) const {
-  return std::any_of(tensor.sources.begin(), tensor.sources.end(), [&](const DiskSource& source) {
-    return find(source.name) || find(source.name + std::string(kPackedSuffix)) ||
-           find(source.name + std::string(kMxfp4Blocks));
-  });
-}
-
 void ModelDirectory::check(const TensorMap& model) const {
   constexpr size_t kNamed = 5;
   std::vector<std::string> missing;

@@ -50,7 +50,6 @@ class ModelDirectory {
   // The first of the tensor's sources that the directory holds; nothing when it holds none.
   // Throws E0302 when its shape is not the expected one.
   std::optional<ResolvedSource> resolve(const TensorEntry& tensor) const;
-  bool has_source(const TensorEntry& tensor) const;
   // Every tensor of the model is here, in the right shape (E0302) and in F32, BF16 or F16 (E0307).
   // Missing ones are listed (E0314).
   void check(const TensorMap& model) const;

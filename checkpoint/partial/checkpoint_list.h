@@ -32,7 +32,7 @@ struct NewestCheckpoint {
 // directories but none is good: starting from scratch beside them would hide a loss.
 NewestCheckpoint newest_valid_checkpoint(const std::filesystem::path& root, bool strict = false);
 
-// Renames to .trash-*, then deletes; a crash leaves the trash, which remove_trash() takes away.
+// Renames to .trash-*, then deletes; a crash leaves the trash, which remove_leftovers() takes away.
 // Refuses a symbolic link and anything but a step directory (E0341).
 void remove_checkpoint(const std::filesystem::path& directory);
 

@@ -76,6 +76,8 @@ enum ExitCode : int {
     "the launcher started processes that cannot find each other") \
   E(241, kBadFault, kExitUsage, \
     "SUTOR_FAULT is malformed") \
+  E(242, kNoFaults, kExitUsage, \
+    "SUTOR_FAULT is set, but sutor was built without fault injection") \
   E(299, kPythonStepUsage, kExitUsage, \
     "a Python step ended with exit code 2; its own message stands above") \
   \

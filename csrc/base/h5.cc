@@ -225,10 +225,6 @@ void File::set_uint(const std::string& object, const std::string& name, uint64_t
   set_scalar(object, name, H5T_STD_U64LE, &value);
 }
 
-void File::set_real(const std::string& object, const std::string& name, double value) {
-  set_scalar(object, name, H5T_IEEE_F64LE, &value);
-}
-
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill) {
   std::error_code error;
   const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";

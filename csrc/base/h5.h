@@ -110,7 +110,6 @@ class File {
   void set_text(const std::string& object, const std::string& name, std::string_view text);
   void set_int(const std::string& object, const std::string& name, int64_t value);
   void set_uint(const std::string& object, const std::string& name, uint64_t value);
-  void set_real(const std::string& object, const std::string& name, double value);
 
   bool has(const std::string& path) const;  // a group or a dataset
   // Names in a group, sorted. Throws when one of them is not a hard link.
@@ -135,7 +134,6 @@ class File {
   std::string get_text(const std::string& object, const std::string& name) const;
   int64_t get_int(const std::string& object, const std::string& name) const;
   uint64_t get_uint(const std::string& object, const std::string& name) const;
-  double get_real(const std::string& object, const std::string& name) const;
   // All text and number attributes of an object, by name.
   std::vector<Attribute> attributes(const std::string& object) const;
 

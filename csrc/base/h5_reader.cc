@@ -308,12 +308,4 @@ uint64_t File::get_uint(const std::string& object, const std::string& name) cons
   return static_cast<uint64_t>(get_int(object, name));
 }
 
-double File::get_real(const std::string& object, const std::string& name) const {
-  const Attribute found = get_attribute(object, name);
-  if (found.kind == Attribute::kText) {
-    fail_read(fmt::format("attribute `{}` of {} must be a number", name, object));
-  }
-  return found.kind == Attribute::kReal ? found.real : static_cast<double>(found.integer);
-}
-
 }  // namespace sutor::h5

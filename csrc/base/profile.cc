@@ -35,8 +35,6 @@ void enable_profile() {
   reset_profile();
 }
 
-bool profile_enabled() { return counters().enabled; }
-
 void reset_profile() {
   counters().lines.clear();
   counters().begin = Clock::now();

@@ -17,7 +17,6 @@ struct ProfileLine {
 
 // Starts counting on the calling thread: scopes of other threads are ignored.
 void enable_profile();
-bool profile_enabled();
 // Sets all counts to zero, for example after a warm-up.
 void reset_profile();
 // Most expensive first.

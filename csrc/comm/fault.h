@@ -3,7 +3,7 @@
 //   SUTOR_FAULT="kill|stop|throw:rank=R:op=<operation name>[:count=N]"
 // R is a rank of the world; the N-th operation of that name is meant, by default the first. kill =
 // SIGKILL, stop = SIGSTOP, throw = an error with code E0390, as if only a file of that rank were
-// bad.
+// bad. A build without it (no_fault.cc instead of fault.cc: SUTOR_FAULTS=OFF) refuses the variable.
 #pragma once
 
 #include <atomic>
@@ -13,7 +13,7 @@ namespace sutor {
 
 class FaultPlan {
  public:
-  // Reads SUTOR_FAULT; throws E0241 when it is malformed.
+  // Reads SUTOR_FAULT; throws E0241 when it is malformed, E0242 when there is no fault injection.
   explicit FaultPlan(int world_rank);
 
   // To be called at the beginning of every operation.

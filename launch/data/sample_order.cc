@@ -154,11 +154,6 @@ SampleList eval_samples(const TokenStore& store, int64_t seq_len) {
   return list;
 }
 
-Range batch_range(int64_t samples, int64_t global_batch, int64_t step) {
-  const int64_t begin = std::min(samples, step * global_batch);
-  return {begin, std::min(samples, begin + global_batch)};
-}
-
 int64_t batches_per_epoch(int64_t samples, int64_t global_batch) {
   return (samples + global_batch - 1) / global_batch;
 }

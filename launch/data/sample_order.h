@@ -64,8 +64,7 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
-// Global batch `step` of an epoch of `samples` samples; the last one may be short.
-Range batch_range(int64_t samples, int64_t global_batch, int64_t step);
+// Of `samples` samples; the last one may be short.
 int64_t batches_per_epoch(int64_t samples, int64_t global_batch);
 
 // The contiguous part of a global batch that data parallel rank `rank` of `ranks` takes; the first

@@ -235,10 +235,6 @@ std::span<const uint8_t> TokenStore::loss_mask(int64_t begin, int64_t length) co
   return data_->mask.subspan(static_cast<size_t>(begin), static_cast<size_t>(length));
 }
 
-int64_t TokenStore::supervised_in(const Document& document) const {
-  return count_ones(loss_mask(document.begin, document.length));
-}
-
 void TokenStore::check_vocab(int64_t vocab_size) const {
   // An id of 2^31 or more reads as a negative number.
   const auto beyond = [&](int32_t id) { return id < 0 || id >= vocab_size; };

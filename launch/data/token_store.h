@@ -83,8 +83,6 @@ class TokenStore {
   // Tokens [begin, begin + length) of the store.
   std::span<const int32_t> ids(int64_t begin, int64_t length) const;
   std::span<const uint8_t> loss_mask(int64_t begin, int64_t length) const;
-  // Targets among the tokens of a document.
-  int64_t supervised_in(const Document& document) const;
 
   // Throws E0330 naming document, position and id when a token id is >= vocab_size.
   void check_vocab(int64_t vocab_size) const;

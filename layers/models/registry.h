@@ -1,5 +1,5 @@
 // The registry of model families. A family is one file: config, blocks, forward, name table.
-// This header is free of torch; layers/model.h declares what a family builds.
+// This header is free of torch; layers/decoder/causal_model.h declares what a family builds.
 #pragma once
 
 #include <memory>

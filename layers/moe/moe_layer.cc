@@ -67,15 +67,15 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
   }
 };
 
-// y = x; its backward also hands `scale` to `extra`, a scalar that joins the loss.
+// y = x; its backward also hands a gradient of 1 to `extra`, a scalar that joins the loss.
 class JoinLossFunction : public torch::autograd::Function<JoinLossFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& extra) {
-    ctx->saved_data["options"] = extra.detach();
+    ctx->saved_data["extra"] = extra.detach();
     return x.view_as(x);
   }
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
-    return {grads[0], at::ones_like(ctx->saved_data["options"].toTensor())};
+    return {grads[0], at::ones_like(ctx->saved_data["extra"].toTensor())};
   }
 };
 

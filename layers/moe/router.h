@@ -1,5 +1,5 @@
-// The router of an MoE layer: scores of all experts, top-k, weights. MODELS.md table 1a names the
-// families' variants; a family states its own through RouterOptions.
+// The router of an MoE layer: scores of all experts, top-k, weights. A family states its variant
+// through RouterOptions.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -244,16 +244,6 @@ std::string describe(const PipelineAction& action) {
   return fmt::format("{} of micro-batch {}", name_of(action.kind), action.micro_batch);
 }
 
-int PipelineSchedule::max_in_flight(int stage) const {
-  if (!has_backward(stage)) return 0;
-  int now = 0, most = 0;
-  for (const PipelineAction& action : actions[stage]) {
-    if (action.kind == Kind::kForward) most = std::max(most, ++now);
-    if (action.kind == Kind::kBackward) --now;
-  }
-  return most;
-}
-
 PipelineSchedule make_pipeline_schedule(int stages, int micro_batches, int lowest_stage) {
   SUTOR_ASSERT(stages >= 1 && micro_batches >= 0);
   SUTOR_ASSERT(lowest_stage >= 0 && lowest_stage <= stages);
@@ -264,6 +254,7 @@ PipelineSchedule make_pipeline_schedule(int stages, int micro_batches, int lowes
                                   ? one_forward_one_backward(stage, schedule)
                                   : forward_only(stage, schedule);
   }
+  check_pipeline_schedule(schedule);
   return schedule;
 }
 

@@ -42,13 +42,11 @@ struct PipelineSchedule {
 
   int stages() const { return static_cast<int>(actions.size()); }
   bool has_backward(int stage) const { return stage >= lowest_stage; }
-  // The largest number of micro-batches whose forward is done and whose backward is not, so that
-  // their saved activations are alive at once. 0 on stages without a backward.
-  int max_in_flight(int stage) const;
 };
 
 // lowest_stage: the stage of the lowest trainable layer; `stages` = nothing trains and all stages
-// only run forward. Throws an internal error for sizes that make no sense.
+// only run forward. Throws an internal error for sizes that make no sense, and what
+// check_pipeline_schedule() throws.
 PipelineSchedule make_pipeline_schedule(int stages, int micro_batches, int lowest_stage);
 
 // How a send behaves. The program's sends are asynchronous, and the schedule needs that: rendezvous

@@ -138,20 +138,6 @@ StageCosts stage_costs(const ModelInfo& model, const Trains& trains, double supe
   return costs;
 }
 
-std::vector<double> costs_of_stages(const StageCosts& costs, const std::vector<int>& layers) {
-  std::vector<double> result;
-  size_t at = 0;
-  for (const int count : layers) {
-    double cost = 0;
-    for (int i = 0; i < count; ++i) cost += costs.layers[at++];
-    result.push_back(cost);
-  }
-  SUTOR_ASSERT(!result.empty() && at == costs.layers.size());
-  result.front() += costs.embedding;
-  result.back() += costs.head;
-  return result;
-}
-
 std::vector<int> balanced_stages(const StageCosts& costs, int num_stages) {
   SUTOR_ASSERT(num_stages >= 1 && num_stages <= static_cast<int>(costs.layers.size()));
   return Splitter(costs, num_stages).split();

@@ -32,9 +32,6 @@ struct StageCosts {
 // length of the sequence and are the same in all layers.
 StageCosts stage_costs(const ModelInfo& model, const Trains& trains, double supervised = 1);
 
-// The cost of each stage when the stages have these numbers of layers.
-std::vector<double> costs_of_stages(const StageCosts& costs, const std::vector<int>& layers);
-
 // The number of layers of each stage, at least one: exactly the split whose costliest stage is
 // cheapest. Of several such splits it is the most even one (least sum of squares), then the one
 // whose earlier stages have more layers. 1 <= num_stages <= layers.

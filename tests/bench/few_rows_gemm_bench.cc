@@ -1,6 +1,6 @@
-// The products of routed experts: ops/few_rows_gemm.h beside torch's mm, one thread, with weights
-// that come from memory. Run: build/few_rows_gemm_bench; the ratio of two lines of one shape
-// counts.
+// The products of routed experts: csrc/ops/cpu/few_rows_gemm.h beside torch's mm, one thread, with
+// weights that come from memory. Run: build/few_rows_gemm_bench; the ratio of two lines of one
+// shape counts.
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 #include <torch/types.h>

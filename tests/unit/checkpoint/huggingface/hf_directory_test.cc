@@ -78,7 +78,7 @@ TEST(HfDirectory, MissingTensorsAreCountedAndNamed) {
   const HfDirectory one(testing::write_single(dir, "one", stored));
   expect_error(ErrorCode::kMissingTensor, {"1 of 8 tensors", map.entries()[3].name},
                [&] { one.check(map); });
-  EXPECT_FALSE(one.has_source(map.entries()[3]));
+  EXPECT_FALSE(one.resolve(map.entries()[3]));
   OwnedTensor into(map.entries()[3], DType::kF32);
   expect_error(ErrorCode::kMissingTensor, {map.entries()[3].name},
                [&] { one.load(map.entries()[3], into.view); });

@@ -56,7 +56,6 @@ void expect_sample(const TokenStore& store) {
   EXPECT_EQ(std::vector<int32_t>(ids.begin(), ids.end()), (std::vector<int32_t>{11, 300, 12}));
   const auto mask = store.loss_mask(0, 4);
   EXPECT_EQ(std::vector<uint8_t>(mask.begin(), mask.end()), (std::vector<uint8_t>{0, 0, 1, 1}));
-  EXPECT_EQ(store.supervised_in(last), 2);
   EXPECT_EQ(store.info().max_id, 300);
   EXPECT_EQ(store.info().vocab_size, 512);
   EXPECT_EQ(store.info().options["loss_on"], "assistant");

@@ -53,6 +53,15 @@ TEST_F(PythonStep, ExitCodesAndSignalsAreReturned) {
   EXPECT_EQ(run_python_step("score.py", {}), 128 + 15);
 }
 
+TEST_F(PythonStep, AnErrorOfAScriptEndsTheJobWithTheExitCodeOfTheScript) {
+  for (const int exit_code : {kExitUsage, kExitData, kExitResources}) {
+    EXPECT_EQ(exit_code_of(step_error(exit_code)), exit_code);
+  }
+  for (const int exit_code : {1, 128 + 9}) {  // a traceback, a signal
+    EXPECT_EQ(step_error(exit_code), ErrorCode::kPythonStepDied);
+  }
+}
+
 TEST_F(PythonStep, WhatIsMissingIsNamed) {
   ::setenv("SUTOR_PYTHON", "/nowhere/python", 1);
   expect_error(ErrorCode::kNoPythonStep, {"/nowhere/python"},

@@ -35,6 +35,18 @@ int count(const PipelineSchedule& schedule, int stage, Kind kind) {
                                         [&](const PipelineAction& a) { return a.kind == kind; }));
 }
 
+// Most micro-batches whose forward is done and whose backward is not: those whose saved activations
+// are alive at once. 0 on stages without a backward.
+int max_in_flight(const PipelineSchedule& schedule, int stage) {
+  if (!schedule.has_backward(stage)) return 0;
+  int now = 0, most = 0;
+  for (const PipelineAction& action : schedule.actions[stage]) {
+    if (action.kind == Kind::kForward) most = std::max(most, ++now);
+    if (action.kind == Kind::kBackward) --now;
+  }
+  return most;
+}
+
 bool deadlocks(const PipelineSchedule& schedule, PipelineSends sends) {
   try {
     check_pipeline_schedule(schedule, sends);
@@ -84,13 +96,13 @@ Times play(const PipelineSchedule& schedule, int forward, int backward, bool awa
   return times;
 }
 
+// That they run to their end is checked when they are made.
 TEST(PipelineSchedule, AllSmallOnesRunToTheirEndWithinTheBoundOfMemory) {
   for_all_schedules([](const PipelineSchedule& schedule) {
-    ASSERT_NO_THROW(check_pipeline_schedule(schedule)) << title(schedule);
     for (int s = 0; s < schedule.stages(); ++s) {
       const int expected =
           s < schedule.lowest_stage ? 0 : std::min(schedule.stages() - s, schedule.micro_batches);
-      ASSERT_EQ(schedule.max_in_flight(s), expected) << title(schedule) << ", stage " << s;
+      ASSERT_EQ(max_in_flight(schedule, s), expected) << title(schedule) << ", stage " << s;
     }
   });
 }

@@ -27,6 +27,21 @@ Trains routed_experts_from(int layer) {
 
 StageCosts layers_of(std::vector<double> costs) { return {std::move(costs), 0, 0}; }
 
+// What each stage costs when it holds these numbers of layers.
+std::vector<double> costs_of_stages(const StageCosts& costs, const std::vector<int>& layers) {
+  std::vector<double> result;
+  size_t at = 0;
+  for (const int count : layers) {
+    double cost = 0;
+    for (int i = 0; i < count; ++i) cost += costs.layers[at++];
+    result.push_back(cost);
+  }
+  EXPECT_EQ(at, costs.layers.size());
+  result.front() += costs.embedding;
+  result.back() += costs.head;
+  return result;
+}
+
 double costliest(const StageCosts& costs, const std::vector<int>& layers) {
   const std::vector<double> stages = costs_of_stages(costs, layers);
   return *std::max_element(stages.begin(), stages.end());
