@@ -18,7 +18,7 @@ namespace {
 
 [[noreturn]] void fail_equal(const std::string& name, const std::string& where) {
   fail(102,
-       "{}: tensor `{}` was to be trained but equals the base bit for bit. Did it get any token, "
+       "{}: tensor `{}` should be trained but equals the base bit for bit. Did it get any token, "
        "and is the learning rate large enough for the stored dtype?",
        where, name);
 }
@@ -27,7 +27,7 @@ namespace {
   fail(101, "{}: tensor `{}` was not trained but differs from the base", where, name);
 }
 
-// Whether two files hold the same bytes at these places.
+// Whether two files have the same bytes at these offsets.
 bool same_bytes(const ModelShard& a, int64_t in_a, const ModelShard& b, int64_t in_b,
                 int64_t bytes) {
   bool equal = true;
@@ -48,7 +48,7 @@ Digest values_digest(const ModelDirectory& directory, const TensorEntry& entry, 
   return hasher.digest();
 }
 
-// Zeroes where the tensor lies in the piece.
+// Zeroes the tensor's bytes in the slice.
 void blank(const OutputSlice& slice, const TensorInSlice& tensor, std::vector<std::byte>& bytes) {
   const bool elements = slice.form == SliceForm::kElements;
   const int64_t columns = tensor.base.columns;
@@ -72,7 +72,7 @@ class Verifier {
            const std::map<std::string, Digest>& changed, QuantizedRule rule)
       : base_(base), merged_(merged), changed_(changed), rule_(rule) {}
 
-  // A tensor of the export beside what it was made of.
+  // Compares a tensor of the export with what it was made from.
   VerifyReport verify(const OutputTensor& tensor) const {
     const StoredTensor found = *merged_.find(tensor.name);
     VerifyReport report;
@@ -90,7 +90,7 @@ class Verifier {
       for (const TensorInSlice& contained : slice.tensors) {
         check_tensor(slice, contained, found);
         trained = trained || contained.trained;
-        // The scales are a part of the tensor that their elements stand for.
+        // The scales belong to the tensor that their elements stand for, which counts once.
         const bool counts =
             slice.form != SliceForm::kFp8Scales && slice.form != SliceForm::kMxfp4Scales;
         if (contained.trained && counts) ++report.changed;
@@ -102,7 +102,7 @@ class Verifier {
   }
 
  private:
-  // What lies beside the tensors of the piece.
+  // Checks the bytes of the slice that belong to no tensor.
   void check_between(const OutputTensor& tensor, const OutputSlice& slice,
                      const StoredTensor& found) const {
     const bool filled = slice.is_one_tensor() || slice.form == SliceForm::kFp8 ||
@@ -130,7 +130,8 @@ class Verifier {
     const bool elements = slice.form == SliceForm::kElements;
     if (!contained.trained) {
       if (digest == values_digest(base_, entry, slice.dtype)) return;
-      fail(101, "{}: tensor `{}` is not the base's, dequantised", stored.file->where(), entry.name);
+      fail(101, "{}: tensor `{}` is not the base's dequantised one", stored.file->where(),
+           entry.name);
     }
     const Digest& expected = changed_.at(entry.name);
     if (digest != expected) {
@@ -167,8 +168,8 @@ void verify_header(const OutputShard& shard, const fs::path& path) {
                    });
   }
   if (!same) {
-    fail(101, "{}: the header or the size differs from {}that of {}", path.string(),
-         shard.same_header ? "" : "what becomes of ", shard.base->where());
+    fail(101, "{}: the header or the size differs from {}{}", path.string(),
+         shard.same_header ? "" : "that planned for ", shard.base->where());
   }
 }
 
@@ -188,7 +189,7 @@ void verify_other_files(const ModelDirectory& base, const fs::path& merged,
     known.insert(file);
     if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
     if (read_file(merged / file) != text) {
-      fail(101, "{} is not what becomes of that of {}", (merged / file).string(),
+      fail(101, "{} is not the one planned for the base {}", (merged / file).string(),
            base.path().string());
     }
   }

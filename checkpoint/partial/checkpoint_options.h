@@ -9,7 +9,7 @@ namespace sutor {
 
 struct CheckpointOptions {
   int64_t every = 50;  // steps; 0 = only at the end
-  int keep = 3;        // newest ones kept; best and last are never deleted
+  int keep = 3;        // how many of the newest stay; best and last are never deleted
   bool async = false;
   std::vector<std::string> on_signal;
 };
@@ -17,7 +17,7 @@ struct CheckpointOptions {
 struct ExportOptions {
   std::vector<std::string> format = {"adapter", "merged"};
   std::string dtype = "same_as_base";
-  // Of trained matrices that the base has quantised, in a merged export: dequantize | requantize.
+  // For trained matrices that the base has quantised, in a merged export: dequantize | requantize.
   std::string quantized = "dequantize";
 };
 

@@ -38,7 +38,7 @@ StoreIndex BaseStore::load_index(size_t number) const {
   const fs::path file = path() / store_index_file(number);
   const std::string bytes = read_file(file, record.index_bytes);
   if (xxh3(bytes) != record.index_digest) {
-    fail(345, "{} is damaged: its digest is not the one in the manifest", file.string());
+    fail(345, "{} is corrupt: its digest is not the one in the manifest", file.string());
   }
   StoreIndex index = decode_store_index(bytes, file.string());
   if (index.file_bytes != record.bytes) {
@@ -52,7 +52,7 @@ void BaseStore::read_indices(const Shards& shards) {
   for (size_t i = 0; i < manifest_.data_files.size(); ++i) add_index(i, load_index(i), shards);
   check_covered(shards);
   if (static_cast<int64_t>(num_tensors()) != manifest_.tensors) {
-    fail(346, "{}: the headers name {} tensors, but the manifest says {}", path().string(),
+    fail(346, "{}: the headers list {} tensors, but the manifest says {}", path().string(),
          num_tensors(), manifest_.tensors);
   }
   if (digest_of(digests_) != manifest_.weights) {
@@ -67,7 +67,7 @@ void BaseStore::add_index(size_t number, const StoreIndex& index, const Shards& 
     const auto stored = find(tensor.name);
     if (!stored || stored->entry->dtype_name != tensor.dtype ||
         stored->entry->shape != tensor.shape || stored->entry->num_bytes() != tensor.bytes) {
-      fail(346, "{} holds tensor `{}` as {} [{}] of {} bytes, which no header names",
+      fail(346, "{} has tensor `{}` as {} [{}] of {} bytes, which no header lists",
            (path() / store_index_file(number)).string(), tensor.name, tensor.dtype,
            fmt::join(tensor.shape, ", "), tensor.bytes);
     }
@@ -77,7 +77,7 @@ void BaseStore::add_index(size_t number, const StoreIndex& index, const Shards& 
     if (found.tiles.empty()) found.block_bytes = tensor.block_bytes;
     if (found.block_bytes != tensor.block_bytes ||
         (tensor.digest && !digests_.emplace(tensor.name, *tensor.digest).second)) {
-      fail(346, "{}: tensor `{}` is described twice, and not alike",
+      fail(346, "{}: tensor `{}` is described twice, and differently",
            (path() / store_index_file(number)).string(), tensor.name);
     }
     tensor_tiles.push_back(&found);
