@@ -1,5 +1,5 @@
-// Which of the things that sutor reads and writes lies at a path: told from names alone, whether it
-// is sound or not.
+// The kind of artifact at a path, among those that sutor reads and writes: decided by file names
+// only, whether the artifact is sound or not.
 #pragma once
 
 #include <filesystem>
@@ -12,7 +12,7 @@ enum class ArtifactKind {
   kBaseStore,
   kModelDirectory,    // with config.json
   kCheckpoint,        // step-00000100/
-  kCheckpointFolder,  // of such; or a run's folder, with one in checkpoints/
+  kCheckpointFolder,  // contains such; or a run's folder, which contains one as checkpoints/
   kAdapter,           // with expert_cfg.json
   kPeftAdapter,       // with adapter_config.json
   kOther,
@@ -25,7 +25,7 @@ ArtifactKind artifact_kind(const std::filesystem::path& path);
 
 // The folder that holds the step directories of a kCheckpointFolder.
 std::filesystem::path steps_folder(const std::filesystem::path& path);
-// The step directories themselves, by rising step, complete or not.
+// The step directories, by rising step, complete or not.
 std::vector<std::filesystem::path> steps_below(const std::filesystem::path& path);
 
 }  // namespace sutor

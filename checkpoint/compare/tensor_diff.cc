@@ -18,7 +18,7 @@ bool is_float(const std::optional<DType>& dtype) {
   return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
 }
 
-// A tensor read piece by piece in a dtype that may be another than its own.
+// Reads a tensor in chunks, in a dtype that may differ from its own.
 class ElementReader {
  public:
   ElementReader(const SetTensor& tensor, DType dtype) : tensor_(tensor), dtype_(dtype) {}
@@ -62,7 +62,7 @@ bool same_bytes(const SetTensor& a, const SetTensor& b) {
   return true;
 }
 
-// Of a master and a weight of another dtype: the master rounded to that.
+// Compares a master and a weight of another dtype, to which the master is rounded.
 bool same_rounded(const SetTensor& a, const SetTensor& b, DType dtype) {
   ElementReader left(a, dtype), right(b, dtype);
   const int64_t count = num_elements(a.shape);
@@ -94,7 +94,7 @@ TensorChange change_of(const SetTensor& a, const SetTensor& b) {
 
 Distance distance_of(const SetTensor& a, const SetTensor& b) {
   ElementReader left(a, DType::kF32), right(b, DType::kF32);
-  // Through the other side's dtype, so that rounding a master is no difference.
+  // A master is rounded to the other side's dtype first, so that rounding is not a difference.
   const bool round_a = a.master && !b.master, round_b = b.master && !a.master;
   std::vector<std::byte> rounded, back;
   const auto floats = [&](std::span<const std::byte> bytes, bool round, DType to, int64_t count) {
@@ -114,7 +114,7 @@ Distance distance_of(const SetTensor& a, const SetTensor& b) {
     const float* in_b = floats(right.read(at, chunk), round_b, *a.dtype, chunk);
     for (int64_t i = 0; i < chunk; ++i) {
       const double delta = static_cast<double>(in_b[i]) - static_cast<double>(in_a[i]);
-      // A NaN stays: nothing is larger.
+      // A NaN stays, because nothing is larger.
       if (std::isnan(delta) || std::abs(delta) > distance.max_abs) {
         distance.max_abs = std::abs(delta);
       }
@@ -145,7 +145,6 @@ bool same_names(const TensorSet& a, const TensorSet& b) {
                     [](const auto& x, const auto& y) { return x.first == y.first; });
 }
 
-// Which content differs.
 void diff_content(const TensorSet& a, const TensorSet& b, SetDiff& diff) {
   diff.content_compared = a.kind() == b.kind() || (a.is_model() && b.is_model());
   if (!diff.content_compared) return;

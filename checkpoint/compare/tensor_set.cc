@@ -26,7 +26,7 @@ SetTensor of_entry(const SafetensorsEntry& entry) {
           .bytes = entry.num_bytes()};
 }
 
-// Any bytes of a tensor that gives whole rows.
+// Reads any bytes of a tensor whose reader gives whole rows.
 void read_through_rows(const CheckpointReader& reader, const IndexedTensor& tensor, TensorKind kind,
                        int64_t offset, std::span<std::byte> into) {
   const int64_t row_bytes = tensor.row_bytes();
@@ -45,7 +45,7 @@ void read_through_rows(const CheckpointReader& reader, const IndexedTensor& tens
 }
 
 // Nothing also for a tensor whose shape is not what config.json asks for: that one is compared as
-// it stands in the file.
+// it is stored.
 std::optional<ResolvedSource> source_of(const ModelDirectory& model, const TensorEntry& entry) {
   try {
     return model.resolve(entry);
@@ -54,8 +54,8 @@ std::optional<ResolvedSource> source_of(const ModelDirectory& model, const Tenso
   }
 }
 
-// Values of a tensor whose rows do not follow each other on disk, as bytes: many rows at a time,
-// for a transposed one is read as a whole for any of them.
+// Reads bytes of the values of a tensor whose rows are not contiguous on disk: many rows at a time,
+// because any row of a transposed tensor costs a read of the whole tensor.
 class RowReadBuffer {
  public:
   RowReadBuffer(const ModelDirectory& model, const TensorEntry& entry, DType dtype)
@@ -76,7 +76,7 @@ class RowReadBuffer {
       into = into.subspan(size);
       offset += static_cast<int64_t>(size);
     }
-    // Whoever reads from front to back is through with it.
+    // A reader that goes from front to back no longer needs it.
     if (offset == entry_.shape[0] * row_bytes_) forget();
   }
 
@@ -103,7 +103,8 @@ class RowReadBuffer {
   std::vector<std::byte> bytes_;
 };
 
-// MXFP4 is given as the numbers that it stands for, which bf16 holds exactly.
+// The slice of a stored tensor that is a model tensor. MXFP4 is given as the numbers that it stands
+// for, which bf16 represents exactly.
 SetTensor slice_of(const ModelDirectory& model, const TensorEntry& entry,
                    const ResolvedSource& source) {
   const SafetensorsEntry& stored = *source.stored.entry;
@@ -199,7 +200,7 @@ void TensorSet::split() {
     const std::optional<ResolvedSource> source = source_of(*opened_->model, entry);
     if (!source) continue;
     const SafetensorsEntry& stored = *source->stored.entry;
-    // A tied embedding is no part of anything, nor is a matrix that has all the bytes.
+    // A tied embedding is not a slice of a stack, nor is a matrix that has all the bytes.
     if (source->encoding == Encoding::kInt4Groups || source->encoding == Encoding::kFp8Blocks ||
         (source->contiguous() && source->begin() == stored.begin && source->end() == stored.end)) {
       continue;
@@ -262,7 +263,7 @@ std::map<std::string, std::string> TensorSet::other_content() const {
     const ModelDirectory& model = *opened_->model;
     const auto* store = dynamic_cast<const BaseStore*>(&model);
     for (const fs::path& file : model.other_files()) {
-      // How the tensors are dealt out over files is no property of the model.
+      // How the tensors are divided into files is not a property of the model.
       if (file == kIndexFile) continue;
       const StoreOtherFile* known = store ? store->manifest().find_file(file.string()) : nullptr;
       content[file.string()] =

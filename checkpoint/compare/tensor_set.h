@@ -1,5 +1,5 @@
-// The tensors of a model, an adapter or a checkpoint under one roof, to be compared: names, shapes,
-// digests where they are recorded, bytes when they are asked for.
+// The tensors of a model, an adapter or a checkpoint in one form, for comparison: names, shapes,
+// digests where they are recorded, and bytes on request.
 #pragma once
 
 #include <atomic>
@@ -23,37 +23,37 @@ namespace sutor {
 
 struct SetTensor {
   std::string dtype_name;
-  std::optional<DType> dtype;  // absent for types that sutor does not compute with
+  std::optional<DType> dtype;  // absent for dtypes that sutor does not compute with
   std::vector<int64_t> shape;
   int64_t bytes = 0;
-  std::optional<Digest> digest;  // as recorded; nothing is read for it
-  // The fp32 master of a weight: beside a weight of another dtype it counts as the value that it
-  // is rounded to.
+  std::optional<Digest> digest;  // as recorded, never computed
+  // Whether it is the fp32 master of a weight: compared with a weight of another dtype it counts as
+  // the value that it is rounded to.
   bool master = false;
-  // Copies bytes from `offset` on.
+  // Copies bytes, starting at `offset`.
   std::function<void(int64_t offset, std::span<std::byte>)> read;
 };
 
 class TensorSet {
  public:
-  // Throws what the readers of the kind throw; E0352 for a kind that holds no tensors.
-  // `model`: what the family makes of a model's config.json; null when sutor does not know it.
+  // Throws what the readers of the kind throw; E0352 for a kind that has no tensors. `model`: made
+  // by the family from a model's config.json; null when sutor does not know the family.
   TensorSet(const std::filesystem::path& path, ArtifactKind kind, const TensorMap* model);
 
   const std::filesystem::path& path() const { return path_; }
   ArtifactKind kind() const { return kind_; }
   bool is_model() const;
   const std::map<std::string, SetTensor>& tensors() const { return tensors_; }
-  // Takes stored tensors that hold several of the model's (stacked experts) apart into those. Of
-  // the parts no digests are recorded.
+  // Splits stored tensors that contain several model tensors (stacked experts) into those. The
+  // slices have no recorded digests.
   void split();
 
-  // Bytes that were asked for so far.
+  // The number of bytes read so far.
   int64_t read_bytes() const { return *read_bytes_; }
 
-  // What else there is to compare with a set of the same kind: of a model all its other files, of
-  // the others what they say of themselves. A text equals another one when the things are equal.
-  // Reads the files of a model directory.
+  // What else can be compared with a set of the same kind, as texts that are equal when the
+  // contents are: a model's other files, the metadata of the other kinds. Reads the files of a
+  // model directory.
   std::map<std::string, std::string> other_content() const;
 
  private:

@@ -27,8 +27,8 @@ int64_t size_of_file(const fs::path& path) {
   return error ? 0 : static_cast<int64_t>(size);
 }
 
-// Sizes of all files that a manifest names, and files that it does not name. Whether all named ones
-// are there in full.
+// Checks the sizes of all files that a manifest lists, and that there are no others. Returns
+// whether all listed ones are complete.
 bool check_folder(const fs::path& folder, const std::vector<FileSize>& files,
                   CorruptionList& corruption) {
   std::set<fs::path> known = {fs::path(kManifestFile)};
@@ -47,21 +47,21 @@ bool check_folder(const fs::path& folder, const std::vector<FileSize>& files,
     if (known.contains(file)) continue;
     corruption.add({.code = ErrorCode::kWrongFileSize,
                     .file = (folder / file).string(),
-                    .expected = "no such file, as the manifest does not name it",
+                    .expected = "no such file, as the manifest does not list it",
                     .found = fmt::format("{} bytes", size_of_file(folder / file)),
                     .repair = "Move it away."});
   }
   return complete;
 }
 
-// Names, shapes and dtypes against the family; then the digests that an export recorded.
+// Checks names, shapes and dtypes against the family.
 void check_model(const ModelDirectory& directory, const TensorMap* model,
                  CorruptionList& corruption) {
   if (!model) return;
   corruption.check(directory.path(), [&] { directory.check(*model); });
 }
 
-// An export says what the tensors hash to that it changed.
+// Checks the tensors that an export changed against the digests that it recorded.
 void check_export_info(const ModelDirectory& directory, const TensorMap* model,
                        const std::map<std::string, Digest>& digests, int threads,
                        CorruptionList& corruption) {
@@ -74,7 +74,7 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
   std::vector<std::pair<std::string, Digest>> recorded;
   for (const auto& [name, digest] : info["tensors"].items()) {
     if (!digest.is_string()) {
-      fail(ErrorCode::kBrokenFile, "{}: the digest of `{}` is no string", file.string(), name);
+      fail(ErrorCode::kBrokenFile, "{}: the digest of `{}` is not a string", file.string(), name);
     }
     recorded.emplace_back(name, parse_digest(digest.get<std::string>(), file.string()));
   }
@@ -84,7 +84,7 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
       const TensorEntry* entry = model->find(name);
       const auto source = entry ? directory.resolve(*entry) : std::nullopt;
       if (!source) {
-        fail(ErrorCode::kMissingTensor, "{} lists tensor `{}`, which no file holds", file.string(),
+        fail(ErrorCode::kUnreadableFile, "{} lists tensor `{}`, which no file has", file.string(),
              name);
       }
       const StoredTensor& stored = source->stored;
@@ -101,7 +101,7 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
   });
 }
 
-// Every header that can be told to belong to the model; whether all are sound.
+// Checks the headers of all shards that the directory names. Returns whether all are sound.
 bool check_shards(const fs::path& path, CorruptionList& corruption) {
   std::set<std::string> names;
   if (fs::exists(path / kSingleWeightsFile)) {
@@ -121,7 +121,7 @@ bool check_shards(const fs::path& path, CorruptionList& corruption) {
     if (!fs::exists(file)) {
       corruption.add({.code = ErrorCode::kContradictoryShards,
                       .file = file.string(),
-                      .expected = "a file, as the index names it",
+                      .expected = "a file, as the index lists it",
                       .found = "nothing"});
       complete = false;
       continue;
@@ -136,7 +136,7 @@ bool check_shards(const fs::path& path, CorruptionList& corruption) {
 Verification verify_model(const fs::path& path, const TensorMap* model, int threads) {
   Verification result{.kind = "model directory", .path = path.string()};
   result.checked = model ? "headers, offsets, index, config and shapes"
-                         : "headers, offsets and index; the family is not known to sutor";
+                         : "headers, offsets and index; sutor does not know the family";
   CorruptionList corruption(kFetchAgain);
   if (check_shards(path, corruption)) {
     corruption.check(path, [&] {
@@ -156,7 +156,7 @@ Verification verify_model(const fs::path& path, const TensorMap* model, int thre
 Verification verify_base_store(const fs::path& path, const TensorMap* model, int threads) {
   Verification result{.kind = "base store", .path = path.string()};
   result.checked = "every tile, tensor, header, index and other file against the manifest";
-  if (!model) result.checked += "; the family is not known to sutor";
+  if (!model) result.checked += "; sutor does not know the family";
   CorruptionList corruption(kStoreRemedy);
   bool complete = false;
   corruption.check(path, [&] {
@@ -204,7 +204,7 @@ Verification verify_adapter_files(const fs::path& path, int threads) {
     const bool recorded = !adapter.recorded_digests().empty();
     result.checked = recorded
                          ? fmt::format("headers, and every tensor against {}", kAdapterInfoFile)
-                         : "headers and expert config; it records no digests";
+                         : "headers and expert config; there are no recorded digests";
     result.tensors = static_cast<int64_t>(adapter.tensors().size());
     std::vector<std::pair<const StoredTensor*, Digest*>> work;
     for (const auto& [name, stored] : adapter.tensors()) {
@@ -230,7 +230,7 @@ Verification verify_adapter_files(const fs::path& path, int threads) {
 
 Verification verify_peft_adapter(const fs::path& path) {
   Verification result{.kind = "peft adapter", .path = path.string()};
-  result.checked = "header and configuration; it records no digests";
+  result.checked = "header and configuration; there are no recorded digests";
   CorruptionList corruption(kExportAgain);
   corruption.check(path, [&] {
     const PeftAdapter adapter(path);

@@ -1,6 +1,6 @@
-// Proves that a base store, a model directory, a checkpoint or an adapter is as it was written:
-// every digest that it stores is computed again. Goes on after damage, so that all of it is named.
-// Nothing is changed; a few MiB of memory a thread, one tile of a checkpoint a thread.
+// Verifies that a base store, a model directory, a checkpoint or an adapter is as it was written:
+// computes every stored digest again. Continues after corruption, so that all of it is reported.
+// Changes nothing; needs a few MiB of memory per thread, for a checkpoint one tile per thread.
 #pragma once
 
 #include <cstdint>
@@ -20,15 +20,15 @@ struct Verification {
   std::string kind{};
   std::string path{};
   int64_t tensors = 0;
-  int64_t bytes = 0;                               // that were read and checked: of all files
-  std::string checked{};                           // what the digests of that were compared with
+  int64_t bytes = 0;                               // read and checked, of all files
+  std::string checked{};                           // what was compared with what, in words
   std::optional<Digest> weights{};                 // ModelDirectory::digest()
   std::map<std::string, Digest> tensor_digests{};  // of models and adapters
   std::vector<Corruption> corruption{};
 };
 
-// `model`: what the family makes of config.json; null when sutor does not know it, and then the
-// tensors' names and shapes are not compared with anything. `threads`: 0 = all.
+// `model`: made by the family from config.json; null when sutor does not know the family, and then
+// the tensors' names and shapes are not checked. `threads`: 0 = all.
 Verification verify_model(const std::filesystem::path& path, const TensorMap* model, int threads);
 Verification verify_base_store(const std::filesystem::path& path, const TensorMap* model,
                                int threads);

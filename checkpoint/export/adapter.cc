@@ -74,7 +74,7 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
     fail(ErrorCode::kNotAdapter, "adapter {} is not a directory", path_.string());
   }
   if (!fs::exists(path_ / kExpertConfigFile)) {
-    fail(ErrorCode::kNotAdapter, "{} is no adapter: it has no {}", path_.string(),
+    fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no {}", path_.string(),
          kExpertConfigFile);
   }
   config_ = read_expert_config(path_ / kExpertConfigFile);
@@ -83,7 +83,7 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
     if (file.path().extension() == ".safetensors") files.push_back(file.path());
   }
   if (files.empty()) {
-    fail(ErrorCode::kNotAdapter, "{} is no adapter: it has no *.safetensors", path_.string());
+    fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no *.safetensors", path_.string());
   }
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
@@ -91,7 +91,7 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
     for (const SafetensorsEntry& entry : files_.back()->tensors()) {
       const StoredTensor stored{files_.size() - 1, files_.back().get(), &entry};
       if (!tensors_.emplace(global_name(entry.name), stored).second) {
-        fail(ErrorCode::kNotAdapter, "{}: tensor `{}` stands twice, the second time in {}",
+        fail(ErrorCode::kNotAdapter, "{}: tensor `{}` occurs twice, the second time in {}",
              path_.string(), global_name(entry.name), file.filename().string());
       }
     }
@@ -116,15 +116,15 @@ void Adapter::read_info() {
   const auto tensors = info.find("tensors");
   if (tensors == info.end() || !tensors->is_object()) refuse("`tensors` is missing");
   for (const auto& [name, digest] : tensors->items()) {
-    if (!digest.is_string()) refuse(fmt::format("the digest of `{}` is no string", name));
+    if (!digest.is_string()) refuse(fmt::format("the digest of `{}` is not a string", name));
     if (!tensors_.count(name)) {
-      refuse(fmt::format("tensor `{}` is listed, but no file holds it", name));
+      refuse(fmt::format("tensor `{}` is listed, but no file has it", name));
     }
     recorded_digests_[name] = parse_digest(digest.get<std::string>(), file.string());
   }
   for (const auto& [name, stored] : tensors_) {
     if (!recorded_digests_.count(name)) {
-      refuse(fmt::format("{} holds tensor `{}`, which is not listed", stored.file->name(), name));
+      refuse(fmt::format("{} has tensor `{}`, which is not listed", stored.file->name(), name));
     }
   }
 }

@@ -1,7 +1,7 @@
 // Adapters: only the trained tensors, as safetensors under Hugging Face names, beside the expert
-// config. Ours (`sutor_adapter.json` tells base and provenance) and the form in which the ESFT
-// authors publish theirs: a folder of *.safetensors with expert_cfg.json; the names of their first
-// ones lack the leading `model.`.
+// config. There are two forms: sutor's, in which `sutor_adapter.json` records base and provenance,
+// and that of the ESFT authors: a folder of *.safetensors with expert_cfg.json, whose names may
+// lack the leading `model.`.
 #pragma once
 
 #include <filesystem>
@@ -21,7 +21,7 @@ namespace sutor {
 constexpr const char* kAdapterInfoFile = "sutor_adapter.json";
 constexpr const char* kExpertConfigFile = "expert_cfg.json";
 
-// What an export says of where it comes from.
+// What an export records of its origin.
 struct ExportOrigin {
   std::string base_digest;    // Digest::text() of the base model's ModelDirectory::digest()
   nlohmann::json provenance;  // program version, commit, command line
@@ -33,7 +33,7 @@ void write_adapter(const std::filesystem::path& directory,
                    const std::vector<TrainedTensor>& tensors, const ExpertConfig& config,
                    const ExportOrigin& origin, int64_t max_shard_bytes = kDefaultShardBytes);
 
-// Opens headers only. Throws E0308 when the folder holds no adapter or names a tensor twice, E0303
+// Opens headers only. Throws E0308 when the folder is not an adapter or has a tensor twice, E0303
 // for a broken safetensors file, E0310 for a broken expert_cfg.json.
 class Adapter {
  public:
@@ -43,14 +43,14 @@ class Adapter {
   const ExpertConfig& config() const { return config_; }
   // Absent in the authors' form.
   std::optional<Digest> base_digest() const { return base_digest_; }
-  // Of each tensor's bytes, as recorded when it was written; empty in the authors' form.
+  // The digest of each tensor's bytes, as recorded by the writer; empty in the authors' form.
   const std::map<std::string, Digest>& recorded_digests() const { return recorded_digests_; }
   // By global name.
   const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
-  // All tensors, read when they are asked for; they must not outlive the adapter. Throws E0307 for
-  // a dtype that sutor does not compute with.
+  // All tensors, read on request; they must not outlive the adapter. Throws E0307 for a dtype that
+  // sutor does not compute with.
   std::vector<TrainedTensor> trained_tensors() const;
-  // Throws E0305 when the adapter was made on another base.
+  // Throws E0305 when the adapter was trained on another base.
   void check_base(const Digest& base, const std::string& base_name) const;
 
  private:

@@ -19,7 +19,7 @@ Json parse(const std::filesystem::path& path, ErrorCode code) {
 }
 
 // The list of modules that are not quantised, under the name that the config has for it. Without a
-// list transformers passes over the head alone, and with one over what it names alone.
+// list transformers leaves only the head unquantised, with a list only the modules on it.
 Json& plain_modules(Json& quantization) {
   for (const char* key : {"modules_to_not_convert", "ignored_layers"}) {
     const auto found = quantization.find(key);

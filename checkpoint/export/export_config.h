@@ -9,9 +9,9 @@
 
 namespace sutor {
 
-// Texts of the files that the export has instead of the base's, by name: config.json, in whose
-// quantization_config the modules are listed that are no longer quantised (it goes when none is),
-// and the index when the base has one. None when all headers are the base's.
+// The texts of the files that differ from the base's, by name: config.json, whose
+// quantization_config lists the modules that are no longer quantised (and is removed when no tensor
+// is), and the index when the base has one. Empty when all headers are the base's.
 std::map<std::string, std::string> rewritten_files(const ModelDirectory& base,
                                                    const ExportPlan& plan);
 

@@ -11,7 +11,7 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-// Weights in a file that the model is not read from.
+// Whether a file has weights that the model is not read from.
 bool is_unused_weights(const fs::path& file, const ModelDirectory& base) {
   const std::string name = file.filename().string();
   const std::string extension = file.extension().string();
@@ -38,15 +38,16 @@ ResolvedSource resolved(const ModelDirectory& base, const TensorMap& model,
          base.path().string(), name);
   }
   if (found->encoding == Encoding::kInt4Groups) {
-    fail(ErrorCode::kBadStoredDType,
-         "{}: `{}` is packed by four bits, and trained values cannot take the place of it. Export "
-         "an adapter, or train on a copy of the model in BF16.",
-         found->stored.file->where(), found->stored.entry->name);
+    fail(
+        ErrorCode::kBadStoredDType,
+        "{}: `{}` is packed in four bits, and trained values cannot replace it. Export an adapter, "
+        "or train on a copy of the model in BF16.",
+        found->stored.file->where(), found->stored.entry->name);
   }
   return *found;
 }
 
-// Puts a tensor into the piece of these bytes.
+// Adds a tensor to the slice with the bytes of `like`, which is made when there is none.
 OutputSlice& add_to_slice(std::vector<OutputSlice>& slices, OutputSlice like,
                           TensorInSlice tensor) {
   tensor.origin -= like.begin;
@@ -58,7 +59,7 @@ OutputSlice& add_to_slice(std::vector<OutputSlice>& slices, OutputSlice like,
   return slice;
 }
 
-// Trained values where the base has plain ones.
+// Trained values that replace plain ones.
 void add_plain(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource& found) {
   const SafetensorsEntry& stored = *found.stored.entry;
   if (!stored.dtype) {
@@ -100,7 +101,7 @@ void add_requantized(SlicesOf& slices, const TensorEntry& entry, const ResolvedS
   add_to_slice(slices[&scales], slice, tensor);
 }
 
-// A matrix as numbers in the place of its elements; its scales go.
+// A matrix whose elements become plain numbers; its scales are dropped.
 void add_dequantized(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource& found,
                      bool trained, DType dtype) {
   const ElementLayout layout =
@@ -122,7 +123,7 @@ bool is_filled(const OutputSlice& slice) {
   return elements * static_cast<int64_t>(size_of(slice.dtype)) == slice.bytes();
 }
 
-// Sorts the pieces and fills what lies between them with the base's bytes.
+// Sorts the slices and adds slices of the base's bytes between them.
 std::vector<OutputSlice> completed(std::vector<OutputSlice> slices, int64_t bytes,
                                    bool dequantized) {
   std::sort(slices.begin(), slices.end(),
@@ -144,8 +145,8 @@ std::vector<OutputSlice> completed(std::vector<OutputSlice> slices, int64_t byte
   return all;
 }
 
-// "model.layers.3.mlp.experts" of whatever belongs to a routed expert, for transformers has one
-// module for all of a layer; else the matrix's name without ".weight".
+// "model.layers.3.mlp.experts" for tensors of routed experts, because transformers has one module
+// for all experts of a layer; for others the matrix's name without ".weight".
 std::string module_of(const TensorEntry& entry, const ResolvedSource& found) {
   std::string name = found.source->name;
   const size_t experts = name.find(".experts.");
@@ -188,7 +189,8 @@ class Planner {
   }
 
  private:
-  // The trained quantised matrices, and the quantised routed experts beside trained ones.
+  // Dequantises the trained quantised matrices, and all quantised routed experts of layers in which
+  // one of them is trained.
   void dequantize_layers() {
     const DType dtype = config_dtype(base_.config());
     std::set<int> layers;
@@ -235,7 +237,7 @@ class Planner {
     shard.tensors.push_back(std::move(tensor));
   }
 
-  // The scales of a matrix that is there as well.
+  // Whether the name is that of the scales of a matrix that the base has.
   bool is_scale(const std::string& name) const {
     const auto belongs = [&](std::string_view suffix, std::string_view to) {
       return name.ends_with(suffix) &&
@@ -245,7 +247,7 @@ class Planner {
            belongs(kMxfp4Scales, kMxfp4Blocks);
   }
 
-  // As the base has them, or as the Python library would store them.
+  // The base's order, or the order in which the Python library would store the tensors.
   static void put_in_order(OutputShard& shard) {
     std::map<std::string, int64_t> order;
     if (shard.same_header) {

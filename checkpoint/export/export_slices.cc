@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kChunkElements = int64_t{1} << 18;
 
-// Adds some rows: what was wanted, what is stored, and what the base has (null: not asked for).
+// Adds some rows to the sums: the wanted values, the stored ones, and the base's.
 void add_rows(RoundingSums& sums, const float* wanted, const float* stored, const float* base,
               int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
@@ -25,7 +25,7 @@ void add_rows(RoundingSums& sums, const float* wanted, const float* stored, cons
   }
 }
 
-// Whole packed rows, or their scales, which follow each other in `bytes`.
+// Copies whole packed rows, or their scales, from contiguous `bytes` into the slice.
 void put_packed(const TensorInSlice& tensor, int64_t row_bytes, int64_t row, int64_t count,
                 const std::byte* bytes, std::byte* slice) {
   for (int64_t r = 0; r < count; ++r) {
@@ -64,7 +64,7 @@ void SliceBuilder::make(const OutputTensor& tensor, const OutputSlice& slice,
   sink(bytes);
 }
 
-// A piece that is one tensor's elements, row after row.
+// A slice that consists of one tensor's elements, row after row.
 void SliceBuilder::make_single_tensor(const OutputSlice& slice, const ByteSink& sink) {
   const TensorInSlice& tensor = slice.tensors[0];
   const bool fp8 = slice.form == SliceForm::kFp8;
@@ -80,7 +80,7 @@ void SliceBuilder::make_single_tensor(const OutputSlice& slice, const ByteSink& 
   }
 }
 
-// What one tensor has in a piece; `bytes`: the piece's.
+// Writes one tensor into `bytes`, the bytes of the slice.
 void SliceBuilder::make_tensor(const OutputSlice& slice, const TensorInSlice& tensor,
                                std::vector<std::byte>& bytes) {
   if (slice.form == SliceForm::kElements) {
@@ -112,7 +112,7 @@ void SliceBuilder::make_tensor(const OutputSlice& slice, const TensorInSlice& te
   }
 }
 
-// Rows of the tensor in the piece's dtype, some at a time.
+// Gives the tensor's rows in the slice's dtype, some at a time.
 void SliceBuilder::make_elements(const OutputSlice& slice, const TensorInSlice& tensor,
                                  const RowBytes& to) {
   const FloatRows base = rows_of(base_, *tensor.entry);
@@ -146,7 +146,7 @@ void SliceBuilder::make_elements(const OutputSlice& slice, const TensorInSlice& 
   if (tensor.trained) record(tensor.entry->name, made);
 }
 
-// With `scales` only those are wanted, and nothing is recorded.
+// With `scales` it only makes those and records nothing.
 void SliceBuilder::requantize(const TensorInSlice& tensor, const RowBytes& elements,
                               std::vector<std::byte>* scales) {
   const FloatRows base = rows_of(base_, *tensor.entry);

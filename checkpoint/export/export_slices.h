@@ -1,5 +1,5 @@
-// Makes the pieces of a merged export that are not the base's bytes: trained values in their
-// places, quantised again, or whole slices dequantised; and remembers what came of each trained
+// Makes the slices of a merged export that are not the base's bytes: trained values, plain or
+// quantised again, and dequantised matrices. Records the digest and the rounding of each trained
 // tensor.
 #pragma once
 
@@ -18,8 +18,8 @@
 namespace sutor {
 
 struct TensorRecord {
-  Digest digest;                         // as stored_digest() of the export gives it
-  std::optional<RoundingSums> rounding;  // of those that the base has quantised
+  Digest digest;                         // equals stored_digest() of the export
+  std::optional<RoundingSums> rounding;  // of tensors that the base has quantised
 };
 
 class SliceBuilder {
@@ -27,11 +27,11 @@ class SliceBuilder {
   // Arguments must outlive it.
   SliceBuilder(const ModelDirectory& base, const std::vector<TrainedTensor>& trained);
 
-  // Gives the bytes of a piece of `tensor` to `sink`, in their order. At most the piece and about
-  // 4 MiB are held; of a piece that is one tensor's elements the latter only. Thread-safe.
+  // Gives the bytes of a slice of `tensor` to `sink`, in order. Needs memory for the slice and
+  // about 4 MiB; for a slice that consists of one tensor's elements only the latter. Thread-safe.
   void make(const OutputTensor& tensor, const OutputSlice& slice, const ByteSink& sink);
 
-  // Of all trained tensors whose pieces were made.
+  // Of all trained tensors whose slices were made.
   const std::map<std::string, TensorRecord>& records() const { return records_; }
 
  private:

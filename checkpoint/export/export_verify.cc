@@ -18,7 +18,7 @@ namespace {
 
 [[noreturn]] void fail_equal(const std::string& name, const std::string& where) {
   fail(ErrorCode::kTrainedEqualsBase,
-       "{}: tensor `{}` was to be trained but equals the base bit for bit. Did it get any token, "
+       "{}: tensor `{}` should be trained but equals the base bit for bit. Did it get any token, "
        "and is the learning rate large enough for the stored dtype?",
        where, name);
 }
@@ -28,7 +28,7 @@ namespace {
        where, name);
 }
 
-// Whether two files hold the same bytes at these places.
+// Whether two files have the same bytes at these offsets.
 bool same_bytes(const ModelShard& a, int64_t in_a, const ModelShard& b, int64_t in_b,
                 int64_t bytes) {
   bool equal = true;
@@ -49,7 +49,7 @@ Digest values_digest(const ModelDirectory& directory, const TensorEntry& entry, 
   return hasher.digest();
 }
 
-// Zeroes where the tensor lies in the piece.
+// Zeroes the tensor's bytes in the slice.
 void blank(const OutputSlice& slice, const TensorInSlice& tensor, std::vector<std::byte>& bytes) {
   const bool elements = slice.form == SliceForm::kElements;
   const int64_t columns = tensor.base.columns;
@@ -73,7 +73,7 @@ class Verifier {
            const std::map<std::string, Digest>& changed, QuantizedRule rule)
       : base_(base), merged_(merged), changed_(changed), rule_(rule) {}
 
-  // A tensor of the export beside what it was made of.
+  // Compares a tensor of the export with what it was made from.
   VerifyReport verify(const OutputTensor& tensor) const {
     const StoredTensor found = *merged_.find(tensor.name);
     VerifyReport report;
@@ -91,7 +91,7 @@ class Verifier {
       for (const TensorInSlice& contained : slice.tensors) {
         check_tensor(slice, contained, found);
         trained = trained || contained.trained;
-        // The scales are a part of the tensor that their elements stand for.
+        // The scales belong to the tensor that their elements stand for, which counts once.
         const bool counts =
             slice.form != SliceForm::kFp8Scales && slice.form != SliceForm::kMxfp4Scales;
         if (contained.trained && counts) ++report.changed;
@@ -103,7 +103,7 @@ class Verifier {
   }
 
  private:
-  // What lies beside the tensors of the piece.
+  // Checks the bytes of the slice that belong to no tensor.
   void check_between(const OutputTensor& tensor, const OutputSlice& slice,
                      const StoredTensor& found) const {
     const bool filled = slice.is_one_tensor() || slice.form == SliceForm::kFp8 ||
@@ -131,7 +131,7 @@ class Verifier {
     const bool elements = slice.form == SliceForm::kElements;
     if (!contained.trained) {
       if (digest == values_digest(base_, entry, slice.dtype)) return;
-      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is not the base's, dequantised",
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is not the base's dequantised one",
            stored.file->where(), entry.name);
     }
     const Digest& expected = changed_.at(entry.name);
@@ -169,8 +169,8 @@ void verify_header(const OutputShard& shard, const fs::path& path) {
                    });
   }
   if (!same) {
-    fail(ErrorCode::kNotAsExpected, "{}: the header or the size differs from {}that of {}",
-         path.string(), shard.same_header ? "" : "what becomes of ", shard.base->where());
+    fail(ErrorCode::kNotAsExpected, "{}: the header or the size differs from {}{}", path.string(),
+         shard.same_header ? "" : "that planned for ", shard.base->where());
   }
 }
 
@@ -195,7 +195,7 @@ void verify_other_files(const ModelDirectory& base, const fs::path& merged,
       fail(ErrorCode::kNotAsExpected, "{} is missing", (merged / file).string());
     }
     if (read_file(merged / file) != text) {
-      fail(ErrorCode::kNotAsExpected, "{} is not what becomes of that of {}",
+      fail(ErrorCode::kNotAsExpected, "{} is not the one planned for the base {}",
            (merged / file).string(), base.path().string());
     }
   }

@@ -15,11 +15,11 @@ namespace {
 
 constexpr std::string_view kPrefix = "base_model.model.";
 
-// `model.layers.0.self_attn.q_proj` of its lora_A.
+// "model.layers.0.self_attn.q_proj" for the name of its lora_A or lora_B.
 std::string module_of(const std::string& name) { return name.substr(0, name.find(".lora_")); }
 
-// Whether a key of rank_pattern or alpha_pattern matches a module of the adapter: as peft does, it
-// is a regular expression for the end of the name.
+// Whether a key of rank_pattern or alpha_pattern matches a module of the adapter: as in peft, it is
+// a regular expression for the end of the name.
 bool applies(const std::string& pattern,
              const std::map<std::string, const SafetensorsEntry*>& tensors) {
   try {
@@ -28,7 +28,7 @@ bool applies(const std::string& pattern,
       return std::regex_match(module_of(tensor.first), regex);
     });
   } catch (const std::regex_error&) {
-    return true;  // not understood: better refused than ignored
+    return true;  // better refused than ignored
   }
 }
 
@@ -73,7 +73,7 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
 PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
   const fs::path config_file = path / kPeftConfigFile;
   if (!fs::exists(config_file) || !fs::exists(path / kPeftWeightsFile)) {
-    fail(ErrorCode::kNotAdapter, "{} is no peft adapter: it needs {} and {}", path.string(),
+    fail(ErrorCode::kNotAdapter, "{} is not a peft adapter: it needs {} and {}", path.string(),
          kPeftConfigFile, kPeftWeightsFile);
   }
   const auto config =
@@ -85,7 +85,7 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
   for (const char* key : {"use_rslora", "use_dora", "fan_in_fan_out"}) {
     const auto at = config.find(key);
     if (at != config.end() && at->is_boolean() && at->get<bool>()) {
-      refuse(fmt::format("`{}` is not computed by sutor", key));
+      refuse(fmt::format("sutor does not compute `{}`", key));
     }
   }
   if (!config.contains("r") || !config["r"].is_number_integer() || !config.contains("lora_alpha") ||
@@ -103,8 +103,8 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
     if (patterns == config.end() || !patterns->is_object()) continue;
     for (const auto& [pattern, value] : patterns->items()) {
       if (!applies(pattern, tensors_)) continue;
-      refuse(fmt::format("`{}` applies to `{}`; in sutor all pairs have one rank and alpha", key,
-                         pattern));
+      refuse(fmt::format("`{}` applies to `{}`; in sutor all pairs have the same rank and alpha",
+                         key, pattern));
     }
   }
 }

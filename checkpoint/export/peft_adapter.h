@@ -1,5 +1,5 @@
 // Low-rank adapters in the form of the peft library: adapter_config.json and
-// adapter_model.safetensors, whose tensors are called `base_model.model.<module>.lora_A.weight`.
+// adapter_model.safetensors, whose tensors are named `base_model.model.<module>.lora_A.weight`.
 #pragma once
 
 #include <filesystem>
@@ -22,21 +22,21 @@ struct PeftOptions {
   std::string base;  // base_model_name_or_path
 };
 
-// `pairs`: lora_A and lora_B tensors under global names. Publishes the directory at once; E0220
-// when it exists.
+// `pairs`: lora_A and lora_B tensors under global names. The directory appears complete; throws
+// E0220 when it exists.
 void write_peft_adapter(const std::filesystem::path& directory,
                         const std::vector<TrainedTensor>& pairs, const PeftOptions& options);
 
 class PeftAdapter {
  public:
-  // Headers only. Throws E0308 for a folder that holds no LoRA adapter or asks for what sutor does
-  // not compute (rslora, dora, bias, per-module ranks).
+  // Opens headers only. Throws E0308 for a folder that is not a LoRA adapter or asks for what sutor
+  // does not compute (rslora, dora, per-module ranks).
   explicit PeftAdapter(const std::filesystem::path& path);
 
   int rank() const { return rank_; }
   double alpha() const { return alpha_; }
-  // Fills a piece of a pair's tensor, by global name. Throws E0308 when it is not there, E0302 for
-  // another shape.
+  // Fills a slice of a pair's tensor, by global name. Throws E0308 when there is no such tensor,
+  // E0302 for another shape.
   void load(const ShardedTensor& destination) const;
   size_t num_tensors() const { return tensors_.size(); }
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kChunkElements = int64_t{1} << 18;
 
-// Its name, rows and columns; read() is the caller's.
+// Without read(), which the caller sets.
 FloatRows rows_like(const std::string& name, const std::vector<int64_t>& shape) {
   return {.name = name,
           .rows = shape.empty() ? 1 : shape[0],
@@ -20,8 +20,8 @@ FloatRows rows_like(const std::string& name, const std::vector<int64_t>& shape) 
 
 void require_finite(const FloatRows& values, const float* from, int64_t count) {
   if (std::all_of(from, from + count, [](float value) { return std::isfinite(value); })) return;
-  fail(ErrorCode::kNotQuantizable,
-       "`{}` holds a trained value that is no finite number: it cannot be quantised", values.name);
+  fail(ErrorCode::kBadStoredDType,
+       "`{}` has a trained value that is not finite: it cannot be quantised", values.name);
 }
 
 // Calls use(block, begin, end) for the runs of elements that share a scale, row after row.
@@ -35,7 +35,8 @@ void for_blocks(int64_t rows, int64_t columns, int64_t block_columns, const Use&
   }
 }
 
-// The scale of each block of a row of blocks, in their stored dtype and as numbers.
+// The scale of each block of a row of blocks, appended to `bytes` in the stored dtype, and as
+// numbers.
 void scale_blocks(const float* values, int64_t rows, int64_t columns, const BlockScales& base,
                   std::vector<float>& scales, std::vector<std::byte>& bytes) {
   scales.assign(static_cast<size_t>(base.cols), 0.0f);

@@ -1,6 +1,6 @@
-// Trained values on their way back into a quantised form: new scales, nearest elements, and what
-// that costs. FP8: of each block of the base's size the scale is its largest magnitude / 448, in
-// the base's dtype for scales (1 where all are zero). MXFP4: see quantize_mxfp4_group.
+// Quantises trained values again: new scales, nearest elements, and the rounding error. FP8: the
+// scale of each block of the base's size is its largest magnitude / 448, in the base's dtype of
+// scales (1 where all are zero). MXFP4: see quantize_mxfp4_group.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace sutor {
 
-// A matrix whose rows are had as numbers, whatever they are kept as.
+// A matrix whose rows can be read as fp32, whatever their stored form.
 struct FloatRows {
   std::string name;
   int64_t rows = 0, columns = 0;  // all axes but the first flattened
@@ -24,17 +24,17 @@ struct FloatRows {
 FloatRows rows_of(const TrainedTensor& trained);
 FloatRows rows_of(const ModelDirectory& base, const TensorEntry& tensor);
 
-// Some rows of a re-quantised matrix.
+// Some rows of a re-quantised matrix, in both forms.
 struct QuantizedRows {
   int64_t row = 0, count = 0;
-  const std::byte* elements = nullptr;  // FP8: a byte each; MXFP4: two in a byte
-  const float* wanted = nullptr;        // what was to be stored
-  const float* stored = nullptr;        // what the elements and scales stand for
+  const std::byte* elements = nullptr;  // FP8: one per byte; MXFP4: two per byte
+  const float* wanted = nullptr;        // the trained values
+  const float* stored = nullptr;        // the values that elements and scales stand for
 };
 using QuantizedSink = std::function<void(const QuantizedRows&)>;
 
-// Give all rows to `sink` in their order and return the bytes of the scales. A row of blocks is
-// held at a time, of MXFP4 about a MiB. Throw E0319 naming the matrix when a value is not finite.
+// Give all rows to `sink` in order and return the bytes of the scales. They need memory for one row
+// of blocks, for MXFP4 about a MiB. Throw E0319 naming the matrix when a value is not finite.
 std::vector<std::byte> requantize_fp8(const FloatRows& values, const BlockScales& base,
                                       const QuantizedSink& sink);
 std::vector<std::byte> requantize_mxfp4(const FloatRows& values, const QuantizedSink& sink);

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kPlanFile = "PLAN";
-// The plan's name from when everything is there until the final name is made.
+// The plan's name from the moment when everything is there until the final name is made.
 constexpr const char* kDoneFile = "DONE";
 constexpr int64_t kMaxPlanBytes = int64_t{256} << 20;
 // A job that was just killed may take a moment to be gone.
@@ -55,7 +55,7 @@ bool present(const fs::path& path) {
   return fs::exists(fs::symlink_status(path, error));
 }
 
-// What an earlier start wrote down; empty when it did not.
+// The text that an earlier start wrote; empty when there is none.
 std::string noted(const fs::path& file) {
   return present(file) ? read_file(file, kMaxPlanBytes) : std::string();
 }
@@ -102,7 +102,8 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
            final_.string());
     }
     if (!fs::is_directory(fs::symlink_status(final_, error))) {
-      fail(ErrorCode::kOutputExists, "{} is no directory, so it is not replaced", final_.string());
+      fail(ErrorCode::kOutputExists, "{} is not a directory, so it is not replaced",
+           final_.string());
     }
   };
   if (!present(paths_.root)) check_free();
@@ -135,12 +136,12 @@ void ResumableDirectory::lock() {
     lock_ = FileDescriptor(
         ::open(paths_.root.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (lock_.get() < 0) {
-      if (errno == ENOENT) continue;  // published this moment
+      if (errno == ENOENT) continue;  // published just now
       fail_write(paths_.root, "open", errno);
     }
     bool locked = ::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0;
     if (!locked && errno != EWOULDBLOCK && errno != EINTR) {
-      // No locks here: the owner's file has to tell.
+      // This file system has no locks: the owner's file decides.
       locked = !present(paths_.root / kOwnerFile) || owner_is_gone(paths_.root);
     }
     struct stat opened, named;
@@ -155,8 +156,8 @@ void ResumableDirectory::lock() {
 
 void ResumableDirectory::determine_state(const std::string& plan) {
   if (noted(paths_.root / kDoneFile) == plan) {
-    // An earlier start had everything, and was about to make the final name or had done so. With
-    // `overwrite` both names may have been exchanged already or not: begin anew.
+    // An earlier start had everything, and was about to make the final name or had made it. With
+    // `overwrite` the two names may or may not have been exchanged: begin anew.
     if (overwrite_) return;
     if (present(final_)) {
       remove_tree(paths_.root);

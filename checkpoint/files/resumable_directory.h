@@ -1,8 +1,8 @@
 // A directory that one job at a time writes, over several starts if it is killed, and that appears
-// under its final name complete or not at all. Work in progress lies beside the final place:
+// under its final name complete or not at all. Work in progress is beside the final path:
 //   .staging-<name>.convert/   mode 0700, locked by the job that writes it
 //     OWNER                    who that is, for people and for file systems without locks
-//     PLAN                     what decides the content; with another one a start begins anew
+//     PLAN                     what determines the content; with another one a start begins anew
 //     parts/                   files being written
 //     content/                 complete files under their final names
 #pragma once
@@ -22,8 +22,8 @@ struct StagingPaths {
 
   // A new name below parts/.
   std::filesystem::path new_part() const;
-  // Moves a part that is complete and on the disk to its place below content/, and makes the
-  // folders on the way. What an earlier start left there is replaced.
+  // Moves a part that is complete and on the disk to `name` below content/, and makes the folders
+  // for it. Replaces what an earlier start left there.
   void move_to_content(const std::filesystem::path& part, const std::filesystem::path& name) const;
 };
 
@@ -32,7 +32,7 @@ class ResumableDirectory {
   enum class State {
     kFresh,      // nothing is there yet
     kResumed,    // files of an earlier start with the same plan may be there
-    kPublished,  // an earlier start had done everything but say so
+    kPublished,  // an earlier start had done everything but report it
   };
 
   // For one process of the job. Makes missing parents. Throws E0401 when another job is writing the
@@ -42,8 +42,8 @@ class ResumableDirectory {
 
   State state() const { return state_; }
   const StagingPaths& paths() const { return paths_; }
-  // After every file is placed: fsyncs the folders, gives the directory its final name, and fsyncs
-  // the parent. Throws E0220 when somebody else made the final name meanwhile.
+  // When every file is in content/: fsyncs the folders, gives the directory its final name, and
+  // fsyncs the parent. Throws E0220 when somebody else made the final name meanwhile.
   void publish();
 
  private:

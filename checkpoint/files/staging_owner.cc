@@ -23,7 +23,7 @@ std::string host_name() {
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
 }
 
-// Changes at every start of the machine; empty where the system does not tell.
+// Changes at every start of the machine; empty where the system does not provide it.
 std::string boot_id() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string id;

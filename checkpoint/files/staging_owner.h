@@ -1,4 +1,5 @@
-// Who writes a staging directory: the OWNER file tells a crash's leftovers from work in progress.
+// The owner of a staging directory: the OWNER file tells the leftovers of a crash from work in
+// progress.
 #pragma once
 
 #include <filesystem>
@@ -8,8 +9,8 @@ namespace sutor {
 // {"host", "boot_id", "pid", "started"} of this process as JSON.
 void write_owner(const std::filesystem::path& path);
 
-// True when the owner certainly is gone: its process, or this host's boot, has ended; or the
-// directory is older than a day and its owner cannot be looked at from here.
+// True when the owner is certainly gone: its process has ended, or this host was started again
+// since then; or the directory is older than a day and its owner cannot be checked from here.
 bool owner_is_gone(const std::filesystem::path& staging);
 
 }  // namespace sutor

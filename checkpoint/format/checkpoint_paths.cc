@@ -26,7 +26,7 @@ std::optional<int64_t> parse_step_directory(std::string_view name) {
   int64_t step = 0;
   const auto [end, error] = std::from_chars(digits.begin(), digits.end(), step);
   if (error != std::errc() || end != digits.end() || step < 0) return {};
-  // One name a step: "step-000000100" is not ours.
+  // One name per step: "step-000000100" is refused.
   if (step_directory(step) != name) return {};
   return step;
 }

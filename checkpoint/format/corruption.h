@@ -1,5 +1,5 @@
-// What a check of files finds that is not as it was written: the place, what was expected and what
-// was found there, and how to mend it.
+// Corruption that a check of files found: where, what was expected, what was found, and how to
+// repair it.
 #pragma once
 
 #include <cstddef>
@@ -9,33 +9,32 @@
 #include <string>
 #include <vector>
 
-#include "csrc/base/error_codes.h"
-
 namespace sutor {
 
 struct Corruption {
-  ErrorCode code = ErrorCode::kCorrupted;  // as the error of a reader that stumbles over it has
-  std::string file;                        // its path
+  int code = 347;          // that of the error of a reader that finds it
+  std::string file;        // its path
   std::string location{};  // "tensor `x`, tile at byte 0"; empty: the file as a whole
-  std::string expected{};  // both are empty when `problem` says it all
+  std::string expected{};  // empty, like `found`, when `problem` is the whole message
   std::string found{};
   std::string problem{};  // a reader's message, which names the file
   std::string repair{};   // a sentence
 
-  // One line without the code: "<file>: <part>: expected ..., found .... <mend>"
+  // One line without the code: "<file>: <location>: expected ..., found .... <repair>"
   std::string text() const;
 };
 
-// Collects damage from several threads.
+// Collects corruption from several threads.
 class CorruptionList {
  public:
-  // `repair`: of what is added without one.
+  // `repair`: the default for entries without one.
   explicit CorruptionList(std::string repair) : repair_(std::move(repair)) {}
 
   void add(Corruption corruption);
-  // Runs a check; what it throws as an Error is damage of `file`. Whether it threw nothing.
+  // Runs a check and adds an Error that it throws as corruption of `file`. Returns whether it threw
+  // none.
   bool check(const std::filesystem::path& file, const std::function<void()>& body);
-  // By file and part.
+  // All entries, by file and location.
   std::vector<Corruption> take();
 
  private:

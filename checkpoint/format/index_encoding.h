@@ -1,4 +1,4 @@
-// Numbers and names of index files: little endian, without padding.
+// Encodes and decodes numbers and names of index files: little endian, without padding.
 #pragma once
 
 #include <fmt/format.h>
@@ -20,10 +20,10 @@ void put(std::string& bytes, T value) {
   bytes.append(reinterpret_cast<const char*>(&value), sizeof value);
 }
 
-// Takes numbers off the front of an index file and never reads beyond it (E0345).
+// Reads numbers from the front of an index file and never beyond its end (E0345).
 class IndexCursor {
  public:
-  // Both must outlive the cursor. `where`: the file, for messages.
+  // Both arguments must outlive the cursor. `where`: the file, for messages.
   IndexCursor(std::string_view bytes, const std::string& where) : rest_(bytes), where_(where) {}
 
   std::string_view take(size_t size) {
@@ -38,7 +38,7 @@ class IndexCursor {
     std::memcpy(&value, take(sizeof value).data(), sizeof value);
     return value;
   }
-  // `count` numbers; asks for no memory that the file could not fill.
+  // `count` numbers; allocates no more memory than the file can fill.
   template <typename T>
   std::vector<T> take_list(int64_t count) {
     if (count < 0 || static_cast<uint64_t>(count) > left() / sizeof(T)) fail_index("it ends early");
@@ -49,7 +49,7 @@ class IndexCursor {
   }
   size_t left() const { return rest_.size(); }
   [[noreturn]] void fail_index(const std::string& reason) const {
-    fail(ErrorCode::kBadTileIndex, "{} is no valid tile index: {}", where_, reason);
+    fail(ErrorCode::kBadTileIndex, "{} is not a valid tile index: {}", where_, reason);
   }
 
  private:

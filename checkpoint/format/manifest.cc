@@ -35,7 +35,7 @@ json to_json(const FileRecord& record) {
 }
 
 FileRecord file_record(const json& value, const std::string& where) {
-  if (!value.is_object()) fail_manifest(where, "a file record is no object");
+  if (!value.is_object()) fail_manifest(where, "a file record is not an object");
   FileRecord record;
   record.writer = member<int>(value, "writer", where);
   record.bytes = member<int64_t>(value, "bytes", where);
@@ -113,8 +113,8 @@ Manifest load_manifest(const fs::path& directory) {
   const fs::path path = directory / kManifestFile;
   std::error_code error;
   if (!fs::exists(path, error)) {
-    fail(ErrorCode::kIncomplete, "{} is no complete checkpoint: it has no {}", directory.string(),
-         kManifestFile);
+    fail(ErrorCode::kIncomplete, "{} is not a complete checkpoint: it has no {}",
+         directory.string(), kManifestFile);
   }
   return decode_manifest(read_file(path, kMaxManifestBytes), path.string());
 }

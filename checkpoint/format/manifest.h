@@ -1,5 +1,5 @@
-// MANIFEST.json: the last file of a checkpoint to be written, and the only one that is trusted: it
-// vouches for the sizes and digests of all others. Its first line carries the xxh3 of the rest.
+// MANIFEST.json: the last file of a checkpoint to be written and the only one that is trusted: it
+// records the sizes and digests of all others. Its first line has the xxh3 of the rest.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace sutor {
 
 inline constexpr int64_t kManifestVersion = 1;
 
-// What belongs to a training state beside its tensors.
+// The training state without its tensors.
 struct CheckpointMeta {
   int64_t step = 0;
   std::string base_digest;       // Digest::text() of the frozen base
@@ -30,7 +30,7 @@ struct CheckpointMeta {
 struct FileRecord {
   int writer = 0;
   int64_t bytes = 0;
-  Digest metadata_digest;  // of all bytes outside tiles, in their order
+  Digest metadata_digest;  // of all bytes outside tiles, in order
   int64_t index_bytes = 0;
   Digest index_digest;
   int64_t tiles = 0;
@@ -46,7 +46,7 @@ struct Manifest {
   int64_t parameters = 0;
 
   int64_t total_bytes() const;  // of all files but the manifest
-  // All files of the checkpoint but the manifest.
+  // Of all files but the manifest.
   std::vector<FileSize> file_sizes() const;
 };
 
@@ -55,13 +55,13 @@ nlohmann::json to_json(const FileRecord& record);
 FileRecord file_record(const nlohmann::json& json, const std::string& where);
 
 std::string encode_manifest(const Manifest& manifest);
-// Throws E0342 when the digest does not fit or the content is not a manifest, E0343 for another
+// Throws E0342 when the digest does not match or the content is not a manifest, E0343 for another
 // format version.
 Manifest decode_manifest(const std::string& text, const std::string& where);
 
-// Of a step directory. Throws E0341 when there is no manifest, and as decode_manifest().
+// The manifest of a step directory. Throws E0341 when there is none, else as decode_manifest().
 Manifest load_manifest(const std::filesystem::path& directory);
-// The same, and checks the size of every file it names: E0344 for a missing file or another size.
+// The same, and checks the size of every listed file: E0344 for a missing file or another size.
 Manifest read_manifest(const std::filesystem::path& directory);
 
 }  // namespace sutor

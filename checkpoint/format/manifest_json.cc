@@ -16,11 +16,11 @@ std::string digest_line(std::string_view rest) {
 }  // namespace
 
 void fail_manifest(const std::string& where, const std::string& reason) {
-  fail(ErrorCode::kBadManifest, "{} is damaged: {}", where, reason);
+  fail(ErrorCode::kBadManifest, "{} is corrupt: {}", where, reason);
 }
 
 std::string encode_manifest_json(const json& body) {
-  // The opening brace stands in the digest's line.
+  // The opening brace is in the digest's line.
   const std::string rest =
       body.dump(1, ' ', false, json::error_handler_t::replace).substr(2) + "\n";
   return digest_line(rest) + rest;
@@ -34,7 +34,7 @@ json parse_manifest_json(const std::string& text, const std::string& where, std:
   }
   const std::string_view rest = std::string_view(text).substr(line_end + 1);
   if (text.substr(0, line_end + 1) != digest_line(rest)) {
-    fail_manifest(where, "its digest does not fit its content");
+    fail_manifest(where, "its digest does not match its content");
   }
   json parsed = json::parse(text, nullptr, false);
   if (!parsed.is_object()) fail_manifest(where, "it is not JSON");
@@ -62,7 +62,7 @@ json list_member(const json& object, const char* key, const std::string& where) 
   if (!list.is_array()) fail_manifest(where, fmt::format("key `{}` must be a list", key));
   for (const json& item : list) {
     if (!item.is_object()) {
-      fail_manifest(where, fmt::format("key `{}` holds something that is no object", key));
+      fail_manifest(where, fmt::format("key `{}` has an item that is not an object", key));
     }
   }
   return list;

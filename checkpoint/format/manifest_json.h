@@ -1,5 +1,5 @@
-// What manifests have in common: JSON whose first line carries the xxh3 of the rest, and strict
-// reading of its members (E0342).
+// Common to all manifests: JSON whose first line has the xxh3 of the rest, and strict reading of
+// its members (E0342).
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@ namespace sutor {
 
 inline constexpr int64_t kMaxManifestBytes = int64_t{256} << 20;
 
-// The text of a manifest: `body` (an object with members) with a member `digest` in front.
+// The text of a manifest: `body` (an object with members), preceded by a member `digest`.
 std::string encode_manifest_json(const nlohmann::json& body);
 
-// The object again. Throws E0342 naming `where` when the digest does not fit, or it is no JSON;
-// E0343 for another version than `version`.
+// The object of such a text. Throws E0342 naming `where` when the digest does not match or the text
+// is not JSON; E0343 for another version than `version`.
 nlohmann::json parse_manifest_json(const std::string& text, const std::string& where,
                                    std::string_view format, int64_t version);
 

@@ -28,7 +28,7 @@ void stream_ranges(const StridedRanges& ranges, int64_t worth_skipping, const By
     }
     return;
   }
-  int64_t at = 0;  // of the strip and the gap behind it
+  int64_t at = 0;  // in the range and the gap behind it
   stream(ranges.begin, ranges.end(), [&](std::span<const std::byte> chunk) {
     while (!chunk.empty()) {
       const bool inside = at < ranges.bytes;

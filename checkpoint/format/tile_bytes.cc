@@ -34,7 +34,7 @@ VerifiedRead read_verified(const InputFile& file, const TileBytes& tile, int64_t
   std::vector<std::byte> scratch;
   for (int64_t at = begin; at < end;) {
     // A checksum covers its whole block, so the first and the last block are read whole; those
-    // between go straight to their place, several small ones at a time.
+    // between are read directly into `into`, several small ones at a time.
     const int64_t block = at / tile.block_bytes;
     const int64_t run_begin = block * tile.block_bytes;
     const auto end_of = [&](int64_t blocks) {

@@ -8,8 +8,8 @@
 namespace sutor {
 namespace {
 
-// A line of one row's height goes down the tensor. The tiles that it crosses must lie beside each
-// other, without gap, over all columns; that can change only where tiles begin or end.
+// Sweeps over the rows of the tensor. The tiles that a row crosses must be adjacent, without gaps,
+// over all columns; they change only at rows where tiles begin or end.
 class CoverageSweep {
  public:
   CoverageSweep(const IndexedTensor& tensor, TensorKind kind, const std::string& where)
@@ -32,7 +32,7 @@ class CoverageSweep {
     columns_ -= tile.col_count;
   }
 
-  // Nothing begins or ends between the two rows.
+  // No tile begins or ends between the two rows.
   void check_rows(int64_t row_begin, int64_t row_end) const {
     if (columns_ == tensor_.row_elements()) return;  // they do not overlap
     int64_t covered = 0;

@@ -1,4 +1,4 @@
-// Whether tiles hold every element of a tensor exactly once, whatever rectangles they are.
+// Checks that tiles cover every element of a tensor exactly once, whatever rectangles they are.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 namespace sutor {
 
 // Throws E0346 naming tensor, kind, and the first elements that are in no tile or in two. `tiles`:
-// all of one kind, each inside of the tensor. `where`: file or directory for the message.
+// all tiles of the kind, each inside the tensor. `where`: file or directory, for the message.
 void check_covered(const IndexedTensor& tensor, TensorKind kind,
                    const std::vector<const Tile*>& tiles, const std::string& where);
 

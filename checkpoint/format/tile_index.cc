@@ -3,7 +3,7 @@
 //   a tensor: u16 name length, u8 dtype, u8 axes, name, i64 sizes;
 //   a tile:   u32 tensor, u32 kind, i64 row_begin, i64 row_count, i64 col_begin, i64 col_count,
 //             i64 offset, u64 xxh3 high, u64 low, u32 crc32c a block.
-// In version 1 there are no columns: all tiles are of whole rows.
+// In version 1 there are no columns: all tiles have whole rows.
 #include "checkpoint/format/tile_index.h"
 
 #include <algorithm>
@@ -28,7 +28,7 @@ uint8_t code_of(DType dtype) {
   for (const auto& [known, code] : kDTypeCodes) {
     if (known == dtype) return code;
   }
-  fail(ErrorCode::kBrokenInvariant, "internal error: checkpoints hold floats, not {}",
+  fail(ErrorCode::kBrokenInvariant, "internal error: checkpoints contain floats, not {}",
        name_of(dtype));
 }
 
@@ -57,8 +57,8 @@ IndexedTensor take_tensor(IndexCursor& cursor) {
   return tensor;
 }
 
-// The part [begin, begin + count) of `extent`, and not an empty one unless there is no other.
-bool is_part(int64_t begin, int64_t count, int64_t extent) {
+// Whether [begin, begin + count) is a range of `extent`, and not an empty one unless `extent` is 0.
+bool is_range(int64_t begin, int64_t count, int64_t extent) {
   return begin >= 0 && count >= std::min<int64_t>(1, extent) && count <= extent &&
          begin <= extent - count;
 }
@@ -84,15 +84,15 @@ Tile take_tile(IndexCursor& cursor, uint32_t version, const std::vector<IndexedT
   }
   tile.kind = static_cast<TensorKind>(kind);
   if (version == kWholeRowsVersion) tile.col_count = tensor.row_elements();
-  if (tile.row_count < 1 || !is_part(tile.row_begin, tile.row_count, tensor.rows())) {
+  if (tile.row_count < 1 || !is_range(tile.row_begin, tile.row_count, tensor.rows())) {
     cursor.fail_index(
         fmt::format("a tile of {} has rows that the tensor does not have", tensor.name));
   }
-  if (!is_part(tile.col_begin, tile.col_count, tensor.row_elements())) {
+  if (!is_range(tile.col_begin, tile.col_count, tensor.row_elements())) {
     cursor.fail_index(
         fmt::format("a tile of {} has columns that the tensor does not have", tensor.name));
   }
-  // No overflow: the whole tensor's bytes were found to fit.
+  // No overflow: the whole tensor's bytes fit, as take_tensor() checked.
   const int64_t bytes =
       tile.row_count * tile.col_count * static_cast<int64_t>(size_of(tensor.dtype));
   if (tile.offset < 0 || bytes > file_bytes || tile.offset > file_bytes - bytes) {

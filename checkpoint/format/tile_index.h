@@ -1,4 +1,4 @@
-// The index of one writer's file: which rows of which tensors lie at which bytes, with checksums.
+// The index of one writer's file: which rows of which tensors are at which bytes, with checksums.
 // A tile is a rectangle of one tensor and kind: consecutive rows, whole or the same columns of
 // each, at most 16 MiB (or one row), stored row after row as one contiguous dataset.
 #pragma once
@@ -42,7 +42,7 @@ struct Tile {
   int64_t col_count = 0;
   int64_t offset = 0;  // of its first byte in the file
   Digest digest;
-  std::vector<uint32_t> block_crcs;  // one a kBlockBytes, the last one may cover less
+  std::vector<uint32_t> block_crcs;  // one per kBlockBytes; the last one may cover less
 
   int64_t row_end() const { return row_begin + row_count; }
   int64_t col_end() const { return col_begin + col_count; }
@@ -59,18 +59,18 @@ struct TileIndex {
   ByteRanges ranges() const;  // of all tiles in the file
 };
 
-// "/model.layers.1.mlp.experts.7.up_proj.weight/exp_avg/1024"; with the first column behind the row
-// when the tile does not hold whole rows: ".../exp_avg/1024,512".
+// "/model.layers.1.mlp.experts.7.up_proj.weight/exp_avg/1024", or, when the tile does not have
+// whole rows, with the first column behind the row: ".../exp_avg/1024,512".
 std::string dataset_path(const IndexedTensor& tensor, const Tile& tile);
 
-// "rows 0 to 11", or "rows 0 to 11, columns 8 to 15" when those are not all: for messages.
+// For messages: "rows 0 to 11", or "rows 0 to 11, columns 8 to 15" when those are not all.
 std::string extent_text(const IndexedTensor& tensor, int64_t row_begin, int64_t row_end,
                         int64_t col_begin, int64_t col_end);
 
 std::string encode_index(const TileIndex& index);
-// Of version 1 too, whose tiles are all of whole rows. Checks every number before it is used: tiles
-// lie inside their tensors and inside a file of `file_bytes`. Throws E0345 naming `where` (the
-// index file).
+// Reads version 1 too, whose tiles all have whole rows. Checks every number before it is used:
+// tiles are inside their tensors and inside a file of `file_bytes`. Throws E0345 naming `where`
+// (the index file).
 TileIndex decode_index(std::string_view bytes, int64_t file_bytes, const std::string& where);
 
 }  // namespace sutor

@@ -17,7 +17,8 @@ std::string read_config(const fs::path& path) {
   if (!fs::is_directory(path)) fail(ErrorCode::kNoModel, "{} is not a directory", path.string());
   if (!fs::exists(path / "config.json")) {
     fail(ErrorCode::kNoModel,
-         "{} is no model directory: it has no config.json, and it is no base store", path.string());
+         "{} is not a model directory: it has no config.json, and it is not a base store",
+         path.string());
   }
   return read_file(path / "config.json", kMaxConfigBytes);
 }
@@ -33,7 +34,7 @@ HfDirectory::HfDirectory(const fs::path& path) : ModelDirectory(path) {
   } else {
     const bool pickled =
         fs::exists(path / "pytorch_model.bin") || fs::exists(path / "pytorch_model.bin.index.json");
-    fail(ErrorCode::kUnreadableFile, "{} holds neither {} nor {}.{}", path.string(),
+    fail(ErrorCode::kUnreadableFile, "{} has neither {} nor {}.{}", path.string(),
          kSingleWeightsFile, kIndexFile,
          pickled ? " Its pytorch_model.bin files are not read: save the model as safetensors first."
                  : "");
@@ -59,16 +60,15 @@ void HfDirectory::open_sharded() {
     const auto found = find(name);
     if (!found || found->file->name() != file) {
       fail(ErrorCode::kContradictoryShards,
-           "{}: the index says that {} holds tensor `{}`, but it does not{}", path().string(), file,
+           "{}: the index says that {} has tensor `{}`, but it does not{}", path().string(), file,
            name, found ? fmt::format(" ({} does)", found->file->name()) : "");
     }
   }
   int64_t total = 0;
   for (const auto& [name, stored] : tensors()) {
     if (!index.weight_map.count(name)) {
-      fail(ErrorCode::kContradictoryShards,
-           "{}: {} holds tensor `{}`, which the index does not list", path().string(),
-           stored.file->name(), name);
+      fail(ErrorCode::kContradictoryShards, "{}: {} has tensor `{}`, which the index does not list",
+           path().string(), stored.file->name(), name);
     }
     total += stored.entry->num_bytes();
   }
@@ -92,7 +92,7 @@ const std::map<std::string, Digest>& HfDirectory::tensor_digests(int threads) co
   for (const auto& [name, stored] : tensors()) {
     work.emplace_back(&stored, &digests_->tensors[name]);
   }
-  // As the bytes lie on the disk.
+  // In the order of the bytes on the disk.
   std::sort(work.begin(), work.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first->shard, a.first->entry->begin) <
            std::pair(b.first->shard, b.first->entry->begin);

@@ -1,5 +1,5 @@
 // A Hugging Face model directory: config.json and safetensors (one file, or shards with an index).
-// Only headers are read until bytes are asked for; nothing is ever written into it.
+// Reads only headers until bytes are requested, and never writes into the directory.
 #pragma once
 
 #include <filesystem>
@@ -36,8 +36,8 @@ class HfDirectory final : public ModelDirectory {
   std::unique_ptr<DigestCache> digests_ = std::make_unique<DigestCache>();
 };
 
-// All files below a directory, relative to it, without `.git` and `.cache`; links to files count as
-// files. Throws E0301 when it cannot be listed.
+// All files below a directory, relative to it, without `.git` and `.cache`. Links to files count as
+// files. Throws E0301 when the directory cannot be listed.
 std::set<std::filesystem::path> files_below(const std::filesystem::path& directory);
 
 }  // namespace sutor

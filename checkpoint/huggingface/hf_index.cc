@@ -10,8 +10,8 @@
 namespace sutor {
 namespace {
 
-// Parses the index. Keys that stand twice in an object vanish in a parsed document, so they are
-// looked for while it is read.
+// Parses the index. A parsed document no longer shows keys that occur twice, so this looks for them
+// while it parses.
 nlohmann::json parse_index(const std::string& text, std::optional<std::string>& duplicate) {
   std::vector<std::set<std::string>> open;
   const auto callback = [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
@@ -43,11 +43,11 @@ HfIndex read_hf_index(const std::filesystem::path& path) {
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
     refuse("not a JSON object with a `weight_map`");
   }
-  if (duplicate) refuse(fmt::format("`{}` is named twice", *duplicate));
+  if (duplicate) refuse(fmt::format("`{}` occurs twice", *duplicate));
   HfIndex index;
   for (const auto& [name, file] : json["weight_map"].items()) {
     if (!file.is_string() || !is_plain_name(file.get<std::string>())) {
-      refuse(fmt::format("tensor `{}` should lie in a file of the same directory, found {}", name,
+      refuse(fmt::format("tensor `{}` should be in a file of the same directory, found {}", name,
                          file.dump()));
     }
     index.weight_map[name] = file.get<std::string>();
@@ -56,7 +56,7 @@ HfIndex read_hf_index(const std::filesystem::path& path) {
       json["metadata"].contains("total_size")) {
     const nlohmann::json& total = json["metadata"]["total_size"];
     if (!total.is_number() || std::abs(total.get<double>()) > 9e18) {
-      refuse(fmt::format("total_size is no number of bytes: {}", total.dump()));
+      refuse(fmt::format("total_size is not a number of bytes: {}", total.dump()));
     }
     index.total_size = total.get<int64_t>();
   }

@@ -1,4 +1,4 @@
-// How Hugging Face splits a model over files: names of the shards, model.safetensors.index.json.
+// How Hugging Face shards a model over files: names of the shards, model.safetensors.index.json.
 #pragma once
 
 #include <cstdint>
@@ -14,23 +14,24 @@ namespace sutor {
 
 constexpr const char* kSingleWeightsFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
-constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // what transformers takes
+constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // the default of transformers
 
 struct HfIndex {
   std::map<std::string, std::string> weight_map;  // tensor -> plain file name
   std::optional<int64_t> total_size;              // bytes of all tensors
 };
 
-// Throws E0304 naming file and key: not JSON, no weight_map, a tensor named twice, a file name that
-// is not a plain name of the same directory.
+// Throws E0304 naming file and key: not JSON, no weight_map, a tensor listed twice, a file name
+// that is not a plain name in the same directory.
 HfIndex read_hf_index(const std::filesystem::path& path);
 
-// A name in a directory: not empty, no `.` or `..`, no slash and no zero byte.
+// Whether a name is that of a file in a directory: not empty, not `.` or `..`, without slash and
+// zero byte.
 bool is_plain_name(const std::string& name);
 
 struct HfShard {
   std::string file_name;
-  std::vector<SafetensorsDeclaration> tensors;  // in the order in which they are to be written
+  std::vector<SafetensorsDeclaration> tensors;  // in the order in which they have to be written
 };
 
 struct HfShardPlan {
@@ -38,8 +39,8 @@ struct HfShardPlan {
   std::string index_json;  // empty for a single file, which has no index
 };
 
-// Fills one shard after the other in the given order, none larger than `max_bytes` unless a tensor
-// alone is. Inside a shard the tensors stand as the Python library would store them.
+// Fills one shard after the other in the given order, none larger than `max_bytes` unless a single
+// tensor is. Inside a shard the tensors have the order of the Python library.
 HfShardPlan plan_shards(const std::vector<SafetensorsDeclaration>& tensors, int64_t max_bytes);
 
 // "500MB", "5GB" (powers of 1000), "64MiB" (powers of 1024) or a number of bytes. Throws E0202

@@ -9,7 +9,7 @@
 namespace sutor {
 namespace {
 
-// Rows that lie as columns: blocks of the disk's lines are turned, one at a time.
+// Transposes a block of the disk's lines, whose columns are the tensor's rows.
 template <typename Bits>
 void turn(const std::byte* from, int64_t lines, int64_t line, int64_t step, int64_t rows,
           std::byte* to, int64_t row) {
@@ -79,7 +79,7 @@ void ModelDirectory::add_shard(std::unique_ptr<ModelShard> added) {
   for (const SafetensorsEntry& entry : shard.tensors()) {
     const auto [at, inserted] = tensors_.emplace(entry.name, StoredTensor{number, &shard, &entry});
     if (!inserted) {
-      fail(ErrorCode::kContradictoryShards, "{}: tensor `{}` stands in two shards, {} and {}",
+      fail(ErrorCode::kContradictoryShards, "{}: tensor `{}` is in two shards, {} and {}",
            path_.string(), entry.name, at->second.file->name(), shard.name());
     }
   }
@@ -179,7 +179,7 @@ void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destin
 int64_t ModelDirectory::read_end_row(const TensorEntry& tensor, int64_t row, int64_t bytes) const {
   const std::optional<ResolvedSource> found = resolve(tensor);
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
-  // Each read of some columns of the disk's lines reads over the others.
+  // A read of some columns of the disk's lines also reads the others.
   if (!found || found->transposed() || found->row_stride == 0) return rows;
   const int64_t row_bytes = found->row_stride;
   const int64_t wanted = row + std::max<int64_t>(1, bytes / row_bytes);

@@ -11,7 +11,7 @@ namespace {
 // converted.
 constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
-// About what a disk reads ahead: a shorter gap is read from it anyhow.
+// About the disk's read-ahead, which reads a shorter gap anyway.
 constexpr int64_t kFileGapBytes = int64_t{64} << 10;
 
 }  // namespace

@@ -1,5 +1,5 @@
-// One safetensors file of a model, wherever its bytes are kept: in a file of its own, or in the
-// tiles of a base store. Counts the bytes of weights that it fetches from the disk.
+// One safetensors file of a model, whose bytes are in a file or in the tiles of a base store.
+// Counts the bytes of weights that it reads from the disk.
 #pragma once
 
 #include <atomic>
@@ -18,14 +18,14 @@
 
 namespace sutor {
 
-// Offsets are those of the safetensors file. All reads are thread-safe.
+// Offsets are offsets in the safetensors file. All reads are thread-safe.
 class ModelShard {
  public:
   virtual ~ModelShard() = default;
 
   // "model-00001-of-00002.safetensors"
   virtual const std::string& name() const = 0;
-  // For messages: the file's path, or the store's with the name.
+  // For messages: the file's path, or the store's path with the name.
   virtual std::string where() const = 0;
   virtual int64_t size() const = 0;
   virtual const SafetensorsHeader& header() const = 0;
@@ -33,24 +33,25 @@ class ModelShard {
 
   // The file's first bytes, up to the first tensor.
   virtual std::string header_bytes() const = 0;
-  // Fills `into` from `offset` on; behind the header.
+  // Fills `into` from `offset` on, which is behind the header.
   virtual void read_at(int64_t offset, std::span<std::byte> into) const = 0;
-  // Copies bytes of a tensor, from its `offset`-th on.
+  // Copies bytes of a tensor, starting at its byte `offset`.
   void read(const SafetensorsEntry& entry, int64_t offset, std::span<std::byte> into) const;
-  // Gives bytes [begin, end), behind the header, to `sink`: in pieces of at most 1 MiB that hold
-  // whole elements when `begin` does, and that cost no byte more than they hold wherever possible.
+  // Gives bytes [begin, end), behind the header, to `sink`, in chunks of at most 1 MiB. They
+  // contain whole elements when `begin` is the start of one, and reading them fetches as few other
+  // bytes as possible.
   void stream(int64_t begin, int64_t end, const ByteSink& sink) const;
-  // Fills a piece of the tensor whose bytes, in `dtype`, begin at `tensor_begin`; converted to the
-  // piece's dtype. The memory beyond the piece is bounded.
+  // Fills a slice of the tensor whose bytes, in `dtype`, begin at `tensor_begin`; converts them to
+  // the slice's dtype. Needs a bounded amount of other memory.
   void load(int64_t tensor_begin, DType dtype, const ShardedTensor& slice) const;
-  // Fills `to` with the bytes of the strips, which hold elements of `from_dtype`, converted to
-  // `to_dtype`, one after the other. The memory beyond that is bounded.
+  // Fills `to` with the elements of the ranges, one range after the other, converted from
+  // `from_dtype` to `to_dtype`. Needs a bounded amount of other memory.
   void load_ranges(const StridedRanges& ranges, DType from_dtype, std::byte* to,
                    DType to_dtype) const;
-  // The last place in (begin, end] where a read may end, and another one begin, without either
-  // fetching what the other does; `begin` when there is none.
+  // The last offset in (begin, end] at which one read may end and another one begin without both
+  // fetching the same bytes; `begin` when there is none.
   virtual int64_t last_read_end(int64_t begin, int64_t end) const = 0;
-  // Of bytes [begin, end), behind the header.
+  // The digest of bytes [begin, end), behind the header.
   Digest digest(int64_t begin, int64_t end) const;
   // Appends bytes [begin, end), behind the header, to a file.
   virtual void append_to(OutputFile& file, int64_t begin, int64_t end) const = 0;
@@ -58,9 +59,9 @@ class ModelShard {
   int64_t fetched_bytes() const { return fetched_; }
 
  protected:
-  // Where a piece that begins at `begin` had best end; at most 1 MiB further on.
+  // The best end of a chunk that begins at `begin`; at most 1 MiB later.
   virtual int64_t chunk_end(int64_t begin) const = 0;
-  // A gap between wanted bytes from which on two reads cost less than one over the gap.
+  // The shortest gap between wanted bytes for which two reads cost less than one over the gap.
   virtual int64_t worth_skipping() const = 0;
   void count(int64_t bytes) const { fetched_ += bytes; }
 

@@ -45,7 +45,7 @@ int e2m1_code(float magnitude) {
          (magnitude > 2.5f) + (magnitude >= 3.5f) + (magnitude > 5.0f);
 }
 
-// Sum of squared errors; a byte of `block` for each two values.
+// Fills a byte of `block` for each two values; returns the sum of squared errors.
 double quantize_group(const float* values, int scale, std::byte* block) {
   const double unit = std::ldexp(1.0, scale - 127), inverse = std::ldexp(1.0, 127 - scale);
   double error = 0;
@@ -99,7 +99,7 @@ void dequantize_mxfp4(const std::byte* blocks, const std::byte* scales, int64_t 
   static const NibblePairs pairs = make_nibble_pairs();
   for (int64_t group = 0; group < groups; ++group) {
     const int exponent = static_cast<int>(scales[group]) - 127;
-    // 2^128 is no float, though half of it is one: the product is made in two steps.
+    // 2^128 is not a float, but half of it is: the product is computed in two steps.
     const float scale = std::ldexp(1.0f, std::min(exponent, 127));
     const float again = exponent > 127 ? 2.0f : 1.0f;
     for (int64_t i = 0; i < kMxfp4GroupBytes; ++i) {

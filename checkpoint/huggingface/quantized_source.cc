@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
-// `weight_block_size` of the quantization_config, of FP8: {rows, columns}.
+// {rows, columns} of an FP8 block: `weight_block_size` of the quantization_config.
 std::pair<int64_t, int64_t> fp8_block(const nlohmann::json& config) {
   const auto found = config.find("quantization_config");
   if (found == config.end() || !found->is_object()) return {0, 0};
@@ -34,12 +34,12 @@ void require_scales(const ResolvedSource& found) {
        found.source->name, scale_suffix(found.encoding));
 }
 
-// The stored tensor and nothing else, as it stands.
+// Whether the source is the stored tensor as a whole, in its own order.
 bool is_entire_tensor(const DiskSource& source) {
   return source.index < 0 && source.row_begin == 0 && source.row_step == 1 && !source.transposed;
 }
 
-// A byte for each group.
+// Checks that there is a byte of scale for each group.
 void check_mxfp4(const ResolvedSource& found) {
   require_scales(found);
   const SafetensorsEntry& blocks = *found.stored.entry;
@@ -55,7 +55,7 @@ void check_mxfp4(const ResolvedSource& found) {
 void load_blocks(const ResolvedSource& found, const TensorEntry& tensor, const BlockScales& scales,
                  const ShardedTensor& to) {
   const bool fp8 = found.encoding == Encoding::kFp8Blocks;
-  // Of the rows as bytes: the wanted elements, or whole packed rows.
+  // The rows as bytes: the wanted elements, or whole packed rows.
   ShardedTensor raw{.name = tensor.name, .dtype = DType::kU8, .global_shape = tensor.shape};
   if (fp8) {
     raw.col_begin = to.col_begin;

@@ -1,4 +1,4 @@
-// Reading of quantised matrices from a model: their scales, and pieces of them as numbers.
+// Reads quantised matrices of a model: their scales, and slices of them as numbers.
 // Errors: E0307 when the scales are missing or do not fit.
 #pragma once
 
@@ -9,15 +9,15 @@
 
 namespace sutor {
 
-// `config`: config.json, which says the block size of FP8.
+// `config`: config.json, which has the block size of FP8.
 void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
                   const nlohmann::json& config);
 
-// The scales of an FP8 or INT4 matrix, whole: they are few.
+// All scales of an FP8 or INT4 matrix.
 BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
                         const nlohmann::json& config);
 
-// Fills the destination's rows and columns, converted to its dtype; about 2 MiB are held.
+// Fills the destination's rows and columns, converted to its dtype; needs about 2 MiB of memory.
 void load_quantized(const ResolvedSource& found, const TensorEntry& tensor,
                     const nlohmann::json& config, const ShardedTensor& destination);
 

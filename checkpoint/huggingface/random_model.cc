@@ -16,7 +16,7 @@ namespace {
 enum class Filling { kNormal, kOne, kZero };
 
 Filling filling_of(const TensorEntry& tensor) {
-  // Norms inside of attention have the attention's role.
+  // Norms inside attention have the role of attention.
   if (tensor.role == TensorRole::kNorm || tensor.name.ends_with("norm.weight")) {
     return Filling::kOne;
   }
@@ -37,7 +37,7 @@ uint64_t scramble(uint64_t x) {
   return x ^ (x >> 32);
 }
 
-// The two normal numbers of pair `pair` (elements 2 * pair and 2 * pair + 1), by Box and Muller.
+// The two normal numbers of pair `pair` (elements 2 * pair and 2 * pair + 1), by Box-Muller.
 std::pair<float, float> normal_pair(uint64_t key, uint64_t pair) {
   const uint64_t bits = scramble(scramble(pair + key) ^ key);
   const float radius_uniform = (static_cast<float>(bits >> 40) + 1.0f) * 0x1p-24f;  // (0, 1]
@@ -60,7 +60,7 @@ void fill_normal(uint64_t key, float std, int64_t begin, int64_t count, float* i
   }
 }
 
-// What the directory holds: the tensors of the model, or stacks of them in their place.
+// The tensors of the directory: those of the model, or stacks of them.
 TensorMap stored_tensors(const TensorMap& model) {
   TensorMap stored;
   for (const TensorEntry& tensor : model.entries()) {

@@ -11,7 +11,7 @@ int64_t elements_of(const std::vector<int64_t>& shape, size_t first_axis) {
   return count;
 }
 
-// The matrix on disk of which a model tensor's rows are some rows, or some columns.
+// The stored matrix that has a model tensor's rows as rows or as columns.
 struct DiskMatrix {
   int64_t number = 0;  // of the matrix in the stored tensor
   int64_t rows = 0, columns = 0;
@@ -34,7 +34,7 @@ void expect_shape(const ResolvedSource& found, const std::vector<int64_t>& expec
        found.stored.file->where(), entry.name, shape_text(entry.shape), shape_text(expected));
 }
 
-// One element after the other, in rows or in columns.
+// For elements of whole bytes, in rows or in columns.
 void locate_elements(const TensorEntry& tensor, ResolvedSource& found) {
   const DiskSource& source = *found.source;
   expect_shape(found, source.disk_shape.empty() ? tensor.shape : source.disk_shape);
@@ -49,7 +49,7 @@ void locate_elements(const TensorEntry& tensor, ResolvedSource& found) {
   found.matrix_bytes = layout.matrix_bytes;
 }
 
-// Eight elements of a row in a word.
+// For eight elements of a row per word.
 void locate_int4(const TensorEntry& tensor, ResolvedSource& found) {
   const SafetensorsEntry& entry = *found.stored.entry;
   const bool fits = tensor.shape.size() == 2 && tensor.shape[1] % 8 == 0 &&
@@ -57,7 +57,7 @@ void locate_int4(const TensorEntry& tensor, ResolvedSource& found) {
                     entry.shape == std::vector<int64_t>{tensor.shape[0], tensor.shape[1] / 8};
   if (!fits) {
     fail(ErrorCode::kWrongShape,
-         "{}: tensor `{}` is {} {}, but a matrix {} packed by four bits is I32 with an eighth of "
+         "{}: tensor `{}` is {} {}, but a matrix {} packed in four bits is I32 with an eighth of "
          "the columns",
          found.stored.file->where(), entry.name, entry.dtype_name, shape_text(entry.shape),
          shape_text(tensor.shape));
@@ -68,7 +68,7 @@ void locate_int4(const TensorEntry& tensor, ResolvedSource& found) {
   found.matrix_bytes = entry.num_bytes();
 }
 
-// Rows of groups, never transposed: what is the other way round is the plain form of the same.
+// For rows of groups, never transposed: a transposed source describes only the plain form.
 void locate_mxfp4(const TensorEntry& tensor, ResolvedSource& found) {
   const DiskSource& source = *found.source;
   const SafetensorsEntry& entry = *found.stored.entry;
@@ -165,8 +165,8 @@ DType computable(const StoredTensor& stored) {
   if (dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) return *dtype;
   fail(ErrorCode::kBadStoredDType,
        "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16 weights, and reads F8_E4M3, "
-       "MXFP4 and packed 4-bit matrices that have their scales beside them. Convert the checkpoint "
-       "to one of these first.",
+       "MXFP4 and packed 4-bit matrices with their scales. Convert the checkpoint to one of these "
+       "first.",
        stored.file->where(), stored.entry->name, stored.entry->dtype_name);
 }
 

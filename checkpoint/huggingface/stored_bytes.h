@@ -1,5 +1,5 @@
-// A model tensor's bytes in its stored form, in the order of its own rows, however they lie on
-// disk: what its digest is of.
+// Streams a model tensor's bytes in their stored form and in the order of its own rows, whatever
+// their layout on disk: the bytes of which its digest is taken.
 #pragma once
 
 #include <functional>
@@ -11,14 +11,16 @@
 
 namespace sutor {
 
-// Gives the tensor's values in `dtype`, row after row, to `sink`; at most `bytes_at_once` or one
-// row are held. A transposed one is read as a whole for each of these, so they had best be large.
+// Gives the tensor's values in `dtype`, row after row, to `sink`, through a read buffer of at most
+// `bytes_at_once` or one row. A transposed tensor is read as a whole for each buffer, so the buffer
+// should be large.
 inline constexpr int64_t kReadBufferBytes = int64_t{32} << 20;
 void stream_values(const ModelDirectory& directory, const TensorEntry& tensor, DType dtype,
                    const ByteSink& sink, int64_t bytes_at_once = kReadBufferBytes);
 
 // Plain: the values in the stored dtype. FP8 and INT4: the stored matrix, then its scales. MXFP4:
-// the blocks of the tensor's rows, then the scales of its rows. `found`: what `tensor` resolves to.
+// the blocks of the tensor's rows, then the scales of its rows. `found`: the source of `tensor`, as
+// resolve() gives it.
 void stream_stored(const ModelDirectory& directory, const TensorEntry& tensor,
                    const ResolvedSource& found, const ByteSink& sink);
 Digest stored_digest(const ModelDirectory& directory, const TensorEntry& tensor,

@@ -48,7 +48,7 @@ std::vector<CheckpointEntry> step_directories(const fs::path& root) {
 
 void check_step(const Manifest& manifest, const CheckpointEntry& entry) {
   if (manifest.meta.step == entry.step) return;
-  fail(ErrorCode::kBadManifest, "{} holds a checkpoint of step {}", entry.path.string(),
+  fail(ErrorCode::kBadManifest, "{} contains a checkpoint of step {}", entry.path.string(),
        manifest.meta.step);
 }
 
@@ -90,7 +90,7 @@ NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict) {
   }
   if (!entries.empty()) {
     fail(ErrorCode::kNoCheckpoint,
-         "{} holds {} checkpoints and none can be read. Repair or remove them to start anew.\n  {}",
+         "{} has {} checkpoints and none can be read. Repair or remove them to start anew.\n  {}",
          root.string(), entries.size(), fmt::join(newest.passed_over, "\n  "));
   }
   return newest;
@@ -99,7 +99,7 @@ NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict) {
 void remove_checkpoint(const fs::path& directory) {
   const std::optional<int64_t> step = parse_step_directory(directory.filename().string());
   if (!step || !is_real_directory(directory)) {
-    fail(ErrorCode::kIncomplete, "{} is no step directory, so it is not removed",
+    fail(ErrorCode::kIncomplete, "{} is not a step directory, so it is not removed",
          directory.string());
   }
   const fs::path root = directory.has_parent_path() ? directory.parent_path() : fs::path(".");

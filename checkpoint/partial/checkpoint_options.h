@@ -14,7 +14,7 @@ struct CheckpointOptions {
 
 struct ExportOptions {
   std::vector<std::string> format = {"adapter", "merged"};
-  // Of trained matrices that the base has quantised, in a merged export: dequantize | requantize.
+  // For trained matrices that the base has quantised, in a merged export: dequantize | requantize.
   std::string quantized = "dequantize";
 };
 

@@ -13,7 +13,7 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-// A read at each end of a gap checks whole blocks, so that a shorter gap is fetched twice over.
+// A read at each end of a gap fetches whole blocks, so for a shorter gap two reads fetch more.
 constexpr int64_t kWorthSkipping = 2 * kBlockBytes;
 
 std::string shape_text(const std::vector<int64_t>& shape) {
@@ -32,7 +32,7 @@ TileIndex CheckpointReader::load_index(const FileRecord& record) const {
   const fs::path path = path_ / index_file(record.writer);
   const std::string bytes = read_file(path, record.index_bytes);
   if (xxh3(bytes) != record.index_digest) {
-    fail(ErrorCode::kBadTileIndex, "{} is damaged: its digest is not the one in the manifest",
+    fail(ErrorCode::kBadTileIndex, "{} is corrupt: its digest is not the one in the manifest",
          path.string());
   }
   TileIndex index = decode_index(bytes, record.bytes, path.string());
@@ -76,7 +76,7 @@ void CheckpointReader::read_indices() {
     tensors_.push_back(stored.tensor);
   }
   if (static_cast<int64_t>(tensors_.size()) != manifest_.tensors) {
-    fail(ErrorCode::kBadCoverage, "{}: the files hold {} tensors, but the manifest says {}",
+    fail(ErrorCode::kBadCoverage, "{}: the files have {} tensors, but the manifest says {}",
          path_.string(), tensors_.size(), manifest_.tensors);
   }
 }
@@ -84,7 +84,7 @@ void CheckpointReader::read_indices() {
 void CheckpointReader::read_state() {
   const fs::path path = path_ / kStateFile;
   if (xxh3(read_file(path, manifest_.state_bytes)) != manifest_.state_digest) {
-    fail(ErrorCode::kCorrupted, "{} is damaged: its digest is not the one in the manifest",
+    fail(ErrorCode::kCorrupted, "{} is corrupt: its digest is not the one in the manifest",
          path.string());
   }
   manifest_.meta.state = read_state_file(path, manifest_.meta.step);
@@ -98,7 +98,7 @@ const InputFile& CheckpointReader::data_file(int writer) const {
 }
 
 void CheckpointReader::fail_tile(const IndexedTensor& tensor, const StoredTile& stored_tile) const {
-  fail(ErrorCode::kCorrupted, "{} is damaged: the bytes of {} are not the ones that were written",
+  fail(ErrorCode::kCorrupted, "{} is corrupt: the bytes of {} are not the ones that were written",
        (path_ / writer_file(stored_tile.writer)).string(), dataset_path(tensor, stored_tile.tile));
 }
 
@@ -137,7 +137,7 @@ void CheckpointReader::read_tile(const IndexedTensor& tensor, const StoredTile& 
     return;
   }
   std::vector<std::byte> buffer;
-  // Piece by piece as the blocks lie, so that none is read and checked twice.
+  // In chunks that end where blocks end, so that no block is read and checked twice.
   const auto stream = [&](int64_t begin, int64_t end, const ByteSink& sink) {
     for (int64_t at = begin, next; at < end; at = next) {
       next = std::min((at / kBlockBytes + 1) * kBlockBytes, end);
@@ -152,13 +152,13 @@ void CheckpointReader::read_tile(const IndexedTensor& tensor, const StoredTile& 
 void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) const {
   const auto found = stored_.find(destination.name);
   if (found == stored_.end()) {
-    fail(ErrorCode::kNotInCheckpoint, "{} does not hold {}; it holds {} trained tensors, e.g. {}",
+    fail(ErrorCode::kNotInCheckpoint, "{} does not have {}; it has {} trained tensors, e.g. {}",
          path_.string(), destination.name, tensors_.size(),
          tensors_.empty() ? "none" : tensors_.front().name);
   }
   const IndexedTensor& tensor = found->second.tensor;
   if (tensor.shape != destination.global_shape || tensor.dtype != destination.dtype) {
-    fail(ErrorCode::kNotInCheckpoint, "{} holds {} as {} {}, but {} {} is wanted", path_.string(),
+    fail(ErrorCode::kNotInCheckpoint, "{} has {} as {} {}, but {} {} is wanted", path_.string(),
          tensor.name, name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
          shape_text(destination.global_shape));
   }

@@ -23,10 +23,10 @@
 namespace sutor {
 
 inline constexpr const char* kCheckpointRemedy =
-    "Go on from another one: sutor train RECIPE --resume takes the newest that is whole.";
+    "Resume from another one: sutor train RECIPE --resume takes the newest complete one.";
 
-// Opening checks, in this order: the manifest's digest and version (E0341..E0343), the size of
-// every file (E0344), the digest and content of every index (E0345), that the tiles cover every
+// The constructor checks, in this order: the manifest's digest and version (E0341..E0343), the size
+// of every file (E0344), the digest and content of every index (E0345), that the tiles cover every
 // tensor exactly once (E0346), the digest of state.h5 (E0347). Data are checked when they are read.
 class CheckpointReader {
  public:
@@ -39,15 +39,15 @@ class CheckpointReader {
   const std::vector<IndexedTensor>& tensors() const { return tensors_; }
   bool has(std::string_view tensor) const { return stored_.contains(tensor); }
 
-  // Fills the destination's rows and columns and verifies the checksum of every block it touches.
-  // Throws E0348 when the tensor is not there or has another shape or dtype, E0347 naming file and
-  // tile when the bytes are not the ones that were written. Thread-safe.
+  // Fills the destination's rows and columns and verifies the checksum of every block that it
+  // reads. Throws E0348 when there is no such tensor or it has another shape or dtype, E0347 naming
+  // file and tile when a block is corrupt. Thread-safe.
   void read(TensorKind kind, const ShardedTensor& destination) const;
 
-  // Reads everything on `threads` threads (0 = all): tile digests, block checksums and all bytes
-  // between tiles. What is not as it was written.
+  // Verifies everything on `threads` threads (0 = all): tile digests, block checksums and all bytes
+  // between tiles.
   std::vector<Corruption> find_corruption(int threads = 0) const;
-  // Throws the first of that, E0347.
+  // Throws the first corruption that find_corruption() finds, E0347.
   void verify(int threads = 0) const;
 
  private:
@@ -55,8 +55,8 @@ class CheckpointReader {
     Tile tile;
     int writer = 0;
   };
-  // Tiles by their columns [begin, end), those of the same ones by row_begin. None overlaps
-  // another, so that of the same columns row_end rises as row_begin does.
+  // Tiles by their columns [begin, end), those of the same columns by row_begin. Since tiles do not
+  // overlap, row_end rises with row_begin among those of the same columns.
   using TilesByColumns = std::map<std::pair<int64_t, int64_t>, std::vector<StoredTile>>;
   struct Stored {
     IndexedTensor tensor;
@@ -66,10 +66,10 @@ class CheckpointReader {
   void read_indices();
   TileIndex load_index(const FileRecord& record) const;
   void read_state();
-  // What the tile holds of the destination.
+  // Fills the elements of the destination that the tile has.
   void read_tile(const IndexedTensor& tensor, const StoredTile& stored_tile,
                  const ShardedTensor& destination) const;
-  // Bytes of the tile from `begin` on; throws E0347 when a block that they touch is damaged.
+  // Bytes of the tile from `begin` on; throws E0347 when a block that they touch is corrupt.
   void read_verified_bytes(const IndexedTensor& tensor, const StoredTile& stored_tile,
                            int64_t begin, std::span<std::byte> into) const;
   const InputFile& data_file(int writer) const;

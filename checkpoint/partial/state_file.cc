@@ -36,7 +36,7 @@ void write_state_file(const std::filesystem::path& path, const CheckpointMeta& m
 nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step) {
   const h5::File file = h5::File::open(path, kCorruptFile);
   if (file.get_text("/", "format") != kFormat || file.get_int("/", "format_version") != kVersion) {
-    file.fail_read(fmt::format("it is no {} of version {}", kFormat, kVersion));
+    file.fail_read(fmt::format("it is not a {} of version {}", kFormat, kVersion));
   }
   if (file.get_int("/", kStep) != step) {
     file.fail_read(fmt::format("it is of step {}, not of step {}", file.get_int("/", kStep), step));

@@ -1,5 +1,5 @@
-// state.h5: the training state that is no tensor. Root attributes: format, format_version, step,
-// and one JSON text for each key of CheckpointMeta::state (schedule, cursor, rng, ...).
+// state.h5: the training state without tensors. Root attributes: format, format_version,
+// checkpoint_step, and one JSON text for each key of CheckpointMeta::state (schedule, cursor, ...).
 #pragma once
 
 #include <filesystem>
@@ -9,9 +9,9 @@
 
 namespace sutor {
 
-// A new file, fsynced. Throws E0501 or E0502.
+// Writes a new file and fsyncs it. Throws E0501 or E0502.
 void write_state_file(const std::filesystem::path& path, const CheckpointMeta& meta);
-// The state object. Throws E0347 when the file is not one of ours or of another step.
+// The state object. Throws E0347 when the file is not a state file or is of another step.
 nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step);
 
 }  // namespace sutor

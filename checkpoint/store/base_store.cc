@@ -38,7 +38,7 @@ StoreIndex BaseStore::load_index(size_t number) const {
   const fs::path file = path() / store_index_file(number);
   const std::string bytes = read_file(file, record.index_bytes);
   if (xxh3(bytes) != record.index_digest) {
-    fail(ErrorCode::kBadTileIndex, "{} is damaged: its digest is not the one in the manifest",
+    fail(ErrorCode::kBadTileIndex, "{} is corrupt: its digest is not the one in the manifest",
          file.string());
   }
   StoreIndex index = decode_store_index(bytes, file.string());
@@ -53,7 +53,7 @@ void BaseStore::read_indices(const Shards& shards) {
   for (size_t i = 0; i < manifest_.data_files.size(); ++i) add_index(i, load_index(i), shards);
   check_covered(shards);
   if (static_cast<int64_t>(num_tensors()) != manifest_.tensors) {
-    fail(ErrorCode::kBadCoverage, "{}: the headers name {} tensors, but the manifest says {}",
+    fail(ErrorCode::kBadCoverage, "{}: the headers list {} tensors, but the manifest says {}",
          path().string(), num_tensors(), manifest_.tensors);
   }
   if (digest_of(digests_) != manifest_.weights) {
@@ -69,7 +69,7 @@ void BaseStore::add_index(size_t number, const StoreIndex& index, const Shards& 
     if (!stored || stored->entry->dtype_name != tensor.dtype ||
         stored->entry->shape != tensor.shape || stored->entry->num_bytes() != tensor.bytes) {
       fail(ErrorCode::kBadCoverage,
-           "{} holds tensor `{}` as {} [{}] of {} bytes, which no header names",
+           "{} has tensor `{}` as {} [{}] of {} bytes, which no header lists",
            (path() / store_index_file(number)).string(), tensor.name, tensor.dtype,
            fmt::join(tensor.shape, ", "), tensor.bytes);
     }
@@ -79,7 +79,7 @@ void BaseStore::add_index(size_t number, const StoreIndex& index, const Shards& 
     if (found.tiles.empty()) found.block_bytes = tensor.block_bytes;
     if (found.block_bytes != tensor.block_bytes ||
         (tensor.digest && !digests_.emplace(tensor.name, *tensor.digest).second)) {
-      fail(ErrorCode::kBadCoverage, "{}: tensor `{}` is described twice, and not alike",
+      fail(ErrorCode::kBadCoverage, "{}: tensor `{}` is described twice, and differently",
            (path() / store_index_file(number)).string(), tensor.name);
     }
     tensor_tiles.push_back(&found);

@@ -1,6 +1,6 @@
 // A base store: a Hugging Face directory as HDF5 tiles by global tensor name, with digests
-// (checkpoint/FORMAT.md). Read with pread at recorded offsets, never through the HDF5 library;
-// every block is checked against its checksum when it is used.
+// (checkpoint/FORMAT.md). It is read with pread at recorded offsets, never through the HDF5
+// library; every block is checked against its checksum when it is read.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,10 @@ namespace sutor {
 inline constexpr const char* kStoreRemedy =
     "Make the store again: sutor convert --from <Hugging Face directory> --to <store> --overwrite.";
 
-// Opening checks, in this order: the manifest's digest, version and names (E0341..E0343), the size
-// of every file (E0344), config.json and the headers (E0347, E0303), the digest and content of
-// every index (E0345), and that the tiles hold every byte of every tensor exactly once (E0346).
-// Bytes that are not the ones that were written are E0347 naming file, tensor and block.
+// The constructor checks, in this order: the manifest's digest, version and names (E0341..E0343),
+// the size of every file (E0344), config.json and the headers (E0347, E0303), the digest and
+// content of every index (E0345), and that the tiles cover every byte of every tensor exactly once
+// (E0346). Reading a corrupt block throws E0347 naming file, tensor and block.
 class BaseStore final : public ModelDirectory {
  public:
   explicit BaseStore(const std::filesystem::path& path);
@@ -37,10 +37,10 @@ class BaseStore final : public ModelDirectory {
   std::set<std::filesystem::path> other_files() const override;
   const std::map<std::string, Digest>& tensor_digests(int threads = 0) const override;
 
-  // Reads everything on `threads` threads (0 = all): every block, every tensor's digest, all bytes
-  // between tiles, all other files. What is not as it was written; a bad tile counts once.
+  // Verifies everything on `threads` threads (0 = all): every block, every tensor's digest, all
+  // bytes between tiles, all other files. A corrupt tile counts once.
   std::vector<Corruption> find_corruption(int threads = 0) const;
-  // Throws the first of that, E0347.
+  // Throws the first corruption that find_corruption() finds, E0347.
   void verify(int threads = 0) const;
 
  private:

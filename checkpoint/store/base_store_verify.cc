@@ -38,7 +38,8 @@ uint32_t crc_of_block(const InputFile& file, const TileBytes& tile, int64_t bloc
 
 }  // namespace
 
-// One line a bad tile; where all tiles are good, the digest of all their bytes must be as well.
+// Adds one entry per corrupt tile; if all tiles are good, the digest of all their bytes must match
+// too.
 void BaseStore::check_tensor(const StoreShard& shard, size_t number,
                              CorruptionList& corruption) const {
   const SafetensorsEntry& entry = shard.tensors()[number];

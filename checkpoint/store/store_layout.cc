@@ -14,7 +14,7 @@ constexpr size_t kMaxIndexedAxes = 255;
 constexpr int64_t kLeastBlockBytes = 64;
 constexpr int64_t kWidestElement = 8;
 
-// Types that are stored as arrays of their own shape; h5.h says how.
+// Whether a type is stored as an array of its own shape; h5.h says how.
 bool is_array_type(std::string_view dtype) {
   constexpr std::string_view kTypes[] = {
       "F64", "F32", "BF16", "F16",  "I64",     "I32",     "I16",     "I8",          "U64",

@@ -17,7 +17,7 @@ constexpr std::string_view kFormat = "sutor.base_store";
 constexpr const char* kConfigFile = "config.json";
 constexpr int64_t kMaxConfigBytes = int64_t{64} << 20;
 
-// "a/b.txt": below the folder, in one spelling only.
+// Whether a path such as "a/b.txt" is below the folder, in its only spelling.
 bool is_inner_path(const std::string& path) {
   if (path.empty() || path.find('\0') != std::string::npos) return false;
   for (size_t begin = 0; begin <= path.size();) {
@@ -28,15 +28,15 @@ bool is_inner_path(const std::string& path) {
   return true;
 }
 
-// Names that are given must rise, so that none stands twice.
+// Names must rise, so that none occurs twice.
 void check_next_name(const std::string& before, const std::string& name, bool plain,
                      const std::string& where) {
   if (plain ? !is_plain_name(name) : !is_inner_path(name)) {
-    fail_manifest(where, fmt::format("{} is no name of a file below the store",
+    fail_manifest(where, fmt::format("{} is not the name of a file below the store",
                                      json(name).dump(-1, ' ', /*ensure_ascii=*/true)));
   }
   if (!before.empty() && before >= name) {
-    fail_manifest(where, fmt::format("file `{}` stands twice or out of order", name));
+    fail_manifest(where, fmt::format("file `{}` occurs twice or out of order", name));
   }
 }
 
@@ -84,7 +84,8 @@ void read_files(const json& body, const std::string& where, StoreManifest& manif
     before = shard.name;
     manifest.shards.push_back(std::move(shard));
   }
-  // Names of the store's own files follow from their numbers: no manifest can point anywhere else.
+  // The names of the store's own files follow from their numbers, so no manifest can point
+  // elsewhere.
   for (const json& item : list_member(body, "data_files", where)) {
     manifest.data_files.push_back({member<int64_t>(item, "bytes", where),
                                    member<int64_t>(item, "index_bytes", where),
@@ -131,7 +132,7 @@ StoreManifest decode_store_manifest(const std::string& text, const std::string& 
   manifest.provenance = member<json>(body, "provenance", where);
   read_files(body, where, manifest);
   if (!manifest.find_file(kConfigFile)) {
-    fail_manifest(where, fmt::format("it names no {}", kConfigFile));
+    fail_manifest(where, fmt::format("it lists no {}", kConfigFile));
   }
   return manifest;
 }
@@ -155,7 +156,7 @@ StoreManifest load_store_manifest(const fs::path& store) {
   const fs::path path = store / kManifestFile;
   std::error_code error;
   if (!fs::exists(path, error)) {
-    fail(ErrorCode::kIncomplete, "{} is no complete base store: it has no {}", store.string(),
+    fail(ErrorCode::kIncomplete, "{} is not a complete base store: it has no {}", store.string(),
          kManifestFile);
   }
   return decode_store_manifest(read_file(path, kMaxManifestBytes), path.string());
@@ -179,7 +180,7 @@ std::string read_store_config(const fs::path& store, const StoreManifest& manife
   const fs::path path = store / kStoreFilesFolder / kConfigFile;
   std::string text = read_file(path, kMaxConfigBytes);
   if (xxh3(text) != manifest.find_file(kConfigFile)->digest) {
-    fail(ErrorCode::kCorrupted, "{} is damaged: its digest is not the one in the manifest",
+    fail(ErrorCode::kCorrupted, "{} is corrupt: its digest is not the one in the manifest",
          path.string());
   }
   return text;

@@ -1,6 +1,6 @@
-// MANIFEST.json of a base store: vouches for the size and digest of every other file, and says
-// which files of the Hugging Face directory they make up. Of the model and the program alone:
-// stores made of equal models are equal, wherever and by however many ranks.
+// MANIFEST.json of a base store: records the size and digest of every other file, and which files
+// of the Hugging Face directory they represent. It depends only on the model and the program:
+// stores made from equal models are equal, wherever and by however many ranks they were made.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,9 @@ namespace sutor {
 
 inline constexpr int64_t kStoreVersion = 1;
 
-// A safetensors file of the directory: its header as it was, its tensors in data files.
+// A safetensors file of the directory: its header is kept as it was, its tensors are in data files.
 struct StoreShardRecord {
-  std::string name;  // plain, in the order of names
+  std::string name;  // plain; records are in the order of names
   int64_t bytes = 0;
   int64_t header_bytes = 0;  // up to the first tensor
   Digest header_digest;
@@ -31,7 +31,7 @@ struct StoreDataFile {
   Digest index_digest;
 };
 
-// files/<path>, as it was.
+// files/<path>, kept as it was.
 struct StoreOtherFile {
   std::string path;  // relative, with '/'
   int64_t bytes = 0;
@@ -50,23 +50,23 @@ struct StoreManifest {
 
   const StoreOtherFile* find_file(const std::string& path) const;
   int64_t total_bytes() const;  // of all files but the manifest
-  // All files of the store but the manifest.
+  // Of all files but the manifest.
   std::vector<FileSize> file_sizes() const;
 };
 
 std::string encode_store_manifest(const StoreManifest& manifest);
-// Throws E0342 when the digest does not fit, the content is not a manifest, or a name could lead
+// Throws E0342 when the digest does not match, the content is not a manifest, or a name could lead
 // out of the store; E0343 for another version.
 StoreManifest decode_store_manifest(const std::string& text, const std::string& where);
 
-// Throws E0341 when there is none, and as decode_store_manifest().
+// Throws E0341 when there is none, else as decode_store_manifest().
 StoreManifest load_store_manifest(const std::filesystem::path& store);
-// The same, and checks the size of every file that it names: E0344 for a missing file, a link or
-// another size.
+// The same, and checks the size of every listed file: E0344 for a missing file, a link or another
+// size.
 StoreManifest read_store_manifest(const std::filesystem::path& store);
 
 // Whether a folder is a base store, sound or not. A Hugging Face directory with a file of the
-// manifest's name is none.
+// manifest's name is not one.
 bool is_base_store(const std::filesystem::path& path);
 
 // config.json of a store, checked against its digest (E0347).

@@ -9,7 +9,7 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-// What HDF5 needs beside the data, rounded up: measured are 0.6 KiB a dataset and its group.
+// What HDF5 needs beside the data, rounded up: 0.6 KiB were measured per dataset and its group.
 constexpr int64_t kFileOverhead = 16 << 10;
 constexpr int64_t kTensorOverhead = 1536;
 constexpr int64_t kTileOverhead = 768;
@@ -30,7 +30,7 @@ struct SliceSize {
   int64_t tile_rows = 1;
   int64_t tiles = 1;
   int64_t tile_overhead = 0;  // of each
-  int64_t bytes = 0;          // of the whole part in a file
+  int64_t bytes = 0;          // of the whole slice in a file
 };
 
 SliceSize size_of_slice(const StoreSlice& slice, int64_t tile_bytes) {
@@ -43,8 +43,8 @@ SliceSize size_of_slice(const StoreSlice& slice, int64_t tile_bytes) {
   return size;
 }
 
-// Fills one file after the other, as many as there must be and all about as full, so that ranks
-// that write one each end together.
+// Fills one file after the other, as few as possible and all about equally full, so that ranks that
+// write one each finish together.
 class Filler {
  public:
   Filler(StorePlan& plan, int64_t total_bytes) : plan_(plan) {
@@ -82,7 +82,7 @@ class Filler {
     done_ += size.bytes;
   }
 
-  // As many tiles as a file takes, and on to the next one.
+  // Puts as many tiles into each file as fit.
   void divide(const StoreSlice& slice, const SliceSize& size) {
     const int64_t tile_bytes = size.tile_rows * slice.layout.row_bytes + size.tile_overhead;
     const int64_t room = plan_.max_file_bytes - kFileOverhead - tensor_overhead(slice);
@@ -141,7 +141,7 @@ StorePlan plan_store(const ModelDirectory& model, int64_t max_file_bytes) {
   for (const fs::path& file : model.other_files()) {
     const std::string name = file.generic_string();
     if (!is_utf8(name)) {
-      fail(ErrorCode::kNotStorable, "{}: the file name `{}` is no UTF-8; rename or remove it",
+      fail(ErrorCode::kNotStorable, "{}: the file name `{}` is not UTF-8; rename or remove it",
            model.path().string(),
            nlohmann::json(name).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
     }

@@ -1,5 +1,5 @@
-// How a model falls into the data files of a base store: decided from the headers alone, the same
-// on every rank.
+// How the tensors of a model are divided into the data files of a base store: decided from the
+// headers only, the same on every rank.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace sutor {
 inline constexpr int64_t kDefaultStoreFileBytes = int64_t{4} << 30;
 inline constexpr int64_t kLeastStoreFileBytes = int64_t{64} << 10;
 
-// Consecutive rows of a tensor that one data file holds.
+// Consecutive rows of a tensor in one data file.
 struct StoreSlice {
   StoredTensor tensor;
   StoreLayout layout;
@@ -27,23 +27,23 @@ struct StoreSlice {
 
 struct StoreFilePlan {
   std::vector<StoreSlice> slices;
-  int64_t bytes = 0;  // of the finished file, a little rounded up
+  int64_t bytes = 0;  // of the finished file, slightly overestimated
 };
 
 struct StorePlan {
   int64_t max_file_bytes = 0;
-  int64_t tile_bytes = 0;  // most bytes of a tile that has more than one row
-  // One contiguous run of tensors each, in the order of the shards and of their bytes.
+  int64_t tile_bytes = 0;  // limit for a tile that has more than one row
+  // Each has a contiguous run of tensors, in the order of the shards and of their bytes.
   std::vector<StoreFilePlan> files;
   std::vector<std::string> other_files;  // in the order of their names
 
   int64_t total_bytes() const;  // of the data files
 };
 
-// No file is larger than `max_file_bytes`, but one that holds nothing but a row that is larger; as
-// many as that takes, about equally full. A tensor that does not fit into what is left of a file
-// begins the next one; only one that is larger than a whole file is divided. Throws E0351 for what
-// a store cannot hold.
+// No file is larger than `max_file_bytes`, except one with a single larger row; there are as few
+// files as possible, about equally full. A tensor that does not fit into the rest of a file begins
+// the next one; only a tensor that is larger than a whole file is divided. Throws E0351 for what a
+// store does not support.
 StorePlan plan_store(const ModelDirectory& model, int64_t max_file_bytes);
 
 }  // namespace sutor

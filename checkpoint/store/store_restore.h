@@ -1,5 +1,5 @@
-// The way back: the Hugging Face directory that a base store was made of, byte for byte. File by
-// file, by any rank; complete files are in their places below content/.
+// Restores the Hugging Face directory that a base store was made from, byte for byte: file by file,
+// by any rank. Complete files are moved to content/.
 #pragma once
 
 #include <string>
@@ -9,14 +9,14 @@
 
 namespace sutor {
 
-// As store_fingerprint(): of the store's manifest, which vouches for everything.
+// Like store_fingerprint(), from the store's manifest, which determines everything.
 std::string restore_fingerprint(const BaseStore& store);
 
 // Whether an earlier start completed a shard.
 bool finished_shard(const BaseStore& store, size_t shard, const StagingPaths& staging);
 
-// Writes one safetensors file on `threads` threads (0 = all). Throws E0347 for bytes that are not
-// as they were written, E0501 or E0502 when the disk refuses.
+// Writes one safetensors file on `threads` threads (0 = all). Throws E0347 for a corrupt block,
+// E0501 or E0502 when the disk refuses.
 void restore_shard(const BaseStore& store, size_t shard, const StagingPaths& staging, int threads);
 
 // The same for one of manifest().other_files.

@@ -16,7 +16,7 @@ std::shared_ptr<const InputFile> StoreFiles::open(size_t number) {
   const std::lock_guard lock(mutex_);
   const auto found = open_.find(number);
   if (found != open_.end()) return found->second;
-  // Whoever still reads from a file that is dropped here keeps it open.
+  // Readers of a file that is dropped here keep it open.
   if (open_.size() >= kMaxOpenFiles) open_.erase(open_.begin());
   return open_[number] = std::make_shared<InputFile>(store_ / store_data_file(number));
 }
@@ -40,7 +40,7 @@ std::string StoreShard::header_bytes() const {
   const std::filesystem::path path = files_.store() / store_header_file(number_);
   std::string bytes = read_file(path, record_.header_bytes);
   if (xxh3(bytes) != record_.header_digest) {
-    fail(ErrorCode::kCorrupted, "{} is damaged: its digest is not the one in the manifest",
+    fail(ErrorCode::kCorrupted, "{} is corrupt: its digest is not the one in the manifest",
          path.string());
   }
   return bytes;
@@ -74,9 +74,8 @@ void StoreShard::read_at(int64_t offset, std::span<std::byte> into) const {
     if (result.bad_block) {
       const int64_t bad = location.begin + *result.bad_block * tile.block_bytes;
       fail(ErrorCode::kCorrupted,
-           "{} is damaged: the block at byte {} of tensor `{}` (byte {} of the file) is not what "
-           "was "
-           "written",
+           "{} is corrupt: the block at byte {} of tensor `{}` (byte {} of the file) is not what "
+           "was written",
            file->path().string(), bad, header_.tensors[found.tensor].name,
            location.offset + *result.bad_block * tile.block_bytes);
     }
@@ -89,7 +88,8 @@ void StoreShard::append_to(OutputFile& file, int64_t begin, int64_t end) const {
   stream(begin, end, [&](std::span<const std::byte> chunk) { file.append(chunk); });
 }
 
-// Between tiles: blocks are counted from a tile's first byte, so that none reaches over its end.
+// Reads may end between tiles: blocks are counted from a tile's first byte, so none crosses its
+// end.
 int64_t StoreShard::last_read_end(int64_t begin, int64_t end) const {
   const Found last = find(end - 1);
   const bool is_tile_end = last.begin + 1 == last.location->bytes;
@@ -99,14 +99,14 @@ int64_t StoreShard::last_read_end(int64_t begin, int64_t end) const {
 int64_t StoreShard::chunk_end(int64_t begin) const {
   const Found found = find(begin);
   const int64_t block_bytes = tensor_tiles_[found.tensor].block_bytes;
-  // To the last block that ends within reach, at least to the end of this one.
+  // At the end of the last block within reach, at least at the end of this one.
   const int64_t reach =
       std::max(found.begin + kBlockBytes, (found.begin / block_bytes + 1) * block_bytes);
   const int64_t end = std::min(reach / block_bytes * block_bytes, found.location->bytes);
   return begin + (end - found.begin);
 }
 
-// A read at each end of a gap checks whole blocks, so that a shorter gap is fetched twice over.
+// A read at each end of a gap fetches whole blocks, so for a shorter gap two reads fetch more.
 int64_t StoreShard::worth_skipping() const { return 2 * kBlockBytes; }
 
 }  // namespace sutor

@@ -1,4 +1,4 @@
-// A safetensors file of a base store: its header as it was, its tensors in tiles.
+// A safetensors file of a base store: its header is kept as it was, its tensors are in tiles.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace sutor {
 
-// The data files of a store, opened when they are needed, a limited number at a time. Thread-safe.
+// The data files of a store, opened on demand, a limited number at a time. Thread-safe.
 class StoreFiles {
  public:
   explicit StoreFiles(std::filesystem::path store) : store_(std::move(store)) {}
@@ -30,7 +30,7 @@ class StoreFiles {
 
 struct TileLocation {
   size_t file = 0;    // number of the data file
-  int64_t begin = 0;  // first byte, of the tensor's
+  int64_t begin = 0;  // first byte, counted in the tensor
   int64_t bytes = 0;
   int64_t offset = 0;  // in the data file
   std::vector<uint32_t> crcs;
@@ -38,7 +38,7 @@ struct TileLocation {
   int64_t end() const { return begin + bytes; }
 };
 
-// Where a tensor's bytes are: in the order of `begin`, without gaps.
+// The tiles of a tensor's bytes, in the order of `begin`, without gaps.
 struct TensorTiles {
   int64_t block_bytes = kBlockBytes;
   std::vector<TileLocation> tiles;
@@ -46,11 +46,11 @@ struct TensorTiles {
 
 class StoreShard final : public ModelShard {
  public:
-  // Reads the header and checks it: E0347 for another digest, E0303 for one that is none. `files`
+  // Reads the header and checks it: E0347 for another digest, E0303 for an invalid one. `files`
   // must outlive the shard.
   StoreShard(StoreFiles& files, size_t number, const StoreShardRecord& record);
 
-  // Of each tensor, in the order of tensors(). Before anything is read.
+  // The tiles of each tensor, in the order of tensors(). To be set before anything is read.
   std::vector<TensorTiles>& tensor_tiles() { return tensor_tiles_; }
   const std::vector<TensorTiles>& tensor_tiles() const { return tensor_tiles_; }
 
@@ -59,8 +59,7 @@ class StoreShard final : public ModelShard {
   int64_t size() const override { return record_.bytes; }
   const SafetensorsHeader& header() const override { return header_; }
   std::string header_bytes() const override;
-  // Throws E0347 naming data file, tensor and block when the bytes are not the ones that were
-  // written.
+  // Throws E0347 naming data file, tensor and block when a block is corrupt.
   void read_at(int64_t offset, std::span<std::byte> into) const override;
   int64_t last_read_end(int64_t begin, int64_t end) const override;
   void append_to(OutputFile& file, int64_t begin, int64_t end) const override;
@@ -73,7 +72,7 @@ class StoreShard final : public ModelShard {
   struct Found {
     size_t tensor = 0;  // in tensors()
     const TileLocation* location = nullptr;
-    int64_t begin = 0;  // in the place
+    int64_t begin = 0;  // in the tile
   };
   Found find(int64_t offset) const;
 

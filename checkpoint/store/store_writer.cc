@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kAlignment = 4096;  // of large arrays, so that direct reads are possible
 constexpr int64_t kMaxIndexBytes = int64_t{1} << 32;
 
-// Size and times of a file: another file under the same name has others.
+// Inode, size and times of a file, which differ for another file under the same name.
 std::string identity_of(const fs::path& path) {
   struct stat status;
   if (::stat(path.c_str(), &status) != 0) return fmt::format("{}: errno {}", path.string(), errno);
@@ -28,7 +28,7 @@ std::string identity_of(const fs::path& path) {
                      status.st_ctim.tv_nsec);
 }
 
-// Writes a small file and puts it in its place.
+// Writes a small file and moves it to content/.
 void write_content(const StagingPaths& staging, const fs::path& name, std::string_view content) {
   const fs::path part = staging.new_part();
   OutputFile file(part);
@@ -129,7 +129,7 @@ void StoreFileWriter::copy_slice(size_t number) {
     file_->start_writing(tile.offset, tile.bytes);
   }
   if (slice.row_begin > 0) return;
-  // The rest of a divided tensor goes into other files; its digest stands here.
+  // The rest of a divided tensor is in other files, but the digest of all of it is in this index.
   slice.tensor.file->stream(entry.begin + slice.bytes(), entry.end,
                             [&](std::span<const std::byte> chunk) { hasher.update(chunk); });
   tensor.digest = hasher.digest();

@@ -1,7 +1,6 @@
-// Writing a base store: data files and other files one by one, by any rank, then the manifest by
-// one of them. Nothing is in its place below content/ before it is complete and on the disk, so
-// that a later start goes on from there. Free of MPI: the caller deals out the files and makes the
-// ranks agree.
+// Writes a base store: data files and other files one by one, by any rank, then the manifest by one
+// of them. A file is moved to content/ only when it is complete and on the disk, so that a later
+// start can continue. Free of MPI: the caller assigns the files to ranks and makes the ranks agree.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -17,14 +16,15 @@
 
 namespace sutor {
 
-// Text that two starts share when what the first one left is good for the second one: of the plan,
-// and of the source's headers, sizes and times of change.
+// A text from the plan and the source's headers, sizes and change times. If two starts have the
+// same text, the second one can use what the first one left.
 std::string store_fingerprint(const ModelDirectory& source, const StorePlan& plan);
 
-// The index of a data file that an earlier start completed; nothing when it did not.
+// The index of a data file that an earlier start completed; nothing when there is none.
 std::optional<StoreIndex> finished_data_file(const StagingPaths& staging, size_t number);
 
-// One data file: copy(), then finish(), perhaps on another thread while the next file is copied.
+// Writes one data file: copy(), then finish(), possibly on another thread while the next file is
+// copied.
 class StoreFileWriter {
  public:
   // Arguments must outlive the writer.
@@ -34,7 +34,7 @@ class StoreFileWriter {
   // Makes the file and copies the tensors on `threads` threads (0 = all). Throws E0501 or E0502
   // when the disk refuses, and what the source throws.
   void copy(int threads);
-  // fsyncs it, writes its index, and puts both in their places.
+  // Fsyncs it, writes its index, and moves both to content/.
   void finish();
 
  private:
@@ -51,15 +51,15 @@ class StoreFileWriter {
   const StagingPaths& staging_;
   std::filesystem::path part_;
   StoreIndex index_;
-  std::vector<SliceTiles> slice_tiles_;  // of each part, in index_.tiles
+  std::vector<SliceTiles> slice_tiles_;  // of each slice, in index_.tiles
   std::optional<PatchedFile> file_;
 };
 
-// Copies one of source.other_files() to `name` below content/.
+// Copies one of source.other_files() to `name` in content/.
 StoreOtherFile copy_other_file(const ModelDirectory& source, const std::string& path,
                                const StagingPaths& staging, const std::filesystem::path& name);
 
-// After all files: headers and manifest. `other_files` in any order.
+// Writes headers and manifest, after all other files. `other_files`: in any order.
 void write_store_manifest(const ModelDirectory& source, const StorePlan& plan,
                           std::vector<StoreOtherFile> other_files, const nlohmann::json& provenance,
                           const StagingPaths& staging);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A rank that dies, stops or fails ends the whole job: within 10 s, with an exit code that is not
-0, its error first, nobody left over. Tiny trainings of 4 ranks, EP 2 x 2 replicas, under mpiexec.
+0, its error first, no process left over. Tiny trainings of 4 ranks, EP 2 x 2 replicas, by mpiexec.
 
   .venv/bin/python tests/fault/fault_test.py build/sutor [-v] [Class.test]...
 """
@@ -113,7 +113,7 @@ class Killer:
 
 
 class Stop(FaultTest):
-    """A rank that stops (SIGSTOP, a hanging file system) is named after the time without a beat."""
+    """A rank that stops (SIGSTOP, a hanging file system) is named after the time without a heartbeat."""
 
     def test_any_rank(self):
         for rank, operation in ((0, "dispatch rows"), (1, "reduce gradients"), (3, "combine rows")):

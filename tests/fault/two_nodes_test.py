@@ -169,7 +169,7 @@ class TwoNodes(unittest.TestCase):
                 self.assertIn(words, result.errors()[0], result)
 
     def test_the_end_of_a_whole_node(self):
-        """Both ranks of the first node die at once; the second hub is on the other one."""
+        """Both ranks of the first node die at once; the second monitor is on the other one."""
         def kill_node(pids):
             if len(pids) == 4 and self.steps_done(recipe) > 3:
                 for pid in pids:

@@ -1,5 +1,5 @@
-// GoogleTest with a GPU a rank, alone or under mpiexec; the tests skip themselves where there are
-// fewer GPUs than ranks.
+// GoogleTest with one GPU per rank, with or without mpiexec; the tests skip themselves where there
+// are fewer GPUs than ranks.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@ namespace {
 std::unique_ptr<Comm> control, world;
 std::string reason;
 
-// The same on all ranks, which all have to take part or none.
+// The same on all ranks: either all of them take part or none.
 void make_world() {
   int devices = 0;
   const cudaError_t result = cudaGetDeviceCount(&devices);

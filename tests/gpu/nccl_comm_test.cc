@@ -1,4 +1,4 @@
-// NcclComm against the definitions of Comm, with data on the host and on the device.
+// Checks NcclComm against the definitions of Comm, with data on the host and on the device.
 #include "csrc/comm/nccl/nccl_comm.h"
 
 #include <cuda_runtime_api.h>
@@ -92,7 +92,7 @@ void expect_reduce_scatter(Comm& comm, const std::vector<int64_t>& counts, Where
   }
 }
 
-TEST_P(NcclCommTest, ReduceScatterGivesEachRankItsSegmentEqualOrNot) {
+TEST_P(NcclCommTest, ReduceScatterGivesEachRankItsChunkEqualOrNot) {
   on_all_ranks([](Comm& comm) {
     std::vector<int64_t> unequal;
     for (int r = 0; r < comm.size(); ++r) unequal.push_back(3 * r);  // rank 0 owns nothing
@@ -114,7 +114,7 @@ void expect_all_gather(Comm& comm, const std::vector<int64_t>& bytes, Where wher
   EXPECT_EQ(data.values(), expected);
 }
 
-TEST_P(NcclCommTest, AllGatherFillsInTheOthersSegmentsEqualOrNot) {
+TEST_P(NcclCommTest, AllGatherFillsInTheOthersChunksEqualOrNot) {
   on_all_ranks([](Comm& comm) {
     std::vector<int64_t> unequal;
     for (int r = 0; r < comm.size(); ++r) unequal.push_back(2 * r);

@@ -1,5 +1,5 @@
-// Where the tests of NcclComm get their ranks from: GPUs (main.cc here), or threads with stand-ins
-// for CUDA and NCCL (tests/unit/comm/).
+// The source of ranks for the tests of NcclComm: GPUs (main.cc here), or threads with stand-ins for
+// CUDA and NCCL (tests/unit/csrc/comm/).
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@
 
 namespace sutor {
 
-// Why there are no ranks; "" when there are.
+// The reason why there are no ranks; "" when there are.
 std::string no_ranks_because();
 
 // Calls `test` on each rank with its NcclComm; may do so for several numbers of ranks.

@@ -1,4 +1,4 @@
-// The collectives against their definitions.
+// Checks the collectives against their definitions.
 #include <gtest/gtest.h>
 
 #include <numeric>
@@ -16,7 +16,7 @@ TEST(Comm, AllReduceSumsOverRanks) {
   EXPECT_EQ(data[1], world.size());
 }
 
-TEST(Comm, ReduceScatterGivesEachRankItsUnequalSegment) {
+TEST(Comm, ReduceScatterGivesEachRankItsUnequalChunk) {
   Comm& world = test_world();
   std::vector<int64_t> counts;
   for (int r = 0; r < world.size(); ++r) counts.push_back(3 * r);  // rank 0 owns nothing

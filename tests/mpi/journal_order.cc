@@ -16,7 +16,7 @@ bool has(const json& ranks, int rank) {
   return std::find(ranks.begin(), ranks.end(), rank) != ranks.end();
 }
 
-// What rank r says of its operations with rank `other`, by ends of the pipe: "" = collectives.
+// The operations of a rank of the given kind with rank `other`.
 std::vector<std::string> shared(const Lines& lines, int other, const std::string& kind) {
   std::vector<std::string> result;
   for (const json& line : lines) {

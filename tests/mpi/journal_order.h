@@ -1,4 +1,5 @@
-// Proof from the journals of all ranks that any two ranks issued what they share in one order.
+// Checks with the journals of all ranks that any two ranks issued their common operations in one
+// order.
 #pragma once
 
 #include <string>

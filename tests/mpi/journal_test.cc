@@ -1,4 +1,4 @@
-// The journal of operations: numbers, digests, and the proof that the ranks agree on their order.
+// The journal of operations: numbers, digests, and the check that the ranks agree on their order.
 #include "csrc/comm/journal.h"
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
-// Every layout of the ranks trains the same numbers as one process: each rank computes the
-// one-process run itself and compares its own pieces. Started by mpiexec with 2, 4 and 8 ranks. The
-// models have 16 experts of which a token takes 2, routers so sharp and tokens so uneven that some
-// experts work for most tokens and some starve.
+// Every layout of the ranks trains the same numbers as one process: each rank runs the one-process
+// training itself and compares its own shards. Started by mpiexec with 2, 4 and 8 ranks. The models
+// have 16 experts of which a token uses 2, and routers so sharp and tokens so uneven that some
+// experts get most tokens and some get none.
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
@@ -94,7 +94,7 @@ std::vector<MicroBatch> packs(int64_t rows, int64_t vocab, uint64_t seed) {
 
 struct Outcome {
   std::vector<double> losses, norms;
-  // By name: the pieces of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
+  // The shards of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
   std::vector<std::pair<ShardedTensor, at::Tensor>> first_moments;
   std::vector<FlatGroup::Master> weights;
   double most_over_mean_load = 0;
@@ -206,7 +206,7 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
   std::map<std::string, at::Tensor> moments, weights;
   for (const auto& [shard, values] : one.first_moments) moments[shard.name] = values;
   for (const auto& [shard, values] : one.weights) weights[shard.name] = values;
-  // Per matrix, over its pieces here: the norm of the difference against that of the whole.
+  // Per matrix, over its shards here: the norm of the difference, relative to that of the whole.
   std::map<std::string, double> difference;
   for (const auto& [shard, values] : many.first_moments) {
     difference[shard.name] +=
@@ -229,7 +229,7 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
   }
 }
 
-// What two ranks both take part in, they began in the same order, over all communicators.
+// Two ranks begin all operations in which both take part in the same order, over all communicators.
 void expect_one_order() {
   Comm& world = test_world();
   EXPECT_EQ(order_problem(world.all_gather_text(world.journal()->text(), "journals")), "");

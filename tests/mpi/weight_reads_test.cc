@@ -1,6 +1,6 @@
-// The ranks of a node fetch the bytes that one of them needs, each once, and no others: counted on
-// one node and on two, from directories and base stores, with experts of their own or stacked, at
-// every kind of layout. Every rank gets the values that it would have read itself.
+// The ranks of a node fetch each byte that one of them needs once, and no others: counted on one
+// node and on two, from directories and base stores, with single or stacked experts, at every kind
+// of layout. Every rank gets the values that it would have read itself.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 const fs::path kModels = fs::path(SUTOR_TEST_DATA) / "golden" / "models";
 
-// A copy of a model in one file, its routed experts stacked as transformers 5 holds them.
+// A copy of a model in one file, with its routed experts stacked as in transformers 5.
 void write_stacked(const fs::path& from, const fs::path& to) {
   const ModelSource source(from);
   std::vector<SafetensorsDeclaration> declared;
@@ -73,7 +73,7 @@ class WeightReads : public ::testing::TestWithParam<const char*> {
   std::vector<fs::path> models_;
 };
 
-// While it lives, this process says that it runs on another host.
+// While it lives, this process claims to run on another host.
 class NamedNode {
  public:
   explicit NamedNode(int number) {
@@ -90,8 +90,8 @@ int node_of(Nodes nodes, int rank, int ranks) {
   return nodes == Nodes::kOne ? 0 : nodes == Nodes::kHalves ? rank * 2 / ranks : rank % 2;
 }
 
-// Stored bytes that the ranks of each node hold something of, counted element by element. `whole`:
-// of every tensor the node holds all or nothing.
+// The stored bytes that the ranks of each node need, counted element by element. `whole`: a node
+// needs all of every tensor, or nothing.
 struct Needed {
   std::vector<int64_t> of_node;
   bool whole = true;
@@ -106,7 +106,7 @@ Needed needed(const ModelSource& source, Session& session, Nodes nodes) {
   }
   std::vector<std::map<std::string, std::vector<bool>>> needed_elements(nodes == Nodes::kOne ? 1
                                                                                              : 2);
-  const std::vector<std::string> all = world.all_gather_text(mine, "pieces of all ranks");
+  const std::vector<std::string> all = world.all_gather_text(mine, "shards of all ranks");
   for (int rank = 0; rank < world.size(); ++rank) {
     std::istringstream lines(all[static_cast<size_t>(rank)]);
     ShardedTensor t;
@@ -133,7 +133,7 @@ Needed needed(const ModelSource& source, Session& session, Nodes nodes) {
   return result;
 }
 
-// Each rank's tensors hold what it reads itself.
+// Each rank's tensors have the values that it reads itself.
 void expect_values(const ModelSource& source, Session& session) {
   for (const ShardedTensor& tensor : session.store().tensors()) {
     std::vector<std::byte> own(tensor.num_bytes());
@@ -187,7 +187,7 @@ void expect_once_a_node(const fs::path& path, const Layout& layout, Nodes nodes,
   EXPECT_EQ(std::accumulate(reads.of_rank.begin(), reads.of_rank.end(), int64_t{0}),
             std::accumulate(reads.of_node.begin(), reads.of_node.end(), int64_t{0}));
   for (size_t i = 0; i < reads.of_node.size(); ++i) {
-    // Columns and parts of a checksummed block that the node does not need may come along.
+    // Columns, and bytes of a block with a checksum, that the node does not need may be read too.
     EXPECT_GE(reads.of_node[i], need.of_node[i]);
     EXPECT_LE(reads.of_node[i], reads.stored);
     if (need.whole) {
@@ -219,7 +219,7 @@ TEST_P(WeightReads, TwoNodesFetchWhatEachNeedsOnce) {
   }
 }
 
-// Experts on every rank of two nodes: of the routed ones each node fetches its own.
+// With experts on every rank of two nodes, each node fetches its own routed experts.
 TEST_P(WeightReads, ANodeFetchesItsOwnExpertsAndNoOthers) {
   Comm& world = test_world();
   const NamedNode node(node_of(Nodes::kHalves, world.rank(), world.size()));
@@ -239,7 +239,7 @@ TEST_P(WeightReads, ANodeFetchesItsOwnExpertsAndNoOthers) {
   }
 }
 
-// Tensors of several tiles and reads: cut by rows where tiles end, and by columns.
+// Tensors of several tiles and reads, sharded by rows, at ends of tiles, and by columns.
 TEST(LargeWeightReads, EachByteIsFetchedOnceANode) {
   Comm& world = test_world();
   const testing::TempDir own;

@@ -1,5 +1,5 @@
-// Base stores made by one process, whole or in steps, and model directories with everything in them
-// that the formats allow.
+// Makes base stores in one process, at once or in steps, and model directories with everything that
+// the formats allow.
 #pragma once
 
 #include <cstring>
@@ -21,7 +21,7 @@ struct StoreOptions {
   int64_t max_file_bytes = kDefaultStoreFileBytes;
   int threads = 2;
   bool overwrite = false;
-  size_t stop_after = ~size_t{0};  // files; then it ends as a killed program would
+  size_t stop_after = ~size_t{0};  // after so many files it ends as a killed program would
 };
 
 // Returns how many data files were written; nothing is published when it was stopped.
@@ -76,7 +76,7 @@ inline std::map<std::string, std::string> contents_below(const std::filesystem::
   return contents;
 }
 
-// Bytes that no two tensors share, NaN payloads and all.
+// Bytes that differ between any two tensors, NaN payloads included.
 inline std::string bytes_of_name(const std::string& name, int64_t count) {
   std::string bytes(static_cast<size_t>(count), '\0');
   uint64_t state = xxh3(name).low;

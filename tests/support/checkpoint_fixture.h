@@ -27,7 +27,7 @@ inline std::vector<IndexedTensor> sample_tensors() {
           {"model.norm.weight", DType::kF32, {16}}};
 }
 
-// The whole value of every tensor and kind, made from the name.
+// All values of every tensor and kind, made from the name.
 class SampleValues {
  public:
   explicit SampleValues(std::vector<IndexedTensor> tensors, float scale = 1) {
@@ -81,7 +81,7 @@ inline CheckpointMeta sample_meta(int64_t step) {
   return meta;
 }
 
-// Rows of a tensor that writer `writer` of `writers` owns: equal blocks, the last takes the rest.
+// The rows of a tensor that a writer owns: near-equal blocks.
 inline std::pair<int64_t, int64_t> owned_rows(int64_t rows, int writer, int writers) {
   return {rows * writer / writers, rows * (writer + 1) / writers};
 }

@@ -1,4 +1,4 @@
-// Expects a sutor::Error with a code and, where given, words that its message must hold.
+// Expects a sutor::Error with a code and, where given, words that its message must contain.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -51,7 +51,7 @@ class ModelBuilder {
 
 inline std::string layer_prefix(int layer) { return "model.layers." + std::to_string(layer) + "."; }
 
-// MLA with or without q_lora, `num_dense` dense layers first, shared experts.
+// MLA with or without q_lora, `num_dense` dense layers first, with shared experts.
 inline ModelInfo deepseek_like(int num_layers, int num_dense, int num_experts,
                                bool q_lora = false) {
   ModelBuilder b("deepseek_v2", num_layers, num_experts, 2);
@@ -82,7 +82,7 @@ inline ModelInfo deepseek_like(int num_layers, int num_dense, int num_experts,
   return b.model_;
 }
 
-// GQA with q/k norms, every layer routes, no shared experts.
+// GQA with q/k norms; every layer routes; no shared experts.
 inline ModelInfo qwen_like(int num_layers, int num_experts, bool tied = false) {
   ModelBuilder b("qwen3_moe", num_layers, num_experts, 2);
   b.model_.tied_head = tied;

@@ -1,4 +1,4 @@
-// A model of a few tensors, and model directories that hold it in any of the forms on disk.
+// A model of a few tensors, and model directories with it in any of the forms on disk.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -66,7 +66,7 @@ inline TensorMap small_model() {
   return map;
 }
 
-// Values that no two elements of the model share, exact in fp32.
+// Values that differ between any two elements of the model, exact in fp32.
 inline std::vector<float> values_of(const TensorMap& map, const std::string& name) {
   float tensor = 0;
   for (const TensorEntry& entry : map.entries()) {
@@ -118,7 +118,7 @@ inline std::vector<StoredValues> stored_per_expert(const TensorMap& map, DType d
   return stored;
 }
 
-// The same with the experts fused into gate_up_proj and down_proj.
+// The same, with the experts fused into gate_up_proj and down_proj.
 inline std::vector<StoredValues> stored_fused(const TensorMap& map, DType dtype) {
   std::vector<StoredValues> stored = stored_per_expert(map, dtype);
   stored.resize(2);
@@ -168,7 +168,7 @@ inline std::filesystem::path write_sharded(const TempDir& dir, const std::string
   return dir / name;
 }
 
-// A whole tensor, or some of its rows and columns, over memory of its own.
+// A tensor, or a slice of it, with memory of its own.
 struct OwnedTensor {
   std::vector<std::byte> bytes;
   ShardedTensor view;

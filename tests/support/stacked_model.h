@@ -1,6 +1,6 @@
-// Two layers of routed experts that are stacked on disk as GPT-OSS has them: gate and up as every
-// other row of one matrix, biases, and the matrices either transposed in BF16 or as MXFP4. Both
-// forms hold the same numbers.
+// Two layers of routed experts that are stacked on disk as in GPT-OSS: gate and up as alternating
+// rows of one matrix, biases, and the matrices either transposed in BF16 or as MXFP4. Both forms
+// have the same values.
 #pragma once
 
 #include <array>
@@ -33,8 +33,8 @@ inline void write_raw(const std::filesystem::path& path, const std::vector<RawTe
 // A stack of matrices [experts, rows, columns] of four-bit numbers.
 struct StackedMatrix {
   int64_t experts, rows, columns;
-  std::vector<uint8_t> codes;   // one an element
-  std::vector<uint8_t> scales;  // one for 32
+  std::vector<uint8_t> codes;   // one per element
+  std::vector<uint8_t> scales;  // one per 32 elements
 
   StackedMatrix(int64_t experts, int64_t rows, int64_t columns, unsigned seed)
       : experts(experts), rows(rows), columns(columns) {
@@ -43,7 +43,7 @@ struct StackedMatrix {
     scales.resize(codes.size() / 32);
     for (uint8_t& code : codes) code = static_cast<uint8_t>(random() % 16);
     for (uint8_t& scale : scales) scale = static_cast<uint8_t>(118 + random() % 6);
-    // What quantising again finds as well: a largest element of 4 or 6 in every group.
+    // A largest element of 4 or 6 in every group, so that quantising again gives the same scale.
     for (size_t i = 0; i < codes.size(); i += 32) codes[i] = 6 + random() % 2;
   }
   float value(int64_t expert, int64_t row, int64_t column) const {
@@ -98,7 +98,7 @@ class StackedModel {
     return stack(layer) + std::to_string(expert) + "." + projection + "_proj." + kind;
   }
 
-  // What a tensor of an expert, or the embedding, holds.
+  // The values of a tensor of an expert, or of the embedding.
   std::vector<float> values(const TensorEntry& entry) const {
     std::vector<float> values;
     const int64_t columns = entry.shape.size() > 1 ? entry.shape[1] : 1;
@@ -108,7 +108,7 @@ class StackedModel {
     return values;
   }
 
-  // All tensors as they are stored, a layer in MXFP4 when `in_mxfp4` says so.
+  // All tensors in stored form; a layer is in MXFP4 when `in_mxfp4` says so.
   std::vector<RawTensor> stored(const std::array<bool, kLayers>& in_mxfp4) const {
     std::vector<RawTensor> tensors;
     const TensorEntry& embedding = *map_.find("model.embed_tokens.weight");

@@ -1,4 +1,4 @@
-// A directory of a test's own that vanishes with the test.
+// A directory of its own for a test, removed with the object.
 #pragma once
 
 #include <cstdlib>
@@ -35,7 +35,7 @@ class TempDir {
     std::ofstream(file, std::ios::binary).write(content.data(), content.size());
     return file;
   }
-  // All bytes of a file of the directory (or of any other, by its absolute path).
+  // All bytes of a file in the directory (or of any other, by its absolute path).
   std::string read(const std::filesystem::path& name) const {
     std::ifstream stream(path_ / name, std::ios::binary);
     return {std::istreambuf_iterator<char>(stream), {}};

@@ -38,7 +38,7 @@ class Post {
     box.pop_front();
     return data;
   }
-  // The post of a subgroup: the same for all that ask for these ranks as often.
+  // The messages of a subgroup: the same object for all members, at their n-th request for it.
   std::shared_ptr<Post> of(const std::vector<int>& ranks, int time) {
     const std::lock_guard lock(mutex_);
     std::shared_ptr<Post>& post = groups_[{ranks, time}];

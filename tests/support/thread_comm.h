@@ -1,4 +1,4 @@
-// Ranks that are threads of one process, for tests of what is built on a communicator.
+// Ranks that are threads of one process, for tests of code that uses a communicator.
 #pragma once
 
 #include <functional>
@@ -7,8 +7,8 @@
 
 namespace sutor::testing {
 
-// Calls `rank` in as many threads, each with its communicator, and waits for them. An error of a
-// rank is a failure of the test.
+// Calls `rank` in each thread with its communicator, and waits for all threads. An error of a rank
+// fails the test.
 void run_ranks(int ranks, const std::function<void(Comm&)>& rank);
 
 }  // namespace sutor::testing

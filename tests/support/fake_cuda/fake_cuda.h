@@ -1,8 +1,8 @@
 // Stand-ins for CUDA's run-time library and NCCL on machines without a GPU, linked instead of them:
-// ranks are threads of one process, memory of the device is memory of the host that is remembered
-// as such, a stream does at once what it is given. NCCL's operations wait for each other as the
-// real ones do and refuse what those refuse: memory of the host, ranges beyond an allocation, ranks
-// that do not ask for the same.
+// ranks are threads of one process, device memory is host memory that is marked as such, and a
+// stream executes its work at once. The operations of NCCL wait for each other as the real ones do
+// and refuse what those refuse: host memory, ranges beyond an allocation, ranks with different
+// operations.
 #pragma once
 
 #include <cstddef>

@@ -47,7 +47,7 @@ struct Message {
   bool taken = false;
 };
 
-// What the ranks of a communicator share.
+// The state that the ranks of a communicator share.
 struct Shared {
   std::mutex mutex;
   std::condition_variable changed;
@@ -89,7 +89,7 @@ void combine(std::vector<std::byte>& sum, const void* other, size_t count, ncclR
   }
 }
 
-// Of `count` elements, all ranks' from byte `at` of their send buffers on.
+// Reduces `count` elements over all ranks, from byte `at` of their send buffers on.
 std::vector<std::byte> reduced(const std::vector<const Operation*>& ranks, size_t at) {
   const Operation& first = *ranks[0];
   const auto* begin = static_cast<const std::byte*>(first.send) + at;
@@ -103,7 +103,7 @@ std::vector<std::byte> reduced(const std::vector<const Operation*>& ranks, size_
   return sum;
 }
 
-// All inputs are read before any output is written: they may be the same memory.
+// Reads all inputs before it writes any output, because they may be the same memory.
 void carry_out(const std::vector<const Operation*>& ranks) {
   const Operation& first = *ranks[0];
   const size_t bytes = first.bytes();
@@ -191,7 +191,7 @@ ncclResult_t wait_taken(const Operation& operation, const Message& message) {
   return shared.wait(lock, [&] { return message.taken; }) ? ncclSuccess : ncclSystemError;
 }
 
-// As one group: no send waits for a receive of the same group.
+// Executes the operations as one group: no send waits for a receive of the same group.
 ncclResult_t run(const std::vector<Operation>& operations) {
   std::vector<std::pair<const Operation*, std::shared_ptr<Message>>> sent;
   for (const Operation& o : operations) {
@@ -254,7 +254,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int size, ncclUniqueId id, int r
   ++shared->joined;
   shared->changed.notify_all();
   if (!shared->wait(lock, [&] { return shared->joined >= size; })) return ncclSystemError;
-  *comm = new ncclComm{shared, rank};  // as the real one's, it ends with the process
+  *comm = new ncclComm{shared, rank};  // like the real one it ends with the process
   return ncclSuccess;
 }
 ncclResult_t ncclCommGetAsyncError(ncclComm_t, ncclResult_t* result) {

@@ -1,4 +1,4 @@
-// What differs between sets of tensors, and what is read to find it.
+// The differences between sets of tensors, and the bytes that are read to find them.
 #include "checkpoint/compare/tensor_diff.h"
 
 #include <gtest/gtest.h>
@@ -86,7 +86,7 @@ TEST_F(TensorDiffs, ValuesThatAreNoNumbersShow) {
             std::numeric_limits<double>::infinity());
 }
 
-TEST_F(TensorDiffs, StackedExpertsAreTakenApartOnlyBesideOthers) {
+TEST_F(TensorDiffs, StackedExpertsAreSplitOnlyWhenTheOtherSideHasSingleOnes) {
   testing::write_single(dir_, "fused", testing::stored_fused(model_, DType::kF32));
   EXPECT_TRUE(diff("m", "fused").equal());
   EXPECT_EQ(diff("m", "fused").tensors.size(), model_.size());

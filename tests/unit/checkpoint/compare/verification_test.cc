@@ -1,4 +1,5 @@
-// Verification goes on after damage and names all of it, with what was expected and what was found.
+// Verification continues after corruption and names all of it, with what was expected and what was
+// found.
 #include "checkpoint/compare/verification.h"
 
 #include <gtest/gtest.h>

@@ -34,7 +34,7 @@ std::vector<std::byte> slice_of(const OwnedTensor& whole, const ShardedTensor& s
 
 using Load = std::function<void(ShardedTensor&)>;
 
-// For all rectangles of a small tensor, else some.
+// Compares all rectangles of a small tensor, or some of a large one.
 void expect_columns_of_whole(const TensorEntry& entry, DType dtype, const Load& load,
                              int64_t row_step = 1, int64_t col_step = 1) {
   OwnedTensor whole(entry, dtype);

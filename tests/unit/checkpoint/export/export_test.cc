@@ -1,4 +1,5 @@
-// Exports hold the trained values and leave every other byte alone; the verifiers see each fault.
+// Exports contain the trained values and every other byte of the base; the verifiers see each
+// fault.
 #include <gtest/gtest.h>
 
 #include "checkpoint/export/adapter.h"
@@ -23,7 +24,7 @@ class Export : public ::testing::Test {
   fs::path write_base(const std::string& name, Form form, DType dtype = DType::kBF16) {
     auto stored = form == Form::kFused ? testing::stored_fused(map_, dtype)
                                        : testing::stored_per_expert(map_, dtype);
-    stored.push_back({"extra.weight", {3}, {7, 8, 9}, DType::kF32});  // no part of the model
+    stored.push_back({"extra.weight", {3}, {7, 8, 9}, DType::kF32});  // not a tensor of the model
     const fs::path path = form == Form::kSharded ? testing::write_sharded(dir_, name, stored, 4)
                                                  : testing::write_single(dir_, name, stored);
     dir_.write(name + "/tokenizer.json", "{\"a\": 1}");
@@ -102,7 +103,7 @@ TEST_F(Export, TrainedTensorsAreReplacedInTheBasesDtypeAndNothingElseIs) {
     }
     const VerifyReport report = verify_merged(base, map_, dir_ / ("out" + tag), changed);
     EXPECT_EQ(report.changed, 2);
-    // Two own tensors, or one slice each of the two fused ones.
+    // Two single tensors, or one slice each of the two fused ones.
     EXPECT_EQ(report.identical, static_cast<int64_t>(base.num_tensors()) - 2);
     const auto info = nlohmann::json::parse(dir_.read("out" + tag + "/sutor_export.json"));
     EXPECT_EQ(info["base_digest"], origin_.base_digest);
@@ -282,14 +283,14 @@ TEST_F(AdapterFiles, AnotherBaseIsE0305) {
                [&] { verify_adapter(other, map_, adapter, expected()); });
 }
 
-TEST_F(AdapterFiles, FoldersThatAreNoAdapterAreE0308) {
+TEST_F(AdapterFiles, FoldersThatAreNotAdaptersAreE0308) {
   expect_error(ErrorCode::kNotAdapter, {"not a directory"}, [&] { Adapter(dir_ / "nothing"); });
   expect_error(ErrorCode::kNotAdapter, {"expert_cfg.json"}, [&] { Adapter{base_->path()}; });
   dir_.write("empty/expert_cfg.json", to_json(config_));
   expect_error(ErrorCode::kNotAdapter, {"*.safetensors"}, [&] { Adapter(dir_ / "empty"); });
 }
 
-TEST_F(AdapterFiles, TensorsThatStandTwiceOrAreNotListedAreE0308) {
+TEST_F(AdapterFiles, TensorsThatOccurTwiceOrAreNotListedAreE0308) {
   write_adapter(dir_ / "adapter", trained_, config_, origin_);
   testing::write_safetensors(dir_ / "adapter/x.safetensors", {{"new.weight", {1}, {1}}});
   expect_error(ErrorCode::kNotAdapter, {"new.weight", "not listed"},

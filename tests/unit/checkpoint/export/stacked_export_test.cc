@@ -1,6 +1,6 @@
-// Exports onto experts that are stacked, interleaved, transposed or in MXFP4: trained values in
-// their places, quantised again, or with their whole layer dequantised; the verifier sees every
-// other byte.
+// Exports onto experts that are stacked, interleaved, transposed or in MXFP4: trained values
+// replace the base's, are quantised again, or are dequantised with their whole layer; the verifier
+// sees every flipped bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -35,7 +35,7 @@ class StackedExport : public ::testing::Test {
     }
     return names;
   }
-  // Adds to every value a share of itself that bf16 sees.
+  // Changes every value by a fraction of itself that bf16 can represent.
   std::vector<TrainedTensor> train(const std::vector<std::string>& names) {
     std::vector<TrainedTensor> trained;
     for (const std::string& name : names) {
@@ -60,7 +60,7 @@ class StackedExport : public ::testing::Test {
                      DType::kF32, static_cast<int64_t>(values.size()));
     return back;
   }
-  // By a formula of its own: the scale of the specification or its double, whichever errs less.
+  // By a formula of its own: the scale of the specification or twice that, whichever errs less.
   static std::vector<float> quantised(const std::vector<float>& values) {
     constexpr double kMagnitudes[] = {0, .5, 1, 1.5, 2, 3, 4, 6};
     std::vector<float> result;
@@ -92,7 +92,7 @@ class StackedExport : public ::testing::Test {
     }
     return result;
   }
-  // An export of the model in this form, checked in all its values.
+  // Exports the model in this form and checks all its values.
   void check_export(const std::array<bool, 2>& in_mxfp4, QuantizedRule rule, bool from_store) {
     const HfDirectory directory(model_.write(dir_, "base", in_mxfp4));
     testing::make_store(dir_ / "base", dir_ / "store");
@@ -137,7 +137,7 @@ class StackedExport : public ::testing::Test {
   std::map<std::string, std::vector<float>> values_;
 };
 
-TEST_F(StackedExport, TrainedValuesAreInTheirPlacesAndNothingElseChanges) {
+TEST_F(StackedExport, TrainedValuesReplaceTheBasesAndNothingElseChanges) {
   for (const auto& form : {std::array{false, false}, {true, true}, {false, true}}) {
     for (const QuantizedRule rule : kRules) {
       for (const bool from_store : {false, true}) {
@@ -264,7 +264,7 @@ TEST_F(StackedExport, ValuesThatAreNoNumbersAreNotQuantised) {
   std::vector<float> values = model_.values(entry);
   values[70] = std::numeric_limits<float>::quiet_NaN();
   memory_.emplace_back(entry, DType::kF32, values);
-  expect_error(ErrorCode::kNotQuantizable, {entry.name, "no finite number"}, [&] {
+  expect_error(ErrorCode::kBadStoredDType, {entry.name, "not finite"}, [&] {
     export_merged(base, model_.map(), {trained_tensor(memory_.back().view)}, dir_ / "out",
                   {"digest", {}}, QuantizedRule::kRequantize);
   });

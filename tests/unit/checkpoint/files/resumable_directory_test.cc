@@ -1,4 +1,4 @@
-// Directories that are written over several starts: one job at a time, and whole or not there.
+// Directories that are written over several starts: by one job at a time, and complete or absent.
 #include "checkpoint/files/resumable_directory.h"
 
 #include <gtest/gtest.h>
@@ -62,7 +62,7 @@ TEST_F(ResumableDirectoryTest, FilesOfAnEarlierStartWithTheSamePlanStay) {
   EXPECT_TRUE(fs::is_empty(other.paths().content));
 }
 
-TEST_F(ResumableDirectoryTest, ATrailingSlashMeansTheSamePlace) {
+TEST_F(ResumableDirectoryTest, ATrailingSlashMeansTheSameDirectory) {
   { place(open().paths(), "a", "1"); }
   EXPECT_EQ(ResumableDirectory(out_ / "", "plan", false).state(), State::kResumed);
 }
@@ -128,7 +128,7 @@ TEST_F(ResumableDirectoryTest, AKillAfterTheFinalNameWasMadeIsDone) {
 }
 
 TEST_F(ResumableDirectoryTest, AKillWhileReplacingTakesNothingOfTheOldOne) {
-  dir_.write("folder/out/a", "new");  // the names were exchanged already: content/ is the old one
+  dir_.write("folder/out/a", "new");  // the names are already exchanged: content/ is the old one
   { place(open("plan", true).paths(), "a", "old"); }
   fs::rename(staging_ / "PLAN", staging_ / "DONE");
   ResumableDirectory directory = open("plan", true);

@@ -1,4 +1,4 @@
-// Model directories: all forms on disk give the same tensors; what does not fit is named.
+// Model directories: all forms on disk give the same tensors; messages name what does not fit.
 #include "checkpoint/huggingface/hf_directory.h"
 
 #include <gtest/gtest.h>
@@ -34,7 +34,7 @@ void expect_all_tensors(const HfDirectory& directory, const TensorMap& map) {
 TEST(HfDirectory, EveryFormOnDiskGivesTheSameTensors) {
   TempDir dir;
   const TensorMap map = testing::small_model();
-  for (const DType dtype : {DType::kF32, DType::kF16}) {  // bf16 does not hold the values exactly
+  for (const DType dtype : {DType::kF32, DType::kF16}) {  // the values are not exact in bf16
     const std::string tag(name_of(dtype));
     const auto per_expert = testing::stored_per_expert(map, dtype);
     const auto fused = testing::stored_fused(map, dtype);

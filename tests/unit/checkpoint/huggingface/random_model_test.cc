@@ -1,4 +1,4 @@
-// Random checkpoints: a function of the seed alone, of the right distribution, readable as any
+// Random checkpoints: a function of the seed only, with the right distribution, readable like any
 // other.
 #include "checkpoint/huggingface/random_model.h"
 
@@ -71,7 +71,7 @@ TEST(RandomModel, MatricesAreNormallyDistributed) {
 }
 
 TEST(RandomModel, NormsAreOneAndBiasesZero) {
-  // By name: those inside attention have its role.
+  // By name, because norms inside attention have its role.
   for (const char* name : {"model.norm.weight", "model.layers.0.input_layernorm.weight",
                            "model.layers.0.self_attn.q_norm.weight",
                            "model.layers.0.self_attn.kv_a_layernorm.weight"}) {

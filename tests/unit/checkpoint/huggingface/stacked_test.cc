@@ -1,5 +1,5 @@
-// Experts that lie interleaved, transposed and in MXFP4 are read in all their pieces as what they
-// stand for, and nothing takes their bytes for a tensor of their own.
+// All slices of experts that are stored interleaved, transposed and in MXFP4 have the values that
+// they stand for, and nothing takes their bytes for contiguous tensors.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -86,7 +86,7 @@ TEST_F(Stacked, AllRowsAndColumnsAreTheModels) {
   }
 }
 
-TEST_F(Stacked, TheirBytesAreNobodysRange) {
+TEST_F(Stacked, TheirBytesAreNotContiguous) {
   const auto plain = open_model(model_.write(dir_, "plain", {false, true}));
   for (const TensorEntry& entry : model_.map().entries()) {
     const ResolvedSource found = *plain->resolve(entry);
@@ -95,7 +95,7 @@ TEST_F(Stacked, TheirBytesAreNobodysRange) {
     if (!own) {
       EXPECT_THROW(found.begin(), Error);
     }
-    // The digest of what lies scattered is that of the values in a row.
+    // The digest of scattered bytes is that of the values in row order.
     if (entry.layer != 1 || entry.kind() == "bias") {
       const auto bytes = testing::to_bytes(model_.values(entry), DType::kBF16);
       EXPECT_EQ(stored_digest(*plain, entry, found), xxh3(bytes)) << entry.name;
@@ -128,7 +128,7 @@ TEST_F(Stacked, StoresGiveTheDirectoryBack) {
   }
 }
 
-TEST_F(Stacked, AComparisonTakesThemApart) {
+TEST_F(Stacked, AComparisonSplitsThem) {
   const std::vector<fs::path> paths = {model_.write(dir_, "bf16", {false, false}),
                                        model_.write(dir_, "mxfp4", {true, false})};
   const auto set = [&](const fs::path& path) {
@@ -149,12 +149,12 @@ TEST_F(Stacked, AComparisonTakesThemApart) {
 
 TEST_F(Stacked, OneChangedElementIsThatOfOneExpert) {
   std::vector<RawTensor> tensors = model_.stored({false, false});
-  // Of layer 0: expert 1, row 5 of the disk, column 7: the gate's or up's 3rd row.
+  // Layer 0, expert 1, stored row 5, column 7: the third row of gate or up.
   tensors[1].bytes[2 * ((1 * StackedModel::kIn + 5) * 2 * StackedModel::kInner + 7)] ^=
       std::byte{1};
   StackedModel::write(dir_, "changed", tensors, false);
   model_.write(dir_, "mixed", {false, true});
-  // Another form in layer 1, so that names differ and stacks are taken apart.
+  // Layer 1 has another form, so that names differ and stacks are split.
   TensorSet a(dir_ / "mixed", ArtifactKind::kModelDirectory, &model_.map());
   TensorSet b(dir_ / "changed", ArtifactKind::kModelDirectory, &model_.map());
   const SetDiff diff = diff_sets(a, b, false, 2);

@@ -1,5 +1,5 @@
-// Checkpoints of pieces that are columns of rows: what any layout wrote any other reads, what is
-// not there exactly once is refused, and a damaged byte is found and named.
+// Checkpoints of shards that are columns of rows: any layout reads what any other wrote, elements
+// that are not there exactly once are refused, and a corrupt byte is found and named.
 #include <gtest/gtest.h>
 
 #include <deque>
@@ -91,7 +91,7 @@ fs::path save_layout(const fs::path& root, const SampleValues& values, const Lay
   return publish_checkpoint(root, 1, "u", records, sample_meta(1), values.tensors());
 }
 
-// Of a tensor of 24 rows of 16 elements.
+// Layouts of a tensor of 24 rows of 16 elements.
 const std::vector<Layout> kLayouts = {
     {{0, 24, 0, 16}},                                                // whole
     {{0, 7, 0, 16}, {7, 8, 0, 16}, {8, 24, 0, 16}},                  // rows
@@ -139,7 +139,7 @@ TEST(ColumnShards, EveryRectangleReadsFromTilesThatLieAcrossIt) {
 
 TEST(ColumnShards, TilesOfSeveralBlocksReadAtAnyColumns) {
   TempDir dir;
-  // 20.8 and 5.2 MB a kind; neither a row nor a strip of one divides a block of 1 MiB.
+  // 20.8 and 5.2 MB per kind; neither a row nor a shard's columns of it divide a block of 1 MiB.
   const SampleValues values({{"w", DType::kF32, {5001, 1300}}});
   const IndexedTensor& tensor = values.tensors()[0];
   const CheckpointReader reader(
@@ -209,7 +209,7 @@ TEST(ColumnShards, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
   const IndexedTensor tensor{"w", DType::kF32, {5, 4}};
   int exact = 0;
   for (int round = 0; round < 20000; ++round) {
-    // Cut in two again and again; then, in half of the rounds, one rectangle is moved or changed.
+    // Split rectangles repeatedly; then, in half of the rounds, move or change one of them.
     std::vector<Tile> tiles(1);
     tiles[0].row_count = 5;
     tiles[0].col_count = 4;

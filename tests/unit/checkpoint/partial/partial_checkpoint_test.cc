@@ -1,5 +1,5 @@
-// Partial checkpoints: every row comes back bit by bit at any split, nothing incomplete is
-// published, and every damaged byte is noticed before it is used.
+// Partial checkpoints: every row is read back bit by bit at any split, nothing incomplete is
+// published, and every corrupt byte is noticed before it is used.
 #include "checkpoint/partial/partial_checkpoint.h"
 
 #include <gtest/gtest.h>
@@ -94,7 +94,7 @@ TEST(PartialCheckpointTest, EverySplitOfWritersReadsBackAtEverySplitOfReaders) {
 
 TEST(PartialCheckpointTest, ATensorOfSeveralTilesAndBlocksReadsAtAnyRows) {
   TempDir dir;
-  // 17.6 MB a kind: two tiles; a row of 4.4 kB does not divide a block of 1 MiB.
+  // 17.6 MB per kind: two tiles; a row of 4.4 kB does not divide a block of 1 MiB.
   const IndexedTensor tensor{"w", DType::kF32, {4000, 1100}};
   SampleValues values({tensor});
   const CheckpointReader reader(save_sample(dir.path(), 1, values, 1));
@@ -308,12 +308,12 @@ TEST(PartialCheckpointTest, AskingForOtherTensorsShapesOrTypesIsAnError) {
                                         .data = room.data()});
     };
   };
-  expect_error(ErrorCode::kNotInCheckpoint, "does not hold v", read("v", DType::kF32, {2, 8}));
+  expect_error(ErrorCode::kNotInCheckpoint, "does not have v", read("v", DType::kF32, {2, 8}));
   expect_error(ErrorCode::kNotInCheckpoint, "[2, 8]", read("w", DType::kF32, {8, 2}));
   expect_error(ErrorCode::kNotInCheckpoint, "BF16", read("w", DType::kBF16, {2, 8}));
 }
 
-// ---- damage
+// ---- corruption
 
 void flip(const fs::path& path, size_t at, char mask) {
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);

@@ -1,5 +1,5 @@
-// Conversions that were stopped anywhere end in the same bytes; stores that were damaged, or made
-// by somebody with other intentions, are refused with the reason named.
+// Conversions that were stopped anywhere end in the same bytes; stores that are corrupt, or were
+// made with bad intentions, are refused with the reason named.
 #include <gtest/gtest.h>
 
 #include "checkpoint/format/manifest_json.h"
@@ -21,7 +21,7 @@ using testing::TempDir;
 
 constexpr testing::StoreOptions kSmallFiles{.max_file_bytes = 64 << 10};
 
-// A model whose tensors fall into several data files, one of them divided.
+// A model whose tensors need several data files; one tensor is divided.
 class StoreFaults : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -37,8 +37,8 @@ class StoreFaults : public ::testing::Test {
     ASSERT_GE(BaseStore(dir_ / "store").manifest().data_files.size(), 4u);
   }
 
-  // The store with one file changed: its content, and, where `vouch`, everything that vouches for
-  // it.
+  // Copies the store and changes the content of one file and, with `vouch`, all digests and sizes
+  // that refer to it.
   void corrupt(const std::string& file, const std::string& content, bool vouch = false) {
     fs::remove_all(dir_ / "bad");
     fs::copy(dir_ / "store", dir_ / "bad", fs::copy_options::recursive);
@@ -60,7 +60,7 @@ class StoreFaults : public ::testing::Test {
   }
   void corrupt_nothing() { corrupt("a-file-of-nobody", ""); }
 
-  // Edits the manifest of the damaged copy and makes its digest right.
+  // Edits the manifest of the corrupt copy and corrects its digest.
   void change_manifest(const std::function<void(json&)>& edit) {
     json body = json::parse(dir_.read("bad/MANIFEST.json"));
     body.erase("digest");
@@ -68,7 +68,7 @@ class StoreFaults : public ::testing::Test {
     dir_.write("bad/MANIFEST.json", encode_manifest_json(body));
   }
 
-  // Edits an index of the damaged copy and makes all digests right.
+  // Edits an index of the corrupt copy and corrects all digests.
   void change_index(const std::string& file, const std::function<void(StoreIndex&)>& edit) {
     StoreIndex index = decode_store_index(whole_.at(file), file);
     edit(index);
@@ -136,7 +136,7 @@ TEST_F(StoreFaults, AnotherSourceOrPlanBeginsAnew) {
   EXPECT_EQ(BaseStore(dir_ / "other").manifest().data_files.size(), 1u);
 }
 
-TEST_F(StoreFaults, TheWayBackGoesOnToo) {
+TEST_F(StoreFaults, RestoringGoesOnToo) {
   const BaseStore store(dir_ / "store");
   {
     ResumableDirectory directory(dir_ / "back", restore_fingerprint(store), false);
@@ -149,11 +149,11 @@ TEST_F(StoreFaults, TheWayBackGoesOnToo) {
   EXPECT_TRUE(contents_below(dir_ / "back") == contents_below(dir_ / "m"));
 }
 
-// ---- damage
+// ---- corruption
 
 TEST_F(StoreFaults, EveryFlippedByteOfEveryFileIsNoticed) {
   for (const auto& [name, content] : whole_) {
-    // The data files hold nothing but what every stride finds: rows and what lies between.
+    // In data files a larger stride still hits rows and the bytes between them.
     const size_t stride = name.ends_with(".h5") ? 997 : name.ends_with(".json") ? 1 : 3;
     for (size_t at = 0; at < content.size(); at += stride) {
       std::string bytes = content;
@@ -166,7 +166,7 @@ TEST_F(StoreFaults, EveryFlippedByteOfEveryFileIsNoticed) {
   BaseStore(dir_ / "store").verify();
 }
 
-TEST_F(StoreFaults, RotIsFoundOnUseAndNamesFileTensorAndBlock) {
+TEST_F(StoreFaults, CorruptionIsFoundOnReadAndNamesFileTensorAndBlock) {
   StoreIndex index = decode_store_index(whole_.at("b00001.idx"), "x");
   const StoreTile& tile = index.tiles.back();
   ASSERT_EQ(index.tensors[tile.tensor].name, "two");
@@ -179,7 +179,7 @@ TEST_F(StoreFaults, RotIsFoundOnUseAndNamesFileTensorAndBlock) {
   expect_error(ErrorCode::kCorrupted,
                {"b00001.h5", "`two`", fmt::format("block at byte {} of", tile.begin)},
                [&] { two.file->read(*two.entry, 0, all); });
-  // What is not touched is still good.
+  // Other bytes can still be read.
   two.file->read(*two.entry, 0, std::span(all).first(static_cast<size_t>(tile.begin)));
   expect_error(ErrorCode::kCorrupted, {"`two`"},
                [&] { restore_store(dir_ / "bad", dir_ / "back"); });
@@ -224,7 +224,7 @@ TEST_F(StoreFaults, ManifestsThatLieAreNamed) {
   refuses(ErrorCode::kBadManifest, {"tensors", "type"}, [](json& m) { m["tensors"] = 4.0; });
   refuses(ErrorCode::kBadManifest, {"data_files", "list"},
           [](json& m) { m["data_files"] = json::object(); });
-  refuses(ErrorCode::kBadManifest, {"data_files", "no object"},
+  refuses(ErrorCode::kBadManifest, {"data_files", "not an object"},
           [](json& m) { m["data_files"][0] = 7; });
   refuses(ErrorCode::kBadManifest, {"no config.json"},
           [](json& m) { m["other_files"] = json::array(); });
@@ -232,14 +232,14 @@ TEST_F(StoreFaults, ManifestsThatLieAreNamed) {
        {std::string("../m/config.json"), std::string("/etc/hostname"), std::string("a/../../x"),
         std::string("a//b"), std::string(), std::string("./x"), std::string("a/."),
         std::string(".."), std::string("zz/"), std::string("zz\0b", 4)}) {
-    refuses(ErrorCode::kBadManifest, {"no name of a file below the store"}, [&](json& m) {
+    refuses(ErrorCode::kBadManifest, {"not the name of a file below the store"}, [&](json& m) {
       m["other_files"].push_back({{"path", path}, {"bytes", 1}, {"digest", xxh3("").text()}});
     });
   }
   refuses(ErrorCode::kBadManifest, {"twice"},
           [](json& m) { m["other_files"].push_back(m["other_files"].back()); });
   for (const char* name : {"../model.safetensors", "a/b", "", ".."}) {
-    refuses(ErrorCode::kBadManifest, {"no name of a file"},
+    refuses(ErrorCode::kBadManifest, {"not the name of a file"},
             [&](json& m) { m["shards"][0]["name"] = name; });
   }
   refuses(ErrorCode::kBadManifest, {"twice"},
@@ -258,7 +258,7 @@ TEST_F(StoreFaults, ManifestsThatLieAreNamed) {
   refuses(ErrorCode::kBadTileIndex, {"b00000.idx", "not the one in the manifest"},
           [](json& m) { m["data_files"][0]["index_digest"] = xxh3("other").text(); });
   corrupt("MANIFEST.json", whole_.at("MANIFEST.json") + " ");
-  expect_refused(ErrorCode::kBadManifest, {"digest does not fit"});
+  expect_refused(ErrorCode::kBadManifest, {"digest does not match"});
   for (const std::string& text : {std::string("[]"), std::string(100'000, '['), std::string("{}\n"),
                                   std::string("{\"digest\": \"\",\n}")}) {
     corrupt("MANIFEST.json", text);

@@ -1,5 +1,5 @@
-// Base stores give back every byte of the directory that they were made of, are the same however
-// they are written, and read no more than they are asked for.
+// Base stores restore every byte of the directory that they were made from, are the same however
+// they were written, and read no more than requested.
 #include "checkpoint/store/base_store.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ using testing::OwnedTensor;
 using testing::restore_store;
 using testing::TempDir;
 
-// Each dtype of the format, in shapes that are easily forgotten.
+// Each dtype of the format, in unusual shapes.
 std::vector<SafetensorsDeclaration> odd_tensors() {
   std::vector<SafetensorsDeclaration> tensors;
   for (const char* dtype :
@@ -61,7 +61,7 @@ class BaseStoreTest : public ::testing::Test {
     dir_.write("odd/a.txt", "sorts before the folder by one rule and after it by another");
     dir_.write("odd/headers/content/\u00e4 name", "x");
     dir_.write("odd/pytorch_model.bin", std::string(3'000'000, 'p'));
-    dir_.write("odd/.git/HEAD", "not a part of the model");
+    dir_.write("odd/.git/HEAD", "not a file of the model");
     fs::create_symlink("../odd/a.txt", path / "link.txt");
     return path;
   }
@@ -130,7 +130,7 @@ TEST_F(BaseStoreTest, ATensorOfManyTilesAndFilesComesBack) {
   const BaseStore store(dir_ / "store1");
   ASSERT_GT(store.manifest().data_files.size(), 10u);
   for (const StoreDataFile& file : store.manifest().data_files) {
-    // One holds nothing but the row that is larger.
+    // One has only the row that is larger.
     EXPECT_TRUE(file.bytes <= 256 << 10 || (file.bytes > 300'000 && file.bytes < 320'000));
   }
   expect_round_trip(dir_ / "m", {.max_file_bytes = 20 << 20});
@@ -153,14 +153,14 @@ TEST_F(BaseStoreTest, DataFilesAreAboutEquallyFull) {
   }
 }
 
-TEST_F(BaseStoreTest, BytesDoNotDependOnThreadsOrPlaces) {
+TEST_F(BaseStoreTest, BytesDoNotDependOnThreadsOrPaths) {
   const fs::path path = odd_directory();
   make_store(path, dir_ / "one", {.max_file_bytes = 64 << 10, .threads = 1});
   make_store(path, dir_ / "elsewhere/two", {.max_file_bytes = 64 << 10, .threads = 4});
   EXPECT_TRUE(contents_below(dir_ / "one") == contents_below(dir_ / "elsewhere/two"));
 }
 
-TEST_F(BaseStoreTest, DatasetsHoldTheTensorsInTheirShapes) {
+TEST_F(BaseStoreTest, DatasetsHaveTheTensorsInTheirShapes) {
   make_store(odd_directory(), dir_ / "store");
   const h5::File file = h5::File::open(dir_ / "store/b00000.h5");
   EXPECT_EQ(file.children("/").size(), odd_tensors().size());
@@ -243,7 +243,7 @@ TEST_F(BaseStoreTest, TensorsLoadAsFromTheDirectory) {
   }
 }
 
-// Experts of sizes that no power of two divides, stacked.
+// Stacked experts whose sizes no power of two divides.
 struct Stacked {
   int64_t experts = 6, width = 3 * 88, hidden = 250;
   TensorEntry matrix_of(int64_t expert, bool up) const {
@@ -273,7 +273,7 @@ TEST_F(BaseStoreTest, AnExpertOfAStackIsReadAlone) {
       OwnedTensor whole(entry, dtype);
       store.load(entry, whole.view);
       EXPECT_EQ(store.fetched_bytes(), matrix);
-      // A byte of any other expert may be wrong: nobody looks at it.
+      // No byte of another expert is read.
       OwnedTensor again(entry, dtype);
       HfDirectory(dir_ / "m").load(entry, again.view);
       EXPECT_EQ(whole.bytes, again.bytes);
@@ -327,12 +327,12 @@ TEST_F(BaseStoreTest, ReadsThatMeetAtTileEndsFetchNothingTwice) {
     EXPECT_EQ(ends.size(), 3u);
     EXPECT_EQ(model->fetched_bytes(), rows * row_bytes);
   }
-  // Within a tile there is no cut.
+  // No read ends within a tile.
   EXPECT_EQ(open_model(dir_ / "m")->read_end_row(entry, 0, 10 * row_bytes), 10);
   EXPECT_EQ(open_model(dir_ / "store")->read_end_row(entry, 0, 10 * row_bytes), rows);
 }
 
-// ---- what is made of a store
+// ---- what is made from a store
 
 TEST_F(BaseStoreTest, ExportsEqualThoseFromTheDirectory) {
   for (const bool fused : {false, true}) {

@@ -1,4 +1,4 @@
-// Reads that name what is wrong, writes that are complete or not there.
+// Reads that name what is wrong, writes that are complete or absent.
 #include "csrc/base/file.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// HDF5 files: what is written comes back bit by bit, equal content gives equal bytes, and files
-// that would make the library read elsewhere, run code or ask for too much memory are refused.
+// HDF5 files: data are read back bit by bit, equal content gives equal bytes, and files that would
+// make the library read elsewhere, run code or allocate too much memory are refused.
 #include "csrc/base/h5.h"
 
 #include <gtest/gtest.h>
@@ -34,7 +34,7 @@ void expect_refused(const std::filesystem::path& path, const std::string& datase
   EXPECT_NE(message.find(reason), std::string::npos) << message;
 }
 
-// Makes a file with the plain library, as a stranger would.
+// Makes a file with the plain library, as another program would.
 template <typename Function>
 std::filesystem::path strange_file(const TempDir& dir, Function&& fill) {
   const std::filesystem::path path = dir / "strange.h5";

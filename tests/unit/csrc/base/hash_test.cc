@@ -1,4 +1,4 @@
-// Digests against published values and against themselves in pieces.
+// Digests against published values, and of chunks against those of the whole.
 #include "csrc/base/hash.h"
 
 #include <gtest/gtest.h>
@@ -49,7 +49,7 @@ TEST(Hash, Crc32cHasThePublishedValues) {
   EXPECT_EQ(crc32c({}), 0u);
 }
 
-TEST(Hash, Crc32cByTableAndByInstructionAgreeAtEveryLengthAndCut) {
+TEST(Hash, Crc32cByTableAndByInstructionAgreeAtEveryLengthAndSplit) {
   std::vector<std::byte> data(67);
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 151 + 7);
   const std::span<const std::byte> all(data);

@@ -1,5 +1,5 @@
-// The ranks of tests/gpu/nccl_comm_test.cc as threads, with stand-ins for CUDA and NCCL: how
-// NcclComm uses them is tested without a GPU. And what only stand-ins can show.
+// Runs tests/gpu/nccl_comm_test.cc with threads as ranks and stand-ins for CUDA and NCCL, so that
+// NcclComm is tested without a GPU; and tests what only stand-ins can show.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -46,7 +46,7 @@ TEST(FakeNccl, MoreRanksThanGpusOnAHostAreRefused) {
       EXPECT_NE(text.find("8 GPUs, but at least 9 ranks"), std::string::npos) << text;
       return;
     }
-    char host[256] = "";  // what make_nccl_comm asks the others for
+    char host[256] = "";  // what make_nccl_comm gathers
     gethostname(host, sizeof(host) - 1);
     control.all_gather_text(host, "hosts");
   });

@@ -1,4 +1,4 @@
-// The fault plan of the tests themselves.
+// Fault injection itself.
 #include "csrc/comm/fault.h"
 
 #include <gtest/gtest.h>

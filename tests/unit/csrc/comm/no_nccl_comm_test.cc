@@ -1,4 +1,4 @@
-// What a build without NCCL says when it is asked for.
+// The error of a build without NCCL when NCCL is requested.
 #include <gtest/gtest.h>
 
 #include "csrc/comm/nccl/nccl_comm.h"

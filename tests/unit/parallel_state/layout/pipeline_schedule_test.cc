@@ -58,7 +58,7 @@ bool deadlocks(const PipelineSchedule& schedule, PipelineSends sends) {
 }
 
 // When every stage is done and how long it worked, if forwards and backwards take these times and
-// messages none.
+// messages take no time.
 struct Times {
   int makespan = 0;
   std::vector<int> busy;  // [stages]
@@ -96,8 +96,8 @@ Times play(const PipelineSchedule& schedule, int forward, int backward, bool awa
   return times;
 }
 
-// That they run to their end is checked when they are made.
-TEST(PipelineSchedule, AllSmallOnesRunToTheirEndWithinTheBoundOfMemory) {
+// make_pipeline_schedule() checks that they complete.
+TEST(PipelineSchedule, AllSmallOnesCompleteWithinTheBoundOfMemory) {
   for_all_schedules([](const PipelineSchedule& schedule) {
     for (int s = 0; s < schedule.stages(); ++s) {
       const int expected =
@@ -124,7 +124,7 @@ TEST(PipelineSchedule, WithoutMicroBatchesItIsEmpty) {
   for (const auto& actions : make_pipeline_schedule(4, 0, 1).actions) EXPECT_TRUE(actions.empty());
 }
 
-TEST(PipelineSchedule, P06_StagesBelowTheLowestTrainedOneOnlyRunForward) {
+TEST(PipelineSchedule, P06_StagesBelowTheLowestTrainableOneOnlyRunForward) {
   for_all_schedules([](const PipelineSchedule& schedule) {
     for (int s = 0; s < schedule.stages(); ++s) {
       const int all = schedule.micro_batches;
@@ -238,7 +238,7 @@ TEST(CheckPipelineSchedule, TwiceTheSameMicroBatchIsRefused) {
   EXPECT_NE(text.find("stage 2, forward of micro-batch 3: 4 is next"), std::string::npos) << text;
 }
 
-TEST(CheckPipelineSchedule, BackwardBelowTheLowestTrainedStageIsRefused) {
+TEST(CheckPipelineSchedule, BackwardBelowTheLowestTrainableStageIsRefused) {
   EXPECT_NE(refusal(0, 1,
                     [](Actions& a) {
                       a.push_back({Kind::kReceiveBackward, 0});
@@ -264,7 +264,7 @@ TEST(CheckPipelineSchedule, HoldingMoreThan1F1BIsRefused) {
                       "more than 1"),
             std::string::npos)
       << kept;
-  // A frozen stage that awaits nothing runs ahead without end.
+  // A frozen stage that does not wait runs ahead without bound.
   const std::string ahead = refusal(0, 2, [](Actions& a) {
     std::erase_if(
         a, [](const PipelineAction& action) { return action.kind == Kind::kAwaitSentForward; });

@@ -24,7 +24,8 @@ using Groups = std::vector<std::vector<int>>;
 using testing::message_of;
 
 const std::string kDefaultOrder = ParallelOptions{}.order;
-// Others in which many layouts are legal: with pp last all of them, else where both grids agree.
+// Other orders in which many layouts are legal: with pp last all are, else those in which both
+// grids agree.
 const std::vector<std::string> kOtherOrders = {"cp-tp-ep-dp-pp", "ep-dp-cp-tp-pp", "dp-tp-ep-cp-pp",
                                                "tp-cp-pp-ep-dp", "pp-tp-cp-ep-dp"};
 
@@ -193,7 +194,7 @@ void expect_one_kind_of_pipeline(const RankLayout& layout) {
   for (const auto& [place, ranks] : by_place) expert.insert(ranks);
   const Groups dense = layout.groups("pp");
   ASSERT_EQ(expert, std::set<std::vector<int>>(dense.begin(), dense.end())) << layout.describe();
-  // So the experts of a stage live on the ranks of that stage.
+  // So the experts of a stage are on the ranks of that stage.
   Groups stages = layout.groups("tp-dp-cp"), expert_stages = layout.groups("etp-ep-edp");
   ASSERT_EQ(stages, expert_stages) << layout.describe();
 }
@@ -283,7 +284,7 @@ TEST(RankLayout, OneRankIsAGroupOfEveryKind) {
   }
 }
 
-TEST(RankLayout, EmbeddingGroupsHoldTheFirstAndTheLastStage) {
+TEST(RankLayout, EmbeddingGroupsHaveTheFirstAndTheLastStage) {
   const RankLayout layout({.tp = 2, .pp = 3}, 6);
   EXPECT_EQ(layout.groups("embd"), (Groups{{0, 4}, {1, 5}}));
   EXPECT_EQ(layout.groups("pos_embd"), (Groups{{0}, {1}}));

@@ -1,4 +1,4 @@
-// Stages by cost: what layers cost, and the split against trying all splits.
+// Stages by cost: the costs of layers, and the chosen split against all others.
 #include "parallel_state/layout/stage_costs.h"
 
 #include <gtest/gtest.h>
@@ -64,7 +64,7 @@ TEST(BalancedStages, AFrozenLowerHalfGetsMoreLayersAStage) {
   const StageCosts costs = layers_of(layers);                   // 13 + 42 = 55
   EXPECT_EQ(balanced_stages(costs, 2), (Counts{18, 9}));        // 28 and 27
   EXPECT_EQ(balanced_stages(costs, 4), (Counts{13, 5, 5, 4}));  // 13, 15, 15, 12
-  // Three trained layers a stage are the least here, so the frozen ones need not be spread thinner.
+  // Stages of three trainable layers are the costliest, so the frozen ones need no other split.
   const Counts eight = balanced_stages(costs, 8);
   EXPECT_EQ(costliest(costs, eight), 9);
   EXPECT_GT(eight.front(), eight.back());
@@ -132,7 +132,7 @@ TEST(BalancedStages, LargeModelsTakeNoTime) {
 }
 
 // The tensors of the small models have 32 elements each, 2 of 4 experts are active.
-TEST(StageCosts, CountWhatATokenMeets) {
+TEST(StageCosts, CountWhatATokenUses) {
   const ModelInfo model = qwen_like(3, 4);  // a layer: 8 dense tensors and the router; 12 experts'
   const double layer = 9 * 32 + 12 * 32 / 2.0, head = 32 * 8, loss = 3 * 32, norm = 32;
   const StageCosts none = stage_costs(model, kNothing);

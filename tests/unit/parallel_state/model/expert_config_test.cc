@@ -24,7 +24,7 @@ TEST(ExpertConfig, PublishedConfigsAreWrittenBackByteForByte) {
   }
 }
 
-TEST(ExpertConfig, PublishedConfigsHoldAsManyExpertsAsTheAuthorsSay) {
+TEST(ExpertConfig, PublishedConfigsHaveAsManyExpertsAsTheAuthorsSay) {
   EXPECT_EQ(read_expert_config(kGolden / "intent.config.json").num_experts(), 124);
   EXPECT_EQ(read_expert_config(kGolden / "summary.config.json").num_experts(), 128);
 }

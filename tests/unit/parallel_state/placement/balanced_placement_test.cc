@@ -19,7 +19,7 @@ using testing::expect_error;
 
 const std::filesystem::path kGolden = SUTOR_TEST_DATA "/golden/esft";
 
-// The layers of a published task: which experts train, and the load in one half of its tokens.
+// The layers of a published task: which experts train, and the load of one half of its tokens.
 std::map<int, LayerLoad> published(const std::string& task, int half) {
   const auto json = nlohmann::json::parse(std::ifstream(kGolden / "halves.json"));
   std::map<int, LayerLoad> layers;
@@ -57,7 +57,7 @@ int spread(const std::vector<int>& counts) {
          *std::min_element(counts.begin(), counts.end());
 }
 
-TEST(BalancedPlacement, ChosenOnHalfThePublishedTokensItEvensTheOtherHalf) {
+TEST(BalancedPlacement, ChosenOnHalfThePublishedTokensItBalancesTheOtherHalf) {
   struct Bound {
     int ep;
     double contiguous_above, balanced_below;
@@ -71,13 +71,12 @@ TEST(BalancedPlacement, ChosenOnHalfThePublishedTokensItEvensTheOtherHalf) {
       EXPECT_GT(critical_path(second, contiguous, ep), above) << task << ep;
       EXPECT_LE(critical_path(second, balanced_layers(first, ep), ep), below) << task << ep;
     }
-    // Which experts have copies is chosen on the first half; their tokens are dealt out as they
-    // come.
+    // The replicated experts are chosen on the first half; their tokens are assigned as they come.
     EXPECT_LE(critical_path(second, balanced_layers(first, 8, 16), 8), 1.05) << task;
   }
 }
 
-TEST(BalancedPlacement, ExpertsAreEquallyManyAndTrainedOnesEvenOverLayersAndModel) {
+TEST(BalancedPlacement, ExpertsAreEquallyManyAndTrainableOnesBalancedOverLayersAndModel) {
   for (const int ep : {1, 2, 4, 8, 16}) {
     std::map<int, LayerLoad> layers;
     for (int number = 0; number < 9; ++number) {
@@ -97,8 +96,8 @@ TEST(BalancedPlacement, ExpertsAreEquallyManyAndTrainedOnesEvenOverLayersAndMode
   }
 }
 
-// The best critical path of all placements that give both ranks as many experts and, up to one, as
-// many trained ones.
+// The best critical path of all placements that give both ranks equally many experts and, up to
+// one, equally many trainable ones.
 double optimum_on_two_ranks(const LayerLoad& layer) {
   double best = 1e9;
   const int experts = layer.num_experts();
@@ -126,7 +125,7 @@ TEST(BalancedPlacement, IsCloseToTheOptimumOfSmallLayersAndNeverBehindContiguous
 TEST(BalancedPlacement, ReplicasFillTheRanksThatHaveLessToDo) {
   const LayerLoad layer{{4, 1, 1, 2}, {false, false, false, false}};
   const LayerPlacement placement{{0, 0, 1, 1}, {0, 3}};
-  // Owned they cost 2 and 2; the 12 of the replicated ones make both level.
+  // The owned experts cost 2 and 2; the 12 of the replicated ones make both ranks level.
   EXPECT_EQ(rank_costs(layer, placement, 2), (std::vector<double>{8, 8}));
   const LayerLoad steep{{1, 9, 1, 1}, {false, true, false, false}};
   EXPECT_EQ(rank_costs(steep, {{0, 0, 1, 1}, {0}}, 2), (std::vector<double>{27, 6}));
@@ -134,7 +133,7 @@ TEST(BalancedPlacement, ReplicasFillTheRanksThatHaveLessToDo) {
 
 TEST(BalancedPlacement, RouterGroupsStayTogether) {
   const LayerLoad layer = random_layer(32, 6, 1);
-  const LayerPlacement whole = balanced_layer(layer, 4, 0, 8);  // two groups of 4 a rank
+  const LayerPlacement whole = balanced_layer(layer, 4, 0, 8);  // two groups of 4 per rank
   for (int e = 0; e < 32; ++e) EXPECT_EQ(whole.rank_of[e], whole.rank_of[e / 4 * 4]);
   EXPECT_EQ(spread(per_rank(whole, 4, nullptr)), 0);
   const LayerPlacement within = balanced_layer(layer, 8, 0, 4);  // two ranks for a group of 8

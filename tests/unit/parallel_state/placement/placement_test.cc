@@ -1,4 +1,4 @@
-// Layers to stages and experts to ranks.
+// The stages of layers and the ranks of experts.
 #include <gtest/gtest.h>
 
 #include "parallel_state/layout/stage_map.h"

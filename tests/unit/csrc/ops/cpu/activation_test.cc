@@ -1,4 +1,4 @@
-// The activations between the halves of an MLP beside their formulas in torch.
+// The activations between the halves of an MLP against their formulas in torch.
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>

@@ -17,7 +17,7 @@ class FewRowsGemm : public testing::TestWithParam<std::tuple<Shape, at::ScalarTy
     const auto [shape, dtype] = GetParam();
     at::manual_seed(static_cast<uint64_t>(shape.rows * 1000 + shape.depth));
     x = at::randn({shape.rows, shape.depth}).to(dtype);
-    // With room between the rows, as a part of a wider matrix has it.
+    // With gaps between the rows, like a slice of a wider matrix.
     wide = at::full({shape.rows, shape.columns + 6}, 7.0).to(dtype);
     y = wide.narrow(1, 2, shape.columns);
   }
