@@ -3,8 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 namespace sutor {
 namespace {
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 TrainState state_of(const std::string& metric, double value = 0, int64_t step = -1) {
   TrainState state;
@@ -89,6 +94,19 @@ TEST(BestMetricTest, AResumedTrainingGoesOnFromItsBest) {
   EXPECT_FALSE(better_value(state, metrics_of(50, "task", "loss", 2.0)));
   EXPECT_FALSE(better_value(state, metrics_of(50, "task", "loss", 2.1)));
   EXPECT_EQ(better_value(state, metrics_of(50, "task", "loss", 1.9)), 1.9);
+}
+
+TEST(BestMetricTest, WhatIsNoNumberIsNeverBestAndHindersNoOther) {
+  for (const double none : {kNan, -kNan, kInfinity}) {
+    EXPECT_EQ(best_step("loss", {none}), -1);
+    EXPECT_EQ(best_step("loss", {none, 3.0, 2.0}), 30);
+    EXPECT_EQ(best_step("loss", {3.0, none, 4.0}), 10);
+    EXPECT_EQ(best_step("token_acc", {none, 0.25, 0.5}), 30);
+  }
+}
+
+TEST(BestMetricTest, TheHighestShareOfExactMatchesIsBest) {
+  EXPECT_EQ(best_step("exact_match", {0.25, 0.75, 0.5}), 20);
 }
 
 }  // namespace
