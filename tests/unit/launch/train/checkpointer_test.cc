@@ -325,5 +325,50 @@ TEST(CheckpointerTest, AResumedTrainingKnowsItsBest) {
   });
 }
 
+TEST(CheckpointerTest, AfterACrashBetweenSavingAndMarkingBestIsMarked) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    {
+      Training training(world, dir.path());
+      training.save_best(10, 3.0);
+      training.state.best_value = 2.0;
+      training.state.best_step = 20;
+      training.save(20);  // and here it ends, before mark_best()
+    }
+    Training resumed(world, dir.path());
+    ASSERT_TRUE(resumed.resume());
+    world.barrier("look");
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 20);
+  });
+}
+
+TEST(CheckpointerTest, ABestThatWasPassedOverIsBestNoMore) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.save_best(10, 3.0);
+    training.save_best(20, 2.0);
+    fs::remove(dir / "step-00000020/state.h5");
+    Training resumed(world, dir.path());
+    ASSERT_TRUE(resumed.resume());
+    EXPECT_EQ(resumed.state.best_step, 10);
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);
+  });
+}
+
+TEST(CheckpointerTest, UnderAnotherMetricTheOldBestDoesNotCount) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.save_best(10, 0.5);
+    Training resumed(world, dir.path());
+    resumed.state.best_metric = "general.loss";
+    ASSERT_TRUE(resumed.resume());
+    EXPECT_EQ(resumed.state.best_metric, "general.loss");
+    EXPECT_EQ(resumed.state.best_step, -1);
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);  // until there is a better one
+  });
+}
+
 }  // namespace
 }  // namespace sutor
