@@ -1,6 +1,13 @@
 #include "launch/train/best_metric.h"
 
+#include <cmath>
+
 namespace sutor {
+namespace {
+
+bool larger_is_better(const std::string& key) { return key == "token_acc" || key == "exact_match"; }
+
+}  // namespace
 
 MetricName parse_metric_name(const std::string& name) {
   const size_t dot = name.rfind('.');
@@ -13,7 +20,9 @@ std::optional<double> better_value(const TrainState& state, const EvalMetrics& m
   const auto found = metrics.values.find(best.key);
   if (metrics.set != best.set || metrics.step == 0 || found == metrics.values.end()) return {};
   const double value = found->second;
-  const bool better = best.key == "token_acc" ? value > state.best_value : value < state.best_value;
+  if (!std::isfinite(value)) return {};  // nothing compares with it, and JSON cannot hold it
+  const bool better =
+      larger_is_better(best.key) ? value > state.best_value : value < state.best_value;
   if (state.best_step >= 0 && !better) return {};
   return value;
 }

@@ -16,7 +16,7 @@ struct MetricName {
 MetricName parse_metric_name(const std::string& name);
 
 // The value of state.best_metric in this evaluation, when it makes it the best so far; none when
-// it is not better, is of another set, or was taken before training.
+// it is not better, is no finite number, is of another set, or was taken before training.
 std::optional<double> better_value(const TrainState& state, const EvalMetrics& metrics);
 
 }  // namespace sutor

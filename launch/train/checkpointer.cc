@@ -33,6 +33,13 @@ std::string without_former_keys(std::string schedule) {
   return schedule;
 }
 
+// BEST may lead elsewhere after a crash before mark_best(), or to a checkpoint that is passed over.
+void repair_best(const std::filesystem::path& root, int64_t step) {
+  std::error_code error;
+  if (step < 0 || !std::filesystem::is_directory(root / step_directory(step), error)) return;
+  write_pointer(root, kBestPointer, step);
+}
+
 constexpr const char* kKindNames[] = {"master", "exp_avg", "exp_avg_sq"};
 
 }  // namespace
@@ -178,9 +185,8 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
             }
             group->values_from_masters();
           }
-          const std::string schedule = state.schedule;
-          state = saved;
-          state.schedule = schedule;
+          state = continued(saved, state);
+          if (world_.rank() == 0) repair_best(root_, state.best_step);
         }),
         "read checkpoint");
   for (FlatGroup* group : store_.groups()) group->gather_values();

@@ -50,4 +50,15 @@ void check_same_training(const TrainState& saved, const TrainState& now, const s
   if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);
 }
 
+TrainState continued(const TrainState& saved, const TrainState& now) {
+  TrainState state = saved;
+  state.schedule = now.schedule;
+  if (state.best_metric == now.best_metric) return state;
+  const TrainState none;
+  state.best_metric = now.best_metric;
+  state.best_value = none.best_value;
+  state.best_step = none.best_step;
+  return state;
+}
+
 }  // namespace sutor

@@ -17,4 +17,8 @@ bool may_change(const std::string& line);
 void check_same_training(const TrainState& saved, const TrainState& now, const std::string& where,
                          bool print);
 
+// The state that a training goes on from under the keys of `now`: that of `saved`, without its best
+// where another metric decides from now on.
+TrainState continued(const TrainState& saved, const TrainState& now);
+
 }  // namespace sutor

@@ -1,0 +1,380 @@
+// Saving and resuming a training on one rank and on several (threads): what comes back, what is
+// refused, and where LATEST and BEST point.
+#include "launch/train/checkpointer.h"
+
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cstring>
+#include <limits>
+
+#include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/partial/checkpoint_list.h"
+#include "layers/models/registry.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/thread_comm.h"
+
+namespace sutor {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::expect_error;
+using testing::run_ranks;
+using testing::TempDir;
+
+const ModelInfo& model() {
+  static const ModelInfo info = [] {
+    nlohmann::json config = family_named("qwen3_moe").preset("tiny");
+    config["num_hidden_layers"] = 2;
+    return family_named("qwen3_moe").info(config);
+  }();
+  return info;
+}
+
+// Two experts, a norm and a router train.
+TrainPlan plan_of(const std::vector<int>& experts = {1, 5}) {
+  const ExpertConfig config{.experts = {{1, experts}}};
+  TrainableSet trainable = trainable_set(
+      model(), config, {.also_train = {"model.norm.weight", "model.layers.0.mlp.gate.weight"}});
+  Hasher digest;
+  for (const std::string& name : trainable.names()) digest.update(name);
+  return {config, std::move(trainable), digest.digest()};
+}
+
+const Digest kBase = xxh3("the base model");
+
+// A training on one rank, without anything that computes.
+class Training {
+ public:
+  Training(Comm& world, const fs::path& root, const TrainPlan& plan = plan_of(),
+           const Digest& base = kBase)
+      : plan_(plan),
+        parallel_(
+            {}, model(),
+            [this](const TensorEntry& entry) { return plan_.trainable.contains(entry.name); },
+            world),
+        store_(model(), plan_.trainable.names(), parallel_, at::kFloat, false),
+        checkpointer_(root, base, plan_, store_, {{"program", "sutor"}}) {
+    state.best_metric = "task.loss";
+    state.data_digest = "xxh3:7";
+    state.schedule = "optim.lr: 0.1\n";
+  }
+
+  // Every element of every state tensor gets a value made from its place and `seed`.
+  void fill(int seed) {
+    for_each_element([&](float& value, const std::string& name, int kind, int64_t element) {
+      value = static_cast<float>(
+          std::sin(seed + 0.1 * static_cast<double>(element) + static_cast<double>(name.size())) +
+          kind);
+    });
+  }
+  // The elements that are not what fill(seed) puts there.
+  int64_t wrong(int seed) {
+    int64_t count = 0;
+    for_each_element([&](float& value, const std::string& name, int kind, int64_t element) {
+      const auto wanted = static_cast<float>(
+          std::sin(seed + 0.1 * static_cast<double>(element) + static_cast<double>(name.size())) +
+          kind);
+      count += value != wanted;
+    });
+    return count;
+  }
+  void save(int64_t step, int keep = 3) {
+    state.step = step;
+    checkpointer_.save(state, keep);
+  }
+  bool resume(bool strict = false) { return checkpointer_.resume(state, strict); }
+  // As the trainer does after an evaluation that is the best.
+  void save_best(int64_t step, double value, int keep = 3) {
+    state.best_value = value;
+    state.best_step = step;
+    save(step, keep);
+    checkpointer_.mark_best(step);
+  }
+  at::Tensor value(const std::string& name) { return store_.get(name).value; }
+
+  TrainState state;
+
+ private:
+  template <typename F>
+  void for_each_element(F&& f) {
+    const char* kinds[] = {"master", "exp_avg", "exp_avg_sq"};
+    for (FlatGroup* group : store_.groups()) {
+      for (int kind = 0; kind < 3; ++kind) {
+        for (const ShardedTensor& shard : group->state(kinds[kind])) {
+          ASSERT_TRUE(shard.has_whole_rows());
+          auto* data = reinterpret_cast<float*>(shard.data);
+          const int64_t first = shard.row_begin * shard.row_elements();
+          for (int64_t i = 0; i < shard.num_elements(); ++i)
+            f(data[i], shard.name, kind, first + i);
+        }
+      }
+    }
+  }
+
+  TrainPlan plan_;
+  ParallelState parallel_;
+  ParameterStore store_;
+  Checkpointer checkpointer_;
+};
+
+std::vector<int64_t> steps_in(const fs::path& root) {
+  std::vector<int64_t> steps;
+  for (const CheckpointEntry& entry : list_checkpoints(root)) steps.push_back(entry.step);
+  return steps;
+}
+
+int64_t pointed_at(const fs::path& root, std::string_view pointer) {
+  const auto entry = read_pointer(root, pointer);
+  return entry ? entry->step : -1;
+}
+
+TEST(TrainStateTest, ReadsBackAsItWasWritten) {
+  TrainState state;
+  state.step = 120;
+  state.cursor = {2, 640};
+  state.seed = std::numeric_limits<uint64_t>::max();
+  state.schedule = "optim.lr: 1e-05\nschedule.name: \"x\"\n";
+  state.data_digest = "xxh3:12";
+  state.lora = {{"rank", 8}, {"alpha", 16.5}};
+  state.best_metric = "v1.2.loss";
+  state.best_value = 0.1;
+  state.best_step = 100;
+  const TrainState read =
+      train_state_from(nlohmann::json::parse(to_json(state).dump()), "step-00000120");
+  EXPECT_EQ(read.step, state.step);
+  EXPECT_EQ(read.cursor, state.cursor);
+  EXPECT_EQ(read.seed, state.seed);
+  EXPECT_EQ(read.schedule, state.schedule);
+  EXPECT_EQ(read.data_digest, state.data_digest);
+  EXPECT_EQ(read.lora, state.lora);
+  EXPECT_EQ(read.best_metric, state.best_metric);
+  EXPECT_EQ(read.best_value, state.best_value);
+  EXPECT_EQ(read.best_step, state.best_step);
+}
+
+TEST(TrainStateTest, WithoutAPartOfItIsRefused) {
+  const nlohmann::json whole = to_json(TrainState{});
+  for (const char* key : {"step", "cursor", "seed", "schedule", "data_digest", "best"}) {
+    nlohmann::json json = whole;
+    json.erase(key);
+    expect_error(ErrorCode::kBadManifest, {"step-00000010", key},
+                 [&] { train_state_from(json, "step-00000010"); });
+  }
+  nlohmann::json older = whole;  // before low-rank pairs
+  older.erase("lora");
+  EXPECT_TRUE(train_state_from(older, "x").lora.is_null());
+}
+
+TEST(CheckpointerTest, WhatWasSavedComesBackOnAnyNumberOfRanks) {
+  for (const auto& [before, after] : {std::pair{1, 1}, {1, 3}, {2, 1}, {3, 2}}) {
+    TempDir dir;
+    run_ranks(before, [&](Comm& world) {
+      Training training(world, dir.path());
+      training.fill(1);
+      training.state.cursor = {1, 96};
+      training.state.seed = 5;
+      training.save(40);
+    });
+    run_ranks(after, [&](Comm& world) {
+      Training training(world, dir.path());
+      training.fill(2);
+      ASSERT_TRUE(training.resume());
+      EXPECT_EQ(training.wrong(1), 0) << before << " -> " << after;
+      EXPECT_GT(training.wrong(2), 0);
+      EXPECT_EQ(training.state.step, 40);
+      EXPECT_EQ(training.state.cursor, (Cursor{1, 96}));
+      EXPECT_EQ(training.state.seed, 5u);
+      // The weights that compute are the masters, also those that another rank steps.
+      const at::Tensor norm = training.value("model.norm.weight");
+      for (int64_t i = 0; i < norm.numel(); ++i) {
+        const double wanted = std::sin(1 + 0.1 * static_cast<double>(i) + 17);
+        ASSERT_FLOAT_EQ(norm[i].item<float>(), static_cast<float>(wanted)) << i;
+      }
+    });
+  }
+}
+
+TEST(CheckpointerTest, TheRecipeAtHandStaysWhereItMayDiffer) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.state.schedule = "optim.lr: 0.1\nschedule.steps: 10\n";
+    training.save(10);
+    Training longer(world, dir.path());
+    longer.state.schedule = "optim.lr: 0.1\nschedule.steps: 20\n";
+    ASSERT_TRUE(longer.resume());
+    EXPECT_EQ(longer.state.schedule, "optim.lr: 0.1\nschedule.steps: 20\n");
+    EXPECT_EQ(longer.state.step, 10);
+  });
+}
+
+TEST(CheckpointerTest, AnEmptyFolderHasNothingToResume) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    Training training(world, dir / "checkpoints");
+    EXPECT_FALSE(training.resume());
+    EXPECT_EQ(training.state.step, 0);
+  });
+}
+
+TEST(CheckpointerTest, AnotherBaseIsRefusedOnAllRanks) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    Training(world, dir.path()).save(10);
+    Training other(world, dir.path(), plan_of(), xxh3("another base model"));
+    expect_error(ErrorCode::kOtherBase,
+                 {"step-00000010", kBase.text(), xxh3("another base model").text()},
+                 [&] { other.resume(); });
+  });
+}
+
+TEST(CheckpointerTest, AnotherPlanIsRefusedOnAllRanks) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    Training(world, dir.path()).save(10);
+    Training other(world, dir.path(), plan_of({1, 6}));
+    expect_error(ErrorCode::kOtherTrainable,
+                 {"step-00000010", plan_of().digest.text(), plan_of({1, 6}).digest.text()},
+                 [&] { other.resume(); });
+  });
+}
+
+TEST(CheckpointerTest, OtherKeysOrDataAreRefusedOnAllRanksAndChangeNothing) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    {
+      Training training(world, dir.path());
+      training.fill(1);
+      training.save(10);
+    }
+    Training other(world, dir.path());
+    other.fill(2);
+    other.state.schedule = "optim.lr: 0.2\n";
+    expect_error(ErrorCode::kOtherRecipe,
+                 {"step-00000010", "then optim.lr: 0.1", "now  optim.lr: 0.2"},
+                 [&] { other.resume(); });
+    other.state.schedule = "optim.lr: 0.1\n";
+    other.state.data_digest = "xxh3:8";
+    expect_error(ErrorCode::kOtherRecipe, {"step-00000010", "the training data"},
+                 [&] { other.resume(); });
+    EXPECT_EQ(other.wrong(2), 0);
+    EXPECT_EQ(other.state.step, 0);
+  });
+}
+
+TEST(CheckpointerTest, ABrokenNewestIsPassedOverUnlessStrict) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.fill(1);
+    training.save(10);
+    training.fill(2);
+    training.save(20);
+    fs::resize_file(dir / "step-00000020/w0000.h5", 100);
+    Training other(world, dir.path());
+    expect_error(ErrorCode::kWrongFileSize, {"step-00000020"},
+                 [&] { other.resume(/*strict=*/true); });
+    ASSERT_TRUE(other.resume());
+    EXPECT_EQ(other.state.step, 10);
+    EXPECT_EQ(other.wrong(1), 0);
+  });
+}
+
+TEST(CheckpointerTest, LatestIsTheNewestAndOldOnesGo) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    Training training(world, dir.path());
+    for (int64_t step = 10; step <= 50; step += 10) {
+      training.save(step, /*keep=*/2);
+      world.barrier("look");
+      EXPECT_EQ(pointed_at(dir.path(), kLatestPointer), step);
+      world.barrier("looked");
+    }
+    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{40, 50}));
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), -1);
+  });
+}
+
+TEST(CheckpointerTest, RetentionNeverDeletesTheBest) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.save_best(10, 3.0, 1);
+    training.save_best(20, 2.0, 1);
+    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10, 20}));  // 10 was best until now
+    for (int64_t step = 30; step <= 60; step += 10) training.save(step, 1);
+    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{20, 60}));
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 20);
+    EXPECT_EQ(pointed_at(dir.path(), kLatestPointer), 60);
+    // A new best takes its place; the old one goes with the next save.
+    training.save_best(70, 1.0, 1);
+    training.save(80, 1);
+    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{70, 80}));
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 70);
+  });
+}
+
+TEST(CheckpointerTest, AResumedTrainingKnowsItsBest) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.save_best(10, 3.25);
+    training.save(20);
+    Training resumed(world, dir.path());
+    ASSERT_TRUE(resumed.resume());
+    EXPECT_EQ(resumed.state.best_metric, "task.loss");
+    EXPECT_EQ(resumed.state.best_value, 3.25);
+    EXPECT_EQ(resumed.state.best_step, 10);
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);
+  });
+}
+
+TEST(CheckpointerTest, AfterACrashBetweenSavingAndMarkingBestIsMarked) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    {
+      Training training(world, dir.path());
+      training.save_best(10, 3.0);
+      training.state.best_value = 2.0;
+      training.state.best_step = 20;
+      training.save(20);  // and here it ends, before mark_best()
+    }
+    Training resumed(world, dir.path());
+    ASSERT_TRUE(resumed.resume());
+    world.barrier("look");
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 20);
+  });
+}
+
+TEST(CheckpointerTest, ABestThatWasPassedOverIsBestNoMore) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.save_best(10, 3.0);
+    training.save_best(20, 2.0);
+    fs::remove(dir / "step-00000020/state.h5");
+    Training resumed(world, dir.path());
+    ASSERT_TRUE(resumed.resume());
+    EXPECT_EQ(resumed.state.best_step, 10);
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);
+  });
+}
+
+TEST(CheckpointerTest, UnderAnotherMetricTheOldBestDoesNotCount) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.save_best(10, 0.5);
+    Training resumed(world, dir.path());
+    resumed.state.best_metric = "general.loss";
+    ASSERT_TRUE(resumed.resume());
+    EXPECT_EQ(resumed.state.best_metric, "general.loss");
+    EXPECT_EQ(resumed.state.best_step, -1);
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);  // until there is a better one
+  });
+}
+
+}  // namespace
+}  // namespace sutor
