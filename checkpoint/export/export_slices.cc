@@ -6,7 +6,6 @@
 #include "checkpoint/export/scatter.h"
 #include "checkpoint/huggingface/quantized_source.h"
 #include "csrc/base/error.h"
-#include "csrc/base/parallel.h"
 
 namespace sutor {
 namespace {
@@ -36,8 +35,9 @@ void put_packed(const PlacedTensor& tensor, int64_t row_bytes, int64_t row, int6
 
 }  // namespace
 
-PieceMaker::PieceMaker(const ModelDirectory& base, const std::vector<TrainedTensor>& trained)
-    : base_(base) {
+PieceMaker::PieceMaker(const ModelDirectory& base, const std::vector<TrainedTensor>& trained,
+                       ThreadTeam& team)
+    : base_(base), team_(team) {
   for (const TrainedTensor& tensor : trained) {
     const bool fresh = trained_.emplace(tensor.name, &tensor).second;
     SUTOR_ASSERT(fresh);
@@ -57,9 +57,8 @@ void PieceMaker::make(const OutputTensor& tensor, const OutputPiece& piece, cons
   }
   std::vector<std::byte> bytes(static_cast<size_t>(piece.bytes()));
   if (piece.over_base) file.read_at(entry.begin + piece.begin, bytes);
-  parallel_tasks(0, static_cast<int64_t>(piece.tensors.size()), [&](int64_t i) {
-    make_part(piece, piece.tensors[static_cast<size_t>(i)], bytes);
-  });
+  team_.run(/*at_once=*/0, static_cast<int64_t>(piece.tensors.size()),
+            [&](int64_t i) { make_part(piece, piece.tensors[static_cast<size_t>(i)], bytes); });
   sink(bytes);
 }
 

@@ -14,6 +14,7 @@
 #include "checkpoint/export/trained_tensor.h"
 #include "checkpoint/format/strided_ranges.h"
 #include "csrc/base/hash.h"
+#include "csrc/base/parallel.h"
 
 namespace sutor {
 
@@ -24,8 +25,9 @@ struct TensorRecord {
 
 class PieceMaker {
  public:
-  // Arguments must outlive it.
-  PieceMaker(const ModelDirectory& base, const std::vector<TrainedTensor>& trained);
+  // Arguments must outlive it. `team`: makes what several tensors have in a piece.
+  PieceMaker(const ModelDirectory& base, const std::vector<TrainedTensor>& trained,
+             ThreadTeam& team);
 
   // Gives the bytes of a piece of `tensor` to `sink`, in their order. At most the piece and about
   // 4 MiB are held; of a piece that is one tensor's elements the latter only. Thread-safe.
@@ -46,6 +48,7 @@ class PieceMaker {
   void record(const std::string& name, TensorRecord record);
 
   const ModelDirectory& base_;
+  ThreadTeam& team_;
   std::map<std::string, const TrainedTensor*> trained_;
   std::mutex mutex_;
   std::map<std::string, TensorRecord> records_;
