@@ -9,7 +9,7 @@
 
 namespace sutor {
 
-// `config`: config.json, which says the block size of FP8.
+// From headers alone. `config`: config.json, which says the block size of FP8.
 void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
                   const nlohmann::json& config);
 
@@ -17,7 +17,8 @@ void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
 BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
                         const nlohmann::json& config);
 
-// Fills the destination's rows and columns, converted to its dtype; about 2 MiB are held.
+// Fills the destination's rows and columns, converted to its dtype; about 2 MiB and the scales of
+// these rows are held, and no other scales are read.
 void load_quantized(const ResolvedSource& found, const TensorEntry& tensor,
                     const nlohmann::json& config, const ShardedTensor& destination);
 
