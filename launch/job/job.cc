@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "csrc/base/error.h"
+#include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/memory.h"
 #include "launch/job/core_share.h"
 #include "launch/job/failure.h"
@@ -45,6 +46,7 @@ int run_job(const std::function<int(Comm& world)>& body) {
   const Failure result = failure_of([&] {
     world = make_world_comm();
     ops::install_counting_allocator();
+    ops::kernel_level();  // throws where the kernels cannot run, before any work
     share_cores(*world);
     return body(*world);
   });

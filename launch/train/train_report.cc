@@ -8,6 +8,7 @@
 #include <map>
 
 #include "csrc/base/profile.h"
+#include "csrc/ops/cpu/kernel_level.h"
 #include "launch/log/metrics_log.h"
 
 namespace sutor {
@@ -58,8 +59,8 @@ void print_train_banner(const Recipe& recipe, const ModelInfo& model, const Trai
   fmt::print("model    {} {}: {} layers ({} MoE x {} experts, top {}), {} parameters, {}\n",
              model.family, recipe.model.path, model.num_layers, moe_layers, model.num_experts,
              model.top_k, format_count(all), recipe.model.dtype);
-  fmt::print("layout   {}, {} threads a rank{}\n", session.parallel().layout().describe(),
-             at::get_num_threads(),
+  fmt::print("layout   {}, {} threads a rank, kernels {}{}\n",
+             session.parallel().layout().describe(), at::get_num_threads(), ops::kernel_level(),
              recipe.parallel.expert_placement == "balanced" ? ", experts placed by scores" : "");
   fmt::print("weights  {}\n", weights_text(session));
   fmt::print("trains   {} of {} parameters ({:.2f}%), {} of {} experts; backward down to {}\n",
