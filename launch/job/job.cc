@@ -9,6 +9,7 @@
 #include "csrc/ops/memory.h"
 #include "launch/job/core_share.h"
 #include "launch/job/failure.h"
+#include "launch/job/kernel_agreement.h"
 #include "launch/job/launcher.h"
 
 namespace sutor {
@@ -46,7 +47,7 @@ int run_job(const std::function<int(Comm& world)>& body) {
   const Failure result = failure_of([&] {
     world = make_world_comm();
     ops::install_counting_allocator();
-    ops::kernel_level();  // throws where the kernels cannot run, before any work
+    check_same_kernels(world->all_gather_text(ops::kernel_level(), "kernels"));
     share_cores(*world);
     return body(*world);
   });
