@@ -166,7 +166,8 @@ TEST_P(KernelsOfLevel, SoftmaxSeesItsWindowAloneAndItsGradientIsTheFormula) {
   table.row_dots(p.data(), gradient.data(), delta.data(), kRows, kCols);
   table.softmax_backward(p.data(), ds.data(), delta.data(), kRows, kCols, 0.3F);
   for (int64_t r = 0; r < kRows; ++r) {
-    const int64_t end = std::min(kCols, mask.first_visible + r + 1), begin = end - mask.window;
+    const int64_t end = std::min(kCols, mask.first_visible + r + 1),
+                  begin = end - mask.sliding_window;
     double sum = std::exp(0.5), dot = 0;
     for (int64_t c = begin; c < end; ++c) sum += std::exp(0.3 * scores[r * kCols + c]);
     EXPECT_NEAR(lse[r], std::log(sum), 1e-5);
