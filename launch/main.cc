@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "csrc/base/error.h"
+#include "csrc/ops/cpu/kernel_level.h"
 #include "launch/cli/provenance.h"
 #include "launch/cli/verb.h"
 #include "launch/job/failure.h"
@@ -62,8 +63,10 @@ int main(int argc, char** argv) {
   const std::string_view name = argv[1];
   if (name == "--help" || name == "-h" || name == "help") return usage(stdout);
   if (name == "--version") {
-    fmt::print("{}\n", sutor::version_text());
-    return sutor::kExitOk;
+    return sutor::run_alone([] {
+      fmt::print("{}\nkernels {}\n", sutor::version_text(), sutor::ops::kernel_level());
+      return sutor::kExitOk;
+    });
   }
   for (const Verb& verb : kVerbs) {
     if (verb.name != name) continue;

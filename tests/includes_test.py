@@ -49,6 +49,7 @@ ROOMS = (
     "parallel_state/placement",
     "parallel_state/layout",
     "parallel_state/model",
+    "csrc/ops/cpu/kernels",
     "csrc/ops/cpu",
     "csrc/ops",
     "csrc/comm/nccl",

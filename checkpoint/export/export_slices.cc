@@ -6,7 +6,6 @@
 #include "checkpoint/export/scatter.h"
 #include "checkpoint/huggingface/quantized_source.h"
 #include "csrc/base/error.h"
-#include "csrc/base/parallel.h"
 
 namespace sutor {
 namespace {
@@ -36,8 +35,9 @@ void put_packed(const TensorInSlice& tensor, int64_t row_bytes, int64_t row, int
 
 }  // namespace
 
-SliceBuilder::SliceBuilder(const ModelDirectory& base, const std::vector<TrainedTensor>& trained)
-    : base_(base) {
+SliceBuilder::SliceBuilder(const ModelDirectory& base, const std::vector<TrainedTensor>& trained,
+                           ThreadTeam& team)
+    : base_(base), team_(team) {
   for (const TrainedTensor& tensor : trained) {
     const bool fresh = trained_.emplace(tensor.name, &tensor).second;
     SUTOR_ASSERT(fresh);
@@ -58,9 +58,8 @@ void SliceBuilder::make(const OutputTensor& tensor, const OutputSlice& slice,
   }
   std::vector<std::byte> bytes(static_cast<size_t>(slice.bytes()));
   if (slice.over_base) file.read_at(entry.begin + slice.begin, bytes);
-  parallel_tasks(0, static_cast<int64_t>(slice.tensors.size()), [&](int64_t i) {
-    make_tensor(slice, slice.tensors[static_cast<size_t>(i)], bytes);
-  });
+  team_.run(/*at_once=*/0, static_cast<int64_t>(slice.tensors.size()),
+            [&](int64_t i) { make_tensor(slice, slice.tensors[static_cast<size_t>(i)], bytes); });
   sink(bytes);
 }
 

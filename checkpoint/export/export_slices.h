@@ -14,6 +14,7 @@
 #include "checkpoint/export/trained_tensor.h"
 #include "checkpoint/format/strided_ranges.h"
 #include "csrc/base/hash.h"
+#include "csrc/base/parallel.h"
 
 namespace sutor {
 
@@ -24,8 +25,9 @@ struct TensorRecord {
 
 class SliceBuilder {
  public:
-  // Arguments must outlive it.
-  SliceBuilder(const ModelDirectory& base, const std::vector<TrainedTensor>& trained);
+  // Arguments must outlive it. `team`: makes what several tensors have in a piece.
+  SliceBuilder(const ModelDirectory& base, const std::vector<TrainedTensor>& trained,
+               ThreadTeam& team);
 
   // Gives the bytes of a slice of `tensor` to `sink`, in order. Needs memory for the slice and
   // about 4 MiB; for a slice that consists of one tensor's elements only the latter. Thread-safe.
@@ -46,6 +48,7 @@ class SliceBuilder {
   void record(const std::string& name, TensorRecord record);
 
   const ModelDirectory& base_;
+  ThreadTeam& team_;
   std::map<std::string, const TrainedTensor*> trained_;
   std::mutex mutex_;
   std::map<std::string, TensorRecord> records_;

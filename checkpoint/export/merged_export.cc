@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kFormatVersion = 1;
-constexpr int kShardsAtOnce = 4;
+constexpr int kShardsAtOnce = 4;  // each may hold a piece that is made
 
 void copy_verbatim(const fs::path& from, const fs::path& to) {
   const InputFile source(from);
@@ -135,9 +135,10 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
   std::vector<std::string> names;
   for (const TrainedTensor& tensor : trained) names.push_back(tensor.name);
   const ExportPlan plan = plan_export(base, model, names, rule);
-  SliceBuilder builder(base, trained);
+  ThreadTeam team(/*threads=*/0);
+  SliceBuilder builder(base, trained, team);
   StagedDirectory staged(directory);
-  parallel_tasks(kShardsAtOnce, static_cast<int64_t>(plan.shards.size()), [&](int64_t i) {
+  team.run(kShardsAtOnce, static_cast<int64_t>(plan.shards.size()), [&](int64_t i) {
     const OutputShard& shard = plan.shards[static_cast<size_t>(i)];
     const fs::path to = staged.path() / shard.base->name();
     (shard.same_header ? write_in_place : write_anew)(shard, builder, to);

@@ -26,13 +26,14 @@ inline constexpr int64_t kMxfp4GroupBytes = 16;  // of their elements
 
 // A scale for each block of `block_rows` x `block_cols` elements; the last blocks may be smaller.
 struct BlockScales {
-  std::vector<float> values;  // by rows of blocks
-  int64_t cols = 0;           // blocks in a row
+  std::vector<float> values;  // by rows of blocks, from row `row_begin` of them on
+  int64_t row_begin = 0;
+  int64_t cols = 0;  // blocks in a row
   int64_t block_rows = 0, block_cols = 0;
   DType dtype = DType::kF32;  // as stored
 
   float at(int64_t row, int64_t col) const {
-    return values[static_cast<size_t>(row / block_rows * cols + col / block_cols)];
+    return values[static_cast<size_t>((row / block_rows - row_begin) * cols + col / block_cols)];
   }
 };
 

@@ -52,11 +52,64 @@ void check_mxfp4(const ResolvedSource& found) {
        blocks.name, shape_text(blocks.shape), shape_text(expected));
 }
 
-void load_blocks(const ResolvedSource& found, const TensorEntry& tensor, const BlockScales& scales,
-                 const ShardedTensor& to) {
+// How the scales of an FP8 or INT4 matrix lie over it, from headers alone: without their values.
+BlockScales scale_grid(const ResolvedSource& found, const TensorEntry& tensor,
+                       const nlohmann::json& config) {
+  require_scales(found);
+  const SafetensorsEntry& weight = *found.stored.entry;
+  const bool fp8 = found.encoding == Encoding::kFp8Blocks;
+  const SafetensorsEntry& entry = *found.scales->entry;
+  BlockScales scales{.dtype = computable(*found.scales)};
+  bool fits =
+      entry.shape.size() == 2 && tensor.shape.size() == 2 && is_entire_tensor(*found.source);
+  const int64_t rows = fits ? tensor.shape[0] : 0, cols = fits ? tensor.shape[1] : 0;
+  if (fits) {
+    scales.cols = entry.shape[1];
+    std::tie(scales.block_rows, scales.block_cols) =
+        fp8 ? fp8_block(config) : std::pair<int64_t, int64_t>{1, 0};
+    const auto or_even = [](int64_t& block, int64_t extent, int64_t blocks) {
+      if (block == 0 && blocks > 0 && extent % blocks == 0) block = extent / blocks;
+    };
+    or_even(scales.block_rows, rows, entry.shape[0]);
+    or_even(scales.block_cols, cols, entry.shape[1]);
+    const auto covers = [](int64_t block, int64_t extent, int64_t blocks) {
+      return block > 0 && (extent + block - 1) / block == blocks;
+    };
+    fits = covers(scales.block_rows, rows, entry.shape[0]) &&
+           covers(scales.block_cols, cols, entry.shape[1]);
+  }
+  if (!fits) {
+    fail(ErrorCode::kBadStoredDType,
+         "{}: the scales `{}` {} do not fit the matrix `{}` {} (blocks of {} x {})",
+         found.stored.file->where(), entry.name, shape_text(entry.shape), weight.name,
+         shape_text(tensor.shape), scales.block_rows, scales.block_cols);
+  }
+  return scales;
+}
+
+// Those of rows [row_begin, row_begin + row_count) of the matrix.
+BlockScales read_row_scales(const ResolvedSource& found, const TensorEntry& tensor,
+                            const nlohmann::json& config, int64_t row_begin, int64_t row_count) {
+  BlockScales scales = scale_grid(found, tensor, config);
+  const SafetensorsEntry& entry = *found.scales->entry;
+  scales.row_begin = row_begin / scales.block_rows;
+  const int64_t end = (row_begin + row_count + scales.block_rows - 1) / scales.block_rows;
+  const int64_t count = row_count == 0 ? 0 : end - scales.row_begin;
+  scales.values.resize(static_cast<size_t>(count * scales.cols));
+  found.scales->file->load(entry.begin, scales.dtype,
+                           {.name = entry.name,
+                            .dtype = DType::kF32,
+                            .global_shape = entry.shape,
+                            .row_begin = scales.row_begin,
+                            .row_count = count,
+                            .data = reinterpret_cast<std::byte*>(scales.values.data())});
+  return scales;
+}
+
+void load_blocks(const ResolvedSource& found, const BlockScales& scales, const ShardedTensor& to) {
   const bool fp8 = found.encoding == Encoding::kFp8Blocks;
   // The rows as bytes: the wanted elements, or whole packed rows.
-  ShardedTensor raw{.name = tensor.name, .dtype = DType::kU8, .global_shape = tensor.shape};
+  ShardedTensor raw{.name = to.name, .dtype = DType::kU8, .global_shape = to.global_shape};
   if (fp8) {
     raw.col_begin = to.col_begin;
     raw.col_count = to.columns();
@@ -125,49 +178,13 @@ void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
   if (found.encoding == Encoding::kMxfp4) {
     check_mxfp4(found);
   } else {
-    read_scales(found, tensor, config);
+    scale_grid(found, tensor, config);
   }
 }
 
 BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
                         const nlohmann::json& config) {
-  require_scales(found);
-  const SafetensorsEntry& weight = *found.stored.entry;
-  const bool fp8 = found.encoding == Encoding::kFp8Blocks;
-  const SafetensorsEntry& entry = *found.scales->entry;
-  BlockScales scales{.dtype = computable(*found.scales)};
-  bool fits =
-      entry.shape.size() == 2 && tensor.shape.size() == 2 && is_entire_tensor(*found.source);
-  const int64_t rows = fits ? tensor.shape[0] : 0, cols = fits ? tensor.shape[1] : 0;
-  if (fits) {
-    scales.cols = entry.shape[1];
-    std::tie(scales.block_rows, scales.block_cols) =
-        fp8 ? fp8_block(config) : std::pair<int64_t, int64_t>{1, 0};
-    const auto or_even = [](int64_t& block, int64_t extent, int64_t blocks) {
-      if (block == 0 && blocks > 0 && extent % blocks == 0) block = extent / blocks;
-    };
-    or_even(scales.block_rows, rows, entry.shape[0]);
-    or_even(scales.block_cols, cols, entry.shape[1]);
-    const auto covers = [](int64_t block, int64_t extent, int64_t blocks) {
-      return block > 0 && (extent + block - 1) / block == blocks;
-    };
-    fits = covers(scales.block_rows, rows, entry.shape[0]) &&
-           covers(scales.block_cols, cols, entry.shape[1]);
-  }
-  if (!fits) {
-    fail(ErrorCode::kBadStoredDType,
-         "{}: the scales `{}` {} do not fit the matrix `{}` {} (blocks of {} x {})",
-         found.stored.file->where(), entry.name, shape_text(entry.shape), weight.name,
-         shape_text(tensor.shape), scales.block_rows, scales.block_cols);
-  }
-  scales.values.resize(static_cast<size_t>(entry.num_elements()));
-  found.scales->file->load(entry.begin, scales.dtype,
-                           {.name = entry.name,
-                            .dtype = DType::kF32,
-                            .global_shape = entry.shape,
-                            .row_count = entry.shape[0],
-                            .data = reinterpret_cast<std::byte*>(scales.values.data())});
-  return scales;
+  return read_row_scales(found, tensor, config, 0, found.rows);
 }
 
 void load_quantized(const ResolvedSource& found, const TensorEntry& tensor,
@@ -176,7 +193,9 @@ void load_quantized(const ResolvedSource& found, const TensorEntry& tensor,
     check_mxfp4(found);
     load_mxfp4(found, destination);
   } else {
-    load_blocks(found, tensor, read_scales(found, tensor, config), destination);
+    const BlockScales scales =
+        read_row_scales(found, tensor, config, destination.row_begin, destination.row_count);
+    load_blocks(found, scales, destination);
   }
 }
 

@@ -43,13 +43,24 @@ int64_t micro_batch_count(int64_t samples, int64_t ranks, int64_t micro_batch) {
 std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> stores,
                                            std::span<const Sample> batch, int64_t rank,
                                            int64_t ranks, int64_t micro_batch) {
-  const int64_t samples = static_cast<int64_t>(batch.size());
-  std::vector<MicroBatch> batches =
-      micro_batches(stores, batch, rank_range({0, samples}, rank, ranks), micro_batch);
+  const int64_t count = micro_batch_count(static_cast<int64_t>(batch.size()), ranks, micro_batch);
+  std::vector<MicroBatch> batches;
+  for (int64_t i = 0; i < count; ++i) {
+    batches.push_back(rank_micro_batch(stores, batch, rank, ranks, micro_batch, i));
+  }
+  return batches;
+}
+
+MicroBatch rank_micro_batch(std::span<const TokenStore* const> stores,
+                            std::span<const Sample> batch, int64_t rank, int64_t ranks,
+                            int64_t micro_batch, int64_t index) {
+  const Range share = rank_range({0, static_cast<int64_t>(batch.size())}, rank, ranks);
+  const int64_t begin = share.begin + index * micro_batch;
+  const int64_t end = std::min(begin + micro_batch, share.end);
+  if (begin < end) return micro_batches(stores, batch, {begin, end}, micro_batch).front();
   MicroBatch empty;
   empty.doc_offsets.push_back(0);
-  batches.resize(micro_batch_count(samples, ranks, micro_batch), empty);
-  return batches;
+  return empty;
 }
 
 std::vector<Sample> joined_samples(std::vector<Sample> samples, int64_t max_tokens) {

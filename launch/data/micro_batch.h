@@ -35,6 +35,12 @@ std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> st
                                            std::span<const Sample> batch, int64_t rank,
                                            int64_t ranks, int64_t micro_batch);
 
+// Micro-batch `index` of those, by itself: whoever runs over a whole set, one after the other,
+// holds no more than this one.
+MicroBatch rank_micro_batch(std::span<const TokenStore* const> stores,
+                            std::span<const Sample> batch, int64_t rank, int64_t ranks,
+                            int64_t micro_batch, int64_t index);
+
 // Neighbours joined while they hold at most `max_tokens` tokens together: fewer and larger forward
 // passes with the same result, as documents stay isolated.
 std::vector<Sample> joined_samples(std::vector<Sample> samples, int64_t max_tokens);

@@ -66,14 +66,14 @@ EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
   const ParallelState& parallel = model.parallel();
   const int dp_rank = parallel.coordinates().dp, dp_size = parallel.layout().dp();
   const TokenStore* const stores[] = {set.store};
-  const int64_t first =
-      rank_range({0, static_cast<int64_t>(set.samples.size())}, dp_rank, dp_size).begin;
   DocumentCounts documents(*set.store);
   double sums[3] = {0, 0, 0};  // loss, correct, targets
-  const std::vector<MicroBatch> batches =
-      rank_micro_batches(stores, set.samples, dp_rank, dp_size, /*micro_batch=*/1);
-  for (size_t i = 0; i < batches.size(); ++i) {
-    const MicroBatch& batch = batches[i];
+  const auto samples = static_cast<int64_t>(set.samples.size());
+  const int64_t first = rank_range({0, samples}, dp_rank, dp_size).begin;
+  const int64_t count = micro_batch_count(samples, dp_size, /*micro_batch=*/1);
+  for (int64_t i = 0; i < count; ++i) {
+    const MicroBatch batch =
+        rank_micro_batch(stores, set.samples, dp_rank, dp_size, /*micro_batch=*/1, i);
     const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
     ForwardContext context{.batch = packed};
     context.expert_mask = &mask;

@@ -103,8 +103,11 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
                      recipe.train.micro_batch * recipe.data.seq_len);
   for (const Sample& sample : samples) result.tokens += sample.tokens;
 
-  for (const MicroBatch& batch :
-       rank_micro_batches(stores, samples, dp_rank, dp_size, /*micro_batch=*/1)) {
+  const int64_t count =
+      micro_batch_count(static_cast<int64_t>(samples.size()), dp_size, /*micro_batch=*/1);
+  for (int64_t index = 0; index < count; ++index) {
+    const MicroBatch batch =
+        rank_micro_batch(stores, samples, dp_rank, dp_size, /*micro_batch=*/1, index);
     const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
     const IndexRange own = session.store().tensor_parallel().rows_of(packed.num_tokens());
     const std::vector<int64_t> targets = own_values(packed, batch.targets);

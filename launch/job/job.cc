@@ -5,9 +5,11 @@
 #include <cstdlib>
 
 #include "csrc/base/error.h"
+#include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/memory.h"
 #include "launch/job/core_share.h"
 #include "launch/job/failure.h"
+#include "launch/job/kernel_agreement.h"
 #include "launch/job/launcher.h"
 
 namespace sutor {
@@ -47,6 +49,7 @@ int run_job(const std::function<int(Comm& world)>& body) {
   const Failure result = failure_of([&] {
     world = make_world_comm();
     ops::install_counting_allocator();
+    check_same_kernels(world->all_gather_text(ops::kernel_level(), "kernels"));
     share_cores(*world);
     return body(*world);
   });

@@ -9,6 +9,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
+#include "csrc/ops/cpu/kernel_level.h"
 #include "launch/log/metrics_log.h"
 
 namespace sutor {
@@ -60,8 +61,8 @@ void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& se
   fmt::print("model    {} {}: {} layers ({} MoE x {} experts, top {}), {} parameters, {}\n",
              model.family, recipe.model.path, model.num_layers, moe_layers, model.num_experts,
              model.top_k, format_count(all), recipe.model.dtype);
-  fmt::print("layout   {}, {} threads a rank{}\n", session.parallel().layout().describe(),
-             at::get_num_threads(),
+  fmt::print("layout   {}, {} threads a rank, kernels {}{}\n",
+             session.parallel().layout().describe(), at::get_num_threads(), ops::kernel_level(),
              recipe.parallel.expert_placement == "balanced" ? ", experts placed by scores" : "");
   fmt::print("weights  {}\n", weights_text(session));
   fmt::print("trains   {} of {} parameters ({:.2f}%), {} of {} experts; backward down to {}\n",

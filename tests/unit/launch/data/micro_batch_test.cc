@@ -52,5 +52,26 @@ TEST(MicroBatch, RanksTogetherSeeTheBatchOnceInEquallyManyMicroBatches) {
   }
 }
 
+TEST(MicroBatch, OneByOneTheyAreTheSamplesOfTheRankInOrderAndThenEmpty) {
+  TempDir dir;
+  const TokenStore store = make_store(dir, "a", {3, 2, 4, 2, 5, 2, 3});
+  const TokenStore* stores[] = {&store};
+  const std::vector<Sample> samples = eval_samples(store, 8).samples;
+  for (const int64_t ranks : {1, 3, 9}) {
+    for (int64_t rank = 0; rank < ranks; ++rank) {
+      const Range share = rank_range({0, 7}, rank, ranks);
+      const auto all = micro_batches(stores, samples, share, 2);
+      for (int64_t i = 0; i < micro_batch_count(7, ranks, 2); ++i) {
+        const MicroBatch batch = rank_micro_batch(stores, samples, rank, ranks, 2, i);
+        const bool filled = i < static_cast<int64_t>(all.size());
+        EXPECT_EQ(batch.ids, filled ? all[i].ids : std::vector<int64_t>());
+        EXPECT_EQ(batch.targets, filled ? all[i].targets : std::vector<int64_t>());
+        EXPECT_EQ(batch.doc_offsets, filled ? all[i].doc_offsets : std::vector<int64_t>{0});
+        EXPECT_EQ(batch.supervised, filled ? all[i].supervised : 0);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sutor

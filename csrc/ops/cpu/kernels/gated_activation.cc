@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
-#include "csrc/ops/cpu/row_math.h"
+#include "csrc/ops/cpu/kernels/kernel_table.h"
+#include "csrc/ops/cpu/kernels/row_math.h"
 
-namespace sutor::ops {
+namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 namespace {
 
 struct Swiglu {
@@ -89,14 +90,19 @@ void activation_backward(const GatedActivation& act, const T* gate, const T* up,
   });
 }
 
-#define SUTOR_INSTANTIATE(T)                                                                \
-  template void activation_forward<T>(const GatedActivation&, const T*, const T*, int64_t,  \
-                                      const float*, T*, int64_t, int64_t);                  \
-  template void activation_backward<T>(const GatedActivation&, const T*, const T*, int64_t, \
-                                       const float*, const T*, T*, T*, T*, float*, int64_t, \
-                                       int64_t);
-SUTOR_INSTANTIATE(float)
-SUTOR_INSTANTIATE(BFloat)
-#undef SUTOR_INSTANTIATE
+namespace {
 
-}  // namespace sutor::ops
+template <typename T>
+void fill(ElementKernels<T>& table) {
+  table.activation_forward = activation_forward<T>;
+  table.activation_backward = activation_backward<T>;
+}
+
+}  // namespace
+
+void add_activation_kernels(KernelTable& table) {
+  fill(table.of_float);
+  fill(table.of_bfloat);
+}
+
+}  // namespace sutor::ops::SUTOR_KERNEL_LEVEL

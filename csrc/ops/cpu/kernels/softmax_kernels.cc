@@ -4,9 +4,10 @@
 #include <cmath>
 #include <limits>
 
-#include "csrc/ops/cpu/row_math.h"
+#include "csrc/ops/cpu/kernels/kernel_table.h"
+#include "csrc/ops/cpu/kernels/row_math.h"
 
-namespace sutor::ops {
+namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 namespace {
 
 struct Seen {
@@ -15,7 +16,7 @@ struct Seen {
 
 Seen seen_by(int64_t row, int64_t cols, const CausalMask& mask) {
   const int64_t end = std::min(cols, mask.first_visible + row + 1);
-  return {mask.sliding_window < end ? end - mask.sliding_window : 0, end};
+  return {mask.window < end ? end - mask.window : 0, end};
 }
 
 }  // namespace
@@ -102,4 +103,12 @@ void cross_entropy(float* logits, const int64_t* target, float* loss, uint8_t* c
   }
 }
 
-}  // namespace sutor::ops
+void add_softmax_kernels(KernelTable& table) {
+  table.causal_softmax = causal_softmax;
+  table.causal_probabilities = causal_probabilities;
+  table.softmax_backward = softmax_backward;
+  table.row_dots = row_dots;
+  table.cross_entropy = cross_entropy;
+}
+
+}  // namespace sutor::ops::SUTOR_KERNEL_LEVEL

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "csrc/ops/cpu/row_math.h"
+#include "csrc/ops/cpu/kernels/kernel_table.h"
+#include "csrc/ops/cpu/kernels/row_math.h"
 
-namespace sutor::ops {
+namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 namespace {
 
 // Sixteen words, and a square of them that transposes itself: in each of four rounds neighbours at
@@ -109,7 +110,11 @@ void interleave_pairs(const BFloat* from, int64_t from_stride, int64_t rows, int
   }
 }
 
-template void transpose_back<float>(const float*, int64_t, int64_t, int64_t, float*, int64_t);
-template void transpose_back<BFloat>(const float*, int64_t, int64_t, int64_t, BFloat*, int64_t);
+void add_transpose_kernels(KernelTable& table) {
+  table.transpose = transpose;
+  table.of_float.transpose_back = transpose_back<float>;
+  table.of_bfloat.transpose_back = transpose_back<BFloat>;
+  table.interleave_pairs = interleave_pairs;
+}
 
-}  // namespace sutor::ops
+}  // namespace sutor::ops::SUTOR_KERNEL_LEVEL

@@ -1,5 +1,5 @@
 // Numbers in the inner loops of the kernels: bf16 to fp32 and back, and an exponential that
-// vectorises. For the files of sutor_kernels only.
+// vectorises. Compiled once a level, in its namespace.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 #include "csrc/ops/cpu/row_kernels.h"
 
-namespace sutor::ops {
+namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 
 inline float bits_to_float(uint32_t bits) {
   float value;
@@ -60,4 +60,4 @@ inline float fast_exp(float x) {
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
-}  // namespace sutor::ops
+}  // namespace sutor::ops::SUTOR_KERNEL_LEVEL

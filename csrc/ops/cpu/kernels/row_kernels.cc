@@ -4,9 +4,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "csrc/ops/cpu/row_math.h"
+#include "csrc/ops/cpu/kernels/kernel_table.h"
+#include "csrc/ops/cpu/kernels/row_math.h"
 
-namespace sutor::ops {
+namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 
 template <typename T>
 void rms_norm_forward(const T* x, const T* w, T* y, float* rstd, int64_t rows, int64_t cols,
@@ -116,19 +117,25 @@ double sum_of_squares(const float* x, int64_t count) {
   return total;
 }
 
-#define SUTOR_INSTANTIATE(T)                                                                   \
-  template void rms_norm_forward<T>(const T*, const T*, T*, float*, int64_t, int64_t, float,   \
-                                    bool);                                                     \
-  template void rms_norm_backward<T>(const T*, const T*, const T*, const float*, T*, int64_t,  \
-                                     int64_t);                                                 \
-  template void sum_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t, int64_t);          \
-  template void gather_rows<T>(const T*, const int64_t*, T*, int64_t, int64_t);                \
-  template void load_rows<T>(const T*, int64_t, float*, int64_t, int64_t, int64_t);            \
-  template void store_rows<T>(const float*, int64_t, T*, int64_t, int64_t, int64_t);           \
-  template void rotate<T>(const T*, T*, const float*, const float*, int64_t, int64_t, int64_t, \
-                          float, bool);
-SUTOR_INSTANTIATE(float)
-SUTOR_INSTANTIATE(BFloat)
-#undef SUTOR_INSTANTIATE
+namespace {
 
-}  // namespace sutor::ops
+template <typename T>
+void fill(ElementKernels<T>& table) {
+  table.rms_norm_forward = rms_norm_forward<T>;
+  table.rms_norm_backward = rms_norm_backward<T>;
+  table.sum_rows = sum_rows<T>;
+  table.gather_rows = gather_rows<T>;
+  table.load_rows = load_rows<T>;
+  table.store_rows = store_rows<T>;
+  table.rotate = rotate<T>;
+}
+
+}  // namespace
+
+void add_row_kernels(KernelTable& table) {
+  fill(table.of_float);
+  fill(table.of_bfloat);
+  table.sum_of_squares = sum_of_squares;
+}
+
+}  // namespace sutor::ops::SUTOR_KERNEL_LEVEL

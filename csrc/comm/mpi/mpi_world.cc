@@ -1,0 +1,82 @@
+// The world's beginning and end over MPI: start, failure, the last call.
+#include <sched.h>
+#include <signal.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <numeric>
+
+#include "csrc/comm/mpi/mpi_comm.h"
+#include "csrc/comm/watchdog/exit_report.h"
+
+namespace sutor {
+namespace {
+
+// With -disable-auto-cleanup hydra sends SIGUSR1 to the others when a rank has died, which would
+// end them before they can say so.
+void ignore_hydras_signal() {
+  struct sigaction now {};
+  sigaction(SIGUSR1, nullptr, &now);
+  if (now.sa_handler != SIG_DFL) return;
+  now.sa_handler = [](int) {};
+  now.sa_flags = SA_RESTART;
+  sigaction(SIGUSR1, &now, nullptr);
+}
+
+}  // namespace
+
+std::unique_ptr<Comm> make_world_comm() {
+  const char* size = std::getenv("PMI_SIZE");
+  if (size == nullptr || std::atoi(size) <= 1) return make_self_comm();
+  int provided = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  ignore_hydras_signal();
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  MPI_Comm failures;
+  MPI_Comm_dup(MPI_COMM_WORLD, &failures);
+  MPI_Comm_set_errhandler(failures, MPI_ERRORS_RETURN);
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  std::vector<int> all(static_cast<size_t>(ranks));
+  std::iota(all.begin(), all.end(), 0);
+  auto world = std::make_unique<MpiComm>(MPI_COMM_WORLD, "world", std::move(all),
+                                         std::make_shared<Journal>(rank), failures);
+  world->start_watchdog();
+  return world;
+}
+
+void MpiComm::start_watchdog() { watchdog_ = Watchdog::start(*this, *journal_); }
+
+bool MpiComm::all_failed(int exit_code, double seconds) {
+  if (watchdog_) watchdog_->failing(exit_code);
+  if (failures_ == MPI_COMM_NULL) return false;
+  MPI_Request request;
+  if (MPI_Ibarrier(failures_, &request) != MPI_SUCCESS) return false;
+  const auto begin = std::chrono::steady_clock::now();
+  for (int done = 0; !done;) {
+    if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return false;
+    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+    if (!done && waited.count() > seconds) return false;
+    sched_yield();
+  }
+  return true;
+}
+
+void MpiComm::finish(int exit_code) {
+  if (watchdog_) watchdog_->failing(0);
+  barrier("finish");
+  journal_->write_if_asked();
+  if (watchdog_) watchdog_->finalizing(exit_code);
+  MPI_Finalize();
+  if (watchdog_) watchdog_->deregister();
+}
+
+void MpiComm::abort(int exit_code) {
+  if (watchdog_) watchdog_->aborting(exit_code);
+  wait_until_forwarded();  // hydra loses what it reads while it kills
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::_Exit(exit_code);
+}
+
+}  // namespace sutor
