@@ -84,7 +84,7 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
       const TensorEntry* entry = model->find(name);
       const auto source = entry ? directory.resolve(*entry) : std::nullopt;
       if (!source) {
-        fail(ErrorCode::kUnreadableFile, "{} lists tensor `{}`, which no file has", file.string(),
+        fail(ErrorCode::kMissingTensor, "{} lists tensor `{}`, which no file has", file.string(),
              name);
       }
       const StoredTensor& stored = source->stored;

@@ -9,11 +9,7 @@
 
 namespace sutor {
 
-<<<<<<< HEAD
-// `config`: config.json, which has the block size of FP8.
-=======
 // From headers alone. `config`: config.json, which says the block size of FP8.
->>>>>>> costs-w
 void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
                   const nlohmann::json& config);
 
@@ -21,12 +17,8 @@ void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
 BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
                         const nlohmann::json& config);
 
-<<<<<<< HEAD
-// Fills the destination's rows and columns, converted to its dtype; needs about 2 MiB of memory.
-=======
 // Fills the destination's rows and columns, converted to its dtype; about 2 MiB and the scales of
 // these rows are held, and no other scales are read.
->>>>>>> costs-w
 void load_quantized(const ResolvedSource& found, const TensorEntry& tensor,
                     const nlohmann::json& config, const ShardedTensor& destination);
 

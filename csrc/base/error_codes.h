@@ -78,6 +78,10 @@ enum ExitCode : int {
     "SUTOR_FAULT is malformed") \
   E(242, kNoFaults, kExitUsage, \
     "SUTOR_FAULT is set, but sutor was built without fault injection") \
+  E(290, kNoKernels, kExitUsage, \
+    "SUTOR_KERNELS names kernels that do not exist or that this CPU does not run") \
+  E(291, kUnequalKernels, kExitUsage, \
+    "ranks would compute with different kernels") \
   E(299, kPythonStepUsage, kExitUsage, \
     "a Python step ended with exit code 2; its own message stands above") \
   \

@@ -264,7 +264,7 @@ TEST_F(StackedExport, ValuesThatAreNoNumbersAreNotQuantised) {
   std::vector<float> values = model_.values(entry);
   values[70] = std::numeric_limits<float>::quiet_NaN();
   memory_.emplace_back(entry, DType::kF32, values);
-  expect_error(ErrorCode::kBadStoredDType, {entry.name, "not finite"}, [&] {
+  expect_error(ErrorCode::kNotQuantizable, {entry.name, "not finite"}, [&] {
     export_merged(base, model_.map(), {trained_tensor(memory_.back().view)}, dir_ / "out",
                   {"digest", {}}, QuantizedRule::kRequantize);
   });

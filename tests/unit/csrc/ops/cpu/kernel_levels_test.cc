@@ -250,11 +250,11 @@ TEST(KernelLevels, TheHighestThatTheCpuRunsIsChosenUnlessOneIsAskedFor) {
 
 TEST(KernelLevels, OneThatTheCpuLacksOrThatWasNotBuiltIsRefused) {
   const std::vector<KernelLevel> levels = three_levels();
-  testing::expect_error(290, {"lacks instructions", "low, middle"},
+  testing::expect_error(ErrorCode::kNoKernels, {"lacks instructions", "low, middle"},
                         [&] { choose_level(levels, "high"); });
-  testing::expect_error(290, {"no such kernels", "lowest"},
+  testing::expect_error(ErrorCode::kNoKernels, {"no such kernels", "lowest"},
                         [&] { choose_level(levels, "lowest"); });
-  testing::expect_error(290, {"runs none"}, [] {
+  testing::expect_error(ErrorCode::kNoKernels, {"runs none"}, [] {
     choose_level({{"high", false, nullptr}}, nullptr);
   });
 }
