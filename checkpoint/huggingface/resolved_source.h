@@ -71,7 +71,4 @@ void locate(const TensorEntry& tensor, ResolvedSource& found);
 // The stored dtype of a plain one. Throws E0307 for one that sutor does not compute with.
 DType computable(const StoredTensor& stored);
 
-// "[2, 3]"
-std::string shape_text(const std::vector<int64_t>& shape);
-
 }  // namespace sutor

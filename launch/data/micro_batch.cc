@@ -21,7 +21,7 @@ void append(const TokenStore& store, const Piece& piece, MicroBatch& batch) {
 }  // namespace
 
 std::vector<MicroBatch> micro_batches(std::span<const TokenStore* const> stores,
-                                      std::span<const Sample> samples, Range range,
+                                      std::span<const Sample> samples, IndexRange range,
                                       int64_t micro_batch) {
   std::vector<MicroBatch> batches;
   for (int64_t begin = range.begin; begin < range.end; begin += micro_batch) {
@@ -44,7 +44,7 @@ std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> st
                                            int64_t ranks, int64_t micro_batch) {
   const int64_t samples = static_cast<int64_t>(batch.size());
   std::vector<MicroBatch> batches =
-      micro_batches(stores, batch, rank_share({0, samples}, rank, ranks), micro_batch);
+      micro_batches(stores, batch, leading_range(samples, rank, ranks), micro_batch);
   MicroBatch empty;
   empty.doc_offsets.push_back(0);
   batches.resize(micro_batch_count(samples, ranks, micro_batch), empty);

@@ -65,7 +65,7 @@ EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
   const int dp_rank = parallel.coordinates().dp, dp_size = parallel.layout().dp();
   const TokenStore* const stores[] = {set.store};
   const int64_t first =
-      rank_share({0, static_cast<int64_t>(set.samples.size())}, dp_rank, dp_size).begin;
+      leading_range(static_cast<int64_t>(set.samples.size()), dp_rank, dp_size).begin;
   DocumentCounts documents(*set.store);
   double sums[3] = {0, 0, 0};  // loss, correct, targets
   const std::vector<MicroBatch> batches =

@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 #include <torch/types.h>
 
-#include <random>
 #include <set>
 #include <sstream>
 
@@ -13,15 +12,11 @@
 #include "checkpoint/partial/partial_checkpoint.h"
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
+#include "csrc/base/text/text.h"
 #include "launch/job/agreement.h"
 
 namespace sutor {
 namespace {
-
-std::string random_uuid() {
-  std::random_device device;
-  return fmt::format("{:08x}{:08x}", device(), device());
-}
 
 // "key: value" lines of `a` that `b` does not have.
 std::vector<std::string> lines_missing(const std::string& a, const std::string& b) {
@@ -118,7 +113,7 @@ std::vector<IndexedTensor> Checkpointer::wanted() const {
 void Checkpointer::save(const TrainState& state, int keep) {
   const ProfileScope scope("save checkpoint");
   const bool root_rank = world_.rank() == 0;
-  const std::string uuid = world_.broadcast_text(random_uuid(), 0, "checkpoint name");
+  const std::string uuid = world_.broadcast_text(random_hex(), 0, "checkpoint name");
   agree(world_, problem_of([&] {
           if (!root_rank) return;
           std::filesystem::create_directories(root_);

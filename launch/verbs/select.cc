@@ -11,6 +11,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/text.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
@@ -53,16 +54,13 @@ int parse_layer(std::string_view text, const std::string& whole) {
 
 std::vector<int> parse_layers(const std::string& text) {
   std::vector<int> layers;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    const std::string_view part = std::string_view(text).substr(begin, end - begin);
+  for (const std::string_view part : split_at_commas(text)) {
     const size_t dash = part.find('-');
     const int first = parse_layer(part.substr(0, dash), text);
     const int last =
         dash == std::string_view::npos ? first : parse_layer(part.substr(dash + 1), text);
     if (last < first) fail(202, "--layers {}: the range {} runs backwards.", text, part);
     for (int layer = first; layer <= last; ++layer) layers.push_back(layer);
-    begin = end + 1;
   }
   return layers;
 }

@@ -43,7 +43,7 @@ at::Tensor carry(const at::Tensor& x, Way way, int64_t rows, Comm& comm, const c
   const std::vector<int64_t> counts = row_counts(rows, comm);
   if (way == Way::kGather) return gather_rows(x, counts, comm, name);
   if (way == Way::kReduceScatter) return reduce_scatter_rows(x, counts, comm, name);
-  const IndexRange run = part_of(rows, comm.rank(), comm.size());
+  const IndexRange run = spread_range(rows, comm.rank(), comm.size());
   return x.narrow(0, run.begin, run.size()).clone();
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "csrc/base/error.h"
+#include "csrc/base/index_range.h"
 #include "parallel_state/placement/tensor_shard.h"
 
 namespace sutor {
@@ -20,7 +21,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   storage_.num_experts = model.num_experts;
   storage_.num_local = static_cast<int64_t>(held.size());
   storage_.hidden = model.hidden_size;
-  storage_.width = part_of(model.expert_width, at.etp, layout.etp()).size();
+  storage_.width = spread_range(model.expert_width, at.etp, layout.etp()).size();
   storage_.adds_down_bias = at.etp == 0;
   std::vector<Expert> experts(held.size());
   std::vector<std::vector<const TensorEntry*>> pairs(held.size());

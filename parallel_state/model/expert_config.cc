@@ -1,13 +1,13 @@
 // Reads, writes and checks the official ESFT expert config.
 #include "parallel_state/model/expert_config.h"
 
-#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -56,20 +56,12 @@ bool parse_flag(const Json& json, const char* key, const std::string& path) {
 
 // nlohmann keeps the last of repeated keys; a config that gives a layer twice is refused instead.
 Json parse_strict(const std::string& text, const std::string& path) {
-  std::vector<std::set<std::string>> open;
-  const Json::parser_callback_t no_repeats = [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) open.emplace_back();
-    if (event == Json::parse_event_t::object_end) open.pop_back();
-    if (event == Json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second) {
-      fail(310, "{}: the key {} stands twice.", path, value.dump());
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text, no_repeats);
-  } catch (const Json::exception& error) {
-    fail(310, "{}: not valid JSON: {}. {}", path, error.what(), kForm);
+  ParsedJson parsed = parse_json(text);
+  if (parsed.repeated_key) {
+    fail(310, "{}: the key {} stands twice.", path, Json(*parsed.repeated_key).dump());
   }
+  if (!parsed.problem.empty()) fail(310, "{}: not valid JSON: {}. {}", path, parsed.problem, kForm);
+  return std::move(parsed.value);
 }
 
 int min_layer(const ExpertConfig& config) { return config.experts.begin()->first; }

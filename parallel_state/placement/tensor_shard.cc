@@ -2,6 +2,7 @@
 #include "parallel_state/placement/tensor_shard.h"
 
 #include "csrc/base/error.h"
+#include "csrc/base/index_range.h"
 
 namespace sutor {
 namespace {
@@ -25,10 +26,6 @@ std::vector<int64_t> TensorPiece::shape() const {
   return shape;
 }
 
-IndexRange part_of(int64_t units, int part, int parts) {
-  return {units * part / parts, units * (part + 1) / parts};
-}
-
 TensorPiece piece_of(const TensorEntry& tensor, int part, int parts) {
   TensorPiece piece{.global_shape = tensor.shape, .row_count = tensor.shape[0], .col_count = 1};
   for (size_t i = 1; i < tensor.shape.size(); ++i) piece.col_count *= tensor.shape[i];
@@ -37,7 +34,7 @@ TensorPiece piece_of(const TensorEntry& tensor, int part, int parts) {
   const bool rows = split.axis == TensorSplit::Axis::kRows;
   SUTOR_ASSERT(rows || tensor.shape.size() == 2);
   const int64_t each = (rows ? piece.row_count : piece.col_count) / split.units;
-  const IndexRange run = part_of(split.units, part, parts);
+  const IndexRange run = spread_range(split.units, part, parts);
   (rows ? piece.row_begin : piece.col_begin) = run.begin * each;
   (rows ? piece.row_count : piece.col_count) = run.size() * each;
   return piece;

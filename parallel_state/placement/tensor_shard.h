@@ -17,13 +17,6 @@ struct TensorPiece {
   int64_t num_elements() const { return row_count * col_count; }
 };
 
-// [begin, end) of `units` things for part `part` of `parts`: near-equal runs, in order.
-struct IndexRange {
-  int64_t begin = 0, end = 0;
-  int64_t size() const { return end - begin; }
-};
-IndexRange part_of(int64_t units, int part, int parts);
-
 // What rank `part` of a group of `parts` holds of the tensor. The split must fit, as
 // check_tensor_parallel() ensures.
 TensorPiece piece_of(const TensorEntry& tensor, int part, int parts);

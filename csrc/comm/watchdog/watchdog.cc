@@ -11,9 +11,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 #include "csrc/comm/watchdog/exit_report.h"
 
 namespace sutor {
@@ -43,13 +43,6 @@ ProcessIdentity identity_of(const json& text) {
           text.at("start_time")};
 }
 
-std::string random_token() {
-  std::random_device random;
-  std::string token;
-  for (int i = 0; i < 4; ++i) token += fmt::format("{:08x}", random());
-  return token;
-}
-
 // On another host than the first hub where there is one, so that the end of one host leaves a hub.
 int second_hub_of(const std::vector<ProcessIdentity>& processes) {
   for (size_t r = 1; r < processes.size(); ++r) {
@@ -65,7 +58,7 @@ bool switched_off() {
 
 // Where a hub listens: {"port": ..., "addresses": [...]}, and the first hub's token.
 json listening_json(const LineListener& listener, bool only_this_host) {
-  json result{{"port", listener.port()}, {"token", random_token()}};
+  json result{{"port", listener.port()}, {"token", random_hex(4)}};
   result["addresses"] =
       only_this_host ? std::vector<std::string>{"127.0.0.1"} : addresses_of_this_host();
   return result;

@@ -9,6 +9,7 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "csrc/base/error.h"
 #include "tests/support/checkpoint_fixture.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor {
@@ -16,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::content_of;
+using testing::expect_error;
 using testing::SampleValues;
 using testing::save_sample;
 using testing::TempDir;
@@ -29,15 +31,6 @@ std::vector<int64_t> steps_of(const fs::path& root) {
 void save_steps(const fs::path& root, const std::vector<int64_t>& steps) {
   SampleValues values({{"w", DType::kF32, {2, 4}}});
   for (const int64_t step : steps) save_sample(root, step, values, 1);
-}
-
-int code_of(const std::function<void()>& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return 0;
 }
 
 TEST(CheckpointPathsTest, OnlyNamesOfItsOwnMakingAreSteps) {
@@ -76,9 +69,9 @@ TEST(CheckpointListTest, TheNewestGoodOneIsFoundAndTheBadOnesAreNamed) {
   ASSERT_EQ(newest.passed_over.size(), 2u);
   EXPECT_NE(newest.passed_over[0].find("step-00000030/w0000.idx"), std::string::npos);
   EXPECT_NE(newest.passed_over[1].find("step-00000020/state.h5"), std::string::npos);
-  EXPECT_EQ(code_of([&] { newest_valid_checkpoint(dir.path(), true); }), 345);
+  expect_error(345, [&] { newest_valid_checkpoint(dir.path(), true); });
   fs::remove_all(dir / "step-00000010");
-  EXPECT_EQ(code_of([&] { newest_valid_checkpoint(dir.path()); }), 349);
+  expect_error(349, [&] { newest_valid_checkpoint(dir.path()); });
 }
 
 TEST(CheckpointListTest, RetentionKeepsNewestBestLatestAndProtected) {
@@ -119,8 +112,8 @@ TEST(CheckpointListTest, OnlyStepDirectoriesAreRemovedAndLinksAreNotFollowed) {
   save_steps(dir.path(), {10});
   fs::create_directory_symlink(other.path(), dir / "step-00000020");
   fs::create_directory(dir / "mine");
-  EXPECT_EQ(code_of([&] { remove_checkpoint(dir / "step-00000020"); }), 341);
-  EXPECT_EQ(code_of([&] { remove_checkpoint(dir / "mine"); }), 341);
+  expect_error(341, [&] { remove_checkpoint(dir / "step-00000020"); });
+  expect_error(341, [&] { remove_checkpoint(dir / "mine"); });
   fs::create_directory_symlink(other.path(), dir / "step-00000010/link");
   remove_checkpoint(dir / "step-00000010");
   EXPECT_FALSE(fs::exists(dir / "step-00000010"));

@@ -9,13 +9,11 @@
 
 #include "layers/esft/score_records.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/message_of.h"
 
 namespace sutor {
 namespace {
 
 using testing::expect_error;
-using testing::message_of;
 
 const std::filesystem::path kGolden = SUTOR_TEST_DATA "/golden/esft";
 
@@ -175,7 +173,7 @@ TEST(Select, OnlyTheLayersAskedFor) {
   EXPECT_EQ(config.experts.size(), 1U);
   EXPECT_TRUE(config.experts.count(2));
   options.layers = {{2, 9}};
-  EXPECT_NE(message_of([&] { select_experts(options, small_table()); }, 334).find("layer 9"),
+  EXPECT_NE(expect_error(334, [&] { select_experts(options, small_table()); }).find("layer 9"),
             std::string::npos);
 }
 
@@ -190,7 +188,7 @@ TEST(Select, FlagsGoIntoTheConfig) {
 
 TEST(Select, BadOptionsAreRefused) {
   const auto refuse = [](const SelectOptions& options, int code) {
-    return message_of([&] { select_experts(options, small_table()); }, code);
+    return expect_error(code, [&] { select_experts(options, small_table()); });
   };
   EXPECT_NE(refuse(method("best"), 204).find("token, gate"), std::string::npos);
   SelectOptions options = method("token");
@@ -209,9 +207,9 @@ TEST(Select, BadOptionsAreRefused) {
   refuse(options, 315);
   ScoreTable table = small_table();
   table.gate.clear();
-  message_of([&] { select_experts(method("gate"), table); }, 334);
+  expect_error(334, [&] { select_experts(method("gate"), table); });
   table.token[3] = {0, 0, 0, 0};
-  EXPECT_NE(message_of([&] { select_experts(method("token"), table); }, 334).find("layer 3"),
+  EXPECT_NE(expect_error(334, [&] { select_experts(method("token"), table); }).find("layer 3"),
             std::string::npos);
 }
 

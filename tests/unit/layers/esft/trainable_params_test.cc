@@ -3,14 +3,14 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/model_builders.h"
 
 namespace sutor {
 namespace {
 
 using testing::deepseek_like;
-using testing::message_of;
+using testing::expect_error;
 using testing::qwen_like;
 
 ExpertConfig config_of(std::map<int, std::vector<int>> experts, bool shared = false,
@@ -82,7 +82,7 @@ TEST(TrainableSet, PatternsThatCannotBeMeantAreRefused) {
   const ModelInfo model = qwen_like(2, 4);
   const ExpertConfig config = config_of({{0, {1}}});
   const auto refuse = [&](TrainablePatterns patterns, int code) {
-    return message_of([&] { trainable_set(model, config, patterns); }, code);
+    return expect_error(code, [&] { trainable_set(model, config, patterns); });
   };
   // A part of a name is no match: full names only.
   EXPECT_NE(refuse({.also_train = {"mlp.gate"}}, 316).find("matches no parameter"),
@@ -97,10 +97,10 @@ TEST(TrainableSet, PatternsThatCannotBeMeantAreRefused) {
 
 TEST(TrainableSet, NothingToTrainIsAnError) {
   const ModelInfo model = qwen_like(2, 4);
-  message_of([&] { trainable_set(model, config_of({})); }, 315);
-  message_of([&] { trainable_set(model, config_of({}, true)); },
-             315);  // Qwen3 has no shared experts
-  message_of([&] { full_trainable_set(model, {.keep_frozen = {".*"}}); }, 315);
+  expect_error(315, [&] { trainable_set(model, config_of({})); });
+  expect_error(315,
+               [&] { trainable_set(model, config_of({}, true)); });  // Qwen3 has no shared experts
+  expect_error(315, [&] { full_trainable_set(model, {.keep_frozen = {".*"}}); });
 }
 
 TEST(TrainableSet, FullTrainsEveryTensor) {

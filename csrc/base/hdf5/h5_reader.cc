@@ -1,12 +1,12 @@
 // The reading half of h5.h: finding objects by hard links and judging what is fit to be read.
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
 
 #include "csrc/base/error.h"
-#include "csrc/base/h5_detail.h"
+#include "csrc/base/hdf5/h5_detail.h"
 
 namespace sutor::h5 {
 namespace {
