@@ -2,8 +2,8 @@
 #include "recipes/recipe_schema.h"
 
 #include <algorithm>
-#include <sstream>
 
+#include "csrc/base/text/text.h"
 #include "recipes/recipe_values.h"
 
 namespace sutor {
@@ -37,8 +37,7 @@ std::vector<YAML::Node> items_of(const YAML::Node& node) {
     for (const YAML::Node& item : node) items.push_back(item);
   }
   if (!node.IsScalar()) return items;
-  std::istringstream stream(node.Scalar() + ",");
-  for (std::string item; std::getline(stream, item, ',');) items.emplace_back(item);
+  for (const std::string& item : split_at_commas(node.Scalar())) items.emplace_back(item);
   return items;
 }
 

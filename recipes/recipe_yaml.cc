@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "csrc/base/error.h"
-#include "csrc/base/nearest.h"
+#include "csrc/base/text/nearest.h"
 #include "recipes/recipe_schema.h"
 #include "recipes/recipe_values.h"
 

@@ -56,7 +56,9 @@ ROOMS = (
     "csrc/comm/mpi",
     "csrc/comm/watchdog",
     "csrc/comm",
+    "csrc/base/hdf5",
     "csrc/base",
+    "csrc/base/text",
 )
 FOLDERS = ("launch", "recipes", "checkpoint", "layers", "parallel_state", "csrc")
 # Folders that stand beside each other: neither includes the other, whatever their order above.

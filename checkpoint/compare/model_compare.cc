@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "checkpoint/files/byte_comparison.h"
 #include "checkpoint/files/file_content.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
@@ -38,16 +39,13 @@ void check_same_shard(const ModelDirectory& a, const ModelDirectory& b, size_t n
   }
   parallel_tasks(threads, static_cast<int64_t>(shard.tensors().size()), [&](int64_t i) {
     const SafetensorsEntry& entry = shard.tensors()[static_cast<size_t>(i)];
-    std::vector<std::byte> there;
-    int64_t at = entry.begin;
-    shard.stream(entry.begin, entry.end, [&](std::span<const std::byte> chunk) {
-      there.resize(chunk.size());
-      other.read_at(at, there);
-      if (std::memcmp(chunk.data(), there.data(), chunk.size()) != 0) {
-        fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` differs from that of {}", other.where(),
-             entry.name, shard.where());
-      }
-      at += static_cast<int64_t>(chunk.size());
+    ByteComparison comparison(
+        [&](int64_t offset, std::span<std::byte> into) { other.read_at(offset, into); },
+        entry.begin);
+    shard.stream(entry.begin, entry.end, [&](std::span<const std::byte> bytes) {
+      if (comparison.add(bytes)) return;
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` differs from that of {}", other.where(),
+           entry.name, shard.where());
     });
   });
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "checkpoint/files/byte_comparison.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 
@@ -51,15 +52,14 @@ Digest digest_of(const SetTensor& tensor) {
 }
 
 bool same_bytes(const SetTensor& a, const SetTensor& b) {
-  std::vector<std::byte> left, right;
-  for (int64_t at = 0; at < a.bytes; at += kChunkBytes) {
-    left.resize(static_cast<size_t>(std::min(kChunkBytes, a.bytes - at)));
-    right.resize(left.size());
-    a.read(at, left);
-    b.read(at, right);
-    if (std::memcmp(left.data(), right.data(), left.size()) != 0) return false;
+  ByteComparison comparison(b.read);
+  std::vector<std::byte> buffer;
+  for (int64_t at = 0; at < a.bytes && comparison.equal(); at += kChunkBytes) {
+    buffer.resize(static_cast<size_t>(std::min(kChunkBytes, a.bytes - at)));
+    a.read(at, buffer);
+    comparison.add(buffer);
   }
-  return true;
+  return comparison.equal();
 }
 
 // Compares a master and a weight of another dtype, to which the master is rounded.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 
@@ -17,12 +18,6 @@ std::string global_name(const std::string& name) {
     if (name.starts_with(start)) return "model." + name;
   }
   return name;
-}
-
-void write_new_file(const fs::path& path, std::string_view content) {
-  OutputFile file(path);
-  file.append(content);
-  file.finish();
 }
 
 void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& tensors,

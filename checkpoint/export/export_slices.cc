@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "checkpoint/export/scatter.h"
 #include "checkpoint/huggingface/quantized_source.h"
 #include "csrc/base/error.h"
 
@@ -31,6 +30,37 @@ void put_packed(const TensorInSlice& tensor, int64_t row_bytes, int64_t row, int
     std::memcpy(slice + tensor.origin + (row + r) * tensor.row_stride, bytes + r * row_bytes,
                 static_cast<size_t>(row_bytes));
   }
+}
+
+template <typename Bits>
+void scatter(const std::byte* from, int64_t rows, int64_t columns, std::byte* to,
+             int64_t row_stride, int64_t col_stride) {
+  constexpr int64_t kTile = 32;  // rows, which lie side by side in a transposed matrix
+  for (int64_t tile = 0; tile < rows; tile += kTile) {
+    const int64_t stop = std::min(rows, tile + kTile);
+    for (int64_t c = 0; c < columns; ++c) {
+      for (int64_t r = tile; r < stop; ++r) {
+        std::memcpy(to + r * row_stride + c * col_stride,
+                    from + (r * columns + c) * static_cast<int64_t>(sizeof(Bits)), sizeof(Bits));
+      }
+    }
+  }
+}
+
+// `from`: rows x columns elements of `element` bytes (2 or 4), row after row. Row r goes to `to` +
+// r * row_stride, its element c another c * col_stride bytes further on.
+void scatter_rows(const std::byte* from, int64_t rows, int64_t columns, int64_t element,
+                  std::byte* to, int64_t row_stride, int64_t col_stride) {
+  if (col_stride == element) {
+    for (int64_t r = 0; r < rows; ++r) {
+      std::memcpy(to + r * row_stride, from + r * columns * element,
+                  static_cast<size_t>(columns * element));
+    }
+    return;
+  }
+  SUTOR_ASSERT(element == 2 || element == 4);
+  const auto put = element == 2 ? scatter<uint16_t> : scatter<uint32_t>;
+  put(from, rows, columns, to, row_stride, col_stride);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "checkpoint/export/export_config.h"
 #include "checkpoint/export/export_plan.h"
 #include "checkpoint/export/merged_export.h"
+#include "checkpoint/files/byte_comparison.h"
 #include "checkpoint/files/file_content.h"
 #include "checkpoint/huggingface/hf_directory.h"
 #include "checkpoint/huggingface/stored_bytes.h"
@@ -31,15 +32,10 @@ namespace {
 // Whether two files have the same bytes at these offsets.
 bool same_bytes(const ModelShard& a, int64_t in_a, const ModelShard& b, int64_t in_b,
                 int64_t bytes) {
-  bool equal = true;
-  std::vector<std::byte> other;
-  a.stream(in_a, in_a + bytes, [&](std::span<const std::byte> chunk) {
-    other.resize(chunk.size());
-    b.read_at(in_b, other);
-    equal = equal && std::memcmp(chunk.data(), other.data(), chunk.size()) == 0;
-    in_b += static_cast<int64_t>(chunk.size());
-  });
-  return equal;
+  ByteComparison comparison(
+      [&](int64_t offset, std::span<std::byte> into) { b.read_at(offset, into); }, in_b);
+  a.stream(in_a, in_a + bytes, [&](std::span<const std::byte> found) { comparison.add(found); });
+  return comparison.equal();
 }
 
 Digest values_digest(const ModelDirectory& directory, const TensorEntry& entry, DType dtype) {

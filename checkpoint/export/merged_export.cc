@@ -5,6 +5,7 @@
 #include "checkpoint/export/export_config.h"
 #include "checkpoint/export/export_slices.h"
 #include "checkpoint/huggingface/stored_bytes.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/parallel.h"
@@ -22,13 +23,6 @@ void copy_verbatim(const fs::path& from, const fs::path& to) {
   OutputFile target(to);
   target.reserve(source.size());
   target.append_range(source, 0, source.size());
-  target.finish();
-}
-
-void write_text(const std::string& text, const fs::path& to) {
-  fs::create_directories(to.parent_path());
-  OutputFile target(to);
-  target.append(text);
   target.finish();
 }
 
@@ -87,7 +81,7 @@ void write_info(const MergedExport& result, const ExportOrigin& origin, const fs
                          {"tensors", nlohmann::json::object()}};
   for (const auto& [name, digest] : result.digests) info["tensors"][name] = digest.text();
   if (!result.rounding.empty()) info["quantized"] = rounding_json(result.rounding);
-  write_text(info.dump(2) + "\n", to);
+  write_new_file(to, info.dump(2) + "\n");
 }
 
 MergedExport result_of(const SliceBuilder& builder, const ModelDirectory& base,
@@ -147,7 +141,7 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
     copy_verbatim(base.files_root() / file, staged.path() / file);
   }
   for (const auto& [file, text] : rewritten_files(base, plan)) {
-    write_text(text, staged.path() / file);
+    write_new_file(staged.path() / file, text);
   }
   MergedExport result = result_of(builder, base, model, rule);
   if (!trained.empty()) write_info(result, origin, staged.path() / kMergedInfoFile);

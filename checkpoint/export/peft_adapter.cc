@@ -7,7 +7,9 @@
 #include <regex>
 #include <set>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -64,9 +66,7 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
                                          {"fan_in_fan_out", false},
                                          {"inference_mode", true},
                                          {"target_modules", modules}};
-  OutputFile file(staged.path() / kPeftConfigFile);
-  file.append(config.dump(2) + "\n");
-  file.finish();
+  write_new_file(staged.path() / kPeftConfigFile, config.dump(2) + "\n");
   staged.publish();
 }
 
@@ -117,9 +117,9 @@ void PeftAdapter::load(const ShardedTensor& destination) const {
   }
   const SafetensorsEntry& entry = *found->second;
   if (entry.shape != destination.global_shape) {
-    fail(ErrorCode::kWrongShape, "{}: `{}` has shape [{}], lora.rank and the model ask for [{}]",
-         path_.string(), destination.name, fmt::join(entry.shape, ", "),
-         fmt::join(destination.global_shape, ", "));
+    fail(ErrorCode::kWrongShape, "{}: `{}` has shape {}, lora.rank and the model ask for {}",
+         path_.string(), destination.name, shape_text(entry.shape),
+         shape_text(destination.global_shape));
   }
   if (!entry.dtype) {
     fail(ErrorCode::kBadStoredDType, "{}: `{}` is {}", path_.string(), entry.name,

@@ -6,6 +6,7 @@
 #include "checkpoint/huggingface/stored_bytes.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 
@@ -51,8 +52,8 @@ void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& ba
     }
     if (entry->shape != tensor.shape) {
       fail(ErrorCode::kWrongShape,
-           "tensor `{}` was trained in shape [{}], but the base model {} has [{}]", tensor.name,
-           fmt::join(tensor.shape, ", "), base.path().string(), fmt::join(entry->shape, ", "));
+           "tensor `{}` was trained in shape {}, but the base model {} has {}", tensor.name,
+           shape_text(tensor.shape), base.path().string(), shape_text(entry->shape));
     }
     if (found->encoding != Encoding::kPlain) {
       tensor.stored_dtype = config_dtype(base.config());

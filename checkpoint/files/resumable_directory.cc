@@ -6,12 +6,13 @@
 
 #include <cerrno>
 #include <chrono>
-#include <random>
 #include <thread>
 
 #include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -23,26 +24,6 @@ constexpr const char* kDoneFile = "DONE";
 constexpr int64_t kMaxPlanBytes = int64_t{256} << 20;
 // A job that was just killed may take a moment to be gone.
 constexpr auto kPatience = std::chrono::seconds(2);
-
-fs::path without_slash(const fs::path& path) {
-  return path.has_filename() ? path : path.parent_path();
-}
-
-fs::path parent_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
-void remove_tree(const fs::path& path) {
-  std::error_code error;
-  fs::remove_all(path, error);  // unlinks symbolic links, never follows them
-  if (error) fail_write(path, "remove", error.value());
-}
-
-void make_folder(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) fail_write(path, "make directory", error.value());
-}
 
 void rename_over(const fs::path& from, const fs::path& to) {
   std::error_code error;
@@ -77,13 +58,10 @@ StagingPaths::StagingPaths(const fs::path& final_path)
       content(root / "content"),
       parts(root / "parts") {}
 
-fs::path StagingPaths::new_part() const {
-  std::random_device random;
-  return parts / fmt::format("{:08x}{:08x}", random(), random());
-}
+fs::path StagingPaths::new_part() const { return parts / random_hex(); }
 
 void StagingPaths::move_to_content(const fs::path& part, const fs::path& name) const {
-  make_folder((content / name).parent_path());
+  make_directory((content / name).parent_path());
   rename_over(part, content / name);
 }
 
@@ -107,7 +85,7 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
     }
   };
   if (!present(paths_.root)) check_free();
-  make_folder(parent_of(final_));
+  make_directory(parent_of(final_));
   lock();
   determine_state(plan);
   if (state_ == State::kPublished) return;
@@ -120,8 +98,8 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
   }
   if (state_ == State::kFresh) clear();
   remove_tree(paths_.parts);
-  make_folder(paths_.parts);
-  make_folder(paths_.content);
+  make_directory(paths_.parts);
+  make_directory(paths_.content);
   remove_tree(paths_.root / kOwnerFile);
   write_owner(paths_.root / kOwnerFile);
   if (state_ == State::kFresh) write_file_atomic(paths_.root / kPlanFile, plan);

@@ -12,24 +12,12 @@
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "csrc/base/file.h"
+#include "csrc/base/host.h"
 
 namespace sutor {
 namespace {
 
 constexpr int64_t kDay = 24 * 60 * 60;
-
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 ? name : "";
-}
-
-// Changes at every start of the machine; empty where the system does not provide it.
-std::string boot_id() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  file >> id;
-  return id;
-}
 
 }  // namespace
 
@@ -38,9 +26,7 @@ void write_owner(const std::filesystem::path& path) {
                                 {"boot_id", boot_id()},
                                 {"pid", ::getpid()},
                                 {"started", static_cast<int64_t>(std::time(nullptr))}};
-  OutputFile file(path);
-  file.append(owner.dump() + "\n");
-  file.finish();
+  write_new_file(path, owner.dump() + "\n");
 }
 
 bool owner_is_gone(const std::filesystem::path& staging) {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <random>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace {
@@ -41,8 +41,7 @@ std::filesystem::path staging_directory(const std::filesystem::path& root, int64
 }
 
 std::filesystem::path trash_directory(const std::filesystem::path& root, int64_t step) {
-  std::random_device random;
-  return root / fmt::format("{}{:08}.{:08x}{:08x}", kTrashPrefix, step, random(), random());
+  return root / fmt::format("{}{:08}.{}", kTrashPrefix, step, random_hex());
 }
 
 std::string writer_file(int writer) { return fmt::format("w{:04}.h5", writer); }

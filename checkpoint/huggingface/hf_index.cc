@@ -3,31 +3,11 @@
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
-namespace {
-
-// Parses the index. A parsed document no longer shows keys that occur twice, so this looks for them
-// while it parses.
-nlohmann::json parse_index(const std::string& text, std::optional<std::string>& duplicate) {
-  std::vector<std::set<std::string>> open;
-  const auto callback = [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-    using Event = nlohmann::json::parse_event_t;
-    if (event == Event::object_start) open.emplace_back();
-    if (event == Event::object_end) open.pop_back();
-    if (event == Event::key && !open.back().insert(value.get<std::string>()).second && !duplicate) {
-      duplicate = value.get<std::string>();
-    }
-    return true;
-  };
-  return nlohmann::json::parse(text, callback, /*allow_exceptions=*/false);
-}
-
-}  // namespace
-
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos;
@@ -38,12 +18,12 @@ HfIndex read_hf_index(const std::filesystem::path& path) {
   const auto refuse = [&](const std::string& reason) {
     fail(ErrorCode::kContradictoryShards, "{}: {}", path.string(), reason);
   };
-  std::optional<std::string> duplicate;
-  const nlohmann::json json = parse_index(text, duplicate);
+  const ParsedJson parsed = parse_json(text);
+  const nlohmann::json& json = parsed.value;
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
     refuse("not a JSON object with a `weight_map`");
   }
-  if (duplicate) refuse(fmt::format("`{}` occurs twice", *duplicate));
+  if (parsed.repeated_key) refuse(fmt::format("`{}` occurs twice", *parsed.repeated_key));
   HfIndex index;
   for (const auto& [name, file] : json["weight_map"].items()) {
     if (!file.is_string() || !is_plain_name(file.get<std::string>())) {

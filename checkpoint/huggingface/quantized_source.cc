@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace {

@@ -5,6 +5,7 @@
 #include <numbers>
 #include <vector>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hash.h"
@@ -132,11 +133,7 @@ void write_random_model(const std::filesystem::path& directory, const TensorMap&
   }
   std::map<std::string, std::string> files = options.other_files;
   if (!plan.index_json.empty()) files[kIndexFile] = plan.index_json;
-  for (const auto& [name, content] : files) {
-    OutputFile file(staged.path() / name);
-    file.append(content);
-    file.finish();
-  }
+  for (const auto& [name, content] : files) write_new_file(staged.path() / name, content);
   staged.publish();
 }
 

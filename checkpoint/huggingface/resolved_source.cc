@@ -1,6 +1,7 @@
 #include "checkpoint/huggingface/resolved_source.h"
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace {
@@ -168,10 +169,6 @@ DType computable(const StoredTensor& stored) {
        "MXFP4 and packed 4-bit matrices with their scales. Convert the checkpoint to one of these "
        "first.",
        stored.file->where(), stored.entry->name, stored.entry->dtype_name);
-}
-
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
 }  // namespace sutor

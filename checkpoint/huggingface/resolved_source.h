@@ -72,7 +72,4 @@ void locate(const TensorEntry& tensor, ResolvedSource& found);
 // The dtype of a plain stored tensor. Throws E0307 for one that sutor does not compute with.
 DType computable(const StoredTensor& stored);
 
-// "[2, 3]"
-std::string shape_text(const std::vector<int64_t>& shape);
-
 }  // namespace sutor

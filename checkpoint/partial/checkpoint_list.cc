@@ -6,6 +6,7 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/partial/checkpoint_reader.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 
@@ -52,12 +53,6 @@ void check_step(const Manifest& manifest, const CheckpointEntry& entry) {
        manifest.meta.step);
 }
 
-void remove_tree(const fs::path& path) {
-  std::error_code error;
-  fs::remove_all(path, error);  // unlinks symbolic links, never follows them
-  if (error) fail_write(path, "remove", error.value());
-}
-
 }  // namespace
 
 std::vector<CheckpointEntry> list_checkpoints(const fs::path& root) {
@@ -102,7 +97,7 @@ void remove_checkpoint(const fs::path& directory) {
     fail(ErrorCode::kIncomplete, "{} is not a step directory, so it is not removed",
          directory.string());
   }
-  const fs::path root = directory.has_parent_path() ? directory.parent_path() : fs::path(".");
+  const fs::path root = parent_of(directory);
   const fs::path trash = trash_directory(root, *step);
   rename_new(directory, trash);
   fsync_directory(root);

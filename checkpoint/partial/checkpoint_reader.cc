@@ -8,6 +8,7 @@
 #include "checkpoint/partial/state_file.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -15,10 +16,6 @@ namespace {
 
 // A read at each end of a gap fetches whole blocks, so for a shorter gap two reads fetch more.
 constexpr int64_t kWorthSkipping = 2 * kBlockBytes;
-
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
 
 }  // namespace
 

@@ -16,9 +16,11 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/partial/state_file.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -36,10 +38,6 @@ bool all_finite(std::span<const std::byte> bytes, DType dtype) {
     finite &= (bits & 0x7f800000u) != 0x7f800000u;
   }
   return finite;
-}
-
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
 // Of the dataset that holds the tile: columns of rows have lost the other axes.
@@ -173,10 +171,7 @@ void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uui
 }
 
 void discard_checkpoint(const fs::path& root, int64_t step, const std::string& uuid) {
-  const fs::path staging = staging_directory(root, step, uuid);
-  std::error_code error;
-  fs::remove_all(staging, error);
-  if (error) fail_write(staging, "remove", error.value());
+  remove_tree(staging_directory(root, step, uuid));
 }
 
 CheckpointWriter::CheckpointWriter(const fs::path& root, int64_t step, const std::string& uuid,
@@ -241,9 +236,7 @@ std::string CheckpointWriter::write() {
   const std::string encoded = encode_index(index);
   record.index_bytes = static_cast<int64_t>(encoded.size());
   record.index_digest = xxh3(encoded);
-  OutputFile index_output(staging_ / index_file(writer_));
-  index_output.append(encoded);
-  index_output.finish();
+  write_new_file(staging_ / index_file(writer_), encoded);
   return to_json(record).dump();
 }
 
@@ -270,9 +263,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   manifest.state_bytes = static_cast<int64_t>(state_bytes.size());
   manifest.state_digest = xxh3(state_bytes);
 
-  OutputFile output(staging / kManifestFile);
-  output.append(encode_manifest(manifest));
-  output.finish();
+  write_new_file(staging / kManifestFile, encode_manifest(manifest));
   std::error_code error;
   fs::remove(staging / kOwnerFile, error);
   if (error) fail_write(staging / kOwnerFile, "remove", error.value());

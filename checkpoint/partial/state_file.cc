@@ -2,7 +2,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 
 namespace sutor {
 namespace {

@@ -5,6 +5,7 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/store/store_layout.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -69,9 +70,9 @@ void BaseStore::add_index(size_t number, const StoreIndex& index, const Shards& 
     if (!stored || stored->entry->dtype_name != tensor.dtype ||
         stored->entry->shape != tensor.shape || stored->entry->num_bytes() != tensor.bytes) {
       fail(ErrorCode::kBadCoverage,
-           "{} has tensor `{}` as {} [{}] of {} bytes, which no header lists",
+           "{} has tensor `{}` as {} {} of {} bytes, which no header lists",
            (path() / store_index_file(number)).string(), tensor.name, tensor.dtype,
-           fmt::join(tensor.shape, ", "), tensor.bytes);
+           shape_text(tensor.shape), tensor.bytes);
     }
     StoreShard& shard = *shards[stored->shard];
     TensorTiles& found =

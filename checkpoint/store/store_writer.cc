@@ -9,8 +9,9 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/file_size.h"
 #include "csrc/base/error.h"
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -31,9 +32,7 @@ std::string identity_of(const fs::path& path) {
 // Writes a small file and moves it to content/.
 void write_content(const StagingPaths& staging, const fs::path& name, std::string_view content) {
   const fs::path part = staging.new_part();
-  OutputFile file(part);
-  file.append(content);
-  file.finish();
+  write_new_file(part, content);
   staging.move_to_content(part, name);
 }
 

@@ -1,8 +1,10 @@
 #include "csrc/base/dtype.h"
 
 #include <array>
+#include <bit>
 #include <cstring>
 
+#include "csrc/base/bf16.h"
 #include "csrc/base/error.h"
 
 namespace sutor {
@@ -24,48 +26,29 @@ constexpr std::array<Row, 10> kRows = {{{DType::kF64, 8, "F64"},
                                         {DType::kU8, 1, "U8"},
                                         {DType::kBool, 1, "BOOL"}}};
 
-uint32_t bits_of(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return bits;
-}
-
-float float_of(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-
-uint16_t bf16_from(float value) {
-  const uint32_t bits = bits_of(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-float float_from_bf16(uint16_t value) { return float_of(static_cast<uint32_t>(value) << 16); }
-
 float float_from_f16(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
   const uint32_t exponent = (h >> 10) & 0x1f;
   const uint32_t fraction = h & 0x3ff;
-  if (exponent == 31) return float_of(sign | 0x7f800000u | (fraction << 13));
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
   if (exponent == 0) {
     const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
     return sign ? -magnitude : magnitude;
   }
-  return float_of(sign | ((exponent + 112) << 23) | (fraction << 13));
+  return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
 }
 
 uint16_t f16_from(float value) {
-  const uint32_t bits = bits_of(value);
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return sign | 0x7e00;
   if (magnitude >= 0x477ff000u) return sign | 0x7c00;  // rounds to infinity
   if (magnitude <
       0x38800000u) {  // subnormal half: let the float adder round to a multiple of 2^-24
-    const float shifted = float_of(magnitude) + 0.5f;
-    return static_cast<uint16_t>(sign | (bits_of(shifted) - bits_of(0.5f)));
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(
+        sign | (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(0.5f)));
   }
   const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
   return static_cast<uint16_t>(sign | ((rounded - (112u << 23)) >> 13));
@@ -81,7 +64,7 @@ void loop(const std::byte* from, std::byte* to, int64_t count) {
   }
 }
 
-uint16_t bf16_from_f16(uint16_t v) { return bf16_from(float_from_f16(v)); }
+uint16_t bf16_from_f16(uint16_t v) { return bf16_from_float(float_from_f16(v)); }
 uint16_t f16_from_bf16(uint16_t v) { return f16_from(float_from_bf16(v)); }
 
 }  // namespace
@@ -118,7 +101,7 @@ void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DT
     return;
   }
   const auto is = [&](DType a, DType b) { return from_dtype == a && to_dtype == b; };
-  if (is(DType::kF32, DType::kBF16)) return loop<float, uint16_t, bf16_from>(from, to, count);
+  if (is(DType::kF32, DType::kBF16)) return loop<float, uint16_t, bf16_from_float>(from, to, count);
   if (is(DType::kBF16, DType::kF32)) return loop<uint16_t, float, float_from_bf16>(from, to, count);
   if (is(DType::kF32, DType::kF16)) return loop<float, uint16_t, f16_from>(from, to, count);
   if (is(DType::kF16, DType::kF32)) return loop<uint16_t, float, float_from_f16>(from, to, count);

@@ -11,25 +11,20 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <random>
 #include <utility>
 #include <vector>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
 constexpr mode_t kFileMode = 0640;
-constexpr mode_t kDirectoryMode = 0750;
 // Linux moves at most this many bytes in one call.
 constexpr size_t kMaxTransfer = size_t{1} << 30;
-
-std::string random_suffix() {
-  std::random_device device;
-  return fmt::format("{:08x}{:08x}", device(), device());
-}
 
 [[noreturn]] void fail_read(const fs::path& path, int error) {
   if (error == ENOENT) fail(ErrorCode::kUnreadableFile, "{} does not exist", path.string());
@@ -46,16 +41,6 @@ FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
   }
   *size = status.st_size;
   return fd;
-}
-
-fs::path parent_of(const fs::path& path) {
-  return path.has_parent_path() ? path.parent_path() : fs::path(".");
-}
-
-void make_parent(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(parent_of(path), error);
-  if (error) fail_write(parent_of(path), "make directory", error.value());
 }
 
 void write_all(int fd, const fs::path& path, int64_t offset, std::span<const std::byte> bytes) {
@@ -75,12 +60,6 @@ void fsync_opened(const fs::path& path, int flags) {
   if (::fsync(fd.get()) != 0) fail_write(path, "fsync", errno);
 }
 
-bool same_directory(const fs::path& path, const struct stat& expected) {
-  struct stat found;
-  return ::lstat(path.c_str(), &found) == 0 && found.st_ino == expected.st_ino &&
-         found.st_dev == expected.st_dev;
-}
-
 bool in_memory(int fd) {
   struct statfs status;
   errno = 0;
@@ -92,17 +71,6 @@ void check_space(const struct statvfs& space, const fs::path& path, int64_t byte
   if (space.f_blocks > 0 && bytes > 0 && free_bytes < static_cast<uint64_t>(bytes)) {
     fail_write(path, "reserve", ENOSPC, bytes);
   }
-}
-
-void remove_tree(const fs::path& path) {
-  std::error_code error;
-  fs::remove_all(path, error);  // unlinks symbolic links, never follows them
-  if (error) fail_write(path, "remove", error.value());
-}
-
-[[noreturn]] void fail_exists(const fs::path& path) {
-  fail(ErrorCode::kOutputExists, "{} exists already. Remove it or name another output.",
-       path.string());
 }
 
 }  // namespace
@@ -128,49 +96,6 @@ void reserve_space(int fd, const fs::path& path, int64_t bytes) {
 void require_space(const fs::path& directory, int64_t bytes) {
   struct statvfs space;
   if (::statvfs(directory.c_str(), &space) == 0) check_space(space, directory, bytes);
-}
-
-void rename_new(const fs::path& from, const fs::path& to) {
-  struct stat source;
-  if (::lstat(from.c_str(), &source) != 0) fail_write(from, "find", errno);
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return;
-  int error = errno;
-  if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
-    // NFS, 9p and some FUSE do not know the flag: claim the name with an empty directory, which a
-    // plain rename then replaces.
-    if (::mkdir(to.c_str(), 0700) != 0) {
-      if (errno == EEXIST) fail_exists(to);
-      fail_write(to, "make directory", errno);
-    }
-    if (::rename(from.c_str(), to.c_str()) == 0) return;
-    error = errno;
-    if (error != ENOENT) ::rmdir(to.c_str());
-  }
-  // A network file system that repeats a rename whose answer was lost says that nothing is there.
-  if (error == ENOENT && same_directory(to, source)) return;
-  if (error == EEXIST || error == ENOTEMPTY) fail_exists(to);
-  fail_write(to, "rename to", error);
-}
-
-void replace_directory(const fs::path& from, const fs::path& to) {
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) {
-    fsync_directory(parent_of(to));
-    remove_tree(from);
-    return;
-  }
-  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) fail_write(to, "rename to", errno);
-  const fs::path old =
-      parent_of(to) / fmt::format(".trash-{}.{}", to.filename().string(), random_suffix());
-  if (::rename(to.c_str(), old.c_str()) != 0) fail_write(to, "rename", errno);
-  rename_new(from, to);
-  fsync_directory(parent_of(to));
-  remove_tree(old);
-}
-
-unsigned new_directory_mode() {
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  return kDirectoryMode & ~mask;
 }
 
 FileDescriptor::~FileDescriptor() { close(); }
@@ -208,20 +133,28 @@ std::string read_file(const fs::path& path, int64_t max_bytes) {
   return content;
 }
 
-void write_file_atomic(const fs::path& path, std::string_view content) {
-  make_parent(path);
+void replace_file(const fs::path& path, const std::function<void(const fs::path&)>& write) {
+  make_directory(parent_of(path));
   const fs::path temporary =
-      parent_of(path) / fmt::format(".{}.{}.tmp", path.filename().string(), random_suffix());
+      parent_of(path) / fmt::format(".{}.{}.tmp", path.filename().string(), random_hex());
   try {
-    OutputFile file(temporary);
-    file.append(content);
-    file.finish();
+    write(temporary);
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail_write(path, "rename to", errno);
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
   }
   fsync_directory(parent_of(path));
+}
+
+void write_file_atomic(const fs::path& path, std::string_view content) {
+  replace_file(path, [&](const fs::path& temporary) { write_new_file(temporary, content); });
+}
+
+void write_new_file(const fs::path& path, std::string_view content) {
+  OutputFile file(path);
+  file.append(content);
+  file.finish();
 }
 
 void fsync_path(const fs::path& path) { fsync_opened(path, O_RDONLY); }
@@ -342,49 +275,6 @@ void PatchedFile::start_writing(int64_t offset, int64_t bytes) const {
 void PatchedFile::finish() {
   if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno);
   if (fd_.close() != 0) fail_write(path_, "close", errno);
-}
-
-StagedDirectory::StagedDirectory(const fs::path& final_path)
-    : final_(final_path.has_filename() ? final_path : final_path.parent_path()) {
-  std::error_code ignored;
-  if (fs::exists(fs::symlink_status(final_, ignored))) fail_exists(final_);
-  make_parent(final_);
-  staging_ = parent_of(final_) /
-             fmt::format(".staging-{}.{}", final_.filename().string(), random_suffix());
-  if (::mkdir(staging_.c_str(), kDirectoryMode) != 0) {
-    fail_write(staging_, "make directory", errno);
-  }
-  // What the umask left of the mode is what the published directory will have.
-  struct stat status;
-  if (::stat(staging_.c_str(), &status) != 0) fail_write(staging_, "make directory", errno);
-  published_mode_ = status.st_mode & 07777;
-  if (::chmod(staging_.c_str(), 0700) != 0) fail_write(staging_, "set mode of", errno);
-}
-
-StagedDirectory::~StagedDirectory() {
-  if (published_) return;
-  std::error_code ignored;
-  fs::remove_all(staging_, ignored);
-}
-
-void StagedDirectory::publish() {
-  try {
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(staging_)) {
-      if (entry.is_symlink()) continue;
-      if (entry.is_directory()) {
-        fsync_directory(entry.path());
-      } else if (entry.is_regular_file()) {
-        fsync_path(entry.path());
-      }
-    }
-  } catch (const fs::filesystem_error& error) {
-    fail_write(staging_, "list", error.code().value());
-  }
-  if (::chmod(staging_.c_str(), published_mode_) != 0) fail_write(staging_, "set mode of", errno);
-  fsync_directory(staging_);
-  rename_new(staging_, final_);
-  published_ = true;
-  fsync_directory(parent_of(final_));
 }
 
 }  // namespace sutor

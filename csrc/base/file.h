@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,12 @@ std::string read_file(const std::filesystem::path& path, int64_t max_bytes = int
 // Replaces or creates `path`: temporary file beside it, fsync, rename, fsync of the directory. A
 // crash leaves the old content or the new one.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
+// The same for content that `write` puts into the temporary file, which it makes and fsyncs.
+void replace_file(const std::filesystem::path& path,
+                  const std::function<void(const std::filesystem::path& temporary)>& write);
+
+// Writes a small file that is not there yet, durable but for its name; see OutputFile.
+void write_new_file(const std::filesystem::path& path, std::string_view content);
 
 // Makes a file's data, or a directory's names, survive a power cut. Throws E0502 (E0501 when full).
 void fsync_path(const std::filesystem::path& path);
@@ -36,18 +43,6 @@ void reserve_space(int fd, const std::filesystem::path& path, int64_t bytes);
 
 // Throws E0501 when the file system of a directory has fewer than `bytes` free.
 void require_space(const std::filesystem::path& directory, int64_t bytes);
-
-// Renames a directory to a name that nobody has; E0220 when somebody has it. Not yet durable: fsync
-// the parent afterwards.
-void rename_new(const std::filesystem::path& from, const std::filesystem::path& to);
-
-// Puts directory `from` in the place of directory `to`, then deletes what was there. Whoever looks
-// finds the one or the other, but for an instant on file systems that cannot exchange names.
-void replace_directory(const std::filesystem::path& from, const std::filesystem::path& to);
-
-// Mode of a directory that is made anew in this process: 0750 less the umask. Not while other
-// threads make files.
-unsigned new_directory_mode();
 
 // A file descriptor that closes itself.
 class FileDescriptor {
@@ -133,30 +128,6 @@ class PatchedFile {
  private:
   std::filesystem::path path_;
   FileDescriptor fd_;
-};
-
-// A directory that appears under its final name complete or not at all. Files are written under
-// path(), `.staging-<name>.<random>` beside the final place (mode 0700); publish() fsyncs all of
-// them, gives the directory mode 0750 less the umask, renames it without replacing, and fsyncs the
-// parent. An unpublished one is removed when the object ends; a crash leaves only the staging name.
-class StagedDirectory {
- public:
-  // Throws E0220 when `final_path` exists. Makes missing parents.
-  explicit StagedDirectory(const std::filesystem::path& final_path);
-  ~StagedDirectory();
-  StagedDirectory(const StagedDirectory&) = delete;
-  StagedDirectory& operator=(const StagedDirectory&) = delete;
-
-  const std::filesystem::path& path() const { return staging_; }
-  const std::filesystem::path& final_path() const { return final_; }
-  // Throws E0220 when somebody else made the final name meanwhile.
-  void publish();
-
- private:
-  std::filesystem::path final_;
-  std::filesystem::path staging_;
-  unsigned published_mode_ = 0;
-  bool published_ = false;
 };
 
 }  // namespace sutor

@@ -2,7 +2,11 @@
 // secrets.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace sutor {
 
@@ -15,6 +19,14 @@ constexpr uint64_t mix64(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
   x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
   return x ^ (x >> 31);
+}
+
+// Fisher-Yates with a 64-bit generator. Our own, as the standard's differs between libraries. The
+// bias of % is below 2^-30 for any list that fits in memory.
+template <typename T, typename Generator>
+void shuffle(std::vector<T>& items, Generator& random) {
+  static_assert(std::is_same_v<typename Generator::result_type, uint64_t>);
+  for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random() % i]);
 }
 
 // A number in [0, 1) from the highest 53 bits.

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace {
@@ -188,13 +189,13 @@ void check_size(const SafetensorsEntry& entry, std::string_view file) {
   }
   const auto bytes = checked_bytes(entry.shape, kFormatDTypes[dtype].bits);
   if (!bytes) {
-    refuse(fmt::format("the size of shape [{}] of {} is not a valid number of bytes",
-                       fmt::join(entry.shape, ", "), entry.dtype_name));
+    refuse(fmt::format("the size of shape {} of {} is not a valid number of bytes",
+                       shape_text(entry.shape), entry.dtype_name));
   }
   if (*bytes != entry.num_bytes()) {
-    refuse(fmt::format("shape [{}] of {} needs {} bytes, but data_offsets [{}, {}] hold {}",
-                       fmt::join(entry.shape, ", "), entry.dtype_name, *bytes, entry.begin,
-                       entry.end, entry.num_bytes()));
+    refuse(fmt::format("shape {} of {} needs {} bytes, but data_offsets [{}, {}] hold {}",
+                       shape_text(entry.shape), entry.dtype_name, *bytes, entry.begin, entry.end,
+                       entry.num_bytes()));
   }
 }
 
@@ -307,8 +308,8 @@ int64_t SafetensorsDeclaration::num_bytes() const {
   std::optional<int64_t> bytes;
   if (dtype < kFormatDTypes.size()) bytes = checked_bytes(shape, kFormatDTypes[dtype].bits);
   if (!bytes) {
-    fail(ErrorCode::kBrokenFile, "tensor `{}`: {} of shape [{}] cannot be stored", name, dtype_name,
-         fmt::join(shape, ", "));
+    fail(ErrorCode::kBrokenFile, "tensor `{}`: {} of shape {} cannot be stored", name, dtype_name,
+         shape_text(shape));
   }
   return *bytes;
 }

@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "csrc/base/error.h"
-#include "csrc/base/nearest.h"
+#include "csrc/base/text/nearest.h"
 
 namespace po = boost::program_options;
 

@@ -21,7 +21,7 @@ void append(const TokenStore& store, const Segment& segment, MicroBatch& batch) 
 }  // namespace
 
 std::vector<MicroBatch> micro_batches(std::span<const TokenStore* const> stores,
-                                      std::span<const Sample> samples, Range range,
+                                      std::span<const Sample> samples, IndexRange range,
                                       int64_t micro_batch) {
   std::vector<MicroBatch> batches;
   for (int64_t begin = range.begin; begin < range.end; begin += micro_batch) {
@@ -54,7 +54,7 @@ std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> st
 MicroBatch rank_micro_batch(std::span<const TokenStore* const> stores,
                             std::span<const Sample> batch, int64_t rank, int64_t ranks,
                             int64_t micro_batch, int64_t index) {
-  const Range share = rank_range({0, static_cast<int64_t>(batch.size())}, rank, ranks);
+  const IndexRange share = leading_range(static_cast<int64_t>(batch.size()), rank, ranks);
   const int64_t begin = share.begin + index * micro_batch;
   const int64_t end = std::min(begin + micro_batch, share.end);
   if (begin < end) return micro_batches(stores, batch, {begin, end}, micro_batch).front();

@@ -23,7 +23,7 @@ struct MicroBatch {
 
 // Samples [range.begin, range.end) of `samples`, `micro_batch` a piece, in order.
 std::vector<MicroBatch> micro_batches(std::span<const TokenStore* const> stores,
-                                      std::span<const Sample> samples, Range range,
+                                      std::span<const Sample> samples, IndexRange range,
                                       int64_t micro_batch);
 
 // Micro-batches that every data parallel rank runs for a global batch of `samples` samples: as many

@@ -7,17 +7,11 @@
 #include <string>
 
 #include "csrc/base/error.h"
+#include "csrc/base/random.h"
 #include "launch/data/packing.h"
 
 namespace sutor {
 namespace {
-
-// Our own, as the standard's distributions differ between libraries. The bias of % is below 2^-30
-// for any list that fits in memory.
-template <typename T>
-void shuffle(std::vector<T>& items, std::mt19937_64& random) {
-  for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[random() % i]);
-}
 
 std::mt19937_64 generator(uint64_t seed, int64_t epoch) {
   const auto low = [](uint64_t x) { return static_cast<uint32_t>(x); };
@@ -156,12 +150,6 @@ SampleList eval_samples(const TokenStore& store, int64_t seq_len) {
 
 int64_t batches_per_epoch(int64_t samples, int64_t global_batch) {
   return (samples + global_batch - 1) / global_batch;
-}
-
-Range rank_range(Range batch, int64_t rank, int64_t ranks) {
-  const int64_t each = batch.size() / ranks, more = batch.size() % ranks;
-  const int64_t begin = batch.begin + rank * each + std::min(rank, more);
-  return {begin, begin + each + (rank < more)};
 }
 
 SampleStream::SampleStream(std::vector<const TokenStore*> stores, DataOptions options,

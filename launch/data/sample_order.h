@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "csrc/base/index_range.h"
 #include "launch/data/token_store.h"
 #include "recipes/recipe.h"
 
@@ -56,20 +57,8 @@ SampleList build_samples(std::span<const TokenStore* const> stores, const DataOp
 // above), so that the mean loss is over all targets whatever seq_len is. Same errors.
 SampleList eval_samples(const TokenStore& store, int64_t seq_len);
 
-// A part [begin, end) of a list.
-struct Range {
-  int64_t begin = 0;
-  int64_t end = 0;
-  int64_t size() const { return end - begin; }
-  bool operator==(const Range&) const = default;
-};
-
 // Of `samples` samples; the last one may be short.
 int64_t batches_per_epoch(int64_t samples, int64_t global_batch);
-
-// The contiguous part of a global batch that data parallel rank `rank` of `ranks` takes; the first
-// ranks get one more when it does not divide, the last may get none.
-Range rank_range(Range batch, int64_t rank, int64_t ranks);
 
 // Where training stands: samples [0, position) of `epoch` are consumed.
 struct Cursor {

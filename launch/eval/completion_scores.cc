@@ -6,7 +6,8 @@
 #include <algorithm>
 
 #include "csrc/base/error.h"
-#include "csrc/base/nearest.h"
+#include "csrc/base/text/nearest.h"
+#include "csrc/base/text/text.h"
 #include "launch/job/python_step.h"
 
 namespace po = boost::program_options;
@@ -41,12 +42,9 @@ nlohmann::json job_of(const std::filesystem::path& completions, const ScoringOpt
 std::vector<std::string> parse_scorers(const std::vector<std::string>& given) {
   std::vector<std::string> scorers;
   for (const std::string& list : given) {
-    for (size_t begin = 0; begin <= list.size();) {
-      const size_t end = std::min(list.find(',', begin), list.size());
-      const std::string name = list.substr(begin, end - begin);
+    for (const std::string& name : split_at_commas(list)) {
       check_known("scorer", name, kScorers);
       if (std::find(scorers.begin(), scorers.end(), name) == scorers.end()) scorers.push_back(name);
-      begin = end + 1;
     }
   }
   if (scorers.empty()) {

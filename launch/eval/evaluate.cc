@@ -69,7 +69,7 @@ EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
   DocumentCounts documents(*set.store);
   double sums[3] = {0, 0, 0};  // loss, correct, targets
   const auto samples = static_cast<int64_t>(set.samples.size());
-  const int64_t first = rank_range({0, samples}, dp_rank, dp_size).begin;
+  const int64_t first = leading_range(samples, dp_rank, dp_size).begin;
   const int64_t count = micro_batch_count(samples, dp_size, /*micro_batch=*/1);
   for (int64_t i = 0; i < count; ++i) {
     const MicroBatch batch =

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "csrc/base/error.h"
+#include "csrc/base/random.h"
 #include "launch/data/micro_batch.h"
 #include "layers/esft/score_records.h"
 #include "layers/parallel/row_collectives.h"
@@ -13,8 +14,8 @@
 namespace sutor {
 namespace {
 
-// The documents of all stores, shuffled by the seed (Fisher-Yates over the 64-bit Mersenne twister,
-// whose output the C++ standard fixes), cut to the budget and into pieces of at most seq_len.
+// The documents of all stores, shuffled by the seed (with the 64-bit Mersenne twister, whose output
+// the C++ standard fixes), cut to the budget and into pieces of at most seq_len.
 std::vector<Sample> sample_segments(std::span<const TokenStore* const> stores, int64_t budget,
                                     int64_t seq_len, uint64_t seed) {
   std::vector<Segment> documents;
@@ -25,8 +26,7 @@ std::vector<Sample> sample_segments(std::span<const TokenStore* const> stores, i
     }
   }
   std::mt19937_64 random(seed);
-  for (size_t i = documents.size(); i > 1; --i)
-    std::swap(documents[i - 1], documents[random() % i]);
+  shuffle(documents, random);
   std::vector<Sample> segments;
   int64_t left = budget < 0 ? std::numeric_limits<int64_t>::max() : budget;
   for (const Segment& document : documents) {

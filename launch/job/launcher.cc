@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace {
@@ -23,16 +24,15 @@ int first_of(const Environment& environment, std::initializer_list<const char*> 
 
 // SLURM's "2(x3),1": tasks of each node, in the order of the nodes.
 int tasks_of_node(const char* text, int node) {
-  for (const char* at = text; at != nullptr && *at != '\0';) {
+  if (text == nullptr) return -1;
+  for (const std::string& item : split_at_commas(text)) {
     char* end = nullptr;
-    const int tasks = static_cast<int>(std::strtol(at, &end, 10));
-    if (end == at) return -1;
+    const int tasks = static_cast<int>(std::strtol(item.c_str(), &end, 10));
+    if (end == item.c_str()) return -1;
     int nodes = 1;
     if (end[0] == '(' && end[1] == 'x') nodes = static_cast<int>(std::strtol(end + 2, &end, 10));
     if (node < nodes) return tasks;
     node -= nodes;
-    while (*end != '\0' && *end != ',') ++end;
-    at = *end == ',' ? end + 1 : end;
   }
   return -1;
 }

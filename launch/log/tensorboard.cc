@@ -11,6 +11,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/hash.h"
+#include "csrc/base/host.h"
 
 namespace sutor {
 namespace {
@@ -56,13 +57,12 @@ uint32_t masked_crc(std::string_view data) {
 }
 
 std::string file_name() {
-  char host[256] = "localhost";
-  gethostname(host, sizeof host - 1);
+  const std::string host = host_name();
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   // Readers take the files of a folder in the order of their names.
   return fmt::format("events.out.tfevents.{}.{}.{}",
-                     std::chrono::duration_cast<std::chrono::microseconds>(now).count(), host,
-                     getpid());
+                     std::chrono::duration_cast<std::chrono::microseconds>(now).count(),
+                     host.empty() ? "localhost" : host, getpid());
 }
 
 }  // namespace

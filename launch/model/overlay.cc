@@ -8,6 +8,7 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
@@ -80,8 +81,8 @@ bool Overlay::load(const ShardedTensor& destination) const {
   if (found == by_name_.end()) return false;
   const TrainedTensor& tensor = tensors_[found->second];
   if (tensor.shape != destination.global_shape) {
-    fail(ErrorCode::kWrongShape, "{}: tensor `{}` has shape [{}], the model asks for [{}]", name_,
-         tensor.name, fmt::join(tensor.shape, ", "), fmt::join(destination.global_shape, ", "));
+    fail(ErrorCode::kWrongShape, "{}: tensor `{}` has shape {}, the model asks for {}", name_,
+         tensor.name, shape_text(tensor.shape), shape_text(destination.global_shape));
   }
   if (tensor.dtype == destination.dtype) {
     tensor.read(destination);

@@ -3,24 +3,18 @@
 #include <fmt/core.h>
 #include <torch/types.h>
 
-#include <random>
-
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/partial/partial_checkpoint.h"
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
+#include "csrc/base/text/text.h"
 #include "launch/job/agreement.h"
 #include "launch/train/same_training.h"
 
 namespace sutor {
 namespace {
-
-std::string random_uuid() {
-  std::random_device device;
-  return fmt::format("{:08x}{:08x}", device(), device());
-}
 
 // Without the keys that recipes of earlier programs had and that only ever had these values, so
 // that their trainings can go on.
@@ -97,7 +91,7 @@ std::vector<IndexedTensor> Checkpointer::wanted() const {
 void Checkpointer::save(const TrainState& state, int keep) {
   const ProfileScope scope("save checkpoint");
   const bool root_rank = world_.rank() == 0;
-  const std::string uuid = world_.broadcast_text(random_uuid(), 0, "checkpoint name");
+  const std::string uuid = world_.broadcast_text(random_hex(), 0, "checkpoint name");
   agree(world_, problem_of([&] {
           if (!root_rank) return;
           std::filesystem::create_directories(root_);

@@ -34,7 +34,7 @@ void check_lora_init(const LoraOptions& options) {
 int64_t nonempty_micro_batches(int64_t samples, int64_t ranks, int64_t micro_batch) {
   int64_t count = 0;
   for (int64_t r = 0; r < ranks; ++r) {
-    count += (rank_range({0, samples}, r, ranks).size() + micro_batch - 1) / micro_batch;
+    count += (leading_range(samples, r, ranks).size() + micro_batch - 1) / micro_batch;
   }
   return std::max<int64_t>(1, count);
 }

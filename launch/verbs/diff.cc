@@ -11,6 +11,7 @@
 
 #include "checkpoint/compare/tensor_diff.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 #include "launch/cli/command_line.h"
 #include "launch/job/failure.h"
 #include "launch/log/metrics_log.h"
@@ -113,7 +114,7 @@ std::string_view phrase(TensorChange change) {
 std::string form_text(const TensorSet& set, const std::string& name) {
   const auto at = set.tensors().find(name);
   if (at == set.tensors().end()) return "-";
-  return fmt::format("{} [{}]", at->second.dtype_name, fmt::join(at->second.shape, ", "));
+  return fmt::format("{} {}", at->second.dtype_name, shape_text(at->second.shape));
 }
 
 void print_text(const TensorSet& a, const TensorSet& b, const SetDiff& diff, bool tensors) {

@@ -52,13 +52,7 @@ int verb_export(const Arguments& arguments) {
     request.verify = (*values)["verify"].as<bool>();
     request.overwrite = (*values)["overwrite"].as<bool>();
     if (values->count("format")) {
-      const std::string text = (*values)["format"].as<std::string>();
-      request.formats.clear();
-      for (size_t at = 0; at <= text.size();) {
-        const size_t comma = std::min(text.find(',', at), text.size());
-        request.formats.push_back(text.substr(at, comma - at));
-        at = comma + 1;
-      }
+      request.formats = split_at_commas((*values)["format"].as<std::string>());
     }
     for (const std::string& format : request.formats) {
       if (format != "adapter" && format != "merged" && format != "peft") {

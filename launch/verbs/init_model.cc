@@ -10,7 +10,7 @@
 #include "checkpoint/huggingface/random_model.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/nearest.h"
+#include "csrc/base/text/nearest.h"
 #include "launch/cli/command_line.h"
 #include "launch/job/failure.h"
 #include "layers/models/registry.h"

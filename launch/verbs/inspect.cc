@@ -12,7 +12,7 @@
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 #include "launch/cli/command_line.h"
 #include "launch/data/token_store.h"
 #include "launch/inspect/inspect_model.h"

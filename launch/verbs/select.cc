@@ -36,9 +36,7 @@ int parse_layer(std::string_view text, const std::string& whole) {
 
 std::vector<int> parse_layers(const std::string& text) {
   std::vector<int> layers;
-  for (size_t begin = 0; begin <= text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    const std::string_view part = std::string_view(text).substr(begin, end - begin);
+  for (const std::string_view part : split_at_commas(text)) {
     const size_t dash = part.find('-');
     const int first = parse_layer(part.substr(0, dash), text);
     const int last =
@@ -47,7 +45,6 @@ std::vector<int> parse_layers(const std::string& text) {
       fail(ErrorCode::kBadArgument, "--layers {}: the range {} runs backwards.", text, part);
     }
     for (int layer = first; layer <= last; ++layer) layers.push_back(layer);
-    begin = end + 1;
   }
   return layers;
 }

@@ -30,36 +30,15 @@ struct Config {
 };
 
 nlohmann::json preset(std::string_view size) {
-  const bool tiny = size == "tiny";
-  nlohmann::json yarn = {{"type", "yarn"},
-                         {"factor", 40.0},
-                         {"beta_fast", 32},
-                         {"beta_slow", 1},
-                         {"mscale", 0.707},
-                         {"mscale_all_dim", 0.707},
-                         {"original_max_position_embeddings", tiny ? 64 : 1024}};
-  return preset_of(size, "DeepseekV2ForCausalLM", "deepseek_v2",
-                   {{"num_key_value_heads", tiny ? 4 : 8},
-                    {"q_lora_rank", nullptr},
-                    {"kv_lora_rank", tiny ? 32 : 128},
-                    {"qk_nope_head_dim", tiny ? 16 : 64},
-                    {"qk_rope_head_dim", tiny ? 8 : 32},
-                    {"v_head_dim", tiny ? 16 : 64},
-                    {"intermediate_size", tiny ? 96 : 1408},
-                    {"moe_intermediate_size", tiny ? 32 : 256},
-                    {"n_routed_experts", tiny ? 8 : 64},
-                    {"num_experts_per_tok", tiny ? 3 : 6},
-                    {"n_shared_experts", 2},
-                    {"first_k_dense_replace", 1},
-                    {"moe_layer_freq", 1},
-                    {"topk_method", "greedy"},
-                    {"n_group", 1},
-                    {"topk_group", 1},
-                    {"norm_topk_prob", false},
-                    {"routed_scaling_factor", 1.0},
-                    {"scoring_func", "softmax"},
-                    {"attention_bias", false},
-                    {"rope_scaling", yarn}});
+  return deepseek_preset_of(size, "DeepseekV2ForCausalLM", "deepseek_v2", 0.707,
+                            {{"q_lora_rank", nullptr},
+                             {"n_shared_experts", 2},
+                             {"topk_method", "greedy"},
+                             {"n_group", 1},
+                             {"topk_group", 1},
+                             {"norm_topk_prob", false},
+                             {"routed_scaling_factor", 1.0},
+                             {"scoring_func", "softmax"}});
 }
 
 }  // namespace

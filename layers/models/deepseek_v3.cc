@@ -29,35 +29,15 @@ struct Config {
 
 nlohmann::json preset(std::string_view size) {
   const bool tiny = size == "tiny";
-  nlohmann::json yarn = {{"type", "yarn"},
-                         {"factor", 40.0},
-                         {"beta_fast", 32},
-                         {"beta_slow", 1},
-                         {"mscale", 1.0},
-                         {"mscale_all_dim", 1.0},
-                         {"original_max_position_embeddings", tiny ? 64 : 1024}};
-  return preset_of(size, "DeepseekV3ForCausalLM", "deepseek_v3",
-                   {{"num_key_value_heads", tiny ? 4 : 8},
-                    {"q_lora_rank", tiny ? 40 : 192},
-                    {"kv_lora_rank", tiny ? 32 : 128},
-                    {"qk_nope_head_dim", tiny ? 16 : 64},
-                    {"qk_rope_head_dim", tiny ? 8 : 32},
-                    {"v_head_dim", tiny ? 16 : 64},
-                    {"intermediate_size", tiny ? 96 : 1408},
-                    {"moe_intermediate_size", tiny ? 32 : 256},
-                    {"n_routed_experts", tiny ? 8 : 64},
-                    {"num_experts_per_tok", tiny ? 3 : 6},
-                    {"n_shared_experts", 1},
-                    {"first_k_dense_replace", 1},
-                    {"moe_layer_freq", 1},
-                    {"topk_method", "noaux_tc"},
-                    {"n_group", tiny ? 4 : 8},
-                    {"topk_group", tiny ? 2 : 4},
-                    {"norm_topk_prob", true},
-                    {"routed_scaling_factor", 2.5},
-                    {"scoring_func", "sigmoid"},
-                    {"attention_bias", false},
-                    {"rope_scaling", yarn}});
+  return deepseek_preset_of(size, "DeepseekV3ForCausalLM", "deepseek_v3", 1.0,
+                            {{"q_lora_rank", tiny ? 40 : 192},
+                             {"n_shared_experts", 1},
+                             {"topk_method", "noaux_tc"},
+                             {"n_group", tiny ? 4 : 8},
+                             {"topk_group", tiny ? 2 : 4},
+                             {"norm_topk_prob", true},
+                             {"routed_scaling_factor", 2.5},
+                             {"scoring_func", "sigmoid"}});
 }
 
 nlohmann::json kimi_preset(std::string_view size) {

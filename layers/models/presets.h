@@ -12,4 +12,10 @@ namespace sutor {
 nlohmann::json preset_of(std::string_view size, std::string_view architecture,
                          std::string_view model_type, const nlohmann::json& own);
 
+// What the configurations of DeepSeek-V2 and V3 have in common: latent attention, and experts
+// behind one dense layer. `mscale`: both of YaRN's.
+nlohmann::json deepseek_preset_of(std::string_view size, std::string_view architecture,
+                                  std::string_view model_type, double mscale,
+                                  const nlohmann::json& own);
+
 }  // namespace sutor

@@ -10,7 +10,7 @@
 
 namespace sutor {
 
-// Rows of each rank when `rows` are divided as part_of() does.
+// Rows of each rank when `rows` are divided as spread_range() does.
 std::vector<int64_t> row_counts(int64_t rows, const Comm& comm);
 
 // [counts[rank], ...] of every rank -> [sum of counts, ...], in the order of ranks.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "csrc/base/error.h"
+#include "csrc/base/index_range.h"
 #include "parallel_state/placement/tensor_shard.h"
 
 namespace sutor {
@@ -20,7 +21,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   storage_.num_experts = model.num_experts;
   storage_.num_local = static_cast<int64_t>(local_ids.size());
   storage_.hidden = model.hidden_size;
-  storage_.width = rank_range(model.expert_width, at.etp, layout.etp()).size();
+  storage_.width = spread_range(model.expert_width, at.etp, layout.etp()).size();
   storage_.adds_down_bias = at.etp == 0;
   std::vector<Expert> experts(local_ids.size());
   std::vector<std::vector<const TensorEntry*>> pairs(local_ids.size());
@@ -43,8 +44,8 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   }
   SUTOR_ASSERT(trained.empty() || adapted.empty());
   for (const auto* trainable : {&trained, &adapted}) {  // copies are of frozen experts
-    SUTOR_ASSERT(tuned->empty() ||
-                 tuned->back() < static_cast<size_t>(placement.num_local_experts()));
+    SUTOR_ASSERT(trainable->empty() ||
+                 trainable->back() < static_cast<size_t>(placement.num_local_experts()));
   }
   storage_.num_trained = static_cast<int64_t>(trained.size());
   storage_.lora.resize(adapted.size());

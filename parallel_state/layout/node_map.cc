@@ -8,7 +8,7 @@
 namespace sutor {
 namespace {
 
-std::string host_name(int rank) {
+std::string node_name(int rank) {
   if (const char* name = std::getenv("SUTOR_NODE_NAME"); name && *name) return name;
   const std::string host = ProcessIdentity::of_this_process().host;
   // A host without a name may be any host: the rank gets a node of its own.
@@ -18,7 +18,7 @@ std::string host_name(int rank) {
 }  // namespace
 
 NodeMap::NodeMap(Comm& world)
-    : NodeMap(world.all_gather_text(host_name(world.rank()), "host names")) {}
+    : NodeMap(world.all_gather_text(node_name(world.rank()), "host names")) {}
 
 NodeMap::NodeMap(const std::vector<std::string>& hosts) {
   std::map<std::string, int> node_of_host;

@@ -3,18 +3,16 @@
 
 #include <algorithm>
 #include <charconv>
-#include <sstream>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace {
 
 std::vector<int> parse_table(const std::string& table) {
   std::vector<int> counts;
-  std::istringstream stream(table);
-  std::string part;
-  while (std::getline(stream, part, ',')) {
+  for (const std::string& part : split_at_commas(table)) {
     int count = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), count);
     if (error != std::errc() || end != part.data() + part.size() || count < 1) {

@@ -1,13 +1,13 @@
 // Reads, writes and checks the official ESFT expert config.
 #include "parallel_state/model/expert_config.h"
 
-#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -63,20 +63,15 @@ bool parse_flag(const Json& json, const char* key, const std::string& path) {
 
 // nlohmann keeps the last of repeated keys; this refuses a config that gives a layer twice.
 Json parse_strict(const std::string& text, const std::string& path) {
-  std::vector<std::set<std::string>> open;
-  const Json::parser_callback_t no_repeats = [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) open.emplace_back();
-    if (event == Json::parse_event_t::object_end) open.pop_back();
-    if (event == Json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second) {
-      fail(ErrorCode::kBadExpertConfig, "{}: the key {} occurs twice.", path, value.dump());
-    }
-    return true;
-  };
-  try {
-    return Json::parse(text, no_repeats);
-  } catch (const Json::exception& error) {
-    fail(ErrorCode::kBadExpertConfig, "{}: not valid JSON: {}. {}", path, error.what(), kForm);
+  ParsedJson parsed = parse_json(text);
+  if (parsed.repeated_key) {
+    fail(ErrorCode::kBadExpertConfig, "{}: the key {} occurs twice.", path,
+         Json(*parsed.repeated_key).dump());
   }
+  if (!parsed.problem.empty()) {
+    fail(ErrorCode::kBadExpertConfig, "{}: not valid JSON: {}. {}", path, parsed.problem, kForm);
+  }
+  return std::move(parsed.value);
 }
 
 int min_layer(const ExpertConfig& config) { return config.experts.begin()->first; }

@@ -2,6 +2,7 @@
 #include "parallel_state/placement/tensor_shard.h"
 
 #include "csrc/base/error.h"
+#include "csrc/base/index_range.h"
 
 namespace sutor {
 namespace {
@@ -25,10 +26,6 @@ std::vector<int64_t> TensorShard::shape() const {
   return shape;
 }
 
-IndexRange rank_range(int64_t units, int rank, int ranks) {
-  return {units * rank / ranks, units * (rank + 1) / ranks};
-}
-
 TensorShard shard_of(const TensorEntry& tensor, int rank, int ranks) {
   TensorShard shard{.global_shape = tensor.shape, .row_count = tensor.shape[0], .col_count = 1};
   for (size_t i = 1; i < tensor.shape.size(); ++i) shard.col_count *= tensor.shape[i];
@@ -37,7 +34,7 @@ TensorShard shard_of(const TensorEntry& tensor, int rank, int ranks) {
   const bool rows = split.axis == TensorSplit::Axis::kRows;
   SUTOR_ASSERT(rows || tensor.shape.size() == 2);
   const int64_t each = (rows ? shard.row_count : shard.col_count) / split.units;
-  const IndexRange run = rank_range(split.units, rank, ranks);
+  const IndexRange run = spread_range(split.units, rank, ranks);
   (rows ? shard.row_begin : shard.col_begin) = run.begin * each;
   (rows ? shard.row_count : shard.col_count) = run.size() * each;
   return shard;

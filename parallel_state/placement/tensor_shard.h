@@ -17,13 +17,6 @@ struct TensorShard {
   int64_t num_elements() const { return row_count * col_count; }
 };
 
-// The run [begin, end) of `units` things that rank `rank` of `ranks` gets: near-equal, in order.
-struct IndexRange {
-  int64_t begin = 0, end = 0;
-  int64_t size() const { return end - begin; }
-};
-IndexRange rank_range(int64_t units, int rank, int ranks);
-
 // The shard of rank `rank` in a group of `ranks`. The split must fit, as check_tensor_parallel()
 // ensures.
 TensorShard shard_of(const TensorEntry& tensor, int rank, int ranks);

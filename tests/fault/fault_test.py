@@ -8,7 +8,6 @@
 import pathlib
 import random
 import signal
-import sys
 import tempfile
 import time
 import unittest
@@ -18,7 +17,7 @@ import jobs
 SUTOR = None  # set by main
 
 
-class FaultTest(unittest.TestCase):
+class FaultTest(jobs.JobTest):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory(prefix="sutor-fault-")
@@ -33,12 +32,6 @@ class FaultTest(unittest.TestCase):
         env = {"SUTOR_FAULT": fault, "SUTOR_HEARTBEAT_TIMEOUT": "3"}
         command = jobs.mpiexec(self.jobs.sutor, "train", recipe, options=options, cleanup=cleanup)
         return self.jobs.run(command, env, **how)
-
-    def check_end(self, result):
-        """The job ended, soon, and not as if all were well; jobs.run() saw nobody left over."""
-        self.assertNotEqual(result.code, 0, result)
-        self.assertIsNotNone(result.seconds_to_end, result)
-        self.assertLess(result.seconds_to_end, jobs.GONE_SECONDS, result)
 
     def check_named(self, result, rank, operation=None, code="E0605"):
         """The first error names the rank, the report the operation that waits for it."""
@@ -194,9 +187,7 @@ class Order(FaultTest):
 
 def main():
     global SUTOR
-    if len(sys.argv) < 2 or not pathlib.Path(sys.argv[1]).is_file():
-        sys.exit(__doc__)
-    SUTOR = sys.argv.pop(1)
+    SUTOR = jobs.program_argument(__doc__)
     unittest.main()
 
 

@@ -10,8 +10,10 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / "tests" / "golden" / "models" / "deepseek_v2_lite"
@@ -46,6 +48,21 @@ NO_CLEANUP_SCRIPT = '"$0" "$@" || { code=$?; sleep 4; exit $code; }'
 def mpiexec(*command, ranks=4, options=(), cleanup=True):
     shell = [] if cleanup else ["sh", "-c", NO_CLEANUP_SCRIPT]
     return ["mpiexec", *options, "-n", str(ranks), *shell, *command]
+
+
+def program_argument(usage):
+    """Takes the path of sutor from the command line; unittest reads what is behind it."""
+    if len(sys.argv) < 2 or not pathlib.Path(sys.argv[1]).is_file():
+        sys.exit(usage)
+    return str(pathlib.Path(sys.argv.pop(1)).resolve())
+
+
+class JobTest(unittest.TestCase):
+    def check_end(self, result):
+        """The job ended, soon, and not as if all were well; Jobs.run() saw nobody left over."""
+        self.assertNotEqual(result.code, 0, result)
+        self.assertIsNotNone(result.seconds_to_end, result)
+        self.assertLess(result.seconds_to_end, GONE_SECONDS, result)
 
 
 class Result:

@@ -121,7 +121,7 @@ class Slurm:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class SlurmTest(unittest.TestCase):
+class SlurmTest(jobs.JobTest):
     @classmethod
     def setUpClass(cls):
         cls.slurm = Slurm()
@@ -193,17 +193,10 @@ class SlurmTest(unittest.TestCase):
                 self.check_end(result)
                 self.assertIn(words, result.errors()[0], result)
 
-    def check_end(self, result):
-        self.assertNotEqual(result.code, 0, result)
-        self.assertIsNotNone(result.seconds_to_end, result)
-        self.assertLess(result.seconds_to_end, jobs.GONE_SECONDS, result)
-
 
 def main():
     global SUTOR
-    if len(sys.argv) < 2 or not pathlib.Path(sys.argv[1]).is_file():
-        sys.exit(__doc__)
-    SUTOR = str(pathlib.Path(sys.argv.pop(1)).resolve())
+    SUTOR = jobs.program_argument(__doc__)
     missing = [p for p in ("munged", "slurmctld", "slurmd", "srun") if shutil.which(p) is None]
     if os.geteuid() != 0 or missing:
         why = f"without {', '.join(missing)}" if missing else "not root"

@@ -117,7 +117,7 @@ class Nodes:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class TwoNodes(unittest.TestCase):
+class TwoNodes(jobs.JobTest):
     # MPICH's network module is UCX: its own TCP, over the cable alone, and nothing else.
     ENV = {"UCX_TLS": "tcp,self", "UCX_NET_DEVICES": "cable", "SUTOR_HEARTBEAT_TIMEOUT": "3"}
 
@@ -203,17 +203,10 @@ class TwoNodes(unittest.TestCase):
         path = recipe.parent / "run" / "metrics.jsonl"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
-    def check_end(self, result):
-        self.assertNotEqual(result.code, 0, result)
-        self.assertIsNotNone(result.seconds_to_end, result)
-        self.assertLess(result.seconds_to_end, jobs.GONE_SECONDS, result)
-
 
 def main():
     global SUTOR
-    if len(sys.argv) < 2 or not pathlib.Path(sys.argv[1]).is_file():
-        sys.exit(__doc__)
-    SUTOR = str(pathlib.Path(sys.argv.pop(1)).resolve())
+    SUTOR = jobs.program_argument(__doc__)
     missing = [p for p in ("ip", "tc", "nsenter", "unshare") if shutil.which(p) is None]
     probe = ["unshare", "--net", "--uts", "--mount", "--ipc", "true"]
     if os.geteuid() != 0 or missing or subprocess.run(probe).returncode != 0:

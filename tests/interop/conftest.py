@@ -9,13 +9,9 @@ program has a time limit; no test depends on another one.
 import os
 import pathlib
 import shutil
-import sys
 
 import pytest
 import torch
-
-# Tests of one folder use helpers of another's.
-sys.path += [str(path) for path in pathlib.Path(__file__).parent.glob("*/")]
 
 import models
 import runner

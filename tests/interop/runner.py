@@ -160,6 +160,12 @@ class Run:
         return self.output / "export" / "adapter", self.output / "export" / "merged"
 
 
+def layout_settings(parallel):
+    """Command-line options for keys of the section `parallel`."""
+    return [part for key, value in parallel.items()
+            for part in ("--set", f"parallel.{key}={str(value).lower()}")]
+
+
 def read_lines(path):
     """The objects of a JSONL file, in order."""
     return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]

@@ -123,7 +123,7 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
   Outcome out;
   for (int64_t step = 1; step <= kSteps; ++step) {
     const auto all = packs(job.rows, source.info.vocab_size, 11 * step);
-    const Range mine = rank_range({0, job.rows}, dp_rank, dp);
+    const IndexRange mine = leading_range(job.rows, dp_rank, dp);
     std::vector<MicroBatch> micro(all.begin() + mine.begin, all.begin() + mine.end);
     MicroBatch empty;
     empty.doc_offsets = {0};

@@ -1,4 +1,4 @@
-// Expects a sutor::Error with a code and, where given, words that its message must contain.
+// Code that must throw a sutor::Error.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,8 +11,9 @@
 
 namespace sutor::testing {
 
-inline void expect_error(ErrorCode code, const std::vector<std::string>& words,
-                         const std::function<void()>& action) {
+// Expects an Error of this code whose message holds all the words. Returns the message.
+inline std::string expect_error(ErrorCode code, const std::vector<std::string>& words,
+                                const std::function<void()>& action) {
   try {
     action();
   } catch (const Error& error) {
@@ -21,9 +22,14 @@ inline void expect_error(ErrorCode code, const std::vector<std::string>& words,
       EXPECT_NE(std::string(error.what()).find(word), std::string::npos)
           << "`" << word << "` is not in: " << error.what();
     }
-    return;
+    return error.what();
   }
   ADD_FAILURE() << "no error; expected " << fmt::format("{}", code);
+  return "";
+}
+
+inline std::string expect_error(ErrorCode code, const std::function<void()>& action) {
+  return expect_error(code, {}, action);
 }
 
 }  // namespace sutor::testing

@@ -1,6 +1,7 @@
 // A directory of its own for a test, removed with the object.
 #pragma once
 
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -44,5 +45,10 @@ class TempDir {
  private:
   std::filesystem::path path_;
 };
+
+// How many names a directory holds.
+inline int64_t count_entries(const std::filesystem::path& path) {
+  return std::distance(std::filesystem::directory_iterator(path), {});
+}
 
 }  // namespace sutor::testing

@@ -1,7 +1,5 @@
 #include "csrc/comm/nccl/nccl_comm.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <deque>
@@ -9,6 +7,7 @@
 #include <numeric>
 
 #include "csrc/base/error.h"
+#include "csrc/base/host.h"
 #include "csrc/comm/nccl/nccl_calls.h"
 #include "csrc/comm/nccl/nccl_sender.h"
 
@@ -298,8 +297,7 @@ int choose_device(Comm& control) {
     fail(ErrorCode::kNoGpu, "rank {} found no GPU on its host: {}.", control.rank(),
          cudaGetErrorString(result));
   }
-  char host[256] = "";
-  gethostname(host, sizeof(host) - 1);
+  const std::string host = host_name();
   const std::vector<std::string> hosts = control.all_gather_text(host, "hosts");
   const auto before = static_cast<int>(
       std::count(hosts.begin(), hosts.begin() + control.rank(), hosts[control.rank()]));

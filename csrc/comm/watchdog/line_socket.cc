@@ -17,6 +17,7 @@
 #include <cstring>
 
 #include "csrc/base/error.h"
+#include "csrc/base/host.h"
 
 namespace sutor {
 namespace {
@@ -153,12 +154,10 @@ LineSocket LineListener::accept() {
 
 std::vector<std::string> addresses_of_this_host() {
   std::vector<std::string> result;
-  char name[HOST_NAME_MAX + 1] = "";
-  ::gethostname(name, sizeof name - 1);
   addrinfo hints{};
   hints.ai_family = AF_INET;
   addrinfo* found = nullptr;
-  if (::getaddrinfo(name, nullptr, &hints, &found) == 0) {
+  if (::getaddrinfo(host_name().c_str(), nullptr, &hints, &found) == 0) {
     for (const addrinfo* a = found; a != nullptr; a = a->ai_next) {
       add_unless_there(result, a->ai_addr);
     }

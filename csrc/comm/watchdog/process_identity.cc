@@ -9,6 +9,8 @@
 #include <sstream>
 #include <vector>
 
+#include "csrc/base/host.h"
+
 namespace sutor {
 namespace {
 
@@ -37,16 +39,14 @@ std::string name_space_of(const std::string& kind) {
   char target[PATH_MAX] = "";
   const ssize_t length = ::readlink(("/proc/self/ns/" + kind).c_str(), target, sizeof target - 1);
   const std::string name_space(target, length > 0 ? static_cast<size_t>(length) : 0);
-  return first_line("/proc/sys/kernel/random/boot_id") + " " + name_space;
+  return boot_id() + " " + name_space;
 }
 
 }  // namespace
 
 ProcessIdentity ProcessIdentity::of_this_process() {
   ProcessIdentity self;
-  char host[HOST_NAME_MAX + 1] = "";
-  ::gethostname(host, sizeof host - 1);
-  self.host = host;
+  self.host = host_name();
   self.space = name_space_of("pid");
   self.network = name_space_of("net");
   self.pid = ::getpid();

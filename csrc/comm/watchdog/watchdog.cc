@@ -11,9 +11,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 #include "csrc/comm/watchdog/exit_report.h"
 
 namespace sutor {
@@ -44,14 +44,7 @@ ProcessIdentity identity_of(const json& text) {
           text.at("start_time")};
 }
 
-std::string random_token() {
-  std::random_device random;
-  std::string token;
-  for (int i = 0; i < 4; ++i) token += fmt::format("{:08x}", random());
-  return token;
-}
-
-// On another host than the first monitor if possible, so that one survives the end of a host.
+// On another host than the first hub where there is one, so that the end of one host leaves a hub.
 int second_monitor_of(const std::vector<ProcessIdentity>& processes) {
   for (size_t r = 1; r < processes.size(); ++r) {
     if (processes[r].network != processes[0].network) return static_cast<int>(r);
@@ -67,7 +60,7 @@ bool switched_off() {
 // Where a monitor listens: {"port": ..., "addresses": [...], "token": ...}; the first one's token
 // counts.
 json listening_json(const LineListener& listener, bool only_this_host) {
-  json result{{"port", listener.port()}, {"token", random_token()}};
+  json result{{"port", listener.port()}, {"token", random_hex(4)}};
   result["addresses"] =
       only_this_host ? std::vector<std::string>{"127.0.0.1"} : addresses_of_this_host();
   return result;

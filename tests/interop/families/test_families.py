@@ -1,4 +1,4 @@
-"""What every family must do beyond its numbers (test_logits.py runs over all shapes for those):
+"""What every family must do beyond its numbers (logits.py runs over all shapes for those):
 names, layouts, export, stores, config forms, published sizes."""
 
 import dataclasses
@@ -10,11 +10,11 @@ import pytest
 import torch
 import transformers
 
+import logits
 import models
 import reference
 import runner
-import test_logits
-from test_base_store import bytes_of, convert, tree
+from artifacts import bytes_of, convert, tree
 
 # One shape a family: with groups, gates, biases and dense layers where it has them.
 SHAPES = [models.shape(name) for name in (
@@ -117,8 +117,8 @@ def test_merged_export_loads_in_transformers(program, model_dir, tmp_path, shape
         run.set_section("model", {"dtype": dtype})
         _, merged = run.prepare().train_it().export()
         loaded = models.load(merged, torch.float32)
-        found = test_logits.run_logits(program, merged, ids, folder)
-        test_logits.check_forward(loaded, ids, found)
+        found = logits.run_logits(program, merged, ids, folder)
+        logits.check_forward(loaded, ids, found)
         base = models.load(model_dir(shape, dtype=dtype), torch.float32)
         with torch.no_grad():
             assert (base(input_ids=ids).logits - loaded(input_ids=ids).logits).abs().max() > 1e-3
@@ -147,7 +147,7 @@ def test_there_and_back_with_layers_that_are_not_used(program, model_dir, copy_o
             add_extra_layer(directory, shape.values["num_hidden_layers"])
         folders.append(tmp_path / str(i))
         folders[i].mkdir()
-    plain, extended = (test_logits.run_logits(program, d, ids, f) for d, f in
+    plain, extended = (logits.run_logits(program, d, ids, f) for d, f in
                        zip((model_dir(shape, dtype="bf16"), source), folders))
     assert all(torch.equal(plain[n], extended[n]) for n in plain)
     convert(program, source, tmp_path / "store")
@@ -170,7 +170,7 @@ def test_fused_experts_give_the_same_bits(program, model_dir, tmp_path, shape):
     for i, directory in enumerate((model_dir(shape), model_dir(shape, fused=True))):
         folder = tmp_path / str(i)
         folder.mkdir()
-        results.append(test_logits.run_logits(program, directory, ids, folder))
+        results.append(logits.run_logits(program, directory, ids, folder))
     assert all(torch.equal(results[0][n], results[1][n]) for n in results[0])
 
 
@@ -246,8 +246,8 @@ def test_init_model(program, tmp_path, family, size):
     model = models.load(tmp_path / "model", torch.float32)
     ids = torch.randint(0, 500, (2, 9), generator=torch.Generator().manual_seed(1))
     if size == "tiny":
-        test_logits.check_forward(
-            model, ids, test_logits.run_logits(program, tmp_path / "model", ids, tmp_path))
+        logits.check_forward(
+            model, ids, logits.run_logits(program, tmp_path / "model", ids, tmp_path))
     biases = [t for n, t in runner.read_tensors(tmp_path / "model").items()
               if n.endswith("correction_bias")]
     assert all(t.dtype == torch.float32 for t in biases)
@@ -259,8 +259,8 @@ def test_kimi_k2_is_deepseek_v3(program, model_dir, copy_of, tmp_path):
     path = copy / "config.json"
     path.write_text(path.read_text().replace('"deepseek_v3"', '"kimi_k2"'))
     ids = models.sample_ids(shape)
-    test_logits.check_forward(models.build(shape), ids,
-                              test_logits.run_logits(program, copy, ids, tmp_path))
+    logits.check_forward(models.build(shape), ids,
+                              logits.run_logits(program, copy, ids, tmp_path))
 
 
 def as_transformers_4_wrote(config):
@@ -287,7 +287,7 @@ def test_configuration_of_transformers_4(program, model_dir, copy_of, tmp_path, 
     for i, directory in enumerate((model_dir(shape), copy)):
         folder = tmp_path / str(i)
         folder.mkdir()
-        found.append(test_logits.run_logits(program, directory, ids, folder))
+        found.append(logits.run_logits(program, directory, ids, folder))
     assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
 
 
@@ -327,7 +327,7 @@ def test_keys_that_are_left_out_have_transformers_defaults(program, model_dir, c
     for i, directory in enumerate((model_dir(shape), copy)):
         folder = tmp_path / str(i)
         folder.mkdir()
-        found.append(test_logits.run_logits(program, directory, ids, folder))
+        found.append(logits.run_logits(program, directory, ids, folder))
     assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
 
 

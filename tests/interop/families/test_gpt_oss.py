@@ -7,12 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.integrations.mxfp4 import FP4_VALUES, convert_moe_packed_tensors
 
+import logits
 import models
 import reference
 import runner
-import test_logits
-from test_base_store import convert, tree
-from test_quantized import directory_of
+from artifacts import convert, directory_of, tree
 
 SHAPE = models.shape("go-20b")
 GROUP = 32
@@ -60,11 +59,11 @@ def test_logits_are_those_of_the_bf16_form_and_of_transformers(program, forms, t
     for directory in forms:
         folder = tmp_path / directory.name
         folder.mkdir()
-        results.append(test_logits.run_logits(program, directory, ids, folder, dtype=dtype))
+        results.append(logits.run_logits(program, directory, ids, folder, dtype=dtype))
     assert all(torch.equal(results[0][n], results[1][n]) for n in results[0])
     if dtype == "fp32":
         for directory in forms:  # transformers dequantises what it loads on a CPU
-            test_logits.check_forward(models.load(directory, torch.float32), ids, results[0])
+            logits.check_forward(models.load(directory, torch.float32), ids, results[0])
 
 
 def test_there_and_back(program, forms, tmp_path):
@@ -168,7 +167,7 @@ def expert_values(stacks, name):
 def check_loads(program, merged, tmp_path):
     ids = models.sample_ids(SHAPE)
     loaded = models.load(merged, torch.float32)
-    test_logits.check_forward(loaded, ids, test_logits.run_logits(program, merged, ids, tmp_path))
+    logits.check_forward(loaded, ids, logits.run_logits(program, merged, ids, tmp_path))
 
 
 def test_merged_export_with_trained_layers_dequantised(program, forms, trained, tmp_path):

@@ -10,18 +10,17 @@ import re
 import pytest
 import torch
 
+import artifacts
 import models
 import reference
 import runner
-import test_files
-import test_layouts
 
 DS = models.shape("ds-lite")
 QW = models.shape("qw-gqa")
 
 
 def settings(**parallel):
-    return test_layouts.settings(parallel)
+    return runner.layout_settings(parallel)
 
 
 @dataclasses.dataclass
@@ -59,7 +58,7 @@ def train(run, ranks=1, env=None, **parallel):
 
 
 def state_of(run, kind):
-    tiles = test_files.checkpoint_tiles(run.checkpoints()[-1])
+    tiles = artifacts.checkpoint_tiles(run.checkpoints()[-1])
     return {name: torch.from_numpy(value) for (name, k), value in tiles.items() if k == kind}
 
 
@@ -84,7 +83,7 @@ def test_P01_changing_ep_or_pp_trains_the_same_experts(program, model_dir, tmp_p
                                                        parallel):
     """The config is read by global numbers; local names differ from rank to rank."""
     case = make_case(program, model_dir, tmp_path, DS)
-    adapter = test_layouts.adapter_of(train(case.run("run"), ranks, **parallel))
+    adapter = artifacts.adapter_of(train(case.run("run"), ranks, **parallel))
     assert set(adapter) == set(case.names())
     assert all(not torch.equal(tensor, case.base()[name]) for name, tensor in adapter.items())
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import logits
 import models
 import runner
-import test_logits
-from test_base_store import convert, tree
+from artifacts import convert, directory_of, load_checked, tree
 
 SHAPE = models.shape("d3-groups")
 # What releases quantise: every linear but the router, the head and the embedding.
@@ -87,14 +87,6 @@ CONFIGS = {
 BLOCKS = {"fp8-even": (8, 8), "fp8-uneven": (20, 24), "fp8-whole": (128, 128), "int4": None}
 
 
-def directory_of(folder, config, tensors):
-    folder.mkdir()
-    models.write_json(config, folder / "config.json")
-    save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "model.safetensors",
-              metadata={"format": "pt"})
-    return folder
-
-
 @pytest.fixture(scope="module")
 def quantized(model_dir, tmp_path_factory):
     """quantized(form, dtype) -> (directory in that form, the same model plainly in dtype)."""
@@ -123,11 +115,11 @@ def test_same_bits_as_the_dequantised_model(program, quantized, tmp_path, form, 
     for i, directory in enumerate(pair):
         folder = tmp_path / str(i)
         folder.mkdir()
-        results.append(test_logits.run_logits(program, directory, ids, folder, dtype=dtype))
+        results.append(logits.run_logits(program, directory, ids, folder, dtype=dtype))
     assert all(torch.equal(results[0][n], results[1][n]) for n in results[0])
     if dtype == "fp32" and form != "int4":
         loaded = models.load(pair[1], torch.float32)
-        test_logits.check_forward(loaded, ids, results[0])
+        logits.check_forward(loaded, ids, results[0])
 
 
 @pytest.mark.parametrize("form", ["fp8-uneven", "int4"])
@@ -237,10 +229,9 @@ def test_merged_and_dequantised(program, trained, quantized, tmp_path):
     assert modules[0] == "lm_head" and "model.layers.1.mlp.experts" in modules
     assert set(modules[2:]) == {n.removesuffix(".weight") for n in new.keys() - beside}
     assert config == json.loads((directory / "config.json").read_text())
-    from test_exports import load_checked
     ids = models.sample_ids(SHAPE)
     loaded = load_checked(merged).float()  # it leaves what is not quantised in bf16
-    test_logits.check_forward(loaded, ids, test_logits.run_logits(program, merged, ids, tmp_path))
+    logits.check_forward(loaded, ids, logits.run_logits(program, merged, ids, tmp_path))
     named = dict(loaded.named_parameters())
     for name in new.keys() - beside:
         assert torch.equal(named[name].detach(), values[name].to(torch.bfloat16).float()), name
@@ -351,7 +342,6 @@ def test_transformers_takes_a_model_that_is_partly_mxfp4(tmp_path):
     listed = ["lm_head", "model.layers.0.mlp.experts"]
     written = json.loads(config.to_json_string()) | {"architectures": ["GptOssForCausalLM"]}
     quantized = {"quant_method": "mxfp4", "modules_to_not_convert": listed}
-    from test_exports import load_checked
     loaded = [load_checked(directory_of(tmp_path / name, written | added, tensors))
               for name, added, tensors in (("plain", {}, plain),
                                            ("mixed", {"quantization_config": quantized}, mixed))]

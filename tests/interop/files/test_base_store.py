@@ -1,6 +1,5 @@
 """`sutor convert`, `verify` and `diff`: base stores beside what they are made of."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -14,33 +13,11 @@ import torch
 
 import models
 import runner
+from artifacts import bytes_of, convert, tree
 
 SHAPE = models.shape("ds-lite")
 SHARDED = {"max_shard_size": 300_000}
 SMALL_FILES = ("--max-file-bytes", "128KiB")
-
-
-def tree(folder):
-    """{relative path: sha256} of every file below a folder."""
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def convert(program, source, to, *arguments, **options):
-    return program.run("convert", "--from", source, "--to", to, *arguments, timeout=60, **options)
-
-
-def bytes_of(folder):
-    """{name: (dtype, shape, bytes)} of a folder's safetensors, read without any library."""
-    found = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        data = path.read_bytes()
-        start = 8 + struct.unpack("<Q", data[:8])[0]
-        for name, item in json.loads(data[8:start]).items():
-            if name != "__metadata__":
-                begin, end = item["data_offsets"]
-                found[name] = item["dtype"], item["shape"], data[start + begin:start + end]
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """What the program writes opens in transformers and holds what it should."""
 
-import hashlib
 import json
-import struct
 
 import pytest
 import torch
@@ -10,40 +8,8 @@ import torch
 import models
 import reference
 import runner
-
-
-def tensor_bytes(folder):
-    """{name: (dtype, shape, digest of the bytes)}, read from the files without any library."""
-    found = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        data = path.read_bytes()
-        length = struct.unpack("<Q", data[:8])[0]
-        for name, item in json.loads(data[8:8 + length]).items():
-            if name == "__metadata__":
-                continue
-            begin, end = item["data_offsets"]
-            raw = data[8 + length + begin:8 + length + end]
-            found[name] = item["dtype"], tuple(item["shape"]), hashlib.sha256(raw).hexdigest()
-    return found
-
-
-def load_checked(folder, dtype=torch.float32):
-    """The model as transformers loads it; nothing missing, unexpected or of another shape."""
-    import transformers
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, output_loading_info=True,
-        experts_implementation=models.experts_implementation(
-            transformers.AutoConfig.from_pretrained(folder)))
-    assert not any(info.values()), info
-    return model.eval()
-
-
-def sutor_logits(program, model, ids, folder, dtype="fp32"):
-    out = folder / "logits.safetensors"
-    program.run("logits", "--model", model, "--ids", runner.write_ids(ids, folder / "ids.json"),
-                "--dtype", dtype, "--out", out)
-    from safetensors.torch import load_file
-    return load_file(out)["logits"]
+from artifacts import bytes_of, load_checked
+from logits import run_logits
 
 
 FORMS = [("fp32", {}), ("fp32", {"max_shard_size": 300_000}), ("bf16", {}),
@@ -67,7 +33,7 @@ def test_merged_model(program, model_dir, tmp_path, name, dtype, form):
     assert {p.name for p in base.iterdir()} <= {p.name for p in merged.iterdir()}
     for path in base.glob("*.json"):
         assert json.loads(path.read_text()) == json.loads((merged / path.name).read_text())
-    before, after = tensor_bytes(base), tensor_bytes(merged)
+    before, after = bytes_of(base), bytes_of(merged)
     assert before.keys() == after.keys()
     on_disk = names
     if form.get("fused"):
@@ -90,7 +56,7 @@ def test_merged_model(program, model_dir, tmp_path, name, dtype, form):
             assert torch.equal(views.value(name_), base_views.value(name_)), name_
     with torch.no_grad():
         expected = loaded(input_ids=ids).logits
-    assert (sutor_logits(program, merged, ids, tmp_path) - expected).abs().max() <= 1e-4
+    assert (run_logits(program, merged, ids, tmp_path)["logits"] - expected).abs().max() <= 1e-4
 
 
 @pytest.mark.parametrize("dtype,form", FORMS, ids=lambda v: str(v))
@@ -123,7 +89,7 @@ def test_init_model(program, tmp_path, family, dtype):
     with torch.no_grad():
         expected = model(input_ids=ids).logits
     assert expected.std() > 0 and torch.isfinite(expected).all()
-    assert (sutor_logits(program, folder, ids, tmp_path) - expected).abs().max() <= 1e-4
+    assert (run_logits(program, folder, ids, tmp_path)["logits"] - expected).abs().max() <= 1e-4
 
 
 def test_init_model_is_a_function_of_its_seed(program, tmp_path):
@@ -131,7 +97,7 @@ def test_init_model_is_a_function_of_its_seed(program, tmp_path):
     for i, seed in enumerate([3, 3, 4]):
         program.run("init-model", "--family", "qwen3_moe", "--size", "tiny", "--seed", seed,
                     "--set", "num_hidden_layers=1", "--out", tmp_path / str(i))
-        digests.append(tensor_bytes(tmp_path / str(i)))
+        digests.append(bytes_of(tmp_path / str(i)))
         assert json.loads((tmp_path / str(i) / "config.json").read_text())["num_hidden_layers"] == 1
     assert digests[0] == digests[1] != digests[2]
 

@@ -10,6 +10,7 @@ import torch
 import models
 import reference
 import runner
+from artifacts import checkpoint_tiles
 
 SHAPE = models.shape("ds-lite")
 
@@ -42,33 +43,6 @@ def test_token_store_in_h5py(trained):
         assert np.array_equal(mask.reshape(rows, tokens).astype(bool), expected)
         assert file.attrs["tokens"] == ids.size and file.attrs["documents"] == rows
         assert file.attrs["supervised_tokens"] == expected.sum()
-
-
-def assembled(pieces):
-    """The whole tensor of pieces by (first row, first column), in rectangles without gap."""
-    if all(column == 0 for _, column in pieces):
-        return np.concatenate([pieces[place] for place in sorted(pieces)])
-    rows = max(row + piece.shape[0] for (row, _), piece in pieces.items())
-    columns = max(column + piece.shape[1] for (_, column), piece in pieces.items())
-    whole = np.full((rows, columns), np.nan, np.float32)
-    for (row, column), piece in pieces.items():
-        whole[row:row + piece.shape[0], column:column + piece.shape[1]] = piece
-    return whole
-
-
-def checkpoint_tiles(folder):
-    """{(name, kind): whole tensor} of the tiles `/<name>/<kind>/<first row>[,<first column>]`."""
-    tiles = {}
-    for path in sorted(folder.glob("*.h5")):
-        with h5py.File(path, "r") as file:
-            def visit(where, item, file=file):
-                parts = where.split("/")
-                if isinstance(item, h5py.Dataset) and len(parts) == 3:
-                    row, _, column = parts[2].partition(",")
-                    place = int(row), int(column or 0)
-                    tiles.setdefault((parts[0], parts[1]), {})[place] = item[()]
-            file.visititems(visit)
-    return {key: assembled(pieces) for key, pieces in tiles.items()}
 
 
 def test_checkpoint_in_h5py(trained):

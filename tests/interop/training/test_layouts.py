@@ -9,10 +9,11 @@ import types
 
 import pytest
 
+import artifacts
+import greedy
 import models
 import reference
 import runner
-import test_generate
 
 # (ranks, parallel section); the data-parallel sizes follow.
 LAYOUTS = {
@@ -60,28 +61,16 @@ def uneven(model):
     return chosen
 
 
-def settings(parallel):
-    return [part for key, value in parallel.items()
-            for part in ("--set", f"parallel.{key}={str(value).lower()}")]
-
-
 def on(layout):
     """(ranks, arguments) of a layout; None is one process."""
     ranks, parallel = LAYOUTS[layout] if layout else (1, {})
-    return ranks, settings(parallel)
+    return ranks, runner.layout_settings(parallel)
 
 
 def train(run, layout, *arguments, **options):
     ranks, layout_arguments = on(layout)
     return run.program.run("train", run.recipe, *layout_arguments, *arguments, ranks=ranks,
                            timeout=120, **options)
-
-
-def adapter_of(run):
-    """The tensors of an adapter of the newest checkpoint."""
-    run.program.run("export", run.recipe, "--checkpoint", run.checkpoints()[-1], "--format",
-                    "adapter")
-    return runner.read_tensors(run.output / "export" / "adapter")
 
 
 def measures(run):
@@ -93,7 +82,7 @@ def expect_equal(run, alone, wanted, before, what):
     `before`."""
     for measure, values in measures(alone).items():
         assert measures(run)[measure] == pytest.approx(values, rel=1e-5), (what, measure)
-    tensors = adapter_of(run)
+    tensors = artifacts.adapter_of(run)
     assert tensors.keys() == wanted.keys()
     for name, tensor in tensors.items():
         update = (wanted[name] - before[name]).norm()
@@ -116,7 +105,7 @@ def test_every_layout_trains_the_numbers_of_transformers(program, model_dir, tmp
     expected = reference.train(model, names, [ids] * 5)
     assert alone.losses() == pytest.approx(expected["losses"], rel=1e-5)
     assert measures(alone)["grad_norm"] == pytest.approx(expected["grad_norms"], rel=1e-4)
-    wanted = adapter_of(alone)
+    wanted = artifacts.adapter_of(alone)
     assert wanted.keys() == set(names)
     for layout in LAYOUTS:
         folder = tmp_path / layout.replace(" ", "_")
@@ -223,13 +212,13 @@ def test_greedy_texts_are_those_of_transformers(program, model_dir, tmp_path, na
     shape = models.shape(name)
     ranks, arguments = on(layout)
     prompts, expected = clear_prompts(model_dir, shape)
-    assert test_generate.generated(program, tmp_path, model_dir(shape), prompts, *arguments,
+    assert greedy.generated(program, tmp_path, model_dir(shape), prompts, *arguments,
                                    ranks=ranks) == expected
 
 
 def clear_prompts(model_dir, shape, made={}):
     if shape.name not in made:
-        made[shape.name] = test_generate.clear_prompts(
+        made[shape.name] = greedy.clear_prompts(
             models.load(model_dir(shape)), shape.values["vocab_size"], lengths=[9, 1, 17])
     return made[shape.name]
 
@@ -273,7 +262,7 @@ def test_low_rank_pairs_train_alike_and_export_alike(program, model_dir, tmp_pat
         train(run.prepare(), layout)
         runs[layout] = run
     alone = runs.pop(None)
-    wanted = adapter_of(alone)
+    wanted = artifacts.adapter_of(alone)
     before = {n: views.value(n) for n in wanted}
     kinds = collections.Counter(n.split(".")[-2] for n in wanted)
     assert kinds["o_proj"] == 5 and kinds["down_proj"] >= 4
@@ -295,8 +284,9 @@ def test_placement_beside_tensor_parallelism_changes_no_numbers(program, model_d
     alone.train()
     run = runner.Run(program, tmp_path / "placed", model_dir(shape), rows, config).prepare()
     program.run("score", run.recipe)
-    program.run("train", run.recipe, *settings({"tp": 2, "ep": 2} | placement), ranks=ranks)
-    wanted, views = adapter_of(alone), reference.Views(model)
+    arguments = runner.layout_settings({"tp": 2, "ep": 2} | placement)
+    program.run("train", run.recipe, *arguments, ranks=ranks)
+    wanted, views = artifacts.adapter_of(alone), reference.Views(model)
     expect_equal(run, alone, wanted, {n: views.value(n) for n in wanted}, placement)
 
 
@@ -330,7 +320,7 @@ def test_a_layout_that_does_not_fit_is_one_message_of_all_ranks(program, model_d
     run = runner.Run(program, tmp_path, model_dir(shape), rows, config)
     run.set_section("data", {"eval": [{"path": str(rows), "name": "task"}]})
     run.prepare()
-    result = program.run(verb, run.recipe, *settings(parallel), ranks=ranks, code=2)
+    result = program.run(verb, run.recipe, *runner.layout_settings(parallel), ranks=ranks, code=2)
     assert result.output.count("error[") == 1 and code in result.output, str(result)
     assert all(word in result.output for word in words), str(result)
     assert not (run.output / "checkpoints").exists() and not (run.output / "scores.h5").exists()

@@ -26,26 +26,31 @@ def check_weights(tensors, expected, before):
         assert (tensors[name] - value).norm() <= 1e-3 * update, name
 
 
+def check_five_steps(program, directory, folder, model, ids, config):
+    """Trains by the config: losses, norms and exported weights. Returns the run."""
+    names = reference.trained_names(model, config)
+    before = {n: reference.Views(model).value(n).clone() for n in names}
+    rows = runner.write_rows(ids, folder / "rows.jsonl")
+    run = runner.Run(program, folder, directory, rows, config).prepare().train_it()
+    expected = reference.train(model, names, [ids] * 5)
+    check_losses(run, expected)
+    adapter, _ = run.export()
+    check_weights(runner.read_tensors(adapter), expected, before)
+    return run
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_five_steps_on_chosen_experts(program, model_dir, tmp_path, name):
     shape = models.shape(name)
     model, ids = models.build(shape), models.sample_ids(shape)
     config = models.pick_experts(model, per_layer=3, idle=True)
-    names = reference.trained_names(model, config)
-    before = {n: reference.Views(model).value(n).clone() for n in names}
-    run = runner.Run(program, tmp_path, model_dir(shape),
-                     runner.write_rows(ids, tmp_path / "rows.jsonl"), config)
-    run.prepare().train()
-    expected = reference.train(model, names, [ids] * 5)
-    check_losses(run, expected)
+    run = check_five_steps(program, model_dir(shape), tmp_path, model, ids, config)
     for line in run.metrics():
         assert line["tokens"] == ids.numel()
         assert line["supervised_tokens"] == ids.shape[0] * (ids.shape[1] - 1)
         assert line["lr"] == 1e-3
         assert line["tokens_per_s"] > 0 and line["peak_memory_bytes"] > 0
         assert "balance_loss" not in line or line["balance_loss"] is None
-    adapter, _ = run.export()
-    check_weights(runner.read_tensors(adapter), expected, before)
 
 
 @pytest.mark.parametrize("name", ["ds-qlora-groups", "ds-no-dense-tied", "qw-odd-bias-tied"])
@@ -57,15 +62,7 @@ def test_shared_experts_and_other_modules(program, model_dir, tmp_path, name, sh
         pytest.skip("qwen3_moe has no shared experts")
     model, ids = models.build(shape), models.sample_ids(shape)
     config = models.pick_experts(model) | {"shared_experts": shared, "non_expert_modules": others}
-    names = reference.trained_names(model, config)
-    before = {n: reference.Views(model).value(n).clone() for n in names}
-    run = runner.Run(program, tmp_path, model_dir(shape),
-                     runner.write_rows(ids, tmp_path / "rows.jsonl"), config)
-    run.prepare().train()
-    expected = reference.train(model, names, [ids] * 5)
-    check_losses(run, expected)
-    adapter, _ = run.export()
-    check_weights(runner.read_tensors(adapter), expected, before)
+    check_five_steps(program, model_dir(shape), tmp_path, model, ids, config)
 
 
 @pytest.mark.parametrize("name", ["ds-lite", "ds-no-dense-tied", "qw-gqa"])

@@ -8,6 +8,7 @@
 
 #include "csrc/base/error.h"
 #include "recipes/recipe_steps.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor {
@@ -251,13 +252,8 @@ TEST(RecipeReader, InheritsFromABaseAndRefusesCircles) {
   EXPECT_NE(recipe.origins.at("model.dtype").find("base.yaml:1:25"), std::string::npos);
 
   dir.write("shared/base.yaml", "base: ../my.yaml\n");
-  try {
-    read_recipe(file);
-    FAIL() << "the circle was accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kCircularBase);
-    EXPECT_NE(std::string(error.what()).find("my.yaml -> base.yaml -> my.yaml"), std::string::npos);
-  }
+  testing::expect_error(ErrorCode::kCircularBase, {"my.yaml -> base.yaml -> my.yaml"},
+                        [&] { read_recipe(file); });
 }
 
 TEST(RecipeReader, ReplacesEnvironmentVariables) {

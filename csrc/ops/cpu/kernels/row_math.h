@@ -3,31 +3,20 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 
+#include "csrc/base/bf16.h"
 #include "csrc/ops/cpu/row_kernels.h"
 
 namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 
-inline float bits_to_float(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-
 inline float get(float x) { return x; }
-inline float get(BFloat x) { return bits_to_float(static_cast<uint32_t>(x.bits) << 16); }
+inline float get(BFloat x) { return float_from_bf16(x.bits); }
 
 inline void put(float& to, float x) { to = x; }
-inline void put(BFloat& to, float x) {  // round to nearest even; NaN stays NaN
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
-  to.bits = static_cast<uint16_t>(nan ? (bits >> 16) | 0x40 : rounded);
-}
+inline void put(BFloat& to, float x) { to.bits = bf16_from_float(x); }
 
 template <typename T>
 inline float rounded(float x) {
@@ -52,8 +41,8 @@ inline float fast_exp(float x) {
   // 2^n in two factors: n reaches 128, whose power alone is no float.
   const int half = static_cast<int>(n) / 2;
   const int rest = static_cast<int>(n) - half;
-  const float a = bits_to_float(static_cast<uint32_t>(half + 127) << 23);
-  const float b = bits_to_float(static_cast<uint32_t>(rest + 127) << 23);
+  const float a = std::bit_cast<float>(static_cast<uint32_t>(half + 127) << 23);
+  const float b = std::bit_cast<float>(static_cast<uint32_t>(rest + 127) << 23);
   const float value = p * a * b;
   return x < -87.3f ? 0.0f : (x != x ? x : value);
 }

@@ -3,13 +3,13 @@
 
 #include <gtest/gtest.h>
 #include <unistd.h>
-#include <optional>
 
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "csrc/base/error.h"
 #include "tests/support/checkpoint_fixture.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor {
@@ -17,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::content_of;
+using testing::expect_error;
 using testing::SampleValues;
 using testing::save_sample;
 using testing::TempDir;
@@ -30,15 +31,6 @@ std::vector<int64_t> steps_of(const fs::path& root) {
 void save_steps(const fs::path& root, const std::vector<int64_t>& steps) {
   SampleValues values({{"w", DType::kF32, {2, 4}}});
   for (const int64_t step : steps) save_sample(root, step, values, 1);
-}
-
-std::optional<ErrorCode> code_of(const std::function<void()>& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return {};
 }
 
 TEST(CheckpointPathsTest, OnlyNamesOfItsOwnMakingAreSteps) {
@@ -77,9 +69,9 @@ TEST(CheckpointListTest, TheNewestGoodOneIsFoundAndTheBadOnesAreNamed) {
   ASSERT_EQ(newest.passed_over.size(), 2u);
   EXPECT_NE(newest.passed_over[0].find("step-00000030/w0000.idx"), std::string::npos);
   EXPECT_NE(newest.passed_over[1].find("step-00000020/state.h5"), std::string::npos);
-  EXPECT_EQ(code_of([&] { newest_valid_checkpoint(dir.path(), true); }), ErrorCode::kBadTileIndex);
+  expect_error(ErrorCode::kBadTileIndex, [&] { newest_valid_checkpoint(dir.path(), true); });
   fs::remove_all(dir / "step-00000010");
-  EXPECT_EQ(code_of([&] { newest_valid_checkpoint(dir.path()); }), ErrorCode::kNoCheckpoint);
+  expect_error(ErrorCode::kNoCheckpoint, [&] { newest_valid_checkpoint(dir.path()); });
 }
 
 TEST(CheckpointListTest, RetentionKeepsNewestBestLatestAndProtected) {
@@ -120,8 +112,8 @@ TEST(CheckpointListTest, OnlyStepDirectoriesAreRemovedAndLinksAreNotFollowed) {
   save_steps(dir.path(), {10});
   fs::create_directory_symlink(other.path(), dir / "step-00000020");
   fs::create_directory(dir / "mine");
-  EXPECT_EQ(code_of([&] { remove_checkpoint(dir / "step-00000020"); }), ErrorCode::kIncomplete);
-  EXPECT_EQ(code_of([&] { remove_checkpoint(dir / "mine"); }), ErrorCode::kIncomplete);
+  expect_error(ErrorCode::kIncomplete, [&] { remove_checkpoint(dir / "step-00000020"); });
+  expect_error(ErrorCode::kIncomplete, [&] { remove_checkpoint(dir / "mine"); });
   fs::create_directory_symlink(other.path(), dir / "step-00000010/link");
   remove_checkpoint(dir / "step-00000010");
   EXPECT_FALSE(fs::exists(dir / "step-00000010"));

@@ -15,7 +15,7 @@
 #include "checkpoint/format/tile_coverage.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"

@@ -6,7 +6,7 @@
 
 #include "checkpoint/export/merged_export.h"
 #include "checkpoint/store/open_model.h"
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 #include "tests/support/base_store_builder.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/small_model.h"

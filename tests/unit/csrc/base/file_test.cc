@@ -15,12 +15,9 @@
 namespace sutor {
 namespace {
 namespace fs = std::filesystem;
+using testing::count_entries;
 using testing::expect_error;
 using testing::TempDir;
-
-size_t count_entries(const fs::path& path) {
-  return static_cast<size_t>(std::distance(fs::directory_iterator(path), fs::directory_iterator{}));
-}
 
 TEST(ReadFile, ReturnsAllBytes) {
   TempDir dir;
@@ -42,14 +39,36 @@ TEST(WriteFileAtomic, ReplacesAndLeavesNothingElse) {
   write_file_atomic(dir / "sub/x", "one");
   write_file_atomic(dir / "sub/x", "two");
   EXPECT_EQ(dir.read("sub/x"), "two");
-  EXPECT_EQ(count_entries(dir / "sub"), 1u);
+  EXPECT_EQ(count_entries(dir / "sub"), 1);
 }
 
 TEST(WriteFileAtomic, FailureNamesThePathAndLeavesNothing) {
   TempDir dir;
   fs::create_directories(dir / "taken/inside");
   expect_error(ErrorCode::kWriteFailed, {"taken"}, [&] { write_file_atomic(dir / "taken", "x"); });
-  EXPECT_EQ(count_entries(dir.path()), 1u);
+  EXPECT_EQ(count_entries(dir.path()), 1);
+}
+
+TEST(ReplaceFile, KeepsTheOldContentWhenWritingFails) {
+  TempDir dir;
+  dir.write("x", "old");
+  const auto break_off = [&] {
+    replace_file(dir / "x", [](const fs::path& temporary) {
+      write_new_file(temporary, "half of the n");
+      fail(ErrorCode::kDiskFull, "full");
+    });
+  };
+  expect_error(ErrorCode::kDiskFull, {"full"}, break_off);
+  EXPECT_EQ(dir.read("x"), "old");
+  EXPECT_EQ(count_entries(dir.path()), 1);
+}
+
+TEST(WriteNewFile, WritesOnceAndRefusesToOverwrite) {
+  TempDir dir;
+  write_new_file(dir / "x", "one");
+  expect_error(ErrorCode::kWriteFailed, {"x", "File exists"},
+               [&] { write_new_file(dir / "x", "two"); });
+  EXPECT_EQ(dir.read("x"), "one");
 }
 
 TEST(FailWrite, FullDiskAndQuotaAreE0501WithBytesOthersE0502) {
@@ -121,48 +140,6 @@ TEST(MappedFile, HoldsTheBytesAndMayBeEmpty) {
   ASSERT_EQ(moved.bytes().size(), 3u);
   EXPECT_EQ(std::to_integer<char>(moved.bytes()[2]), 'c');
   EXPECT_TRUE(MappedFile(dir.write("empty", "")).bytes().empty());
-}
-
-TEST(StagedDirectory, AppearsOnlyWhenPublished) {
-  TempDir dir;
-  {
-    StagedDirectory staged(dir / "runs/out/");
-    EXPECT_EQ(staged.final_path(), dir / "runs/out");
-    struct stat status;
-    ASSERT_EQ(stat(staged.path().c_str(), &status), 0);
-    EXPECT_EQ(status.st_mode & 07777, 0700u);
-    EXPECT_EQ(staged.path().filename().string().rfind(".staging-out.", 0), 0u);
-    OutputFile file(staged.path() / "x");
-    file.append("content");
-    file.finish();
-    fs::create_directory(staged.path() / "sub");
-    EXPECT_FALSE(fs::exists(dir / "runs/out"));
-    staged.publish();
-  }
-  EXPECT_EQ(dir.read("runs/out/x"), "content");
-  EXPECT_EQ(count_entries(dir / "runs"), 1u);
-}
-
-TEST(StagedDirectory, VanishesUnlessPublished) {
-  TempDir dir;
-  {
-    StagedDirectory staged(dir / "out");
-    OutputFile(staged.path() / "x").append("content");
-  }
-  EXPECT_EQ(count_entries(dir.path()), 0u);
-}
-
-TEST(StagedDirectory, NeverReplaces) {
-  TempDir dir;
-  fs::create_directory(dir / "out");
-  expect_error(ErrorCode::kOutputExists, {"out", "exists"},
-               [&] { StagedDirectory staged(dir / "out"); });
-  StagedDirectory staged(dir / "late");
-  fs::create_directory(dir / "late");  // somebody was faster
-  expect_error(ErrorCode::kOutputExists, {"late"}, [&] { staged.publish(); });
-  EXPECT_TRUE(fs::is_empty(dir / "late"));
-  fs::create_symlink("/nowhere", dir / "link");
-  expect_error(ErrorCode::kOutputExists, {"link"}, [&] { StagedDirectory other(dir / "link"); });
 }
 
 TEST(ParallelTasks, RunsEachOnceAndRethrows) {

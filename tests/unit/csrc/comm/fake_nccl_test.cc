@@ -1,12 +1,12 @@
 // Runs tests/gpu/nccl_comm_test.cc with threads as ranks and stand-ins for CUDA and NCCL, so that
 // NcclComm is tested without a GPU; and tests what only stand-ins can show.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "csrc/base/error.h"
+#include "csrc/base/host.h"
 #include "csrc/comm/nccl/nccl_comm.h"
 #include "tests/gpu/nccl_world.h"
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/thread_comm.h"
 
 namespace sutor {
@@ -24,15 +24,15 @@ void on_all_ranks(const std::function<void(Comm&)>& test) {
 
 namespace {
 
-using testing::message_of;
+using testing::expect_error;
 
 TEST(FakeNccl, RanksThatDoNotAskForTheSameGetNcclsErrorWithTheOperationsName) {
   testing::run_ranks(2, [](Comm& control) {
     const std::unique_ptr<Comm> comm = make_nccl_comm(control);
     std::vector<float> data(1 + comm->rank());
-    const std::string text =
-        message_of([&] { comm->all_reduce(std::span(data), ReduceOp::kSum, "gradients"); },
-                   ErrorCode::kNcclFailed);
+    const std::string text = expect_error(ErrorCode::kNcclFailed, [&] {
+      comm->all_reduce(std::span(data), ReduceOp::kSum, "gradients");
+    });
     EXPECT_EQ(text,
               "NCCL failed in `gradients`: invalid usage. Said by the fake. (NCCL_DEBUG=INFO tells "
               "more.)");
@@ -42,13 +42,11 @@ TEST(FakeNccl, RanksThatDoNotAskForTheSameGetNcclsErrorWithTheOperationsName) {
 TEST(FakeNccl, MoreRanksThanGpusOnAHostAreRefused) {
   testing::run_ranks(9, [](Comm& control) {
     if (control.rank() == 8) {
-      const std::string text = message_of([&] { make_nccl_comm(control); }, ErrorCode::kNoGpu);
+      const std::string text = expect_error(ErrorCode::kNoGpu, [&] { make_nccl_comm(control); });
       EXPECT_NE(text.find("8 GPUs, but at least 9 ranks"), std::string::npos) << text;
       return;
     }
-    char host[256] = "";  // what make_nccl_comm gathers
-    gethostname(host, sizeof(host) - 1);
-    control.all_gather_text(host, "hosts");
+    control.all_gather_text(host_name(), "hosts");  // what make_nccl_comm asks the others for
   });
 }
 

@@ -2,14 +2,14 @@
 #include <gtest/gtest.h>
 
 #include "csrc/comm/nccl/nccl_comm.h"
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 
 namespace sutor {
 namespace {
 
 TEST(NoNcclComm, NamesTheOptionThatIsMissing) {
   const std::string text =
-      testing::message_of([] { make_nccl_comm(*make_self_comm()); }, ErrorCode::kNoNccl);
+      testing::expect_error(ErrorCode::kNoNccl, [] { make_nccl_comm(*make_self_comm()); });
   EXPECT_NE(text.find("built without NCCL: configure with -DSUTOR_CUDA=ON"), std::string::npos);
 }
 

@@ -5,13 +5,13 @@
 
 #include <algorithm>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 
 namespace sutor {
 namespace {
 
 namespace po = boost::program_options;
-using testing::message_of;
+using testing::expect_error;
 
 constexpr VerbHelp kHelp{"demo", "Shows.", "sutor demo FILE [--top-p P]",
                          "sutor demo a\nsutor demo b --top-p 0.2"};
@@ -36,7 +36,7 @@ TEST(CommandLine, ReadsValuesInBothFormsAndNegativeNumbers) {
 
 TEST(CommandLine, UnknownOptionsAreRefusedWithTheNearestOne) {
   const auto refuse = [](const Arguments& arguments) {
-    return message_of([&] { parse(arguments); }, ErrorCode::kBadArgument);
+    return expect_error(ErrorCode::kBadArgument, [&] { parse(arguments); });
   };
   EXPECT_NE(refuse({"--topp", "0.2"}).find("`--topp` (did you mean `--top-p`?)"),
             std::string::npos);
@@ -47,19 +47,17 @@ TEST(CommandLine, UnknownOptionsAreRefusedWithTheNearestOne) {
 }
 
 TEST(CommandLine, MalformedAndSurplusArgumentsAreRefused) {
-  EXPECT_NE(message_of(
-                [] {
-                  parse({"--top-p", "much"});
-                },
-                ErrorCode::kBadArgument)
+  EXPECT_NE(expect_error(ErrorCode::kBadArgument,
+                         [] {
+                           parse({"--top-p", "much"});
+                         })
                 .find("top-p"),
             std::string::npos);
-  message_of([] { parse({"--top-p"}); }, ErrorCode::kBadArgument);
-  EXPECT_NE(message_of(
-                [] {
-                  parse({"a", "b"});
-                },
-                ErrorCode::kBadArgument)
+  expect_error(ErrorCode::kBadArgument, [] { parse({"--top-p"}); });
+  EXPECT_NE(expect_error(ErrorCode::kBadArgument,
+                         [] {
+                           parse({"a", "b"});
+                         })
                 .find("too many arguments"),
             std::string::npos);
 }

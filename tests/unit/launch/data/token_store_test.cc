@@ -6,12 +6,14 @@
 #include <functional>
 
 #include "csrc/base/error.h"
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor {
 namespace {
 
+using testing::expect_error;
 using testing::TempDir;
 
 const std::vector<int32_t> kIds = {5, 6, 7, 8, 9, 10, 11, 300, 12};
@@ -28,21 +30,8 @@ std::filesystem::path write_sample(const TempDir& dir) {
   return path;
 }
 
-std::string error_of(ErrorCode code, const std::function<void()>& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return {};
-}
-
 void expect_open_fails(ErrorCode code, const std::filesystem::path& path, const std::string& part) {
-  const std::string message = error_of(code, [&] { TokenStore store(path); });
-  EXPECT_NE(message.find(part), std::string::npos) << message;
-  EXPECT_NE(message.find(path.filename().string()), std::string::npos) << message;
+  expect_error(code, {part, path.filename().string()}, [&] { TokenStore store(path); });
 }
 
 void expect_sample(const TokenStore& store) {
@@ -91,7 +80,7 @@ TEST(TokenStoreTest, AnIdBeyondTheVocabularyIsNamedWithItsPlace) {
   const TokenStore store(write_sample(dir));
   store.check_vocab(301);
   const std::string message =
-      error_of(ErrorCode::kBeyondVocabulary, [&] { store.check_vocab(300); });
+      expect_error(ErrorCode::kBeyondVocabulary, [&] { store.check_vocab(300); });
   EXPECT_NE(message.find("document 2 has token id 300 at its position 1"), std::string::npos)
       << message;
 }
@@ -100,7 +89,7 @@ TEST(TokenStoreTest, AStoreWithoutTargetsIsRefusedForTraining) {
   TempDir dir;
   write_token_store(dir / "x.tokens.h5", kIds, std::vector<uint8_t>(9, 0), kOffsets, {});
   const TokenStore store(dir / "x.tokens.h5");
-  error_of(ErrorCode::kNoData, [&] { store.check_supervised(); });
+  expect_error(ErrorCode::kNoData, [&] { store.check_supervised(); });
   TokenStore(write_sample(dir)).check_supervised();
 }
 
@@ -115,8 +104,8 @@ TEST(TokenStoreTest, AnEmptyStoreIsLegal) {
 TEST(TokenStoreTest, ArraysThatContradictEachOtherAreNotWritten) {
   TempDir dir;
   const auto write = [&](std::vector<uint8_t> mask, std::vector<int64_t> offsets) {
-    return error_of(ErrorCode::kBadTokenStore,
-                    [&] { write_token_store(dir / "x.h5", kIds, mask, offsets, {}); });
+    return expect_error(ErrorCode::kBadTokenStore,
+                        [&] { write_token_store(dir / "x.h5", kIds, mask, offsets, {}); });
   };
   EXPECT_NE(write({0, 1}, kOffsets).find("/loss_mask has 2"), std::string::npos);
   EXPECT_NE(write(kMask, {0, 4}).find("from 0 to 4"), std::string::npos);
@@ -167,7 +156,7 @@ TEST(TokenStoreTest, FlippedBitsOfTheDataAreNoticed) {
       std::string bad = good;
       bad[static_cast<size_t>(part.offset + bit / 8)] ^= static_cast<char>(1 << (bit % 8));
       const auto flipped = dir.write("bad.tokens.h5", bad);
-      error_of(ErrorCode::kBadTokenStore, [&] { TokenStore store(flipped); });
+      expect_error(ErrorCode::kBadTokenStore, [&] { TokenStore store(flipped); });
     }
   }
 }

@@ -8,13 +8,11 @@
 
 #include "recipes/recipe_reader.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/message_of.h"
 
 namespace sutor {
 namespace {
 
 using testing::expect_error;
-using testing::message_of;
 
 TrainState state_of(const std::vector<std::string>& changes) {
   std::vector<std::string> sets = {"model.path=base", "output=out", "data.train=[{path: a.jsonl}]",
@@ -110,9 +108,9 @@ TEST(SameTrainingTest, OtherKeysAreRefusedWithTheDifferenceNamed) {
 TEST(SameTrainingTest, AnotherSetOfDataIsRefused) {
   TrainState now = state_of({});
   now.data_digest = "xxh3:2";
-  const std::string message =
-      message_of([&] { check_same_training(state_of({}), now, "step-00000010", true); },
-                 ErrorCode::kOtherRecipe);
+  const std::string message = expect_error(ErrorCode::kOtherRecipe, [&] {
+    check_same_training(state_of({}), now, "step-00000010", true);
+  });
   EXPECT_NE(message.find("\n  the training data"), std::string::npos) << message;
   EXPECT_EQ(message.find("\n  then"), std::string::npos) << message;
   expect_error(
@@ -121,13 +119,10 @@ TEST(SameTrainingTest, AnotherSetOfDataIsRefused) {
 }
 
 TEST(SameTrainingTest, OfManyDifferencesOnlyTheForbiddenOnesAreInTheRefusal) {
-  const std::string message = message_of(
-      [] {
-        check_same_training(state_of({}),
-                            state_of({"schedule.steps=9", "optim.eps=1e-6", "train.seed=3"}), "x",
-                            true);
-      },
-      ErrorCode::kOtherRecipe);
+  const std::string message = expect_error(ErrorCode::kOtherRecipe, [] {
+    check_same_training(
+        state_of({}), state_of({"schedule.steps=9", "optim.eps=1e-6", "train.seed=3"}), "x", true);
+  });
   for (const char* word :
        {"then optim.eps", "now  optim.eps", "then train.seed", "now  train.seed"}) {
     EXPECT_NE(message.find(word), std::string::npos) << message;
@@ -141,7 +136,8 @@ TEST(SameTrainingTest, AKeyThatOnlyOneSideHasIsNamedOnItsSide) {
   newer.schedule += "optim.nesterov: true\n";
   const TrainState older = state_of({});
   const auto refusal = [](const TrainState& saved, const TrainState& now) {
-    return message_of([&] { check_same_training(saved, now, "x", true); }, ErrorCode::kOtherRecipe);
+    return expect_error(ErrorCode::kOtherRecipe,
+                        [&] { check_same_training(saved, now, "x", true); });
   };
   EXPECT_NE(refusal(older, newer).find("\n  now  optim.nesterov: true"), std::string::npos);
   EXPECT_NE(refusal(newer, older).find("\n  then optim.nesterov: true"), std::string::npos);

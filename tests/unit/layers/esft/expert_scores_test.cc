@@ -8,12 +8,12 @@
 #include <limits>
 #include <random>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 
 namespace sutor {
 namespace {
 
-using testing::message_of;
+using testing::expect_error;
 
 TEST(ExpertScores, TokenScoreIsTheShareOfSelectionsAndGateScoreTheWeightAToken) {
   ExpertScores scores({3}, 4, 2);
@@ -74,22 +74,22 @@ TEST(ExpertScores, ALayerWithoutTokensScoresZero) {
 TEST(ExpertScores, BrokenRouterOutputsAreRefused) {
   ExpertScores scores({5}, 4, 1);
   const auto refuse = [&](int64_t id, float weight) {
-    return message_of([&] { scores.add(5, std::vector{id}, std::vector{weight}, 1); },
-                      ErrorCode::kBadRouting);
+    return expect_error(ErrorCode::kBadRouting,
+                        [&] { scores.add(5, std::vector{id}, std::vector{weight}, 1); });
   };
   EXPECT_NE(refuse(4, 0.5F).find("expert 4"), std::string::npos);
   refuse(-1, 0.5F);
   refuse(0, -0.1F);
   refuse(0, 1.5F);
   EXPECT_NE(refuse(0, std::numeric_limits<float>::quiet_NaN()).find("finite"), std::string::npos);
-  message_of([&] { scores.token_score(6, 0); }, ErrorCode::kIncompleteScores);
+  expect_error(ErrorCode::kIncompleteScores, [&] { scores.token_score(6, 0); });
 }
 
 TEST(ExpertScores, ScoresOfOtherShapesAreNotAdded) {
   ExpertScores scores({1}, 4, 2);
-  message_of([&] { scores.merge(ExpertScores({2}, 4, 2)); }, ErrorCode::kOtherScores);
-  message_of([&] { scores.merge(ExpertScores({1}, 8, 2)); }, ErrorCode::kOtherScores);
-  message_of([&] { scores.merge(ExpertScores({1}, 4, 1)); }, ErrorCode::kOtherScores);
+  expect_error(ErrorCode::kOtherScores, [&] { scores.merge(ExpertScores({2}, 4, 2)); });
+  expect_error(ErrorCode::kOtherScores, [&] { scores.merge(ExpertScores({1}, 8, 2)); });
+  expect_error(ErrorCode::kOtherScores, [&] { scores.merge(ExpertScores({1}, 4, 1)); });
 }
 
 }  // namespace

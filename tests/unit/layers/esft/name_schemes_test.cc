@@ -4,21 +4,20 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <regex>
 #include <set>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/golden_layouts.h"
 #include "tests/support/model_builders.h"
 
 namespace sutor {
 namespace {
 
 using testing::deepseek_like;
-using testing::message_of;
+using testing::expect_error;
 using testing::qwen_like;
 
 // A model on a layout.
@@ -38,25 +37,6 @@ struct Placed {
     return rank_names(model, plan, NameScheme(scheme), layout, stages, placement, rank);
   }
 };
-
-std::vector<std::pair<std::string, ParallelOptions>> golden_layouts(std::vector<int>& worlds) {
-  std::ifstream file(SUTOR_TEST_DATA "/golden/golden_groups.json");
-  std::vector<std::pair<std::string, ParallelOptions>> layouts;
-  const auto golden = nlohmann::json::parse(file);
-  for (const auto& [name, layout] : golden.items()) {
-    const auto& args = layout["args"];
-    ParallelOptions options;
-    options.tp = args.value("tp", 1);
-    options.cp = args.value("cp", 1);
-    options.pp = args.value("pp", 1);
-    options.ep = args.value("ep", 1);
-    options.etp = args.value("etp", 1);
-    options.order = args.value("order", options.order);
-    layouts.emplace_back(name, options);
-    worlds.push_back(args["ws"]);
-  }
-  return layouts;
-}
 
 ExpertConfig random_config(const ModelInfo& model, std::mt19937& random) {
   ExpertConfig config;
@@ -111,16 +91,13 @@ class Schemes : public ::testing::TestWithParam<std::string> {};
 TEST_P(Schemes, P01_RanksTogetherTrainExactlyTheConfiguredExpertsOncePerReplica) {
   const std::string scheme = GetParam();
   std::mt19937 random(7);
-  std::vector<int> worlds;
-  const auto layouts = golden_layouts(worlds);
-  for (size_t i = 0; i < layouts.size(); ++i) {
-    const auto& [name, options] = layouts[i];
+  for (const auto& [name, options, world, _] : testing::golden_layouts()) {
     for (const ModelInfo& model : {deepseek_like(7, 1, 24), qwen_like(5, 24)}) {
-      const Placed p(model, options, worlds[i]);
+      const Placed p(model, options, world);
       const ExpertConfig config = random_config(model, random);
       const TrainableSet plan = trainable_set(model, config);
       std::map<std::pair<int, int>, int> found;
-      for (int rank = 0; rank < worlds[i]; ++rank) {
+      for (int rank = 0; rank < world; ++rank) {
         const RankNames names = p.names(plan, scheme, rank);
         expect_exact_regex(names, name + " " + scheme + " rank " + std::to_string(rank));
         for (const std::string& local : names.trainable) {
@@ -144,17 +121,14 @@ INSTANTIATE_TEST_SUITE_P(All, Schemes,
                                            "L{local_layer}/E{expert}/{proj}"));
 
 TEST(RankNames, WithFlagsEveryNonExpertTensorIsOnEveryRankOfItsStage) {
-  std::vector<int> worlds;
-  const auto layouts = golden_layouts(worlds);
-  for (size_t i = 0; i < layouts.size(); ++i) {
-    const auto& [name, options] = layouts[i];
-    const Placed p(deepseek_like(7, 1, 24, true), options, worlds[i]);
+  for (const auto& [name, options, world, _] : testing::golden_layouts()) {
+    const Placed p(deepseek_like(7, 1, 24, true), options, world);
     ExpertConfig config;
     config.experts = {{3, {1, 10, 11}}};
     config.shared_experts = config.non_expert_modules = true;
     const TrainableSet plan = trainable_set(p.model, config);
     std::map<std::string, int> found;
-    for (int rank = 0; rank < worlds[i]; ++rank) {
+    for (int rank = 0; rank < world; ++rank) {
       for (const char* scheme : {"sutor", "megatron-te", "megatron-local"}) {
         expect_exact_regex(p.names(plan, scheme, rank), name + " " + scheme);
       }
@@ -163,7 +137,7 @@ TEST(RankNames, WithFlagsEveryNonExpertTensorIsOnEveryRankOfItsStage) {
     ASSERT_EQ(found.size(), plan.names().size());
     for (const auto& [global, count] : found) {
       const bool routed = p.model.tensors.find(global)->role == TensorRole::kRoutedExpert;
-      const int stage_ranks = worlds[i] / p.layout.pp();
+      const int stage_ranks = world / p.layout.pp();
       ASSERT_EQ(count, routed ? stage_ranks / p.layout.ep() : stage_ranks) << name << " " << global;
     }
   }
@@ -258,7 +232,7 @@ TEST(MegatronNames, AFusedNameOfWhichOnlyAPartTrainsIsRefused) {
   const TrainableSet plan = trainable_set(
       p.model, {}, {.also_train = {"model\\.layers\\.0\\.self_attn\\.q_proj\\.weight"}});
   const std::string text =
-      message_of([&] { p.names(plan, "megatron-te", 0); }, ErrorCode::kNoNameInScheme);
+      expect_error(ErrorCode::kNoNameInScheme, [&] { p.names(plan, "megatron-te", 0); });
   EXPECT_NE(text.find("linear_qkv"), std::string::npos) << text;
   EXPECT_EQ(p.names(plan, "sutor", 0).trainable,
             std::vector<std::string>{"layers.0.self_attn.q_proj.weight"});
@@ -280,7 +254,7 @@ TEST(NameScheme, PatternsFillInEveryPlaceholder) {
 
 TEST(NameScheme, UnknownSchemesAndPatternsAreRefused) {
   const auto refuse = [](const char* text) {
-    return message_of([&] { NameScheme scheme(text); }, ErrorCode::kBadNamePattern);
+    return expect_error(ErrorCode::kBadNamePattern, [&] { NameScheme scheme(text); });
   };
   EXPECT_NE(refuse("megatron").find("megatron-te"), std::string::npos);
   EXPECT_NE(refuse("{layer}.{expert}.{projection}").find("unknown placeholder"), std::string::npos);
@@ -295,7 +269,7 @@ TEST(NameScheme, APatternIsRefusedWhenMoreThanRoutedExpertsTrains) {
   config.experts = {{1, {0}}};
   config.shared_experts = true;
   const TrainableSet plan = trainable_set(p.model, config);
-  message_of([&] { p.names(plan, "{layer}.{expert}.{proj}", 0); }, ErrorCode::kBadNamePattern);
+  expect_error(ErrorCode::kBadNamePattern, [&] { p.names(plan, "{layer}.{expert}.{proj}", 0); });
 }
 
 }  // namespace

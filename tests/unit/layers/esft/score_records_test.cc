@@ -5,13 +5,13 @@
 
 #include <algorithm>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 
 namespace sutor {
 namespace {
 
-using testing::message_of;
+using testing::expect_error;
 using testing::TempDir;
 
 const std::filesystem::path kGolden = SUTOR_TEST_DATA "/golden/esft";
@@ -63,17 +63,17 @@ TEST(Scores, DamagedFilesAreRefusedByName) {
   write_scores(small_scores(), {}, dir / "scores.h5");
   const std::string bytes = dir.read("scores.h5");
   const auto cut = dir.write("cut.h5", bytes.substr(0, bytes.size() / 2));
-  EXPECT_NE(message_of([&] { read_scores(cut); }, ErrorCode::kNotScores).find("cut.h5"),
+  EXPECT_NE(expect_error(ErrorCode::kNotScores, [&] { read_scores(cut); }).find("cut.h5"),
             std::string::npos);
   const auto text = dir.write("text.h5", "no HDF5");
-  message_of([&] { read_scores(text); }, ErrorCode::kNotScores);
+  expect_error(ErrorCode::kNotScores, [&] { read_scores(text); });
 
   ExpertScores impossible({1}, 2, 1);
   impossible.set_layer(1, std::vector<int64_t>{3, 0}, std::vector<int64_t>{0, 0}, 2);
   write_scores(impossible, {}, dir / "sum.h5");
-  EXPECT_NE(
-      message_of([&] { read_scores(dir / "sum.h5"); }, ErrorCode::kNotScores).find("do not add up"),
-      std::string::npos);
+  EXPECT_NE(expect_error(ErrorCode::kNotScores, [&] { read_scores(dir / "sum.h5"); })
+                .find("do not add up"),
+            std::string::npos);
 }
 
 TEST(Records, GiveTheSummaryThatPythonComputesToTheLastByte) {
@@ -128,7 +128,7 @@ TEST(Records, BadLinesAreNamedByFileAndNumber) {
   const TempDir dir;
   const auto refuse = [&](const char* text, RecordShape shape = {}) {
     dir.write("expert_weights_1.txt", text);
-    return message_of([&] { read_records(dir.path(), shape); }, ErrorCode::kBadScoreRecords);
+    return expect_error(ErrorCode::kBadScoreRecords, [&] { read_records(dir.path(), shape); });
   };
   EXPECT_NE(refuse("1\t2\t\t0.5\t0.1\n1\t2\n").find("expert_weights_1.txt:2"), std::string::npos);
   EXPECT_NE(refuse("1\t2\t\t0.5\n").find("2 expert ids, but 1 weights"), std::string::npos);
@@ -138,7 +138,7 @@ TEST(Records, BadLinesAreNamedByFileAndNumber) {
   refuse("1\t9\t\t0.5\t0.1\n", {.num_experts = 8});
   refuse("1\t2\t\t0.5\t0.1\n", {.top_k = 4});
   const TempDir empty;
-  message_of([&] { read_records(empty.path()); }, ErrorCode::kBadScoreRecords);
+  expect_error(ErrorCode::kBadScoreRecords, [&] { read_records(empty.path()); });
 }
 
 TEST(ScoreTable, EveryPublishedFormIsFound) {
@@ -162,7 +162,7 @@ TEST(ScoreTable, WhatIsNoScoreFileIsRefused) {
   const TempDir dir;
   const auto refuse = [&](const char* text) {
     const auto path = dir.write("summary.json", text);
-    return message_of([&] { read_score_table(path); }, ErrorCode::kNotScores);
+    return expect_error(ErrorCode::kNotScores, [&] { read_score_table(path); });
   };
   refuse("{");
   EXPECT_NE(refuse("{}").find("token_scores"), std::string::npos);
@@ -171,10 +171,10 @@ TEST(ScoreTable, WhatIsNoScoreFileIsRefused) {
   refuse("{\"token_scores\": {\"1\": {\"0\": -0.5}}}");
   refuse("{\"token_scores\": {\"1\": {\"0\": null}}}");
   const TempDir empty;
-  EXPECT_NE(
-      message_of([&] { read_score_table(empty.path()); }, ErrorCode::kNotScores).find("no scores"),
-      std::string::npos);
-  message_of([&] { read_score_table(empty / "missing.h5"); }, ErrorCode::kNotScores);
+  EXPECT_NE(expect_error(ErrorCode::kNotScores, [&] { read_score_table(empty.path()); })
+                .find("no scores"),
+            std::string::npos);
+  expect_error(ErrorCode::kNotScores, [&] { read_score_table(empty / "missing.h5"); });
 }
 
 }  // namespace

@@ -9,13 +9,11 @@
 
 #include "layers/esft/score_records.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/message_of.h"
 
 namespace sutor {
 namespace {
 
 using testing::expect_error;
-using testing::message_of;
 
 const std::filesystem::path kGolden = SUTOR_TEST_DATA "/golden/esft";
 
@@ -177,7 +175,7 @@ TEST(Select, OnlyTheLayersAskedFor) {
   EXPECT_TRUE(config.experts.count(2));
   options.layers = {{2, 9}};
   EXPECT_NE(
-      message_of([&] { select_experts(options, small_table()); }, ErrorCode::kIncompleteScores)
+      expect_error(ErrorCode::kIncompleteScores, [&] { select_experts(options, small_table()); })
           .find("layer 9"),
       std::string::npos);
 }
@@ -193,7 +191,7 @@ TEST(Select, FlagsGoIntoTheConfig) {
 
 TEST(Select, BadOptionsAreRefused) {
   const auto refuse = [](const SelectOptions& options, ErrorCode code) {
-    return message_of([&] { select_experts(options, small_table()); }, code);
+    return expect_error(code, [&] { select_experts(options, small_table()); });
   };
   EXPECT_NE(refuse(method("best"), ErrorCode::kBadSelection).find("token, gate"),
             std::string::npos);
@@ -213,10 +211,10 @@ TEST(Select, BadOptionsAreRefused) {
   refuse(options, ErrorCode::kNothingTrains);
   ScoreTable table = small_table();
   table.gate.clear();
-  message_of([&] { select_experts(method("gate"), table); }, ErrorCode::kIncompleteScores);
+  expect_error(ErrorCode::kIncompleteScores, [&] { select_experts(method("gate"), table); });
   table.token[3] = {0, 0, 0, 0};
   EXPECT_NE(
-      message_of([&] { select_experts(method("token"), table); }, ErrorCode::kIncompleteScores)
+      expect_error(ErrorCode::kIncompleteScores, [&] { select_experts(method("token"), table); })
           .find("layer 3"),
       std::string::npos);
 }

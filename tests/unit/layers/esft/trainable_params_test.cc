@@ -3,14 +3,14 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/model_builders.h"
 
 namespace sutor {
 namespace {
 
 using testing::deepseek_like;
-using testing::message_of;
+using testing::expect_error;
 using testing::qwen_like;
 
 ExpertConfig config_of(std::map<int, std::vector<int>> experts, bool shared = false,
@@ -82,7 +82,7 @@ TEST(TrainableSet, PatternsThatCannotBeMeantAreRefused) {
   const ModelInfo model = qwen_like(2, 4);
   const ExpertConfig config = config_of({{0, {1}}});
   const auto refuse = [&](TrainablePatterns patterns, ErrorCode code) {
-    return message_of([&] { trainable_set(model, config, patterns); }, code);
+    return expect_error(code, [&] { trainable_set(model, config, patterns); });
   };
   // A part of a name is no match: full names only.
   EXPECT_NE(
@@ -101,11 +101,11 @@ TEST(TrainableSet, PatternsThatCannotBeMeantAreRefused) {
 
 TEST(TrainableSet, NothingToTrainIsAnError) {
   const ModelInfo model = qwen_like(2, 4);
-  message_of([&] { trainable_set(model, config_of({})); }, ErrorCode::kNothingTrains);
-  message_of([&] { trainable_set(model, config_of({}, true)); },
-             ErrorCode::kNothingTrains);  // Qwen3 has no shared experts
-  message_of([&] { full_trainable_set(model, {.keep_frozen = {".*"}}); },
-             ErrorCode::kNothingTrains);
+  expect_error(ErrorCode::kNothingTrains, [&] { trainable_set(model, config_of({})); });
+  expect_error(ErrorCode::kNothingTrains,
+               [&] { trainable_set(model, config_of({}, true)); });  // Qwen3 has no shared experts
+  expect_error(ErrorCode::kNothingTrains,
+               [&] { full_trainable_set(model, {.keep_frozen = {".*"}}); });
 }
 
 TEST(TrainableSet, FullTrainsEveryTensor) {

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 
 namespace sutor {
 namespace {
 
-using testing::message_of;
+using testing::expect_error;
 using Kind = PipelineActionKind;
 
 template <typename Function>
@@ -181,7 +181,7 @@ template <typename Spoil>
 std::string refusal(int stage, int lowest, Spoil&& spoil) {
   PipelineSchedule schedule = make_pipeline_schedule(3, 4, lowest);
   spoil(schedule.actions[stage]);
-  return message_of([&] { check_pipeline_schedule(schedule); }, ErrorCode::kBadSchedule);
+  return expect_error(ErrorCode::kBadSchedule, [&] { check_pipeline_schedule(schedule); });
 }
 
 void swap_actions(std::vector<PipelineAction>& actions, PipelineAction a, PipelineAction b) {

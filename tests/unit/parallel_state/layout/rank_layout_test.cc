@@ -5,23 +5,22 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
 #include <random>
 #include <set>
 
 #include "parallel_state/placement/expert_placement.h"
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
+#include "tests/support/golden_layouts.h"
 
 namespace sutor {
 namespace {
 
 using Groups = std::vector<std::vector<int>>;
 
-using testing::message_of;
+using testing::expect_error;
 
 const std::string kDefaultOrder = ParallelOptions{}.order;
 // Other orders in which many layouts are legal: with pp last all are, else those in which both
@@ -106,19 +105,10 @@ void expect_partition(const RankLayout& layout, const std::string& name, size_t 
 }
 
 TEST(RankLayout, EqualsMegatronOnTheGoldenLayouts) {
-  std::ifstream file(SUTOR_TEST_DATA "/golden/golden_groups.json");
-  const auto golden = nlohmann::json::parse(file);
+  const std::vector<testing::GoldenLayout> golden = testing::golden_layouts();
   ASSERT_EQ(golden.size(), 7U);
-  for (const auto& [name, layout_json] : golden.items()) {
-    const auto& args = layout_json["args"];
-    ParallelOptions options;
-    options.tp = args.value("tp", 1);
-    options.cp = args.value("cp", 1);
-    options.pp = args.value("pp", 1);
-    options.ep = args.value("ep", 1);
-    options.etp = args.value("etp", 1);
-    options.order = args.value("order", options.order);
-    const RankLayout layout(options, args["ws"]);
+  for (const auto& [name, options, world, layout_json] : golden) {
+    const RankLayout layout(options, world);
     EXPECT_EQ(layout.dp(), layout_json["sizes"]["dp"]) << name;
     EXPECT_EQ(layout.edp(), layout_json["sizes"]["edp"]) << name;
     EXPECT_EQ(layout_json["groups"].size(), 16U);
@@ -293,7 +283,7 @@ TEST(RankLayout, EmbeddingGroupsHaveTheFirstAndTheLastStage) {
 
 TEST(RankLayout, RefusalsShowTheArithmetic) {
   const auto refuse = [](const ParallelOptions& options, int world) {
-    return message_of([&] { RankLayout(options, world); }, ErrorCode::kBadLayout);
+    return expect_error(ErrorCode::kBadLayout, [&] { RankLayout(options, world); });
   };
   EXPECT_EQ(refuse({.tp = 2, .cp = 3, .pp = 2}, 16),
             "tp(2) * pp(2) * cp(3) = 12 does not divide world size 16.");
@@ -312,12 +302,12 @@ TEST(RankLayout, RefusalsShowTheArithmetic) {
 
 TEST(RankLayout, PipelinesOfBothGridsMustAgree) {
   // ws 16, pp 2, cp 2, ep 2 in this order is refused by Megatron-Core too.
-  const std::string text =
-      message_of([] { RankLayout({.cp = 2, .pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 16); },
-                 ErrorCode::kBadLayout);
+  const std::string text = expect_error(ErrorCode::kBadLayout, [] {
+    RankLayout({.cp = 2, .pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 16);
+  });
   EXPECT_NE(text.find("Put pp last"), std::string::npos) << text;
-  const std::string unequal = message_of(
-      [] { RankLayout({.pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 8); }, ErrorCode::kBadLayout);
+  const std::string unequal = expect_error(
+      ErrorCode::kBadLayout, [] { RankLayout({.pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 8); });
   EXPECT_NE(unequal.find("dp and edp must be equal"), std::string::npos) << unequal;
 }
 
@@ -328,8 +318,8 @@ TEST(RankLayout, AxesOfSizeOneMayBeLeftOutOfTheOrder) {
 
 TEST(RankLayout, UnknownGroupNamesAreRefused) {
   const RankLayout layout({}, 2);
-  message_of([&] { layout.groups("tp-ep"); }, ErrorCode::kBadLayout);  // axes of two grids
-  message_of([&] { layout.groups("dq"); }, ErrorCode::kBadLayout);
+  expect_error(ErrorCode::kBadLayout, [&] { layout.groups("tp-ep"); });  // axes of two grids
+  expect_error(ErrorCode::kBadLayout, [&] { layout.groups("dq"); });
 }
 
 }  // namespace

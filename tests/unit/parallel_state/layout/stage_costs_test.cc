@@ -6,14 +6,14 @@
 #include <algorithm>
 #include <random>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/model_builders.h"
 
 namespace sutor {
 namespace {
 
 using testing::deepseek_like;
-using testing::message_of;
+using testing::expect_error;
 using testing::qwen_like;
 
 const Trains kNothing = [](const TensorEntry&) { return false; };
@@ -191,7 +191,7 @@ TEST(MakeStageMap, OtherValuesAreThoseOfStageMap) {
   EXPECT_EQ(make_stage_map(model, 3, "even", kNothing).layers_of(0), 3);
   EXPECT_EQ(make_stage_map(model, 3, "1,4,3", kNothing).layers_of(1), 4);
   EXPECT_EQ(make_stage_map(model, 1, "auto", kNothing).layers_of(0), 8);
-  message_of([&] { make_stage_map(model, 9, "auto", kNothing); }, ErrorCode::kBadLayout);
+  expect_error(ErrorCode::kBadLayout, [&] { make_stage_map(model, 9, "auto", kNothing); });
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/model_builders.h"
 #include "tests/support/temp_dir.h"
 
@@ -11,7 +11,7 @@ namespace sutor {
 namespace {
 
 using testing::deepseek_like;
-using testing::message_of;
+using testing::expect_error;
 using testing::qwen_like;
 using testing::TempDir;
 
@@ -73,18 +73,18 @@ TEST(ExpertConfig, BadFilesAreRefusedWithTheReason) {
   for (const auto& c : cases) {
     const auto path = dir.write("config.json", c.text);
     const std::string text =
-        message_of([&] { read_expert_config(path); }, ErrorCode::kBadExpertConfig);
+        expect_error(ErrorCode::kBadExpertConfig, [&] { read_expert_config(path); });
     EXPECT_NE(text.find(c.reason), std::string::npos) << c.text << "\n" << text;
     EXPECT_NE(text.find("config.json"), std::string::npos) << text;
   }
-  message_of([&] { read_expert_config(dir / "missing.json"); }, ErrorCode::kUnreadableFile);
+  expect_error(ErrorCode::kUnreadableFile, [&] { read_expert_config(dir / "missing.json"); });
 }
 
 TEST(CheckExpertConfig, PublishedQwenConfigIsRefusedWithTheFixNamedAndAcceptedWithIt) {
   const ExpertConfig config = read_expert_config(kGolden / "qwen3_coder.config.json");
   const ModelInfo model = qwen_like(48, 128);
-  const std::string text = message_of([&] { check_expert_config(config, model, 0, "qwen.json"); },
-                                      ErrorCode::kNoSuchLayer);
+  const std::string text = expect_error(
+      ErrorCode::kNoSuchLayer, [&] { check_expert_config(config, model, 0, "qwen.json"); });
   EXPECT_NE(text.find("qwen.json"), std::string::npos);
   EXPECT_NE(text.find("--layer-base 1"), std::string::npos) << text;
   EXPECT_NE(text.find("esft.layer_base: 1"), std::string::npos) << text;
@@ -99,8 +99,8 @@ TEST(CheckExpertConfig, PublishedDeepSeekConfigFitsItsModelAsItIs) {
   const ModelInfo model = deepseek_like(27, 1, 64);
   EXPECT_EQ(check_expert_config(config, model, 0, "intent.json").experts, config.experts);
   // A wrong base moves layer 1 onto the dense layer 0.
-  const std::string text =
-      message_of([&] { check_expert_config(config, model, 1, "x"); }, ErrorCode::kNoExpertsInLayer);
+  const std::string text = expect_error(ErrorCode::kNoExpertsInLayer,
+                                        [&] { check_expert_config(config, model, 1, "x"); });
   EXPECT_NE(text.find("layer base"), std::string::npos) << text;
 }
 
@@ -113,7 +113,7 @@ TEST(CheckExpertConfig, ASelectionThatSkipsTheLowestLayerIsNotTakenForShifted) {
 TEST(CheckExpertConfig, ConfigsOfOtherModelsAreRefused) {
   const ModelInfo model = deepseek_like(4, 1, 8);
   const auto refuse = [&](const ExpertConfig& config, ErrorCode code) {
-    return message_of([&] { check_expert_config(config, model, 0, "config.json"); }, code);
+    return expect_error(code, [&] { check_expert_config(config, model, 0, "config.json"); });
   };
   ExpertConfig config;
   config.experts = {{9, {0}}};
@@ -126,7 +126,7 @@ TEST(CheckExpertConfig, ConfigsOfOtherModelsAreRefused) {
   config.experts = {{1, {}}};
   refuse(config, ErrorCode::kNothingTrains);
   config.shared_experts = true;
-  message_of([&] { check_expert_config(config, model, -1, "x"); }, ErrorCode::kBadArgument);
+  expect_error(ErrorCode::kBadArgument, [&] { check_expert_config(config, model, -1, "x"); });
   EXPECT_TRUE(check_expert_config(config, model, 0, "x").trains_anything());
 }
 

@@ -3,12 +3,12 @@
 
 #include "parallel_state/layout/stage_map.h"
 #include "parallel_state/placement/expert_placement.h"
-#include "tests/support/message_of.h"
+#include "tests/support/expect_error.h"
 
 namespace sutor {
 namespace {
 
-using testing::message_of;
+using testing::expect_error;
 
 TEST(StageMap, TheFirstStagesTakeTheRemainder) {
   const StageMap two(27, 2);
@@ -47,27 +47,26 @@ TEST(StageMap, NumbersOfLayersMayBeGiven) {
   const StageMap map(std::vector<int>{1, 4, 3});
   EXPECT_EQ(map.num_layers(), 8);
   EXPECT_EQ(map.stage_of(4), 1);
-  EXPECT_EQ(message_of(
-                [] {
-                  StageMap(std::vector<int>{1, 0});
-                },
-                ErrorCode::kBadLayout),
+  EXPECT_EQ(expect_error(ErrorCode::kBadLayout,
+                         [] {
+                           StageMap(std::vector<int>{1, 0});
+                         }),
             "parallel.stages 1,0: each stage needs at least one layer.");
 }
 
 TEST(StageMap, AutoNeedsToKnowWhatTrainsExceptOnOneStage) {
   EXPECT_EQ(StageMap(8, 1, "auto").layers_of(0), 8);
   EXPECT_NE(
-      message_of([] { StageMap(8, 2, "auto"); }, ErrorCode::kBadLayout).find("not known here"),
+      expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 2, "auto"); }).find("not known here"),
       std::string::npos);
 }
 
 TEST(StageMap, WrongTablesAreRefused) {
-  message_of([] { StageMap(8, 3, "1,4,4"); }, ErrorCode::kBadLayout);
-  message_of([] { StageMap(8, 2, "1,4,3"); }, ErrorCode::kBadLayout);
-  message_of([] { StageMap(8, 3, "1,x,3"); }, ErrorCode::kBadLayout);
-  message_of([] { StageMap(8, 3, "8,0,0"); }, ErrorCode::kBadLayout);
-  message_of([] { StageMap(2, 3); }, ErrorCode::kBadLayout);
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 3, "1,4,4"); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 2, "1,4,3"); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 3, "1,x,3"); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 3, "8,0,0"); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(2, 3); });
 }
 
 TEST(ExpertPlacement, ContiguousBlocksAsInMegatron) {
@@ -83,12 +82,12 @@ TEST(ExpertPlacement, ContiguousBlocksAsInMegatron) {
 }
 
 TEST(ExpertPlacement, ASizeThatDoesNotDivideNamesThoseThatDo) {
-  EXPECT_EQ(message_of([] { ExpertPlacement(128, 6, 8); }, ErrorCode::kBadPlacement),
+  EXPECT_EQ(expect_error(ErrorCode::kBadPlacement, [] { ExpertPlacement(128, 6, 8); }),
             "parallel.ep=6 does not divide 128 experts. Divisors that fit 8 ranks: 1, 2, 4, 8.");
   EXPECT_EQ(
-      message_of([] { ExpertPlacement(128, {.pp = 2, .ep = 6}, 16); }, ErrorCode::kBadPlacement),
+      expect_error(ErrorCode::kBadPlacement, [] { ExpertPlacement(128, {.pp = 2, .ep = 6}, 16); }),
       "parallel.ep=6 does not divide 128 experts. Divisors that fit 8 ranks: 1, 2, 4, 8.");
-  EXPECT_EQ(message_of([] { ExpertPlacement(6, 4); }, ErrorCode::kBadPlacement),
+  EXPECT_EQ(expect_error(ErrorCode::kBadPlacement, [] { ExpertPlacement(6, 4); }),
             "parallel.ep=4 does not divide 6 experts. Divisors: 1, 2, 3, 6.");
 }
 
@@ -106,16 +105,12 @@ TEST(ExpertPlacement, LayersMayBePermuted) {
                 expert);
     }
   }
-  message_of(
-      [] {
-        ExpertPlacement(4, 2, 0, {{3, {.rank_of = {1, 0, 1, 1}}}});
-      },
-      ErrorCode::kBadPlacement);
-  message_of(
-      [] {
-        ExpertPlacement(4, 2, 0, {{3, {.rank_of = {0, 1}}}});
-      },
-      ErrorCode::kBadPlacement);
+  expect_error(ErrorCode::kBadPlacement, [] {
+    ExpertPlacement(4, 2, 0, {{3, {.rank_of = {1, 0, 1, 1}}}});
+  });
+  expect_error(ErrorCode::kBadPlacement, [] {
+    ExpertPlacement(4, 2, 0, {{3, {.rank_of = {0, 1}}}});
+  });
 }
 
 }  // namespace

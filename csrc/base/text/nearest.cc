@@ -1,4 +1,4 @@
-#include "csrc/base/nearest.h"
+#include "csrc/base/text/nearest.h"
 
 #include <algorithm>
 #include <numeric>

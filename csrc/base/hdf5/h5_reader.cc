@@ -1,12 +1,12 @@
 // Reading HDF5 files: looks objects up by hard links and checks that they are safe to read.
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
 
 #include "csrc/base/error.h"
-#include "csrc/base/h5_detail.h"
+#include "csrc/base/hdf5/h5_detail.h"
 
 namespace sutor::h5 {
 namespace {

@@ -1,17 +1,16 @@
 // Writing HDF5 files, and the functions that the reader shares.
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
-#include <random>
 #include <utility>
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/h5_detail.h"
+#include "csrc/base/hdf5/h5_detail.h"
 
 namespace sutor::h5 {
 namespace {
@@ -226,25 +225,12 @@ void File::set_uint(const std::string& object, const std::string& name, uint64_t
 }
 
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill) {
-  std::error_code error;
-  const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
-  std::filesystem::create_directories(parent, error);
-  if (error) fail_write(parent, "make directory", error.value());
-  std::random_device random;
-  const std::filesystem::path temporary =
-      parent / fmt::format(".{}.{:08x}{:08x}.tmp", path.filename().string(), random(), random());
-  try {
+  replace_file(path, [&](const std::filesystem::path& temporary) {
     File file = File::create(temporary);
     fill(file);
     file.close();
     fsync_path(temporary);
-    std::filesystem::rename(temporary, path, error);
-    if (error) fail_write(path, "rename to", error.value());
-  } catch (...) {
-    std::filesystem::remove(temporary, error);
-    throw;
-  }
-  fsync_directory(parent);
+  });
 }
 
 }  // namespace sutor::h5

@@ -1,5 +1,5 @@
 // The nearest word, for messages about unknown keys.
-#include "csrc/base/nearest.h"
+#include "csrc/base/text/nearest.h"
 
 #include <gtest/gtest.h>
 
