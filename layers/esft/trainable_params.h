@@ -1,5 +1,5 @@
-// The plan of what trains: a list of global parameter names computed from the expert config and the
-// model's name table alone, so it is the same on every rank. Training and `sutor params` share it.
+// The trainable parameters: a list of global names computed from the expert config and the model's
+// name table alone, so that it is the same on every rank. Training and `sutor params` share it.
 #pragma once
 
 #include <cstdint>
@@ -21,12 +21,12 @@ class TrainableSet {
 
   const std::vector<std::string>& names() const { return names_; }
   bool contains(std::string_view name) const { return lookup_.count(std::string(name)) > 0; }
-  // Routed experts that train: global layer -> ids in rising order. Layers without any are absent.
+  // Trainable routed experts: global layer -> ids in rising order. Layers without any are absent.
   const std::map<int, std::vector<int>>& experts() const { return experts_; }
   bool only_routed_experts() const { return only_routed_experts_; }
   int64_t num_parameters() const { return num_parameters_; }  // elements, not tensors
-  // Backward has to go down to this global layer: -1 when the embedding trains, num_layers when
-  // only the final norm or the head does.
+  // The global layer that the backward pass has to reach: -1 when the embedding trains, num_layers
+  // when only the final norm or the head does.
   int lowest_layer() const { return lowest_layer_; }
 
  private:
@@ -38,7 +38,7 @@ class TrainableSet {
   int lowest_layer_ = 0;
 };
 
-// What beyond the expert config decides: regular expressions (ECMAScript) that must match a whole
+// Changes to what the expert config names: regular expressions (ECMAScript) that must match a whole
 // global name. Each must match a tensor of the model, else E0316.
 struct TrainablePatterns {
   std::vector<std::string> also_train = {};

@@ -1,5 +1,5 @@
 // The registry of model families. A family is one file: config, blocks, forward, name table.
-// This header is free of torch; layers/model.h declares what a family builds.
+// This header is free of torch; layers/decoder/causal_model.h declares what a family builds.
 #pragma once
 
 #include <memory>
@@ -22,7 +22,7 @@ struct Family {
   ModelInfo (*info)(const nlohmann::json& config);
   // A config.json of size "tiny" or "small" for init-model.
   nlohmann::json (*preset)(std::string_view size);
-  // Builds the blocks over the tensors that `store` holds for this rank.
+  // Builds the blocks over this rank's tensors in `store`.
   std::unique_ptr<CausalModel> (*build)(const nlohmann::json& config, ParameterStore& store);
 };
 

@@ -71,7 +71,7 @@ class AllGatherDispatcher final : public TokenDispatcher {
     return std::accumulate(handle.tokens.begin(), handle.tokens.end(), int64_t{0});
   }
 
-  // The choices that this rank's experts answer, in the order of slots; returns the slots' offsets.
+  // Finds the choices of this rank's experts, in the order of slots; returns the slots' offsets.
   std::vector<int64_t> take_own(const at::Tensor& idx, int layer,
                                 const std::vector<int64_t>& slot_of_local,
                                 AllGatherHandle& handle) const {

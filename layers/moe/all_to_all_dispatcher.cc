@@ -1,4 +1,4 @@
-// Dispatch by all-to-all over ep; over etp rows are gathered and results reduced and scattered.
+// Dispatch by all-to-all over ep; gathers rows and reduce-scatters results over etp.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -13,8 +13,8 @@ namespace sutor {
 namespace {
 
 struct AllToAllHandle final : DispatchHandle {
-  at::Tensor position_TK;  // int64: row of the buffer sent that holds (token, choice)
-  at::Tensor send_token;   // int64 [sent]: tokens in the order of sending
+  at::Tensor position_TK;                     // int64: row of (token, choice) in the send buffer
+  at::Tensor send_token;                      // int64 [sent]: tokens in the order of sending
   std::vector<int64_t> send_rows, recv_rows;  // to and from each rank of ep
   std::vector<int64_t> partner_rows;          // that arrived at each rank of etp
 };
@@ -74,8 +74,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
                        handle);
   }
 
-  // Sorts the choices by (rank, local number). Fills position_TK, send_token and send_rows; returns
-  // the number of rows for each of these places in that order, [ep * local_numbers].
+  // Sorts the choices by bucket: (rank, local id of the expert). Fills position_TK, send_token and
+  // send_rows; returns the number of rows of each bucket in that order, [ep * local_numbers].
   std::vector<int64_t> order_for_sending(const at::Tensor& topk_idx, int layer,
                                          AllToAllHandle& handle) const {
     const int64_t rows = topk_idx.numel();
@@ -109,8 +109,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return counts;
   }
 
-  // Of each replicated expert: the ranks' shares of its tokens that make the ranks level in this
-  // very batch, the same on all of them. Collective where the layer has any.
+  // For each replicated expert: the fractions of its tokens that the ranks take, so that the ranks
+  // have equal work in this batch; the same on all of them. Collective where the layer has any.
   std::map<int, std::vector<double>> shares_of(int layer, std::vector<int64_t> counts) const {
     std::map<int, std::vector<double>> shares;
     const LayerPlacement* placement = placement_.with_replicas(layer);
@@ -122,7 +122,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return shares;
   }
 
-  // Where the next choices of an expert go: `left` more to the last place, then to the one before.
+  // The buckets of an expert's next choices: `left` more for the last quota, then for the one
+  // before.
   struct Destinations {
     struct Quota {
       int64_t bucket, left;
@@ -135,8 +136,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     }
   };
 
-  // `count` choices of an expert over the ranks that have it, by their shares; null: its owner
-  // takes all.
+  // Distributes `count` choices of an expert over the ranks that have it, by `shares`; null: its
+  // owner takes all.
   Destinations destinations_of(int layer, int expert, int64_t count,
                                const std::vector<double>* shares) const {
     const auto bucket_on = [&](int rank) {
@@ -169,7 +170,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return recv;
   }
 
-  // The counts of all etp ranks one after the other; fills partner_rows.
+  // The counts of all etp ranks, one after the other; fills partner_rows.
   std::vector<int64_t> with_partners(const std::vector<int64_t>& counts,
                                      AllToAllHandle& handle) const {
     const size_t each = counts.size();
@@ -184,8 +185,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return all;
   }
 
-  // Rows lie by (etp rank, source rank, local expert); fills row_index_R with the order by slot and
-  // returns the slots' offsets.
+  // Rows arrive ordered by (etp rank, source rank, local expert); fills row_index_R with the order
+  // by slot and returns the slots' offsets.
   std::vector<int64_t> slot_order(const std::vector<int64_t>& recv_counts,
                                   const std::vector<int64_t>& slot_of_local,
                                   AllToAllHandle& handle) const {
@@ -193,7 +194,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
     const int64_t slots = *std::max_element(slot_of_local.begin(), slot_of_local.end()) + 1;
     std::vector<int64_t> offsets(slots + 1, 0);
     for (size_t p = 0; p < recv_counts.size(); ++p) {
-      if (recv_counts[p] == 0) continue;  // also of numbers that are not in use
+      if (recv_counts[p] == 0) continue;  // also for local ids that are not in use
       offsets[slot_of_local[p % local] + 1] += recv_counts[p];
     }
     std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
@@ -223,8 +224,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
                             : gather_rows(rows, handle.partner_rows, etp_, "dispatch over etp");
   }
 
-  // Slot order -> order of arrival, the etp ranks' parts added -> the ranks that the rows came
-  // from, in their order of sending.
+  // From slot order to order of arrival, adding the partial sums of the etp ranks, and back to the
+  // ranks that sent the rows, in their order of sending.
   at::Tensor back(const at::Tensor& rows, const AllToAllHandle& handle, const char* name) const {
     at::Tensor arrived = gathered_rows(rows, inverse_permutation(handle.row_index_R));
     if (etp_.size() > 1) {
