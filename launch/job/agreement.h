@@ -1,4 +1,4 @@
-// How the ranks of a job learn of each other's errors, so that all of them end alike.
+// The ranks of a job tell each other their errors, so that all of them end in the same way.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace sutor {
 
-// What `body` throws, as "code message"; empty when it does not.
+// The error that `body` throws, as "code message"; empty when it throws none.
 template <typename Body>
 std::string problem_of(Body&& body) {
   try {

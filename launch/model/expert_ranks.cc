@@ -42,7 +42,7 @@ ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
   const ParallelOptions& parallel = recipe.parallel;
   const bool balanced = parallel.expert_placement == "balanced";
   if ((!balanced && parallel.frozen_replicas == 0) || parallel.ep == 1) return {};
-  // One rank decides: the file of another node might be an older one.
+  // Rank 0 decides: another node might see an older file.
   nlohmann::json found = nlohmann::json::array();
   const std::string problem = problem_of([&] {
     if (world.rank() != 0) return;

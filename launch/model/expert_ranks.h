@@ -1,4 +1,4 @@
-// Where the recipe's parallel.expert_placement puts the routed experts of a training.
+// The ranks of the routed experts of a training, by the recipe's parallel.expert_placement.
 #pragma once
 
 #include <string>
@@ -11,8 +11,9 @@
 
 namespace sutor {
 
-// Empty for contiguous; for balanced the ranks that the run's scores and the trained tensors
-// (global names) suggest, found by rank 0. Collective. Throws E0331 when there are no scores.
+// Empty for contiguous placement; for balanced placement, the ranks that rank 0 computes from the
+// run's scores and the trainable tensors (global names). Collective. Throws E0331 when there are no
+// scores.
 ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
                          const std::vector<std::string>& trained, Comm& world);
 

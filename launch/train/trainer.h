@@ -27,7 +27,7 @@ struct ResumeMode {
 
 class Trainer {
  public:
-  // Collective over `world`: opens data and model, plans, loads. Nothing is written yet.
+  // Collective over `world`: opens data and model, plans, loads. Writes nothing.
   Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& provenance);
   // Trains to the end. Prints on rank 0.
   void run(const ResumeMode& mode);
