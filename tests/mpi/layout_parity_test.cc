@@ -94,7 +94,7 @@ std::vector<MicroBatch> packs(int64_t rows, int64_t vocab, uint64_t seed) {
 
 struct Outcome {
   std::vector<double> losses, norms;
-  // By name: the pieces of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
+  // By name: the shards of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
   std::vector<std::pair<ShardedTensor, at::Tensor>> first_moments;
   std::vector<FlatGroup::Master> weights;
   double most_over_mean_load = 0;
@@ -205,7 +205,7 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
   std::map<std::string, at::Tensor> moments, weights;
   for (const auto& [shard, values] : one.first_moments) moments[shard.name] = values;
   for (const auto& [shard, values] : one.weights) weights[shard.name] = values;
-  // Per matrix, over its pieces here: the norm of the difference against that of the whole.
+  // Per matrix, over its shards here: the norm of the difference against that of the full matrix.
   std::map<std::string, double> difference;
   for (const auto& [shard, values] : many.first_moments) {
     difference[shard.name] +=
@@ -226,7 +226,7 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
   }
 }
 
-// What two ranks both take part in, they began in the same order, over all communicators.
+// Any two ranks began the operations that they share in the same order, over all communicators.
 void expect_one_order() {
   Comm& world = test_world();
   EXPECT_EQ(order_problem(world.all_gather_text(world.journal()->text(), "journals")), "");

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 const fs::path kModels = fs::path(SUTOR_TEST_DATA) / "golden" / "models";
 
-// A copy of a model in one file, its routed experts stacked as transformers 5 holds them.
+// A copy of a model in one file, its routed experts stacked as transformers 5 has them.
 void write_stacked(const fs::path& from, const fs::path& to) {
   const ModelSource source(from);
   std::vector<SafetensorsDeclaration> declared;
@@ -83,15 +83,15 @@ class NamedNode {
   NamedNode(const NamedNode&) = delete;
 };
 
-// How ranks lie on nodes.
+// The distribution of ranks over nodes.
 enum class Nodes { kOne, kHalves, kAlternating };
 
 int node_of(Nodes nodes, int rank, int ranks) {
   return nodes == Nodes::kOne ? 0 : nodes == Nodes::kHalves ? rank * 2 / ranks : rank % 2;
 }
 
-// Stored bytes that the ranks of each node hold something of, counted element by element. `whole`:
-// of every tensor the node holds all or nothing.
+// Stored bytes that the ranks of each node need, counted element by element. `whole`: of every
+// tensor the node needs all or nothing.
 struct Needed {
   std::vector<int64_t> of_node;
   bool whole = true;
@@ -132,7 +132,7 @@ Needed needed(const ModelSource& source, Session& session, Nodes nodes) {
   return result;
 }
 
-// Each rank's tensors hold what it reads itself.
+// Each rank's tensors have the values that it reads itself.
 void expect_values(const ModelSource& source, Session& session) {
   for (const ShardedTensor& tensor : session.store().tensors()) {
     std::vector<std::byte> own(tensor.num_bytes());
@@ -184,7 +184,7 @@ void expect_once_a_node(const fs::path& path, const Layout& layout, Nodes nodes,
   EXPECT_EQ(std::accumulate(reads.of_rank.begin(), reads.of_rank.end(), int64_t{0}),
             std::accumulate(reads.of_node.begin(), reads.of_node.end(), int64_t{0}));
   for (size_t i = 0; i < reads.of_node.size(); ++i) {
-    // Columns and parts of a checksummed block that the node does not need may come along.
+    // May include columns and rows of a checksummed block that the node does not need.
     EXPECT_GE(reads.of_node[i], need.of_node[i]);
     EXPECT_LE(reads.of_node[i], reads.stored);
     if (need.whole) {
@@ -236,7 +236,7 @@ TEST_P(WeightReads, ANodeFetchesItsOwnExpertsAndNoOthers) {
   }
 }
 
-// Tensors of several tiles and reads: cut by rows where tiles end, and by columns.
+// Tensors of several tiles and reads: split into rows where tiles end, and into columns.
 TEST(LargeWeightReads, EachByteIsFetchedOnceANode) {
   Comm& world = test_world();
   const testing::TempDir own;

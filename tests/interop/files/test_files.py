@@ -45,7 +45,7 @@ def test_token_store_in_h5py(trained):
 
 
 def assembled(pieces):
-    """The whole tensor of pieces by (first row, first column), in rectangles without gap."""
+    """The tensor of tiles by (first row, first column), which cover it without a gap."""
     if all(column == 0 for _, column in pieces):
         return np.concatenate([pieces[place] for place in sorted(pieces)])
     rows = max(row + piece.shape[0] for (row, _), piece in pieces.items())
@@ -57,7 +57,7 @@ def assembled(pieces):
 
 
 def checkpoint_tiles(folder):
-    """{(name, kind): whole tensor} of the tiles `/<name>/<kind>/<first row>[,<first column>]`."""
+    """{(name, kind): tensor} of the tiles `/<name>/<kind>/<first row>[,<first column>]`."""
     tiles = {}
     for path in sorted(folder.glob("*.h5")):
         with h5py.File(path, "r") as file:
