@@ -116,12 +116,13 @@ bool is_inside(const fs::path& inner, const fs::path& outer) {
 // Checks that `--overwrite` may delete `to`.
 void check_replaceable(const ConvertRequest& request) {
   if (is_inside(request.to, request.from) || is_inside(request.from, request.to)) {
-    fail(202, "neither of --to {} and --from {} may be inside the other", request.to.string(),
-         request.from.string());
+    fail(ErrorCode::kBadArgument, "neither of --to {} and --from {} may be inside the other",
+         request.to.string(), request.from.string());
   }
   if (!request.overwrite || !fs::exists(request.to)) return;
   if (is_base_store(request.to) || fs::exists(request.to / "config.json")) return;
-  fail(220, "{} is neither a base store nor a model directory, so it is not replaced",
+  fail(ErrorCode::kOutputExists,
+       "{} is neither a base store nor a model directory, so it is not replaced",
        request.to.string());
 }
 

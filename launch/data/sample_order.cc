@@ -84,12 +84,12 @@ void finish_report(SampleList& list, int64_t seq_len, const std::string& names) 
   }
   if (report.supervised > 0) return;
   if (report.dropped > 0 && report.samples == 0) {
-    fail(334,
+    fail(ErrorCode::kNoData,
          "{}: all {} documents are longer than data.seq_len {} and were dropped. Raise "
          "data.seq_len, or set data.too_long to truncate or split",
          names, report.documents, seq_len);
   }
-  fail(334,
+  fail(ErrorCode::kNoData,
        "{}: no token is in the loss ({} documents, {} dropped, {} truncated at data.seq_len "
        "{}). Check data.loss_on with `sutor prepare --show 3`",
        names, report.documents, report.dropped, report.truncated, seq_len);
@@ -180,7 +180,7 @@ SampleStream::SampleStream(std::vector<const TokenStore*> stores, DataOptions op
   load_epoch();
   const int64_t samples = epoch_.report.samples;
   if (cursor_.position < 0 || cursor_.position > samples) {
-    fail(335,
+    fail(ErrorCode::kBadDataCursor,
          "the data cursor stands at sample {} of epoch {}, which has {} samples. The data or "
          "data.seq_len, data.packing or train.seed are not those of the checkpoint",
          cursor_.position, cursor_.epoch, samples);

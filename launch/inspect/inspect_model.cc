@@ -143,7 +143,7 @@ std::optional<ModelInfo> add_config(InspectReport& report, const fs::path& direc
     add_architecture(report, *model);
   } catch (const Error& error) {
     // The files of a model that sutor cannot train can still be listed.
-    if (error.code() < 320 || error.code() > 322) throw;
+    if (!is_unsupported_model(error.code())) throw;
     report.add("family", error.what(), fmt::format("not supported: {}", error.what()));
   }
   if (model) add_parameters(report, *model);

@@ -40,7 +40,9 @@ std::ofstream reopen(const std::filesystem::path& path, int64_t last_step) {
 
 void append(std::ofstream& stream, const std::filesystem::path& path, const Json& row) {
   stream << row.dump() << '\n' << std::flush;
-  if (!stream) fail(502, "{} cannot be written: {}", path.string(), std::strerror(errno));
+  if (!stream) {
+    fail(ErrorCode::kWriteFailed, "{} cannot be written: {}", path.string(), std::strerror(errno));
+  }
 }
 
 }  // namespace

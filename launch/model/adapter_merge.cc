@@ -75,7 +75,7 @@ ConflictRule parse_conflict_rule(const std::string& text) {
   if (text == "first") return ConflictRule::kFirst;
   if (text == "last") return ConflictRule::kLast;
   if (text == "add") return ConflictRule::kAdd;
-  fail(202, "--conflicts: expected refuse, first, last or add, got `{}`", text);
+  fail(ErrorCode::kBadArgument, "--conflicts: expected refuse, first, last or add, got `{}`", text);
 }
 
 std::vector<TrainedTensor> merge_adapters(const std::vector<Overlay>& adapters,

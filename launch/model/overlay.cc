@@ -80,8 +80,8 @@ bool Overlay::load(const ShardedTensor& destination) const {
   if (found == by_name_.end()) return false;
   const TrainedTensor& tensor = tensors_[found->second];
   if (tensor.shape != destination.global_shape) {
-    fail(302, "{}: tensor `{}` has shape [{}], the model asks for [{}]", name_, tensor.name,
-         fmt::join(tensor.shape, ", "), fmt::join(destination.global_shape, ", "));
+    fail(ErrorCode::kWrongShape, "{}: tensor `{}` has shape [{}], the model asks for [{}]", name_,
+         tensor.name, fmt::join(tensor.shape, ", "), fmt::join(destination.global_shape, ", "));
   }
   if (tensor.dtype == destination.dtype) {
     tensor.read(destination);
@@ -138,8 +138,8 @@ Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::str
                                const std::function<void(ShardedTensor&)>& load_base) {
   auto reader = std::make_shared<const CheckpointReader>(path);
   if (reader->meta().base_digest != base_digest) {
-    fail(305, "{} was trained on base {}, but the model here is {}", path.string(),
-         reader->meta().base_digest, base_digest);
+    fail(ErrorCode::kOtherBase, "{} was trained on base {}, but the model here is {}",
+         path.string(), reader->meta().base_digest, base_digest);
   }
   const nlohmann::json lora = reader->meta().state.value("lora", nlohmann::json());
   std::vector<TrainedTensor> tensors = master_tensors(reader);
@@ -186,10 +186,12 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
   }
   const NewestCheckpoint newest = newest_valid_checkpoint(checkpoints);
   for (const std::string& reason : newest.passed_over) {
-    fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
+    fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
+               WarningCode::kCheckpointPassedOver, reason);
   }
   if (!newest.entry) {
-    fail(349, "{} holds no checkpoint: train first, or name one with --checkpoint",
+    fail(ErrorCode::kNoCheckpoint,
+         "{} holds no checkpoint: train first, or name one with --checkpoint",
          checkpoints.string());
   }
   return newest.entry->path;

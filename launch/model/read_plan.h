@@ -43,7 +43,8 @@ struct ReadPlan {
 // Few enough that tracking the sends of a round is cheap.
 inline constexpr int64_t kRoundReads = 256;
 
-// The row at which a read of a tensor that begins at `row` should end (ModelDirectory::row_to_cut).
+// The row at which a read of a tensor that begins at `row` should end
+// (ModelDirectory::read_end_row).
 using ReadBoundary = std::function<int64_t(int64_t tensor, int64_t row)>;
 
 // of_rank: the shards of each rank of the node. A tensor that only one rank needs is read by that

@@ -51,7 +51,8 @@ class NodeLoader {
     plan_ = plan_reads(
         shards_of_rank_,
         [&](int64_t tensor, int64_t row) {
-          return source.directory.row_to_cut(entries[static_cast<size_t>(tensor)], row, kReadBytes);
+          return source.directory.read_end_row(entries[static_cast<size_t>(tensor)], row,
+                                               kReadBytes);
         },
         kReadBufferBytes);
   }

@@ -24,10 +24,11 @@ Layers layers_of(const ScoreTable& scores, const ExpertConfig& config, const std
     const auto found = layers.find(layer);
     for (const int expert : experts) {
       if (found == layers.end() || expert < 0 || expert >= found->second.num_experts()) {
-        fail(313, "{}: layer {}, expert {}: there are no scores of it. Are both of one model?",
-             where, layer, expert);
+        fail(ErrorCode::kOtherScores,
+             "{}: layer {}, expert {}: there are no scores of it. Are both of one model?", where,
+             layer, expert);
       }
-      found->second.trained[expert] = true;
+      found->second.trainable[expert] = true;
     }
   }
   return layers;
@@ -43,13 +44,13 @@ struct PlacementMetrics {
 PlacementMetrics evaluate(const Layers& layers, const Placements& placements, int ep) {
   PlacementMetrics result{.critical_path = critical_path(layers, placements, ep)};
   Layers frozen = layers;
-  for (auto& [number, layer] : frozen) layer.trained.assign(layer.trained.size(), false);
+  for (auto& [number, layer] : frozen) layer.trainable.assign(layer.trainable.size(), false);
   result.forward_tokens = critical_path(frozen, placements, ep);
   std::vector<int> trained(static_cast<size_t>(ep), 0);
   int all = 0;
   for (const auto& [number, layer] : layers) {
     for (int e = 0; e < layer.num_experts(); ++e) {
-      if (!layer.trained[e]) continue;
+      if (!layer.trainable[e]) continue;
       ++trained[placements.at(number).rank_of[e]];
       ++all;
     }
@@ -76,7 +77,7 @@ void print_line(const char* name, const PlacementMetrics& metrics) {
 
 void print_placement(const PlacementRequest& request) {
   if (request.scores.empty() || request.config.empty()) {
-    fail(202, "sutor plan --placement: give --scores and --config.");
+    fail(ErrorCode::kBadArgument, "sutor plan --placement: give --scores and --config.");
   }
   ScoreTable chosen_by, evaluated_on;
   if (request.halves) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 
+#include "csrc/base/error.h"
 #include "csrc/base/profile.h"
 #include "launch/log/metrics_log.h"
 
@@ -121,9 +122,9 @@ void print_frozen_weights_check(const FrozenWeightsCheck& check, const TrainStat
   fmt::print("\n");
   if (check.changed < check.trained) {
     fmt::print(
-        "warning[W0703]: {} trained tensors did not change: an expert that never got a token has "
+        "warning[{}]: {} trained tensors did not change: an expert that never got a token has "
         "no gradient, and without weight decay stays as it is\n",
-        check.trained - check.changed);
+        WarningCode::kTrainedUnchanged, check.trained - check.changed);
   }
   std::fflush(stdout);
 }

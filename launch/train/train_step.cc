@@ -49,7 +49,7 @@ StepResult train_step(Session& session, const StepInput& input, const StepOption
   result.balance_loss = sums[1];
   result.grad_norm = clip_and_norm(session, options.optim.clip);
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-    fail(701,
+    fail(ErrorCode::kDiverged,
          "training diverged at step {}: loss {}, gradient norm {}. Try a lower optim.lr; the last "
          "checkpoint is untouched.",
          options.step, result.loss, result.grad_norm);

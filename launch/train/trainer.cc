@@ -23,7 +23,8 @@ double now_seconds() {
 void check_lora_init(const LoraOptions& options) {
   const PeftAdapter adapter(*options.init);
   if (adapter.rank() == options.rank && adapter.alpha() == options.alpha) return;
-  fail(205, "lora.init: {} has rank {} and alpha {}, but lora.rank is {} and lora.alpha {}",
+  fail(ErrorCode::kBadValue,
+       "lora.init: {} has rank {} and alpha {}, but lora.rank is {} and lora.alpha {}",
        *options.init, adapter.rank(), adapter.alpha(), options.rank, options.alpha);
 }
 
@@ -89,7 +90,7 @@ void Trainer::open_data() {
 void Trainer::start(const ResumeMode& mode) {
   if (mode.resume) {
     if (!checkpointer_->resume(state_, mode.strict)) {
-      fail(349, "--resume: {} holds no checkpoint. Start without --resume.",
+      fail(ErrorCode::kNoCheckpoint, "--resume: {} holds no checkpoint. Start without --resume.",
            paths_.checkpoints().string());
     }
     std::vector<const TokenStore*> train = stream_->stores();
@@ -216,7 +217,8 @@ void Trainer::check_frozen_weights() {
                format_bytes(step_peak - resident_bytes_));
   }
   if (!check.frozen_unchanged) {
-    fail(7004, "a frozen tensor changed while training: this is a bug in sutor");
+    fail(ErrorCode::kFrozenChanged,
+         "a frozen tensor changed while training: this is a bug in sutor");
   }
 }
 

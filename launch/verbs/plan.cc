@@ -82,7 +82,9 @@ PlacementRequest placement_request(const po::variables_map& values) {
                            .groups = number("router-groups"),
                            .halves = values["halves"].as<bool>(),
                            .json = values["json"].as<bool>()};
-  if (request.replicas < 0) fail(202, "sutor plan: --replicas is {}.", request.replicas);
+  if (request.replicas < 0) {
+    fail(ErrorCode::kBadArgument, "sutor plan: --replicas is {}.", request.replicas);
+  }
   return request;
 }
 
@@ -112,7 +114,7 @@ int verb_plan(const Arguments& arguments) {
     if (!values) return kExitOk;
     const bool groups = (*values)["groups"].as<bool>();
     if (groups == (*values)["placement"].as<bool>()) {
-      fail(202, "sutor plan: give --groups or --placement (one of the two).");
+      fail(ErrorCode::kBadArgument, "sutor plan: give --groups or --placement (one of the two).");
     }
     if (!groups) {
       print_placement(placement_request(*values));
@@ -124,7 +126,8 @@ int verb_plan(const Arguments& arguments) {
     if (values->count("rank")) {
       rank = (*values)["rank"].as<int>();
       if (*rank < 0 || *rank >= layout.world_size()) {
-        fail(202, "sutor plan: there is no rank {}; the layout is {}.", *rank, layout.describe());
+        fail(ErrorCode::kBadArgument, "sutor plan: there is no rank {}; the layout is {}.", *rank,
+             layout.describe());
       }
     }
     if ((*values)["json"].as<bool>()) {

@@ -37,7 +37,7 @@ struct Inputs {
   // For a block of scores over the keys from `first_key` on, whose first query attends up to `own`.
   ops::CausalMask mask(int64_t own, int64_t first_key) const {
     ops::CausalMask mask{.first_visible = own - first_key};
-    if (sliding_window > 0) mask.window = sliding_window;
+    if (sliding_window > 0) mask.sliding_window = sliding_window;
     return mask;
   }
   int64_t heads() const { return q.size(1); }

@@ -27,19 +27,20 @@ void check_pattern(const std::string& pattern) {
           return pattern.compare(at, placeholder.size(), placeholder) == 0;
         });
     if (!known) {
-      fail(214, "the name pattern `{}` has an unknown placeholder at `{}`; known: {}.", pattern,
+      fail(ErrorCode::kBadNamePattern,
+           "the name pattern `{}` has an unknown placeholder at `{}`; known: {}.", pattern,
            pattern.substr(at), fmt::join(kPlaceholders, " "));
     }
     at = pattern.find('}', at);
   }
   if (!has(pattern, "{layer}") && !has(pattern, "{local_layer}")) {
-    fail(214,
+    fail(ErrorCode::kBadNamePattern,
          "the name pattern `{}` lacks {{layer}} (or {{local_layer}}): the same name would stand "
          "for experts of several layers.",
          pattern);
   }
   if (!has(pattern, "{expert}") && !has(pattern, "{global_expert}")) {
-    fail(214,
+    fail(ErrorCode::kBadNamePattern,
          "the name pattern `{}` lacks {{expert}} (or {{global_expert}}): the same name would "
          "stand for several experts.",
          pattern);
@@ -83,7 +84,7 @@ NameScheme::NameScheme(std::string scheme_or_pattern) : text_(std::move(scheme_o
     return;
   }
   if (std::find(std::begin(kSchemes), std::end(kSchemes), text_) == std::end(kSchemes)) {
-    fail(214,
+    fail(ErrorCode::kBadNamePattern,
          "unknown name scheme `{}`; known: {}, or a pattern such as "
          "model.layers.{{layer}}.mlp.experts.{{expert}}.{{proj}}.weight.",
          text_, fmt::join(kSchemes, ", "));
@@ -116,7 +117,7 @@ class NameList {
       names.all.push_back(item.name);
       if (item.trained.empty()) continue;
       if (!item.frozen.empty()) {
-        fail(215,
+        fail(ErrorCode::kNoNameInScheme,
              "in the scheme {} `{}` holds both {}, which trains, and {}, which is frozen. Train "
              "both or neither, or use another scheme.",
              scheme.text(), item.name, item.trained.front()->name, item.frozen.front()->name);
@@ -141,7 +142,7 @@ RankNames rank_names(const ModelInfo& model, const TrainableSet& plan, const Nam
                      const RankLayout& layout, const StageMap& stages,
                      const ExpertPlacement& placement, int rank) {
   if (scheme.is_pattern() && !plan.only_routed_experts()) {
-    fail(214,
+    fail(ErrorCode::kBadNamePattern,
          "the name pattern `{}` names routed experts only, but more trains (shared_experts, "
          "non_expert_modules or esft.also_train). Use one of the schemes {}.",
          scheme.text(), fmt::join(kSchemes, ", "));

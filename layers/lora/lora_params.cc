@@ -50,7 +50,8 @@ void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& 
   const std::set<std::string> targets(options.targets.begin(), options.targets.end());
   for (const std::string& target : targets) {
     if (target != "attention" && target != "linears" && target != "experts") {
-      fail(205, "lora.targets: expected attention, linears or experts, got `{}`", target);
+      fail(ErrorCode::kBadValue, "lora.targets: expected attention, linears or experts, got `{}`",
+           target);
     }
   }
   std::vector<TensorEntry> pairs;
@@ -72,7 +73,8 @@ void add_lora(ModelInfo& model, const LoraOptions& options, const ExpertConfig& 
     pairs.push_back(pair);
   }
   if (pairs.empty()) {
-    fail(315, "lora.targets names no matrix of this model: nothing would train");
+    fail(ErrorCode::kNothingTrains,
+         "lora.targets names no matrix of this model: nothing would train");
   }
   for (TensorEntry& pair : pairs) model.tensors.add(std::move(pair));
   model.lora_scale = options.alpha / options.rank;

@@ -43,7 +43,7 @@ at::Tensor apply_row_op(const at::Tensor& x, RowOp op, int64_t rows, Comm& comm,
   const std::vector<int64_t> counts = row_counts(rows, comm);
   if (op == RowOp::kGather) return gather_rows(x, counts, comm, name);
   if (op == RowOp::kReduceScatter) return reduce_scatter_rows(x, counts, comm, name);
-  const IndexRange run = part_of(rows, comm.rank(), comm.size());
+  const IndexRange run = rank_range(rows, comm.rank(), comm.size());
   return x.narrow(0, run.begin, run.size()).clone();
 }
 

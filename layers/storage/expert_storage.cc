@@ -20,7 +20,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   storage_.num_experts = model.num_experts;
   storage_.num_local = static_cast<int64_t>(local_ids.size());
   storage_.hidden = model.hidden_size;
-  storage_.width = part_of(model.expert_width, at.etp, layout.etp()).size();
+  storage_.width = rank_range(model.expert_width, at.etp, layout.etp()).size();
   storage_.adds_down_bias = at.etp == 0;
   std::vector<Expert> experts(local_ids.size());
   std::vector<std::vector<const TensorEntry*>> pairs(local_ids.size());
@@ -65,7 +65,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
 
 LayerExperts::FlatTensor LayerExperts::add(const TensorEntry& entry, bool decays) {
   FlatGroup& group = groups_.of(entry);
-  const TensorPiece shard = piece_of(entry, parallel_.coordinates().etp, parallel_.layout().etp());
+  const TensorShard shard = shard_of(entry, parallel_.coordinates().etp, parallel_.layout().etp());
   return {&group, group.add(entry.name, shard, decays)};
 }
 

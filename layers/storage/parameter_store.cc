@@ -17,7 +17,7 @@ at::ScalarType torch_dtype(DType dtype) {
     case DType::kF16:
       return at::kHalf;
     default:
-      fail(212, "dtype {} cannot be computed with", name_of(dtype));
+      fail(ErrorCode::kBadDType, "dtype {} cannot be computed with", name_of(dtype));
   }
 }
 
@@ -111,11 +111,11 @@ void ParameterStore::finish_reductions() {
   for (const auto& bucket : buckets_) bucket->started = false;
 }
 
-TensorPiece ParameterStore::piece_of(const TensorEntry& entry) const {
+TensorShard ParameterStore::shard_of(const TensorEntry& entry) const {
   const RankLayout& layout = parallel_.layout();
   const RankCoordinates& at = parallel_.coordinates();
-  if (entry.expert >= 0) return sutor::piece_of(entry, at.etp, layout.etp());
-  return sutor::piece_of(entry, at.tp, layout.tp());
+  if (entry.expert >= 0) return sutor::shard_of(entry, at.etp, layout.etp());
+  return sutor::shard_of(entry, at.tp, layout.tp());
 }
 
 FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
@@ -132,7 +132,7 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool trains, bool decay
   parameter.global_shape = entry.shape;
   if (parallel_.layout().tp() > 1) parameter.split = entry.split;
   by_name_[entry.name] = &parameter;
-  const TensorPiece shard = piece_of(entry);
+  const TensorShard shard = shard_of(entry);
   if (!trains) {
     const bool fp32 = entry.role == TensorRole::kCorrectionBias;
     parameter.value =
@@ -162,13 +162,15 @@ Parameter* ParameterStore::find(const std::string& name) {
 
 Parameter& ParameterStore::get(const std::string& name) {
   Parameter* parameter = find(name);
-  if (parameter == nullptr) fail(7002, "no tensor `{}` of {} on this rank", name, model_.family);
+  if (parameter == nullptr) {
+    fail(ErrorCode::kNotOnThisRank, "no tensor `{}` of {} on this rank", name, model_.family);
+  }
   return *parameter;
 }
 
 namespace {
 
-ShardedTensor sharded_tensor(const TensorEntry& entry, const TensorPiece& shard,
+ShardedTensor sharded_tensor(const TensorEntry& entry, const TensorShard& shard,
                              const at::Tensor& local) {
   ShardedTensor tensor{
       .name = entry.name, .dtype = disk_dtype(local.scalar_type()), .global_shape = entry.shape};
@@ -191,7 +193,7 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
                                  ? experts_.at(entry.layer).local_shard(entry)
                                  : get(entry.name).value;
     if (!local.defined()) continue;
-    result.push_back(sharded_tensor(entry, piece_of(entry), local));
+    result.push_back(sharded_tensor(entry, shard_of(entry), local));
   }
   return result;
 }
@@ -202,7 +204,7 @@ std::vector<ShardedTensor> ParameterStore::lora_tensors() {
     for (size_t i = 0; i < group->size(); ++i) {
       const TensorEntry& entry = *model_.tensors.find(group->name(i));
       if (entry.role != TensorRole::kLora) continue;
-      result.push_back(sharded_tensor(entry, piece_of(entry), group->value(i)));
+      result.push_back(sharded_tensor(entry, shard_of(entry), group->value(i)));
     }
   }
   return result;

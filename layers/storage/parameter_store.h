@@ -97,7 +97,7 @@ class ParameterStore {
   };
 
   void make_buckets(const std::unordered_map<std::string, bool>& trains, int64_t bucket_elements);
-  TensorPiece piece_of(const TensorEntry& entry) const;
+  TensorShard shard_of(const TensorEntry& entry) const;
   FlatGroup& group_of(const TensorEntry& entry);
   void add_dense(const TensorEntry& entry, bool trains, bool decays);
   void bind_dense();

@@ -182,7 +182,7 @@ at::Tensor base_weight(const ModelSource& source, const std::string& name, const
 }
 
 // The run of one process, the same for all layouts.
-const Outcome& alone(const ModelSource& source, const Job& job) {
+const Outcome& one_process(const ModelSource& source, const Job& job) {
   static std::map<std::string, Outcome> known;
   const std::string key = job.model + std::to_string(job.rows) + " " +
                           std::to_string(job.trained.size()) + job.trained.front();
@@ -193,7 +193,7 @@ const Outcome& alone(const ModelSource& source, const Job& job) {
 }
 
 void compare(const ModelSource& source, const ParallelOptions& layout, const Job& job) {
-  const Outcome& one = alone(source, job);
+  const Outcome& one = one_process(source, job);
   EXPECT_GE(one.most_over_mean_load, 4) << "the routers are not sharp enough to prove much";
   EXPECT_GE(one.starving, 1);
   const Outcome many = run(source, test_world(), layout, job);
@@ -335,8 +335,8 @@ TEST_P(Layouts, BalancedPlacementAndFrozenReplicasTrainAlike) {
         for (int e = 0; e < 16; ++e) {
           load.load.push_back((e * 7 + layer) % 16);
           const auto at = trainable.experts().find(layer);
-          load.trained.push_back(at != trainable.experts().end() &&
-                                 std::count(at->second.begin(), at->second.end(), e) > 0);
+          load.trainable.push_back(at != trainable.experts().end() &&
+                                   std::count(at->second.begin(), at->second.end(), e) > 0);
         }
       }
       job.expert_ranks = balanced_layers(loads, l.options.ep, replicas);

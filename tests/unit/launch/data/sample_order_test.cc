@@ -145,7 +145,7 @@ TEST(SampleOrder, RefusesDataWithoutATarget) {
       build_samples(std::span(&store, 1), options(4, true), 0, 0);
       ADD_FAILURE() << "accepted";
     } catch (const Error& error) {
-      EXPECT_EQ(error.code(), 334);
+      EXPECT_EQ(error.code(), ErrorCode::kNoData);
       EXPECT_NE(std::string(error.what()).find(store->path().filename()), std::string::npos);
     }
   }

@@ -59,7 +59,7 @@ class Overlays : public ::testing::Test {
     if (lora.is_object()) meta.state["lora"] = lora;
     begin_checkpoint(dir_.path(), 1, "u");
     return publish_checkpoint(dir_.path(), 1, "u",
-                              testing::write_parts(dir_.path(), 1, "u", values, 2), meta, tensors);
+                              testing::write_shards(dir_.path(), 1, "u", values, 2), meta, tensors);
   }
   std::function<void(ShardedTensor&)> load_base() {
     return [this](ShardedTensor& piece) { whole_.read(piece); };
