@@ -1,5 +1,5 @@
-// A recipe: everything a run needs, composed of the options that the folders below declare.
-// Read from YAML by recipe_reader.h; nothing but launch/ and tools/ includes this.
+// A recipe: everything that a run needs, composed of the options that the folders below declare.
+// recipe_reader.h reads it from YAML; only launch/ includes this.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ struct ModelOptions {
 
 struct DataSource {
   std::string path;
-  // auto | messages | completion | text | tokens: rows; store: a finished token store, used in
-  // place
+  // auto | messages | completion | text | tokens: rows; store: a finished token store, used where
+  // it is
   std::string format = "auto";
   std::string name;  // default: the file's stem; the token store is named after it
   // Eval sets: how completions are scored ("intent,exact").
@@ -76,7 +76,7 @@ struct EvalOptions {
 struct GenerateOptions {
   int64_t max_new_tokens = 256;
   double temperature = 0;  // 0 = greedy
-  double top_p = 1;        // sample from the likeliest tokens that have this share
+  double top_p = 1;        // sample from the likeliest tokens that have this probability together
   uint64_t seed = 0;
   int64_t batch = 16;  // sequences at a time on a rank
 };
@@ -98,7 +98,7 @@ struct Recipe {
   std::string output;
 
   std::string file;  // the YAML file that it was read from
-  // Where the value of a key was written ("my.yaml:14:3", "--set"); keys at their default lack.
+  // Where the value of a key was written ("my.yaml:14:3", "--set"); without keys at their default.
   std::map<std::string, std::string> origins;
 };
 

@@ -17,7 +17,7 @@
 namespace sutor {
 namespace {
 
-// Where to point when the value of `key` is wrong: its place, or the file when it is a default.
+// What an error in the value of `key` points to: where it was written, or the file for a default.
 std::string place_of(const Recipe& recipe, const std::string& key) {
   const auto origin = recipe.origins.find(key);
   return origin == recipe.origins.end() ? recipe.file : origin->second;
@@ -53,7 +53,7 @@ void fill(const RecipeValues& values, Recipe& recipe) {
   }
 }
 
-// Gives unnamed sources the file's name without its extension, and checks names and paths.
+// Names unnamed sources after their file, without its extension, and checks names and paths.
 void name_sources(Recipe& recipe) {
   static const std::regex safe("[A-Za-z0-9_][A-Za-z0-9_.-]*");
   std::set<std::string> names;
@@ -240,7 +240,7 @@ std::string resolved_yaml(const Recipe& given) {
 int64_t parse_warmup(std::string_view text, int64_t steps) {
   if (!text.ends_with('%')) return static_cast<int64_t>(parse_figure(text, "schedule.warmup"));
   const double percent = parse_figure(text.substr(0, text.size() - 1), "schedule.warmup");
-  // The small term keeps 7% of 100 at 7 although 0.07 * 100 is a little more in binary.
+  // The small term makes 7% of 100 be 7, although 0.07 * 100 is a little more in binary.
   return static_cast<int64_t>(std::ceil(percent * static_cast<double>(steps) / 100 - 1e-9));
 }
 

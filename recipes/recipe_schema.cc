@@ -70,7 +70,7 @@ Field field(std::string key, At at, Read read) {
   return result;
 }
 
-// A text that is shown as it was written: figures and percentages.
+// A text that is shown as it was written: numbers and percentages.
 Field as_written(Field field) {
   field.show = [show = field.show](Recipe& recipe) {
     const std::string shown = show(recipe);
@@ -95,7 +95,7 @@ Field betas_field() {
   return result;
 }
 
-// For optionals whose absence has a name of its own.
+// For optionals whose absence has a name.
 Field shown_absent_as(std::string word, Field field) {
   field.show = [word, show = field.show](Recipe& recipe) {
     std::string shown = show(recipe);

@@ -14,18 +14,18 @@ namespace sutor {
 
 struct Field {
   std::string key;  // full name, e.g. "esft.select.top_p"
-  // Puts the node's value into the recipe. Returns "" or what was expected ("a number above 0").
+  // Sets the node's value in the recipe. Returns "" or what was expected ("a number above 0").
   std::function<std::string(const YAML::Node&, Recipe&)> read;
   // The value as YAML on one line.
   std::function<std::string(Recipe&)> show;
 };
 
-// Every key but those of data sources, in the order in which a recipe shows them.
+// Every key but those of data sources, in the order in which a recipe is printed.
 const std::vector<Field>& recipe_fields();
 const Field* find_field(std::string_view key);
 // Keys of an item of data.train and data.eval ("path", "format" ...).
 const std::vector<std::string>& source_keys();
-// Puts one key of a data source; as Field::read.
+// Sets one key of a data source; as Field::read.
 std::string read_source_key(std::string_view key, const YAML::Node& node, DataSource& source);
 
 // Whether `key` is a mapping of keys ("esft", "esft.select"), or the list data.train or data.eval.

@@ -1,4 +1,4 @@
-// How recipe values are named in errors and written back.
+// How errors describe recipe values, and how these are written back.
 #include "recipes/recipe_values.h"
 
 #include <cctype>

@@ -19,7 +19,7 @@
 
 namespace sutor {
 
-// "the text `abc`", "a list of 3", "nothing": what an error says it got.
+// "the text `abc`", "a list of 3", "nothing": how an error describes what it got.
 std::string describe(const YAML::Node& node);
 // A scalar that reads back as the same text.
 std::string quoted(const std::string& text);
@@ -201,7 +201,7 @@ inline auto number(Interval interval) {
   };
 }
 
-// A number, or `word` for none.
+// A number, or `word` for no number.
 inline auto number_or(std::string word, Interval interval) {
   return [word, interval](const YAML::Node& node, std::optional<double>& value) -> std::string {
     value.reset();
@@ -211,7 +211,7 @@ inline auto number_or(std::string word, Interval interval) {
   };
 }
 
-// An absolute number, or a share in percent; kept as text.
+// An absolute number or a percentage; kept as text.
 inline auto number_or_percent(bool whole_number) {
   return [whole_number](const YAML::Node& node, std::string& value) -> std::string {
     const std::string expected = fmt::format("{} of at least 0, or a share like 3%",

@@ -1,4 +1,4 @@
-// Walks YAML nodes into flat recipe keys.
+// Flattens YAML nodes to recipe keys.
 #include "recipes/recipe_yaml.h"
 
 #include <fmt/ranges.h>
@@ -17,7 +17,7 @@
 namespace sutor {
 namespace {
 
-// All keys that hold values, as {section, name}.
+// All keys that have values, as {section, name}.
 std::vector<std::pair<std::string, std::string>> all_keys() {
   std::vector<std::pair<std::string, std::string>> keys = {{"data", "train"}, {"data", "eval"}};
   for (const Field& field : recipe_fields()) {
@@ -65,7 +65,7 @@ YAML::Node expand(const YAML::Node& node, const std::string& where) {
   return result;
 }
 
-// Puts the keys of YAML trees into RecipeValues.
+// Adds the keys of YAML trees to RecipeValues.
 class Walker {
  public:
   Walker(RecipeValues& values, std::string file) : values_(values), file_(std::move(file)) {}
@@ -188,7 +188,7 @@ YAML::Node load_yaml(const std::filesystem::path& path) {
   }
 }
 
-// Reads what `path` inherits, then its own keys over that.
+// Reads what `path` inherits, then its own keys, which take precedence.
 void read_file_values(const std::filesystem::path& path, std::vector<std::filesystem::path> chain,
                       RecipeValues& values) {
   const YAML::Node root = load_yaml(path);

@@ -1,5 +1,5 @@
-// A recipe as flat keys: files and what they inherit, --set, ${NAME}; every key checked to be
-// known.
+// A recipe as flat keys, from files and what they inherit, --set and ${NAME}; all keys are known
+// ones.
 #pragma once
 
 #include <yaml-cpp/yaml.h>
@@ -16,10 +16,10 @@ struct RecipeValue {
   std::string where;  // "my.yaml:14:3" or "--set optim.lr"
 };
 
-// Keys by full name; items of source lists as "data.train[0].path". Later words win.
+// Keys by full name; items of source lists as "data.train[0].path". Later values win.
 using RecipeValues = std::map<std::string, RecipeValue>;
 
-// Throws E0201, E0203, E0205 (not a mapping or list where one belongs), E0207, E0208, E0209.
+// Throws E0201, E0203, E0205 (not a mapping or list where one is expected), E0207, E0208, E0209.
 RecipeValues read_recipe_values(const std::filesystem::path& path,
                                 const std::vector<std::string>& sets);
 

@@ -2,7 +2,7 @@
 # What the scripts of tools/ share: progress lines with the time, logged commands, readable errors.
 # Sourced after `cd` to the root of the sources; not run by itself.
 
-# A script that another one starts goes on counting from the first one's start.
+# A script that another one starts continues to count from the first one's start.
 export SUTOR_STARTED=${SUTOR_STARTED:-$EPOCHSECONDS}
 preset=${SUTOR_PRESET:-dev}
 case $preset in
@@ -64,7 +64,7 @@ make_venv() {
   say "$title: done"
 }
 
-# How many compilers at once: one a core, and 1.5 GB of memory each.
+# How many compilers at once: one per core, with 1.5 GB of memory each.
 compile_jobs() {
   local cores memory_kb
   cores=$(nproc)

@@ -5,15 +5,15 @@
                         too_long, show, colour, producer, and sources: a list of {kind, path,
                         format, name, out}
 
-Formats of rows (JSON lines), told apart by their keys:
+Formats of rows (JSON lines), distinguished by their keys:
     messages             the chat template renders them; assistant turns are in the loss, with the
-                         token that ends a turn; `mask: 1` or `train: false` in a message takes it
-                         out; loss_on last (or completion): the last assistant turn; all: everything
+                         token that ends a turn; `mask: 1` or `train: false` in a message excludes
+                         it; loss_on last (or completion): the last assistant turn; all: everything
     prompt, completion   plain text; the completion and the end token are in the loss (all: both)
     text                 plain text; everything is in the loss
     input_ids, labels    tokens as they are; labels of -100 are not in the loss
-text and completion rows begin with the tokenizer's begin token where it has one that it adds, and
-end with its end token. Documents are not cut here: data.seq_len and data.too_long act on use.
+text and completion rows begin with the tokenizer's begin token, if it adds one, and end with its
+end token. Documents are not split here: data.seq_len and data.too_long apply when they are used.
 """
 
 import os
@@ -52,7 +52,7 @@ def summary(source, spec, job):
 
 
 def marked(ids, mask, tokenizer, colour):
-    """A document as text, with what is trained in green or in [[ ]]."""
+    """A document as text, with the tokens in the loss in green or in [[ ]]."""
     begin, end = ("\x1b[32m", "\x1b[0m") if colour else ("[[", "]]")
     text, at = "", 0
     while at < len(ids):

@@ -10,7 +10,7 @@
         rows, format    file of JSON lines; format: auto, messages, prompt (or completion), text or
                         tokens
         max_prompt_tokens, too_long
-                        longer prompts are left out (drop) or lose their beginning, but for the
+                        longer prompts are dropped (drop), or lose their beginning except for the
                         begin token (left); 0: no limit
         out             file for lines of {"ids", "example": {"prompt", "raw_answers"}}
       decode:
@@ -19,17 +19,16 @@
         out             file for lines of {"example": {"prompt", "raw_prediction", "raw_answers"},
                         "score": null}
 
-Kinds of rows, told apart by their keys:
-    input_ids    the prompt's tokens as they are (labels are not looked at); needs no tokenizer
+Kinds of rows, distinguished by their keys:
+    input_ids    the prompt's tokens as they are (labels are ignored); needs no tokenizer
     messages     what is before the last assistant turn, rendered with the generation prompt; that
-                 turn is the answer. A talk that ends otherwise is rendered whole
+                 turn is the answer. All of a conversation that ends otherwise is rendered
     prompt       plain text, such as the ESFT authors' rows of `prompt` and `raw_answers`; the
                  `completion` of training rows is the answer
-    text         plain text, the whole of it
-Plain text begins with the tokenizer's begin token where it has one that it adds. Answers are what
-a row has under `raw_answers` or `answers`, a text or a list; the lists may be empty.
-On stdout comes one JSON object of what was counted; encode's holds the tokenizer's eos_id (-1: it
-has none).
+    text         plain text, all of it
+Plain text begins with the tokenizer's begin token, if it adds one. Answers are what a row has under
+`raw_answers` or `answers`, a text or a list; the lists may be empty.
+Prints one JSON object of counts to stdout; that of encode has the tokenizer's eos_id (-1: none).
 """
 
 import json

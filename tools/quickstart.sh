@@ -4,7 +4,7 @@
 # Use: bash tools/quickstart.sh [--quick]
 #   --quick: a few steps and a small held-out set: shows the way in a minute or two, not the result.
 # Everything stays in quickstart/ (or quickstart/quick/): recipes, text, runs, checkpoints, exports.
-# Run it again to go on where it was stopped.
+# Run it again to continue after it was stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/common.sh
@@ -47,7 +47,7 @@ echo "From here on there are only sutor verbs and recipe files, in $PWD."
 
 say "2/5 an untrained model"
 if [[ ! -f untrained/config.json ]]; then
-  # Of size "tiny" in what is not set here: MLA with 4 heads, 1 dense layer, 2 shared experts.
+  # The rest is as in size "tiny": MLA with 4 heads, 1 dense layer, 2 shared experts.
   show "$sutor" init-model --family deepseek_v2 --size tiny --seed 1 --dtype fp32 --out untrained \
     --tokenizer data/tokenizer.json --set vocab_size=2048 --set hidden_size=128 \
     --set num_hidden_layers=4 --set intermediate_size=384 --set kv_lora_rank=64 \

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the quickstart's result table from what its runs left behind, and what it does not show.
+"""Prints the quickstart's result table from the files of its runs, and what it does not show.
 
 An arm is "TITLE=RUN": RUN is the folder of a run with eval.jsonl, metrics.jsonl and
 expert_config.json. The base model's losses are the step 0 lines of the first arm.
@@ -46,7 +46,7 @@ def parameter_counts(model):
 
 
 def trained_share(run, counts):
-    """Share of the model's parameters that are in the experts of the run's configuration."""
+    """Fraction of the model's parameters that are in the experts of the run's configuration."""
     experts = json.loads((run / "expert_config.json").read_text())["experts"]
     prefixes = tuple(
         f"model.layers.{layer}.mlp.experts.{expert}." for layer, ids in experts.items()

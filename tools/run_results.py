@@ -1,4 +1,4 @@
-"""What a run of sutor leaves behind, read back by the quickstart's summary and by studies."""
+"""Reads the files of a run of sutor, for the quickstart's summary and for studies."""
 
 import json
 

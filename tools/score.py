@@ -7,9 +7,9 @@
         tokenize        auto, words or cjk: words of ROUGE and BLEU, see sutor_score/overlap.py
         judge           the judge's command line, or "" (sutor_score/judge.py)
         judge_seconds   how long the judge may take for all completions
-        json            print {"mean", "scores"}, of several scorers {scorer: {"mean", "scores"}};
-                        else a line a scorer
-        out             file for the rows with their `score` (by scorer, of several), or ""
+        json            print {"mean", "scores"}, for several scorers {scorer: {"mean", "scores"}};
+                        else a line per scorer
+        out             file for the rows with their `score` (by scorer, for several), or ""
 """
 
 import json

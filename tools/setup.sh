@@ -2,8 +2,8 @@
 # Sets up a Debian or Ubuntu machine and builds build/sutor: Debian packages, the light wheels
 # (LibTorch and two CUDA run-time libraries, without Python torch) in .venv, CMake, Ninja.
 # Use: bash tools/setup.sh [--tests]     --tests builds the tests and benchmarks too, gets NCCL, and
-# installs SLURM and what else tests of launchers start (nothing of it runs by that).
-# What is there already is left alone: run it again at any time.
+# installs SLURM and what else tests of launchers start (without starting any of it).
+# It changes nothing that is there already: run it again at any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/common.sh

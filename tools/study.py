@@ -4,9 +4,8 @@
   bash tools/study.sh NAME...      sets everything up first
   python3 tools/study.py NAME...   needs build/sutor, the quickstart's base, matplotlib, PyYAML
 
-NAME: a file recipes/studies/NAME.study.yaml, the path of such a file, or "all". What is finished
-already is not run again. The table goes to stdout and, with the picture, into
-WORK/studies/results/NAME.md.
+NAME: a file recipes/studies/NAME.study.yaml, the path of such a file, or "all". Finished runs are
+not run again. The table goes to stdout and, with the picture, to WORK/studies/results/NAME.md.
 """
 
 import argparse

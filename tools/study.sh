@@ -5,7 +5,7 @@
 # NAME, and about how many minutes it takes on two free cores after the quickstart: arms 35,
 # top_p 8, budget 7, also_train 12, transfer 7, overlap 2, mask 5; all of them 50, as they share
 # runs.
-# Run it again to go on where it was stopped.
+# Run it again to continue after it was stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/common.sh

@@ -15,8 +15,8 @@ namespace po = boost::program_options;
 namespace sutor {
 namespace {
 
-// No short options: a value may then start with "-", as in `--tokens -1`. No guessing: an
-// abbreviation that is unique today would change its meaning with the next option.
+// No short options, so that a value may start with "-", as in `--tokens -1`. No abbreviations: one
+// that is unique today may be ambiguous with the next option.
 constexpr int kStyle = po::command_line_style::allow_long |
                        po::command_line_style::long_allow_next |
                        po::command_line_style::long_allow_adjacent;
@@ -46,7 +46,7 @@ void print_help(const VerbHelp& help, const po::options_description& options) {
   std::vector<std::string> known, beginning;
   for (const auto& option : options.options()) {
     known.push_back(option->long_name());
-    // `--top` for `--top-p` counts as near, however much is left out.
+    // `--top` counts as near `--top-p`, however long the rest is.
     if (given.size() >= 3 && known.back().rfind(given, 0) == 0) beginning.push_back(known.back());
   }
   std::string meant = nearest(given, beginning.empty() ? known : beginning);

@@ -15,15 +15,15 @@ struct VerbHelp {
   std::string_view verb;      // "select"
   std::string_view summary;   // one sentence
   std::string_view usage;     // "sutor select --scores PATH --method token --out FILE"
-  std::string_view examples;  // two complete command lines, one a line
+  std::string_view examples;  // two complete command lines, one per line
 };
 
-// A path as it was given, without a slash at its end, which would hide the name; throws E0301 when
-// nothing is there.
+// The given path without a trailing slash, which would hide its name; throws E0301 when it does not
+// exist.
 std::filesystem::path existing_path(std::filesystem::path path);
 
 // Parses `arguments`; prints the help page (it fits a screen) and returns nothing for --help.
-// Throws E0202 for an unknown option (nearest one named), a missing or a malformed value.
+// Throws E0202 for an unknown option (and names the nearest one), a missing or a malformed value.
 std::optional<boost::program_options::variables_map> parse_command_line(
     const VerbHelp& help, const boost::program_options::options_description& options,
     const boost::program_options::positional_options_description& positional,

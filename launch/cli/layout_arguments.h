@@ -1,5 +1,4 @@
-// Options of verbs that reason about a layout of ranks without being run by them: --world, --tp,
-// ...
+// Options of verbs that compute with a layout of ranks without starting any: --world, --tp, ...
 #pragma once
 
 #include <boost/program_options.hpp>
@@ -15,7 +14,8 @@ struct LayoutArguments {
 
 // Adds --world, --tp, --cp, --ep, --etp, --pp and --order.
 void add_layout_options(boost::program_options::options_description& options);
-// Without --world, the fewest ranks that both grids divide; throws E0211 when those make no sense.
+// Without --world, the fewest ranks that both grids divide; throws E0211 when there is no such
+// number.
 LayoutArguments layout_from(const boost::program_options::variables_map& values);
 
 }  // namespace sutor

@@ -45,7 +45,7 @@ Recipe recipe_or_model_from(const po::variables_map& values) {
          "name a recipe, or a model directory with --model (one of the two)");
   }
   if (values.count("recipe")) return recipe_from(values);
-  // JSON strings are YAML strings, whatever stands in them.
+  // A JSON string is a YAML string, whatever it contains.
   std::vector<std::string> sets = {
       "model.path=" + nlohmann::json(values["model"].as<std::string>()).dump(),
       "model.dtype=" + values["dtype"].as<std::string>(), "output=."};

@@ -1,4 +1,4 @@
-// What the verbs that take a recipe have in common: RECIPE, --set, --profile.
+// The options that all verbs with a recipe have: RECIPE, --set, --profile.
 #pragma once
 
 #include <boost/program_options.hpp>
@@ -17,16 +17,16 @@ void add_recipe_options(boost::program_options::options_description& options,
 // Reads the recipe; throws E0202 when none was given.
 Recipe recipe_from(const boost::program_options::variables_map& values);
 
-// Verbs that a model alone is enough for: adds --model and --dtype.
+// For verbs that need no more than a model: adds --model and --dtype.
 void add_model_options(boost::program_options::options_description& options);
-// The recipe, or one of defaults for --model; --set counts in both. Throws E0202 unless there is
-// one of the two.
+// The recipe, or the default recipe with --model; --set applies to both. Throws E0202 unless
+// exactly one of the two is given.
 Recipe recipe_or_model_from(const boost::program_options::variables_map& values);
 
 // Adds --profile to a verb's options.
 void add_profile_option(boost::program_options::options_description& options);
 
-// Runs `body`; with --profile rank 0 then prints where its time went.
+// Runs `body`; with --profile, rank 0 then prints where its time went.
 void with_profile(const boost::program_options::variables_map& values, const Comm& world,
                   const std::function<void()>& body);
 

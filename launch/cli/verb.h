@@ -6,7 +6,7 @@
 
 namespace sutor {
 
-using Arguments = std::vector<std::string>;  // what follows the verb on the command line
+using Arguments = std::vector<std::string>;  // the command line after the verb
 
 // Each returns the exit code; errors are thrown as sutor::Error.
 int verb_init_model(const Arguments& arguments);

@@ -21,8 +21,8 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-// The numbers of the items that each rank works on, largest first, always the next one to the rank
-// with least to do; items that are kept cost nothing.
+// The indices of the items that each rank works on: greedy, largest item first, each to the rank
+// with the least work so far; items that are kept cost nothing.
 std::vector<std::vector<size_t>> greedy_assignment(const std::vector<Item>& items, int ranks) {
   std::vector<size_t> order(items.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -39,15 +39,16 @@ std::vector<std::vector<size_t>> greedy_assignment(const std::vector<Item>& item
   return assignment;
 }
 
-// Collective. In rounds of one item a rank, so that all learn of an error before they go on; an
-// item's finish() goes beside the next item. `after` (rank 0): bytes that are done, or nearly.
+// Collective. Works in rounds of one item per rank, so that all ranks learn of an error before the
+// next round; the finish() of an item overlaps with the next item. `after` (rank 0) gets the number
+// of bytes that are done, or nearly.
 void work(const std::vector<Item>& items, Comm& world, const char* what,
           const std::function<void(int64_t done)>& after) {
   const auto assignment = greedy_assignment(items, world.size());
   size_t rounds = 0;
   for (const auto& list : assignment) rounds = std::max(rounds, list.size());
   int64_t done = 0;
-  std::future<std::string> finishing;  // its problem
+  std::future<std::string> finishing;  // gives the problem of finish()
   const auto finished = [&] { return finishing.valid() ? finishing.get() : std::string(); };
   for (size_t round = 0; round < rounds; ++round) {
     const auto& mine = assignment[static_cast<size_t>(world.rank())];
@@ -82,7 +83,7 @@ std::string speed_text(int64_t bytes, double seconds) {
   return fmt::format("{:.1f} s, {}/s", seconds, format_bytes(static_cast<int64_t>(each)));
 }
 
-// Every file of the staged result beside the source's, byte for byte. Collective.
+// Compares every file of the staged result with the source's, byte for byte. Collective.
 void verify_result(const Direction& direction, const fs::path& path, Comm& world) {
   std::unique_ptr<ModelDirectory> made;
   agree(world, problem_of([&] {
@@ -112,10 +113,10 @@ bool is_inside(const fs::path& inner, const fs::path& outer) {
   return std::mismatch(b.begin(), --b.end(), a.begin(), a.end()).first == --b.end();
 }
 
-// What `--overwrite` may delete.
+// Checks that `--overwrite` may delete `to`.
 void check_replaceable(const ConvertRequest& request) {
   if (is_inside(request.to, request.from) || is_inside(request.from, request.to)) {
-    fail(ErrorCode::kBadArgument, "--to {} and --from {} must not lie in each other",
+    fail(ErrorCode::kBadArgument, "neither of --to {} and --from {} may be inside the other",
          request.to.string(), request.from.string());
   }
   if (!request.overwrite || !fs::exists(request.to)) return;
@@ -150,7 +151,7 @@ class Conversion {
   }
 
  private:
-  // Rank 0 takes the staging place; all learn what was found there.
+  // Rank 0 takes the staging directory; all ranks learn what it found there.
   std::string begin() {
     std::string state;
     agree(world_, problem_of([&] {

@@ -1,4 +1,4 @@
-// Converting a model between its two forms on disk, over the ranks of a job.
+// Converts a model between its two forms on disk, over the ranks of a job.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,14 @@ namespace sutor {
 struct ConvertRequest {
   std::filesystem::path from, to;
   int64_t max_file_bytes = 0;  // of a store's data files
-  bool verify = false;         // compare with the source before the final name is made
+  bool verify = false;         // compare with the source before the result gets its name
   bool overwrite = false;      // replace an earlier model
 };
 
 // Collective. A Hugging Face directory becomes a base store, a base store becomes the directory
-// that it was made of. Files are dealt out to the ranks and what is complete is kept for a later
-// start; what is written does not depend on either. Prints on rank 0. Throws E0220 when `to`
-// exists, E0401 when another job is writing it.
+// that it was made from. The ranks share the files, and a later start keeps the complete ones;
+// neither changes what is written. Prints on rank 0. Throws E0220 when `to` exists, E0401 when
+// another job is writing it.
 void convert_model(const ConvertRequest& request, Comm& world, const nlohmann::json& provenance);
 
 }  // namespace sutor

@@ -1,4 +1,4 @@
-// The two directions of a conversion, as lists of files that any rank can write.
+// The two directions of a conversion, each as a list of files that any rank can write.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,12 @@
 
 namespace sutor {
 
-// One file to be written, or compared, by one rank.
+// A file that one rank writes, or compares.
 struct Item {
   int64_t bytes = 0;
   bool kept = false;  // an earlier start completed it
   std::function<void()> run;
-  // What has to follow and needs no processor: the wait for the disk. On another thread, while the
-  // next item runs.
+  // Waits for the disk. Called on another thread, while the next item runs.
   std::function<void()> finish{};
 };
 
@@ -32,13 +31,13 @@ class Direction {
   virtual std::string fingerprint() const = 0;
   virtual int64_t total_bytes() const = 0;
   virtual std::vector<Item> items(const StagingPaths& staging) = 0;
-  // Collective, after all items: what is left to write.
+  // Collective, after all items: writes what is left.
   virtual void conclude(const StagingPaths& staging, Comm& world) {}
   virtual std::unique_ptr<ModelDirectory> result(const std::filesystem::path& path) const = 0;
   virtual std::string describe() const = 0;  // "base store, 8 data files"
 };
 
-// By what lies at `from`: a base store becomes a directory, a directory becomes a base store.
+// Decided by `from`: a base store becomes a directory, a directory becomes a base store.
 std::unique_ptr<Direction> make_direction(const std::filesystem::path& from, int64_t max_file_bytes,
                                           const nlohmann::json& provenance);
 

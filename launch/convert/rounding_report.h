@@ -1,12 +1,13 @@
-// What rounding did to trained matrices of a quantised base, for people.
+// Prints the rounding errors of the trained matrices of a quantised base.
 #pragma once
 
 #include "checkpoint/export/merged_export.h"
 
 namespace sutor {
 
-// Prints the error beside the update, and warns (W0103, stderr) of re-quantised ones when the error
-// is the larger one or when some came out as the base's. Nothing for a base that is not quantised.
+// Prints the error beside the update. Warns (W0103, stderr) when re-quantising changed the matrices
+// more than training did, or made some equal to the base's. Prints nothing when the base is not
+// quantised.
 void print_rounding(const RoundingReport& report);
 
 }  // namespace sutor

@@ -1,4 +1,4 @@
-// Lays samples flat.
+// Concatenates the segments of samples.
 #include "launch/data/micro_batch.h"
 
 #include <algorithm>
@@ -28,8 +28,9 @@ std::vector<MicroBatch> micro_batches(std::span<const TokenStore* const> stores,
     MicroBatch& batch = batches.emplace_back();
     batch.doc_offsets.push_back(0);
     for (int64_t i = begin; i < std::min(begin + micro_batch, range.end); ++i) {
-      for (const Segment& segment : samples[i].segments)
+      for (const Segment& segment : samples[i].segments) {
         append(*stores[segment.store], segment, batch);
+      }
     }
   }
   return batches;

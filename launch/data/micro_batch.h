@@ -1,4 +1,4 @@
-// What a forward pass reads: samples laid flat, with targets and the bounds of documents.
+// The input of a forward pass: concatenated samples, with targets and document offsets.
 #pragma once
 
 #include <cstdint>
@@ -11,23 +11,23 @@ namespace sutor {
 
 inline constexpr int64_t kNoTarget = -100;
 
-// Positions restart at every document bound and attention does not cross it.
+// Positions restart at every document offset, and attention does not cross it.
 struct MicroBatch {
   std::vector<int64_t> ids;          // [tokens]
   std::vector<int64_t> targets;      // [tokens]: id of the next token where it is in the loss, else
-                                     // kNoTarget (always at the last token of a piece)
-  std::vector<int64_t> doc_offsets;  // [pieces + 1]: from 0 to tokens, rising strictly
+                                     // kNoTarget (always at the last token of a segment)
+  std::vector<int64_t> doc_offsets;  // [segments + 1]: from 0 to tokens, strictly rising
   int64_t supervised = 0;            // targets that are not kNoTarget
   bool empty() const { return ids.empty(); }
 };
 
-// Samples [range.begin, range.end) of `samples`, `micro_batch` a piece, in order.
+// Samples [range.begin, range.end) of `samples`, in order, `micro_batch` samples per micro-batch.
 std::vector<MicroBatch> micro_batches(std::span<const TokenStore* const> stores,
                                       std::span<const Sample> samples, IndexRange range,
                                       int64_t micro_batch);
 
-// Micro-batches that every data parallel rank runs for a global batch of `samples` samples: as many
-// as the rank with most needs. Ranks with fewer run empty ones, so that collectives match.
+// The number of micro-batches that every data-parallel rank runs for a global batch of `samples`
+// samples: that of the rank with most. Ranks with fewer run empty ones, so that collectives match.
 int64_t micro_batch_count(int64_t samples, int64_t ranks, int64_t micro_batch);
 
 // This rank's micro-batches of a global batch, padded with empty ones to micro_batch_count().
@@ -35,14 +35,13 @@ std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> st
                                            std::span<const Sample> batch, int64_t rank,
                                            int64_t ranks, int64_t micro_batch);
 
-// Micro-batch `index` of those, by itself: whoever runs over a whole set, one after the other,
-// holds no more than this one.
+// Only micro-batch `index` of those: a loop over a whole set then has one in memory at a time.
 MicroBatch rank_micro_batch(std::span<const TokenStore* const> stores,
                             std::span<const Sample> batch, int64_t rank, int64_t ranks,
                             int64_t micro_batch, int64_t index);
 
-// Neighbours joined while they hold at most `max_tokens` tokens together: fewer and larger forward
-// passes with the same result, as documents stay isolated.
+// Joins neighbours that have at most `max_tokens` tokens together: fewer and larger forward passes
+// with the same result, as documents stay isolated.
 std::vector<Sample> joined_samples(std::vector<Sample> samples, int64_t max_tokens);
 
 // Targets in a global batch: the divisor of the loss, known to every rank without communication.

@@ -1,4 +1,4 @@
-// Best fit decreasing, a window at a time.
+// Best fit decreasing, one packing window at a time.
 #include "launch/data/packing.h"
 
 #include <algorithm>

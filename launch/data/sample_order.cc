@@ -1,4 +1,4 @@
-// Shuffles, cuts and packs documents into samples.
+// Shuffles documents, splits them into segments and packs these into samples.
 #include "launch/data/sample_order.h"
 
 #include <algorithm>
@@ -27,7 +27,7 @@ Segment make_segment(const TokenStore& token_store, int store, int64_t begin, in
   return segment;
 }
 
-// Cuts one document as `too_long` says and appends what is kept.
+// Appends the segments of a document; `too_long` says what becomes of a long one.
 void append_segments(const TokenStore& token_store, int store, const Document& document,
                      int64_t seq_len, const std::string& too_long, std::vector<Segment>& segments,
                      PackingReport& report) {
@@ -40,7 +40,8 @@ void append_segments(const TokenStore& token_store, int store, const Document& d
     segments.push_back(make_segment(token_store, store, document.begin, seq_len));
   } else if (too_long == "split") {
     ++report.split;
-    // Neighbours share a token: the last of one is the context in which the next begins.
+    // Neighbours share a token: the last token of one is the context of the next one's first
+    // target.
     for (int64_t at = 0; at + 1 < document.length; at += seq_len - 1) {
       const int64_t length = std::min(seq_len, document.length - at);
       segments.push_back(make_segment(token_store, store, document.begin + at, length));
@@ -128,7 +129,7 @@ SampleList build_samples(std::span<const TokenStore* const> stores, const DataOp
       for (const int64_t index : indices) members.push_back(segments[index]);
       list.samples.push_back(make_sample(std::move(members)));
     }
-    shuffle(list.samples, random);  // a window's first packs hold its longest documents
+    shuffle(list.samples, random);  // the first packs of a packing window have its longest segments
   } else {
     for (const Segment& segment : segments) list.samples.push_back(make_sample({segment}));
   }

@@ -1,6 +1,6 @@
-// Which tokens make which training sample, and in which order: a pure function of the token stores,
-// the recipe's data options, the seed and the epoch, never of the layout.
-// A sample is a pack of isolated documents (data.packing) or one document.
+// Which tokens form which training sample, and in which order: a pure function of the token stores,
+// the recipe's data options, the seed and the epoch, never of the layout. A sample is a pack of
+// isolated segments (data.packing) or one segment.
 #pragma once
 
 #include <cstdint>
@@ -13,30 +13,30 @@
 
 namespace sutor {
 
-// A run of tokens of one document; attention, positions and targets do not leave it.
+// Consecutive tokens of one document; attention, positions and targets do not leave them.
 struct Segment {
   int store = 0;           // index into the token stores
   int64_t begin = 0;       // first token in the store
   int64_t length = 0;      // tokens, 1 .. seq_len
-  int64_t supervised = 0;  // targets among its tokens but the first
+  int64_t supervised = 0;  // targets among its tokens, the first one excluded
 };
 
 struct Sample {
   std::vector<Segment> segments;
   int64_t tokens = 0;      // 1 .. seq_len
-  int64_t supervised = 0;  // targets of the pieces
+  int64_t supervised = 0;  // targets of the segments
 };
 
 struct PackingReport {
   int64_t documents = 0;     // in the token stores
   int64_t dropped = 0;       // too long (too_long: drop)
   int64_t truncated = 0;     // too long, the first seq_len tokens kept
-  int64_t split = 0;         // too long, cut into several pieces
-  int64_t unsupervised = 0;  // kept documents without a target left; they cost time, not loss
+  int64_t split = 0;         // too long, split into several segments
+  int64_t unsupervised = 0;  // kept documents without any target; they cost time, not loss
   int64_t samples = 0;
   int64_t tokens = 0;
   int64_t supervised = 0;
-  double efficiency = 0;  // tokens / (samples * seq_len); 1 - share of empty room
+  double efficiency = 0;  // tokens / (samples * seq_len)
 };
 
 struct SampleList {
@@ -45,29 +45,30 @@ struct SampleList {
 };
 
 // The samples of `epoch` (0, 1, ...) in training order. Documents are shuffled by (seed, epoch);
-// with packing they go into packs of at most seq_len tokens (best fit over a window of shuffled
-// documents), and the packs are shuffled again. A document longer than seq_len is dropped,
-// truncated or split as `too_long` says; splits share one token, so that every token but the
-// document's first stays a target once.
+// with packing their segments go into packs of at most seq_len tokens (best fit within a packing
+// window), and the packs are shuffled again. A document longer than seq_len is dropped, truncated
+// or split as `too_long` says; neighbouring segments share one token, so that every token but the
+// document's first is a target once.
 // Throws E0334 when no token is in the loss, or every document was dropped.
 SampleList build_samples(std::span<const TokenStore* const> stores, const DataOptions& options,
                          uint64_t seed, int64_t epoch);
 
-// An evaluation set: every document is a sample, in file order; longer ones are always split (as
-// above), so that the mean loss is over all targets whatever seq_len is. Same errors.
+// An evaluation set: every document is a sample, in file order; longer ones are always split as
+// above, so that the mean loss is over all targets whatever seq_len is. Same errors.
 SampleList eval_samples(const TokenStore& store, int64_t seq_len);
 
 // Of `samples` samples; the last one may be short.
 int64_t batches_per_epoch(int64_t samples, int64_t global_batch);
 
-// Where training stands: samples [0, position) of `epoch` are consumed.
+// The position of a training: samples [0, position) of `epoch` are consumed.
 struct Cursor {
   int64_t epoch = 0;
   int64_t position = 0;
   bool operator==(const Cursor&) const = default;
 };
 
-// Samples of the epochs one after the other, with the epoch at hand kept. Use on every rank alike.
+// The samples of all epochs, one after the other; keeps those of the current epoch. Every rank must
+// use it in the same way.
 class SampleStream {
  public:
   // `stores` must outlive the stream.
@@ -76,14 +77,15 @@ class SampleStream {
 
   const Cursor& cursor() const { return cursor_; }
   const std::vector<const TokenStore*>& stores() const { return stores_; }
-  // Of the epoch at hand.
+  // Of the current epoch.
   const PackingReport& report() const { return epoch_.report; }
-  // The next global batch, which may be the short last one of its epoch; moves the cursor behind
-  // it. Valid until the next call.
+  // Returns the next global batch, which may be the short last one of its epoch, and moves the
+  // cursor past it. Valid until the next call.
   std::span<const Sample> next_batch();
 
-  // Training steps of `epochs` passes from the start (a fraction counts the steps begun), whatever
-  // the cursor says. Builds every epoch once when packing, as the number of packs may differ.
+  // Training steps of `epochs` passes from the start, wherever the cursor is; of a fraction of an
+  // epoch, the steps begun. Builds every epoch once when packing, as the number of packs may
+  // differ.
   int64_t steps_of_epochs(double epochs) const;
 
  private:

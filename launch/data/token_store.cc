@@ -1,4 +1,4 @@
-// Reading checks a store as a whole once, so that nothing later trains on damaged tokens.
+// Reading checks the whole store once, so that nothing later trains on corrupt tokens.
 #include "launch/data/token_store.h"
 
 #include <algorithm>
@@ -21,8 +21,8 @@ int64_t count_ones(std::span<const uint8_t> mask) {
   return std::accumulate(mask.begin(), mask.end(), int64_t{0});
 }
 
-// Any single changed element, and any two neighbours swapped, change the sum; numpy computes it in
-// a line or two.
+// Changing any single element, or swapping any two neighbours, changes the sum; numpy computes it
+// in a line or two.
 uint64_t checksum_of(std::span<const int32_t> ids, std::span<const uint8_t> mask,
                      std::span<const int64_t> offsets) {
   uint64_t sum = 0;
@@ -136,7 +136,7 @@ void expect_equal(const std::string& where, std::string_view what, int64_t recor
                   int64_t found) {
   if (recorded == found) return;
   fail(kInconsistent,
-       "{}: `{}` is recorded as {} but the data have {}. The file is damaged or was changed: "
+       "{}: `{}` is recorded as {} but the data have {}. The file is corrupt or was changed: "
        "prepare it again.",
        where, what, recorded, found);
 }
@@ -148,7 +148,7 @@ struct TokenStore::Data {
   TokenStoreInfo info;
   std::vector<int64_t> offsets;
   MappedFile map;
-  std::vector<int32_t> copied_ids;  // when the file does not align them
+  std::vector<int32_t> copied_ids;  // when they are not aligned in the file
   std::span<const int32_t> ids;
   std::span<const uint8_t> mask;
 
@@ -189,7 +189,7 @@ TokenStore::TokenStore(const std::filesystem::path& path) {
       data_->ids = data_->copied_ids;
     }
   } catch (const Error& error) {
-    // The file opened, so what is wrong now is its content.
+    // The file opened, so the error is in its content.
     if (error.code() == kNotReadable) throw Error(kInconsistent, error.what());
     throw;
   }
@@ -201,8 +201,8 @@ TokenStore::TokenStore(const std::filesystem::path& path) {
   expect_equal(where, "max_id", info.max_id, largest_id(data_->ids));
   if (file.get_uint("/", "checksum") != checksum_of(data_->ids, data_->mask, data_->offsets)) {
     fail(kInconsistent,
-         "{}: its checksum does not fit its tokens. The file is damaged or was changed: prepare it "
-         "again.",
+         "{}: its checksum does not match its tokens. The file is corrupt or was changed: prepare "
+         "it again.",
          where);
   }
 }
@@ -254,8 +254,7 @@ void TokenStore::check_supervised() const {
   if (num_supervised() > 0) return;
   fail(ErrorCode::kNoData,
        "{}: none of its {} tokens in {} documents is in the loss (loss_on: {}). Check "
-       "`data.loss_on` "
-       "and the roles of the rows.",
+       "`data.loss_on` and the roles of the rows.",
        data_->path.string(), num_tokens(), num_documents(),
        data_->info.options.value("loss_on", nlohmann::json("not recorded")).dump());
 }

@@ -1,4 +1,4 @@
-// The token stores that a recipe's training data name, opened and checked against the model.
+// The token stores of a recipe's data sets, opened and checked against the model.
 #pragma once
 
 #include <filesystem>
@@ -13,14 +13,14 @@ namespace sutor {
 // The name of a data set: `name`, or the stem of its file.
 std::string data_set_name(const DataSource& source);
 
-// Where a set's tokens lie: what `sutor prepare` writes, or the store that the recipe names itself.
+// The token store of a set: the one that `sutor prepare` writes, or that the recipe names itself.
 std::filesystem::path token_store_path(const Recipe& recipe, const DataSource& source);
 
 class TokenStores {
  public:
-  // Opens the store of every set. Throws E0331 (with `sutor prepare` named)
-  // when one is missing, E0330 for ids beyond the vocabulary, E0334 for a set without any target.
-  // train: false opens the evaluation sets alone.
+  // Opens the store of every set. Throws E0331 (naming `sutor prepare`) when one is missing, E0330
+  // for ids beyond the vocabulary, E0334 for a set without any target. train: false opens only the
+  // evaluation sets.
   TokenStores(const Recipe& recipe, int64_t vocab_size, bool train = true);
 
   std::span<const TokenStore* const> train() const { return train_; }

@@ -59,7 +59,7 @@ void add_scoring_options(po::options_description& options) {
   add("scorer", po::value<std::vector<std::string>>()->composing(),
       "intent, exact, numeric, rouge_l, bleu, chrf or judge; several: a,b or repeated");
   add("tokenize", po::value<std::string>()->default_value(defaults.tokenize),
-      "words of rouge_l and bleu: cjk (characters), words, or auto, by the answers of each row");
+      "words of rouge_l and bleu: cjk (characters), words, or auto: by the answers of each row");
   add("judge", po::value<std::string>(),
       "command line of the scorer judge: it reads a JSON object a line (prompt, raw_prediction, "
       "raw_answers) and prints a score from 0 to 1 for each");

@@ -25,7 +25,7 @@ struct Sequence {
   int64_t next = 0;  // the token that the next forward pass takes
 };
 
-// A rank's share of the work: which of its prompts are running, waiting, done.
+// The prompts of one data-parallel rank: which are waiting, running, completed.
 class Generator {
  public:
   Generator(const Session& session, std::span<const std::vector<int64_t>> prompts,
@@ -47,8 +47,8 @@ class Generator {
   bool has_work() const { return !waiting_.empty() || !running_.empty(); }
   std::vector<Completion>& completions() { return completions_; }
 
-  // One forward pass: of new sequences while there are waiting ones and room, else of one token of
-  // every running one. Collective; a rank without work passes an empty batch.
+  // One forward pass: of waiting sequences while there are any and slots are free, else of one
+  // token of every running sequence. Collective; a rank without work passes an empty batch.
   void step() {
     std::vector<Sequence> batch = admitted();
     const bool first = !batch.empty();
@@ -89,7 +89,7 @@ class Generator {
     return batch;
   }
 
-  // What follows each sequence: chosen on the last stage, told to the others.
+  // The next token of each sequence: the last stage chooses it and broadcasts it to the others.
   std::vector<int64_t> next_tokens(const std::vector<Sequence>& batch, const PackedBatch& packed,
                                    const std::vector<int64_t>& slots) {
     ForwardContext context{.batch = packed};
@@ -158,7 +158,7 @@ void check_prompts(std::span<const std::vector<int64_t>> prompts, int64_t vocab)
   }
 }
 
-// Every rank learns the completions of all. They are few numbers beside what made them.
+// Gives every rank the completions of all: they are small beside the work of generating them.
 void share_completions(std::vector<Completion>& completions, Comm& dp) {
   if (dp.size() == 1) return;
   nlohmann::json own = nlohmann::json::array();
@@ -167,10 +167,10 @@ void share_completions(std::vector<Completion>& completions, Comm& dp) {
   }
   const std::vector<std::string> all = dp.all_gather_text(own.dump(), "completions");
   for (int r = 0; r < dp.size(); ++r) {
-    const nlohmann::json parts = nlohmann::json::parse(all[r]);
-    for (size_t i = 0; i < parts.size(); ++i) {
-      completions[r + i * dp.size()] = {parts[i][0].get<std::vector<int64_t>>(),
-                                        parts[i][1].get<bool>()};
+    const nlohmann::json theirs = nlohmann::json::parse(all[r]);
+    for (size_t i = 0; i < theirs.size(); ++i) {
+      completions[r + i * dp.size()] = {theirs[i][0].get<std::vector<int64_t>>(),
+                                        theirs[i][1].get<bool>()};
     }
   }
 }

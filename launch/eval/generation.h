@@ -1,5 +1,5 @@
-// Generation: prompts of unequal lengths go on token by token, with a cache, over the ranks of a
-// job. A completion depends on its prompt alone: not on the batch that it is in, nor on the layout.
+// Generation: completes prompts of unequal lengths token by token, with a cache, over the ranks of
+// a job. A completion depends on its prompt alone, not on its batch nor on the layout.
 #pragma once
 
 #include <cstdint>
@@ -13,12 +13,12 @@
 namespace sutor {
 
 struct Completion {
-  std::vector<int64_t> ids;  // new tokens, the stop token among them
+  std::vector<int64_t> ids;  // new tokens, including the stop token
   bool stopped = false;      // ended by a stop token, not by max_new_tokens
 };
 
 struct GenerationResult {
-  std::vector<Completion> completions;  // one a prompt, on every rank
+  std::vector<Completion> completions;  // one per prompt, on every rank
   int64_t prompt_tokens = 0, new_tokens = 0;
   double seconds = 0;
 };
@@ -27,8 +27,8 @@ struct GenerationResult {
 // when neither has one.
 std::set<int64_t> stop_ids(const ModelSource& source);
 
-// Collective over the world: the ranks share the prompts, and all take part until the last one is
-// done. Throws E0330 for an id beyond the vocabulary, E0336 for an empty prompt.
+// Collective over the world: the ranks share the prompts, and all of them take part until the last
+// prompt is completed. Throws E0330 for an id beyond the vocabulary, E0336 for an empty prompt.
 GenerationResult generate(const Session& session, std::span<const std::vector<int64_t>> prompts,
                           const std::set<int64_t>& stop, const GenerateOptions& options);
 

@@ -28,9 +28,9 @@ int64_t choose_token(const at::Tensor& logits, const GenerateOptions& options, i
   const double* p = sorted.data_ptr<double>();
   const int64_t count = sorted.numel();
   int64_t kept = 0;
-  double share = 0;
-  while (kept < count && (kept == 0 || share < options.top_p)) share += p[kept++];
-  const double drawn = uniform(options.seed, prompt, position) * share;
+  double mass = 0;  // probability of the kept tokens
+  while (kept < count && (kept == 0 || mass < options.top_p)) mass += p[kept++];
+  const double drawn = uniform(options.seed, prompt, position) * mass;
   double sum = 0;
   int64_t chosen = 0;
   for (int64_t i = 0; i < kept; ++i) {

@@ -14,7 +14,8 @@ namespace {
 
 constexpr const char* kScript = "prompts.py";
 
-// What the script counted. It has said what is wrong; the job ends with its code.
+// Returns the counts of the script. When it fails it has printed why, and the job ends with its
+// code.
 nlohmann::json run_script(const nlohmann::json& job) {
   const PythonOutput output = read_python_step(kScript, job);
   if (output.exit_code != kExitOk) {
@@ -23,7 +24,7 @@ nlohmann::json run_script(const nlohmann::json& job) {
   return nlohmann::json::parse(output.text);
 }
 
-// Tokens that prompt and completion may have together; 0 when config.json sets no limit.
+// The most tokens that prompt and completion may have together; 0 when config.json sets no limit.
 int64_t context_length(const ModelSource& source) {
   const auto& config = source.directory.config();
   const auto at = config.find("max_position_embeddings");
@@ -37,7 +38,7 @@ std::vector<nlohmann::json> parse_lines(const std::string& text) {
   return lines;
 }
 
-// A file that is gone when this is.
+// Removes its file when it goes out of scope.
 struct ScratchFile {
   ~ScratchFile() {
     std::error_code ignored;

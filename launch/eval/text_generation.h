@@ -1,5 +1,5 @@
-// From rows to completions as text: tokens by the Python step, generation over the ranks, and text
-// again.
+// From rows to completions as text: the Python step makes tokens, the ranks generate, and the
+// Python step makes text.
 #pragma once
 
 #include <filesystem>
@@ -21,10 +21,10 @@ struct TextResult {
   int64_t prompts = 0, dropped = 0, stopped = 0;
 };
 
-// Writes `out`: a line {"example": {"prompt", "raw_prediction", "raw_answers"}, "score": null,
-// "ids"} a prompt. Prompts that leave no room for generate.max_new_tokens in the model's context
-// are dropped and counted. Collective; rank 0 runs the Python step, whose errors end the job with
-// its code.
+// Writes `out`: for each prompt a line {"example": {"prompt", "raw_prediction", "raw_answers"},
+// "score": null, "ids"}. Drops and counts prompts that leave no room for generate.max_new_tokens in
+// the model's context. Collective; rank 0 runs the Python step, whose errors end the job with its
+// code.
 TextResult generate_text(const Recipe& recipe, const Session& session, const TextPrompts& prompts,
                          const std::filesystem::path& out);
 

@@ -25,7 +25,7 @@ bool has_weights(const fs::path& directory) {
   return false;
 }
 
-// Of the first MLP of that role; 0 when there is none.
+// The width of the first MLP of that role; 0 when there is none.
 int64_t mlp_width(const ModelInfo& model, TensorRole role) {
   for (const TensorEntry& tensor : model.tensors.entries()) {
     const bool is_column_split = tensor.split.axis == TensorSplit::Axis::kColumns;
@@ -34,7 +34,7 @@ int64_t mlp_width(const ModelInfo& model, TensorRole role) {
   return 0;
 }
 
-// What a token meets: everything but the experts that are not chosen.
+// The parameters that process a token: all but the experts that are not chosen.
 int64_t active_parameters(const ModelInfo& model) {
   int64_t routed = 0, others = 0;
   for (const TensorEntry& tensor : model.tensors.entries()) {
@@ -135,7 +135,7 @@ void add_fit(InspectReport& report, const ModelDirectory& directory, const Model
   }
 }
 
-// What config.json says; nothing for a family that sutor does not know.
+// Adds what config.json says; returns nothing for a family that sutor does not know.
 std::optional<ModelInfo> add_config(InspectReport& report, const fs::path& directory) {
   std::optional<ModelInfo> model;
   try {

@@ -10,9 +10,9 @@ namespace sutor {
 
 // A directory with config.json, with or without weights.
 InspectReport inspect_model(const std::filesystem::path& directory);
-// A config.json alone, whatever it is called: sizes as its family computes them.
+// A config.json alone, under any name: sizes as its family computes them.
 InspectReport inspect_config(const std::filesystem::path& file);
-// Adds what a store holds; throws when it cannot be opened.
+// Adds the contents of a store; throws when it cannot be opened.
 void add_base_store(InspectReport& report, const BaseStore& store);
 InspectReport inspect_adapter(const std::filesystem::path& directory);
 

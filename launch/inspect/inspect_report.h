@@ -17,12 +17,12 @@ class InspectReport {
   // kind: "token store", "partial checkpoint" ...
   InspectReport(const std::string& kind, const std::string& path);
 
-  // A line of the table. The JSON key is the label with '_' for ' '. Without `text` the value is
-  // printed as it is, integers with commas; an empty text leaves the line out of the table.
+  // Adds a line to the table. The JSON key is the label with '_' for ' '. Without `text` the value
+  // is printed as it is, integers with commas; an empty text leaves the line out of the table.
   void add(const std::string& label, nlohmann::ordered_json value);
   void add(const std::string& label, nlohmann::ordered_json value, const std::string& text);
-  // Rows under a heading; cells of the first column are aligned left, all others right. JSON: a
-  // list of objects with the column names as keys.
+  // Adds rows under a heading; the first column is aligned left, all others right. JSON: a list of
+  // objects with the column names as keys.
   void add_table(const std::string& label, const std::vector<std::string>& columns,
                  const std::vector<std::vector<nlohmann::ordered_json>>& rows);
 

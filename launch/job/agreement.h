@@ -1,5 +1,5 @@
-// How the ranks of a job learn of each other's errors, and of what rank 0 finds on the disk, so
-// that all of them go on or end alike.
+// The ranks of a job tell each other their errors, and rank 0 tells what it finds on the disk, so
+// that all of them go on or end in the same way.
 #pragma once
 
 #include <functional>
@@ -11,7 +11,7 @@
 
 namespace sutor {
 
-// What `body` throws, as "code message"; empty when it does not.
+// The error that `body` throws, as "code message"; empty when it throws none.
 template <typename Body>
 std::string problem_of(Body&& body) {
   try {

@@ -1,4 +1,4 @@
-// Exceptions become messages and exit codes.
+// Turns exceptions into messages and exit codes.
 #pragma once
 
 #include <functional>
@@ -11,13 +11,13 @@ struct Failure {
   std::string message;  // empty when nothing was thrown
 };
 
-// Runs `body`; what it throws becomes a message and an exit code.
+// Runs `body` and turns what it throws into a message and an exit code.
 Failure failure_of(const std::function<int()>& body);
 
-// To stderr, after what stdout still holds.
+// Prints to stderr, after flushing stdout.
 void print_failure(const std::string& message);
 
-// Runs `body` in this process alone; errors become messages and exit codes.
+// Runs `body` in this process, without other ranks; prints its error and returns the exit code.
 int run_alone(const std::function<int()>& body);
 
 }  // namespace sutor

@@ -15,12 +15,12 @@
 namespace sutor {
 namespace {
 
-// How long the other ranks get to meet the same error.
+// How long the other ranks have to report the same error.
 constexpr double kSameErrorSeconds = 2.0;
 
 void share_cores(Comm& world) {
   const int cores = core_share(world);
-  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // somebody's explicit wish
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return;  // the user decides
   at::set_num_threads(cores);
 }
 

@@ -8,7 +8,7 @@
 namespace sutor {
 namespace {
 
-// -1 when it is not there.
+// -1 when the variable is not set.
 int number(const Environment& environment, const char* name) {
   const char* text = environment(name);
   return text != nullptr && *text >= '0' && *text <= '9' ? std::atoi(text) : -1;
@@ -22,7 +22,7 @@ int first_of(const Environment& environment, std::initializer_list<const char*> 
   return otherwise;
 }
 
-// SLURM's "2(x3),1": tasks of each node, in the order of the nodes.
+// Parses SLURM's "2(x3),1": tasks of each node, in the order of the nodes.
 int tasks_of_node(const char* text, int node) {
   if (text == nullptr) return -1;
   for (const std::string& item : split_at_commas(text)) {
@@ -37,8 +37,8 @@ int tasks_of_node(const char* text, int node) {
   return -1;
 }
 
-// Tasks of the SLURM step that this process belongs to. In the shell of sbatch and salloc
-// SLURM_NTASKS speaks of the whole allocation, but there is no step of several tasks.
+// Tasks of the SLURM step of this process. In the shell of sbatch and salloc SLURM_NTASKS is that
+// of the allocation, but there is no step of several tasks.
 int step_tasks(const Environment& environment) {
   if (number(environment, "SLURM_PROCID") < 0 || number(environment, "SLURM_STEP_ID") < 0) return 1;
   return first_of(environment, {"SLURM_STEP_NUM_TASKS"}, 1);
@@ -48,8 +48,8 @@ void refuse_unconnected(const Environment& environment) {
   if (const int tasks = step_tasks(environment); tasks > 1) {
     fail(ErrorCode::kRanksApart,
          "srun started {} processes that cannot find each other: there is no PMI "
-         "(SLURM_STEP_NUM_TASKS="
-         "{}, PMI_SIZE is not set), so each would run the whole job. Start with `srun --mpi=pmi2 "
+         "(SLURM_STEP_NUM_TASKS={}, PMI_SIZE is not set), so each would run the whole job. Start "
+         "with `srun --mpi=pmi2 "
          "...`, or with `mpiexec -n {} ...` inside the allocation.",
          tasks, tasks, tasks);
   }
@@ -57,8 +57,8 @@ void refuse_unconnected(const Environment& environment) {
   if (ompi > 1) {
     fail(ErrorCode::kRanksApart,
          "the mpiexec of Open MPI started {} processes, but sutor is linked with MPICH, so each "
-         "would "
-         "run the whole job. Start with MPICH's mpiexec (Debian: mpiexec.mpich or mpiexec.hydra).",
+         "would run the whole job. Start with MPICH's mpiexec (Debian: mpiexec.mpich or "
+         "mpiexec.hydra).",
          ompi);
   }
 }
@@ -83,7 +83,7 @@ Launcher detect_launcher(const Environment& environment) {
     refuse_unconnected(environment);
     return launcher;
   }
-  // hydra sets MPI_LOCALRANKID; inside an allocation SLURM's variables are there too.
+  // hydra sets MPI_LOCALRANKID; inside an allocation SLURM's variables are set too.
   const bool hydra = environment("MPI_LOCALRANKID") != nullptr;
   launcher.kind = !hydra && environment("SLURM_STEP_ID") != nullptr ? Launcher::Kind::kSrun
                                                                     : Launcher::Kind::kMpiexec;

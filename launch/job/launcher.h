@@ -1,5 +1,5 @@
-// How this process was started: alone, by mpiexec, or by srun; told from the environment before MPI
-// is touched, so that a start that would run the same job several times is refused by name.
+// How this process was started: alone, by mpiexec, or by srun. Read from the environment before MPI
+// is initialised, so that a start that would run the same job several times is refused by name.
 #pragma once
 
 #include <functional>
@@ -24,8 +24,8 @@ Environment process_environment();
 // --mpi=pmi2, or the mpiexec of another MPI.
 Launcher detect_launcher(const Environment& environment);
 
-// Whether this process is the one that prints what all processes of the job would: the first that
-// the launcher started, also where MPI does not know of the others.
+// Whether this process prints what all processes of the job would: the first one that the launcher
+// started, even where MPI does not know the others.
 bool speaks_for_all(const Environment& environment);
 
 }  // namespace sutor

@@ -23,7 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The source tree: where the program was built lies in it, wherever it has been moved since.
+// The source tree: the one that the program's build folder is in, wherever it was moved, else the
+// one that it was built from.
 fs::path source_tree(const std::string& script) {
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
@@ -38,8 +39,7 @@ fs::path source_tree(const std::string& script) {
 std::string find_python(const fs::path& tree, const std::string& script) {
   if (const char* chosen = std::getenv("SUTOR_PYTHON"); chosen && *chosen) {
     if (::access(chosen, X_OK) == 0) return chosen;
-    fail(ErrorCode::kNoPythonStep, "SUTOR_PYTHON is {}, which is no program that can be run",
-         chosen);
+    fail(ErrorCode::kNoPythonStep, "SUTOR_PYTHON is {}, which is not executable", chosen);
   }
   const std::string python = (tree / ".venv" / "bin" / "python").string();
   if (::access(python.c_str(), X_OK) == 0) return python;
@@ -51,11 +51,11 @@ std::string find_python(const fs::path& tree, const std::string& script) {
 
 std::vector<std::string> command_of(const std::string& script, const nlohmann::json& job) {
   const fs::path tree = source_tree(script);
-  // -B: no byte code is left in a source tree that may be read-only or shared.
+  // -B: writes no byte code into a source tree that may be read-only or shared.
   return {find_python(tree, script), "-B", (tree / "tools" / script).string(), job.dump()};
 }
 
-// Starts a program; its stdout is `out` unless that is negative.
+// Starts a program whose stdout is `out`, unless that is negative.
 pid_t start(const std::vector<std::string>& command, int out) {
   std::vector<char*> arguments;
   for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
@@ -78,7 +78,7 @@ int wait_for(pid_t child, const std::string& program) {
   int status = 0;
   while (::waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) {
-      fail(ErrorCode::kNoPythonStep, "{}: its end was not seen: {}", program, std::strerror(errno));
+      fail(ErrorCode::kNoPythonStep, "cannot wait for {}: {}", program, std::strerror(errno));
     }
   }
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -105,12 +105,12 @@ PythonOutput read_python_step(const std::string& script, const nlohmann::json& j
   const std::vector<std::string> command = command_of(script, job);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) {
-    fail(ErrorCode::kWriteFailed, "no pipe: {}", std::strerror(errno));
+    fail(ErrorCode::kWriteFailed, "cannot make a pipe: {}", std::strerror(errno));
   }
   const FileDescriptor reading(ends[0]);
   FileDescriptor writing(ends[1]);
   const pid_t child = start(command, writing.get());
-  writing.close();  // the child's copy is the last: its end is the end of the text
+  writing.close();  // the child has the last copy, so the text ends when the child closes it
   PythonOutput output;
   output.text = read_to_end(reading.get());
   output.exit_code = wait_for(child, command[0]);

@@ -1,7 +1,7 @@
-// Runs the Python halves of verbs: a script of tools/ with one JSON object that tells it what to
-// do. Python is $SUTOR_PYTHON, else .venv/bin/python of the source tree; both functions throw E0232
-// when it or the script is not there. A script prints its own errors on stderr and ends with their
-// exit code; 128 + n stands for a signal n.
+// Runs the Python halves of verbs: a script of tools/, with one JSON object that says what to do.
+// Python is $SUTOR_PYTHON, else .venv/bin/python of the source tree; both functions throw E0232
+// when it or the script does not exist. A script prints its own errors to stderr and exits with
+// their exit code; 128 + n stands for signal n.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,15 +11,15 @@
 
 namespace sutor {
 
-// Runs tools/<script> with `job`; its output goes where ours goes. Returns its exit code.
+// Runs tools/<script> with `job`; it inherits stdout. Returns its exit code.
 int run_python_step(const std::string& script, const nlohmann::json& job);
 
 struct PythonOutput {
   int exit_code = 0;
-  std::string text;  // what it printed on stdout
+  std::string text;  // its stdout
 };
 
-// The same for a script whose stdout is a result to go on with.
+// The same for a script whose stdout is the result.
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job);
 
 // The error with which a job ends after a script ended with `exit_code` (not 0) and said why.

@@ -1,4 +1,4 @@
-// JSON lines that survive a resume, and the texts of the console.
+// JSON lines that survive a resume, and the lines of the console.
 #include "launch/log/metrics_log.h"
 
 #include <unistd.h>

@@ -1,5 +1,5 @@
-// What a training run writes about itself: metrics.jsonl (a line a step), eval.jsonl, TensorBoard
-// events, and the line that the console shows. For one rank to use; numbers are of the whole job.
+// The log of a training run: metrics.jsonl (a line per step), eval.jsonl, TensorBoard events, and
+// the lines of the console. One rank uses it; its numbers are those of the whole job.
 #pragma once
 
 #include <cstdint>
@@ -23,24 +23,24 @@ struct StepMetrics {
   int64_t supervised_tokens = 0;       // of this step
   double tokens_per_s = 0;             // `tokens` over the step's wall time
   int64_t peak_memory_bytes = 0;       // since start, of the rank with most
-  std::optional<double> balance_loss;  // apart from `loss`
+  std::optional<double> balance_loss;  // not included in `loss`
 };
 
 struct EvalMetrics {
   int64_t step = 0;                      // 0 = before training
   std::string set;                       // name of the data set
-  int64_t tokens = 0;                    // targets it was measured on
+  int64_t tokens = 0;                    // targets that it was measured on
   std::map<std::string, double> values;  // "loss", "ppl", "token_acc"
 };
 
 class MetricsLog {
  public:
-  // Appends to the files of `paths`. `resume_step`: the step of the checkpoint that training goes
-  // on from; lines of later steps, and a line that a crash left unfinished, are dropped first. 0
-  // starts anew: existing lines of steps are dropped. Throws E0502 when a file cannot be written.
+  // Appends to the files of `paths`. `resume_step`: the step of the checkpoint that training
+  // resumes from, 0 for a new training; first drops lines of later steps, and a line that a crash
+  // left unfinished. Throws E0502 when a file cannot be written.
   MetricsLog(const RunPaths& paths, bool tensorboard, int64_t resume_step);
 
-  // A line is on its way to the disk (flushed) when the call returns.
+  // The line is flushed when the call returns.
   void add(const StepMetrics& metrics);
   void add(const EvalMetrics& metrics);
 
@@ -65,7 +65,7 @@ std::string format_bytes(int64_t bytes);
 // "1,234,567".
 std::string format_count(int64_t count);
 
-// Whether to colour what goes to `fd`: it is a terminal, NO_COLOR is unset or empty, TERM not dumb.
+// Whether to use colours on `fd`: it is a terminal, NO_COLOR is unset or empty, TERM is not dumb.
 bool use_colour(int fd);
 
 }  // namespace sutor

@@ -1,4 +1,4 @@
-// What a run directory holds.
+// The contents of a run directory.
 #include "launch/log/run_paths.h"
 
 #include <system_error>

@@ -30,7 +30,7 @@ struct RunPaths {
   // Digests of inputs and recipe keys that the finished steps had (`sutor run`).
   std::filesystem::path step_ledger() const { return output / "stages.json"; }
 
-  // Whether checkpoints or metrics of a training lie here: what blocks `train` without --resume.
+  // Whether there are checkpoints or metrics of a training, which `train` without --resume refuses.
   bool holds_training() const;
 };
 

@@ -50,8 +50,8 @@ std::string event_at(int64_t step) {
   return event;
 }
 
-// TFRecord stores checksums rotated and offset, so that a checksum of data with checksums in it
-// stays meaningful.
+// TFRecord stores checksums rotated and offset, so that the checksum of data that contains
+// checksums stays meaningful.
 uint32_t masked_crc(std::string_view data) {
   return std::rotr(crc32c(std::as_bytes(std::span(data))), 15) + 0xa282ead8u;
 }

@@ -15,9 +15,8 @@ namespace sutor {
 
 class TensorboardWriter {
  public:
-  // Makes `folder` and a new events file in it. `resume_step` > 0 tells TensorBoard to forget
-  // events of later steps in older files of the folder. Throws E0502 when the file cannot be
-  // written.
+  // Makes `folder` and a new events file in it. With `resume_step` > 0, TensorBoard forgets events
+  // of later steps in older files of the folder. Throws E0502 when the file cannot be written.
   TensorboardWriter(const std::filesystem::path& folder, int64_t resume_step);
 
   // Scalars are stored in fp32. Flushed when the call returns.

@@ -1,5 +1,5 @@
-// Several adapters onto one base: which tensors more than one of them changes, and what becomes of
-// those.
+// Merges several adapters onto one base: finds the tensors that more than one of them changes, and
+// resolves those conflicts.
 #pragma once
 
 #include <functional>
@@ -12,13 +12,13 @@
 
 namespace sutor {
 
-// A tensor that several adapters hold with different values.
+// A tensor for which several adapters have different values.
 struct MergeConflict {
   std::string name;
-  std::vector<size_t> adapters;  // numbers in the list
+  std::vector<size_t> adapters;  // indices in the list
 };
 
-// In the order of names. Reads the tensors that more than one adapter holds.
+// In the order of names. Reads the tensors that more than one adapter has.
 std::vector<MergeConflict> find_conflicts(const std::vector<Overlay>& adapters);
 
 enum class ConflictRule {
@@ -30,8 +30,8 @@ enum class ConflictRule {
 // Throws E0202 for another word than refuse, first, last, add.
 ConflictRule parse_conflict_rule(const std::string& text);
 
-// All tensors of the adapters, each once; `conflicts`: what find_conflicts() found in them.
-// load_base fills rows of the base model's tensors; needed by kAdd. The adapters must outlive the
+// All tensors of the adapters, each once; `conflicts`: the result of find_conflicts() on them.
+// load_base fills rows of the base model's tensors; kAdd needs it. The adapters must outlive the
 // result.
 std::vector<TrainedTensor> merge_adapters(const std::vector<Overlay>& adapters,
                                           const std::vector<MergeConflict>& conflicts,

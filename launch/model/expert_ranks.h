@@ -1,4 +1,4 @@
-// Where the recipe's parallel.expert_placement puts the routed experts of a training.
+// The ranks of the routed experts of a training, by the recipe's parallel.expert_placement.
 #pragma once
 
 #include "csrc/comm/comm.h"

@@ -1,4 +1,4 @@
-// What config.json alone says of a model: enough for verbs that need no weights.
+// What config.json says of a model: enough for verbs that need no weights.
 #pragma once
 
 #include <filesystem>
@@ -8,8 +8,8 @@
 
 namespace sutor {
 
-// `directory`: a folder that holds config.json, that file itself, or a base store. Throws E0300
-// when it is missing or no JSON, E0320..E0322 as the family does.
+// `directory`: a folder with config.json, that file itself, or a base store. Throws E0300 when it
+// is missing or not JSON, E0320..E0322 as the family does.
 ModelInfo read_model_info(const std::filesystem::path& directory);
 
 // Whether an error says that config.json describes a model that sutor cannot train (E0320..E0322).

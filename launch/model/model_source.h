@@ -1,5 +1,5 @@
-// The model of a job as it stands on disk: its directory, what its family makes of config.json, and
-// the adapters that lie over it. Headers only; weights are read when a session asks for them.
+// The model of a job on disk: its directory, what its family makes of config.json, and the adapters
+// applied to it. Opens headers only; a session reads the weights.
 #pragma once
 
 #include <filesystem>
@@ -29,15 +29,15 @@ struct ModelSource {
   // belongs to another base. Thread-safe.
   Digest digest(int threads = 0) const;
 
-  // What a checkpoint of a training on this model holds; `digest` is the model's (E0305). It must
-  // not outlive this.
+  // The trained values of a checkpoint of a training on this model; `digest` is the model's
+  // (E0305). The result must not outlive this object.
   Overlay checkpoint(const std::filesystem::path& path, const Digest& digest) const;
 
   std::unique_ptr<ModelDirectory> opened;
   const ModelDirectory& directory;
   const Family& family;
   ModelInfo info;
-  std::vector<Overlay> adapters;  // later ones cover earlier ones
+  std::vector<Overlay> adapters;  // later ones take precedence
 
  private:
   Digest read_digest(int threads) const;

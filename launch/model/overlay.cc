@@ -28,7 +28,7 @@ std::vector<TrainedTensor> master_tensors(std::shared_ptr<const CheckpointReader
   return tensors;
 }
 
-// rows [n, in] += scale B A for n rows of B [out, rank].
+// rows [n, in] += scale B A, for n rows of B [out, rank].
 void add_low_rank(const std::vector<float>& b, const std::vector<float>& a, int64_t rank,
                   int64_t in, double scale, float* rows) {
   for (int64_t r = 0; r * rank < static_cast<int64_t>(b.size()); ++r) {
@@ -39,7 +39,7 @@ void add_low_rank(const std::vector<float>& b, const std::vector<float>& a, int6
   }
 }
 
-// Pairs of low-rank tensors -> the matrices that they are beside.
+// Pairs of low-rank tensors -> the adapted matrices.
 std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, double scale,
                                             const std::function<void(ShardedTensor&)>& load_base) {
   std::map<std::string, TrainedTensor> by_name;

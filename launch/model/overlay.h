@@ -1,4 +1,5 @@
-// Trained values that lie over a base model: those of an adapter or of a checkpoint. Free of torch.
+// Trained values that replace those of a base model: of an adapter or of a checkpoint. Free of
+// torch.
 #pragma once
 
 #include <filesystem>
@@ -20,28 +21,28 @@ namespace sutor {
 
 class Overlay {
  public:
-  const std::string& name() const { return name_; }  // for people: the folder
+  const std::string& name() const { return name_; }  // the folder, for messages
   const ExpertConfig& config() const { return config_; }
-  // They share ownership of the files that they read.
+  // They share ownership of the files that they read from.
   const std::vector<TrainedTensor>& tensors() const { return tensors_; }
-  // Of a checkpoint of low-rank pairs: the pairs themselves, else none.
+  // The low-rank pairs of a checkpoint that has them, else none.
   const std::vector<TrainedTensor>& pairs() const { return pairs_; }
   const PeftOptions& lora() const { return lora_; }
-  // Fills the destination's rows and columns, converted to its dtype, when the overlay has its
-  // tensor. Throws E0302 for another shape. Thread-safe.
+  // Fills the rows and columns of `destination`, converted to its dtype; false when the overlay
+  // does not have its tensor. Throws E0302 for another shape. Thread-safe.
   bool load(const ShardedTensor& destination) const;
   // Of names and values.
   Digest digest() const;
 
-  // Throws E0305 when it says that it belongs to another base.
+  // Throws E0305 when it records another base.
   void check_base(const Digest& base, const std::string& base_name) const;
 
-  // An adapter, ours or of the authors' form. Throws E0308 for a broken one, E0314 / E0302 for
-  // tensors that the model does not have.
+  // An adapter, in sutor's or in the authors' form. Throws E0308 for a broken one, E0301 / E0302
+  // for tensors that the model does not have.
   static Overlay of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model);
-  // A checkpoint of a training on the base with this digest (E0305). One of low-rank pairs becomes
-  // the matrices that they are beside, W + alpha / rank B A in fp32; load_base fills a piece of W.
+  // A checkpoint of a training on the base with this digest (E0305). Low-rank pairs become the
+  // adapted matrices, W + alpha / rank B A in fp32; load_base fills a slice of W.
   static Overlay of_checkpoint(const std::filesystem::path& path, const std::string& base_digest,
                                const std::function<void(ShardedTensor&)>& load_base);
 
@@ -57,13 +58,13 @@ class Overlay {
   PeftOptions lora_;
 };
 
-// All tensors of several overlays, the later of equal names.
+// All tensors of several overlays; of equal names the last one.
 std::vector<TrainedTensor> merged_tensors(const std::vector<const Overlay*>& overlays);
-// Experts of any of them train or trained; the flags likewise.
+// The experts and flags of any of them.
 ExpertConfig merged_config(const std::vector<const Overlay*>& overlays);
 
 // The checkpoint that `which` names: "best" (the newest when there is no best), "latest", or a step
-// directory. Prints what it passes over. Throws E0349 when the folder holds none.
+// directory. Prints which checkpoints it skips. Throws E0349 when the folder has none.
 std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
                                       const std::string& which);
 

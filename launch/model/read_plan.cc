@@ -13,7 +13,7 @@ struct ShardRef {
   const ShardBounds* bounds = nullptr;
 };
 
-// Grows `area` to hold these rows of the piece.
+// Grows `extent` to include these rows of the shard.
 void cover(ShardBounds& extent, const ShardBounds& shard, int64_t row_begin, int64_t row_end) {
   if (extent.row_count == 0) {
     extent = shard;
@@ -31,7 +31,7 @@ void cover(ShardBounds& extent, const ShardBounds& shard, int64_t row_begin, int
   extent.col_count = columns - extent.col_begin;
 }
 
-// What is wanted of rows [begin, end).
+// The read of rows [begin, end); without slices when no rank needs any of them.
 PlannedRead read_of(const std::vector<ShardRef>& refs, int64_t begin, int64_t end) {
   PlannedRead read;
   for (const ShardRef& ref : refs) {
@@ -79,7 +79,7 @@ ReadPlan plan_reads(const std::vector<std::vector<ShardBounds>>& of_rank,
     for (const ShardRef& ref : refs) {
       end = std::max(end, ref.bounds->row_begin + ref.bounds->row_count);
     }
-    // From the tensor's first row on: cuts are where its tiles end, whoever holds what.
+    // From the tensor's first row on: reads end where tiles do, whatever the shards are.
     for (int64_t row = 0; row < end;) {
       const int64_t next = refs.size() == 1 ? end : boundary(refs[0].bounds->tensor, row);
       SUTOR_ASSERT(next > row);

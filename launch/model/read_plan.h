@@ -1,5 +1,5 @@
-// Who on a node reads what of the model's weights, so that no byte is fetched twice there: pure
-// arithmetic over the pieces that the node's ranks hold, the same on all of them.
+// Which rank of a node reads which of the model's weights, so that no byte is fetched twice there:
+// pure arithmetic over the shards of the node's ranks, the same on all of them.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace sutor {
 
-// Rows x columns of a tensor (sharded_tensor.h), as a rank holds them. Ranks exchange it as bytes.
+// Rows x columns of a tensor (sharded_tensor.h): a rank's shard. Ranks exchange it as bytes.
 struct ShardBounds {
   int64_t tensor = 0;  // number in the model's list
   int64_t row_begin = 0, row_count = 0;
@@ -19,35 +19,37 @@ struct ShardBounds {
   int64_t num_bytes() const { return row_count * col_count * element_bytes; }
 };
 
-// Rows of a piece that come from one read.
+// The rows of a shard that come from one read.
 struct ReadSlice {
   int rank = 0;      // of the node
-  size_t shard = 0;  // number in the rank's list
+  size_t shard = 0;  // index in the rank's list
   int64_t row_begin = 0, row_count = 0;
 };
 
 struct PlannedRead {
-  ShardBounds extent;  // what is read, once; the smallest that holds all shares
-  int reader = 0;      // one of the ranks that have a share
+  ShardBounds extent;  // read once; the smallest that includes all slices
+  int reader = 0;      // one of the ranks of the slices
   std::vector<ReadSlice> slices;
 };
 
 struct ReadPlan {
-  std::vector<PlannedRead> unshared;  // of one rank, which reads it into place
-  // The others, to be read, sent and received window after window: in one no rank reads more than
-  // the window's bytes, unless a single read has more, nor more often than kRoundReads.
+  std::vector<PlannedRead> unshared;  // for one rank, which reads directly into its shard
+  // The other reads, which are read, sent and received round by round. In a round, no rank reads
+  // more bytes than its read buffer has, unless a single read is larger, nor more than kRoundReads
+  // reads.
   std::vector<std::vector<PlannedRead>> rounds;
 };
 
-// So few that the sends which are under way at a time are cheap to look after.
+// Few enough that tracking the sends of a round is cheap.
 inline constexpr int64_t kRoundReads = 256;
 
-// Where a read of a tensor that begins at a row had best end (ModelDirectory::read_end_row).
+// The row at which a read of a tensor that begins at `row` should end
+// (ModelDirectory::read_end_row).
 using ReadBoundary = std::function<int64_t(int64_t tensor, int64_t row)>;
 
-// of_rank: the pieces of each rank of the node, by rank. A tensor of which one piece is held at all
-// is read whole by its rank; others are cut into runs of rows, each read by the one of its holders
-// that has the fewest bytes to read so far.
+// of_rank: the shards of each rank of the node. A tensor that only one rank needs is read by that
+// rank in one read; others are split at read boundaries, and of the ranks that need such a row
+// range the one with the fewest bytes to read so far reads it.
 ReadPlan plan_reads(const std::vector<std::vector<ShardBounds>>& of_rank,
                     const ReadBoundary& boundary, int64_t buffer_bytes);
 

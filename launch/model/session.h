@@ -1,4 +1,4 @@
-// A model on this rank, ready to run: its directory, name table, storage and blocks.
+// A model on this rank, ready to run: directory, name table, storage and blocks.
 #pragma once
 
 #include <memory>
@@ -22,7 +22,7 @@ struct SessionOptions {
   bool decay_matrices_only = false;
   ExpertRanks expert_ranks = {};              // the same on all ranks
   int64_t bucket_elements = kBucketElements;  // of gradients that are reduced together
-  // Where low-rank pairs start: from a seed, or from a peft adapter.
+  // Initial values of low-rank pairs: from a seed, or from a peft adapter.
   uint64_t lora_seed = 0;
   std::optional<std::string> lora_init = {};
 };
@@ -42,9 +42,10 @@ class Session {
   ParameterStore& store() { return store_; }
   const CausalModel& model() const { return *model_; }
   const WeightReads& weight_reads() const { return weight_reads_; }
-  // Fills the rows of a tensor as it is before any training: of the model, or of a low-rank pair.
+  // Fills rows of a tensor of the model, or of a low-rank pair, with their values before any
+  // training.
   void load_initial(ShardedTensor& destination) const;
-  // Lays trained values over the weights: of a session in which nothing trains.
+  // Replaces weights by trained values; only in a session in which nothing trains.
   void apply(const Overlay& overlay);
 
  private:
@@ -70,7 +71,7 @@ at::ScalarType computing_dtype(const std::string& text);
 // source however often this is called. Collective.
 Digest base_digest(const ModelSource& source, Comm& world);
 
-// One digest over names and bytes of these tensors, computed on all threads.
+// One digest of the names and bytes of these tensors, computed on all threads.
 Digest digest_of(const std::vector<ShardedTensor>& tensors);
 
 }  // namespace sutor

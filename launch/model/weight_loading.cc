@@ -15,16 +15,16 @@ namespace sutor {
 namespace {
 
 constexpr int64_t kReadBufferBytes = int64_t{64} << 20;
-// Of one read: as much as a tile of a base store, so that large tensors are read by many ranks.
+// Of one read: as much as a tile of a base store, so that many ranks read a large tensor.
 constexpr int64_t kReadBytes = int64_t{16} << 20;
 
 constexpr const char* kOperation = "weights of the node";
 
-// What a rank sends after a read.
+// A slice that a rank sends after a read.
 struct Message {
   int to = 0;
   std::span<const std::byte> bytes;
-  std::shared_ptr<const void> owner;  // none: bytes of the rank's own weights
+  std::shared_ptr<const void> owner;  // of the bytes; null: they are in the rank's own weights
 };
 using Messages = std::vector<Message>;
 
@@ -57,8 +57,8 @@ class NodeLoader {
         kReadBufferBytes);
   }
 
-  // Only this thread talks to the other ranks. Meanwhile others read: what this rank alone needs,
-  // and the next window.
+  // Only this thread communicates. Meanwhile other threads read what only this rank needs, and the
+  // next round.
   void load() {
     std::future<void> unshared = std::async(std::launch::async, [this] { read_unshared(); });
     std::future<std::vector<Messages>> next = begin_round(0);
@@ -77,7 +77,7 @@ class NodeLoader {
   }
 
  private:
-  // What each rank of the node holds, in the order of its pieces.
+  // The shards of each rank of the node, in the order of its list.
   std::vector<std::vector<ShardBounds>> exchange() const {
     const TensorMap& tensors = source_.info.tensors;
     std::vector<ShardBounds> mine;
@@ -128,7 +128,7 @@ class NodeLoader {
     });
   }
 
-  // Fills this rank's share; the others become messages, in the order of the shares.
+  // Fills this rank's slice and returns the others as messages, in the order of the slices.
   Messages read(const PlannedRead& read) const {
     const ShardBounds& extent = read.extent;
     const auto own = std::find_if(read.slices.begin(), read.slices.end(),
@@ -173,7 +173,7 @@ class NodeLoader {
     return messages;
   }
 
-  // Rows and columns of `from` that `to` asks for.
+  // Copies the rows and columns of `to` from `from`.
   static void copy(const ShardedTensor& from, const ShardedTensor& to) {
     const size_t element = size_of(from.dtype);
     const size_t from_row = static_cast<size_t>(from.columns()) * element;
@@ -186,7 +186,7 @@ class NodeLoader {
     }
   }
 
-  // Into place, in the order in which the others send.
+  // Receives into this rank's shards, in the order in which the others send.
   void receive(const std::vector<PlannedRead>& round) const {
     for (const PlannedRead& read : round) {
       if (read.reader == node_.rank()) continue;

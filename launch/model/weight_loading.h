@@ -1,5 +1,5 @@
-// Fills the weights of all ranks from the model's files, each stored byte fetched at most once on a
-// node: what several of its ranks hold is read by one of them and sent to the others.
+// Fills the weights of all ranks from the model's files and fetches each stored byte at most once
+// per node: of several ranks that need it, one reads it and sends it to the others.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +12,16 @@
 
 namespace sutor {
 
-// Bytes of weights that were fetched from the disk to fill a model.
+// Bytes of weights that were fetched from disk to fill a model.
 struct WeightReads {
   std::vector<int64_t> of_rank;  // of the world
-  std::vector<int64_t> of_node;  // sums, by number of node
+  std::vector<int64_t> of_node;  // sums, by node
   int64_t stored = 0;            // of all tensors together
 };
 
-// Collective over the world. `pieces`: this rank's of the model's tensors, to be filled. On top of
-// them it needs memory for some windows of 64 MiB, more only when one tensor of a base store cannot
-// be read in parts. Reads on `threads` threads.
+// Collective over the world. `shards`: those of this rank, to be filled. Needs memory for a few
+// read buffers of 64 MiB besides, more only when a tensor of a base store cannot be read in slices.
+// Reads on `threads` threads.
 WeightReads load_weights(const ModelSource& source, const ParallelState& parallel,
                          const std::vector<ShardedTensor>& shards, int threads);
 

@@ -34,11 +34,11 @@ Layers layers_of(const ScoreTable& scores, const ExpertConfig& config, const std
   return layers;
 }
 
-// Over all layers, of a placement's ranks.
+// How evenly the work of all layers is distributed over the ranks; 1 is even.
 struct PlacementMetrics {
-  double critical_path = 1;    // slowest rank over mean, summed over layers
-  double forward_tokens = 1;   // the same of tokens alone
-  double trained_experts = 1;  // highest rank's number of trained experts over the mean
+  double critical_path = 1;    // slowest rank over the mean, summed over layers
+  double forward_tokens = 1;   // the same for tokens alone
+  double trained_experts = 1;  // most trained experts of a rank over the mean
 };
 
 PlacementMetrics evaluate(const Layers& layers, const Placements& placements, int ep) {

@@ -11,8 +11,8 @@ class LrSchedule {
  public:
   // Throws E0205 for a warm-up or minimum that cannot be read.
   LrSchedule(const ScheduleOptions& options, double lr, int64_t total_steps);
-  // step: 1 = the first. Warm-up rises linearly to `lr` at its last step; then constant, linear or
-  // cosine to min_lr, reached at the last step.
+  // step: 1 = the first. Rises linearly during warm-up, to `lr` at its last step; then stays
+  // constant, or falls linearly or as a cosine to min_lr at the last step.
   double at(int64_t step) const;
 
  private:

@@ -1,4 +1,4 @@
-// Carries the pipeline schedule out.
+// Carries out the pipeline schedule (1F1B) of one stage.
 #include "launch/train/micro_step.h"
 
 #include <torch/types.h>
@@ -12,8 +12,7 @@
 namespace sutor {
 namespace {
 
-// The stage that holds the lowest trained layer; the embedding is on the first, the head on the
-// last.
+// The stage of the lowest trainable layer; the embedding is on the first, the head on the last.
 int lowest_stage(const StageMap& stages, int lowest_layer) {
   if (lowest_layer < 0) return 0;
   if (lowest_layer >= stages.num_layers()) return stages.num_stages() - 1;
@@ -95,11 +94,11 @@ class StageRunner {
   const MicroStepOptions& options_;
   Comm& pipeline_;
   const int stage_;
-  bool keeps_ = false;  // for a backward pass
-  int sent_ = 0;        // forward
+  bool keeps_ = false;  // states, for a backward pass
+  int sent_ = 0;        // activations
   int backwards_ = 0;
-  std::map<int, std::unique_ptr<MicrobatchState>> states_;  // by micro-batch, those under way
-  at::Tensor rows_, grad_;                                  // of the action before
+  std::map<int, std::unique_ptr<MicrobatchState>> states_;  // of micro-batches in flight
+  at::Tensor rows_, grad_;                                  // of the previous action
   MicroStepResult result_;
 };
 

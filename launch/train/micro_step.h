@@ -1,5 +1,5 @@
-// Forward and backward of this rank's micro-batches on its pipeline stage: the part of a training
-// step without any bookkeeping.
+// Forward and backward passes of this rank's micro-batches on its pipeline stage: the part of a
+// training step without any bookkeeping.
 #pragma once
 
 #include <functional>
@@ -17,18 +17,18 @@ struct MicroStepOptions {
   double balance_weight = 0;  // balance_loss / micro-batches of the step, 0 = none
 };
 
-// This rank's parts: sums over all ranks but the copies within a tensor-parallel group are the
-// step's.
+// This rank's summands: the step's values are their sums over all ranks, counting each
+// tensor-parallel group once.
 struct MicroStepResult {
   double loss_sum = 0;      // nats over the supervised tokens, not scaled
   double balance_loss = 0;  // weighted
 };
 
 // Adds the gradients of the scaled loss to the parameters' main gradients. Collective over the
-// ranks that share the micro-batches, whether or not these hold tokens. Layers below lowest_layer
-// run without autograd; backward runs a layer at a time. When the last micro-batch's is through a
-// layer, that layer's gradients are complete: ParameterStore::layer_complete is called, and at the
-// end finish_reductions must be.
+// ranks that share the micro-batches, with or without tokens. Layers below lowest_layer run without
+// autograd; the backward pass runs layer by layer. When that of the last micro-batch has passed a
+// layer, the layer's gradients are complete, and this calls ParameterStore::layer_complete; the
+// caller must call finish_reductions at the end.
 MicroStepResult forward_backward(const CausalModel& model, ParameterStore& store,
                                  std::span<const MicroBatch> micro_batches,
                                  const MicroStepOptions& options);

@@ -15,17 +15,17 @@ class MicrobatchState {
 
   const PackedBatch& batch() const { return batch_; }
 
-  // input: rows from the stage before, undefined on the first stage. Returns the rows for the stage
-  // after; on the last stage the loss is computed, and nothing is returned.
+  // input [T', H]: rows from the previous stage, undefined on the first. Returns the rows for the
+  // next stage; on the last stage it computes the loss and returns nothing.
   at::Tensor forward(const at::Tensor& input);
   // grad: of the rows that forward() returned. Adds to the main gradients; returns the gradient of
-  // the input, undefined where the stage before has no backward pass. `last`: no other
-  // micro-batch's backward pass follows in this step.
+  // the input, undefined where the previous stage has no backward pass. `last`: this is the last
+  // micro-batch's backward pass of the step.
   at::Tensor backward(const at::Tensor& grad, bool last);
   MicroStepResult result() const { return {loss_.loss_sum, context_.balance_loss}; }
 
  private:
-  // A layer that takes part in the backward pass: its graph runs from `in` to `out` and no further.
+  // The autograd graph of one layer that has a backward pass, from `in` to `out`.
   struct LayerGraph {
     int layer;
     at::Tensor in, out;
@@ -40,7 +40,7 @@ class MicrobatchState {
   ForwardContext context_;
   at::Tensor embedded_;
   std::vector<LayerGraph> layer_graphs_;
-  at::Tensor last_, normed_;  // in and out of the final norm
+  at::Tensor last_, normed_;  // input and output of the final norm
   HeadLoss loss_;
 };
 

@@ -30,7 +30,7 @@ void check_lora_init(const LoraOptions& options) {
        *options.init, adapter.rank(), adapter.alpha(), options.rank, options.alpha);
 }
 
-// Micro-batches that hold samples, over all ranks.
+// The number of micro-batches with samples, over all ranks.
 int64_t nonempty_micro_batches(int64_t samples, int64_t ranks, int64_t micro_batch) {
   int64_t count = 0;
   for (int64_t r = 0; r < ranks; ++r) {

@@ -1,4 +1,4 @@
-// sutor convert: a Hugging Face directory into a base store, and back.
+// sutor convert: converts a Hugging Face directory to a base store, and back.
 #include "launch/convert/convert.h"
 
 #include <fmt/format.h>
@@ -19,13 +19,13 @@ namespace {
 constexpr VerbHelp kHelp{
     "convert",
     "Turns a Hugging Face directory into a base store (HDF5 tiles by tensor name, with digests), "
-    "or "
-    "a base store back into the directory, byte for byte. A start that was killed goes on.",
+    "or a base store back into the directory, byte for byte. Continues a conversion that was "
+    "killed.",
     "sutor convert --from DIR --to DIR [--verify] [--max-file-bytes SIZE] [--overwrite]",
     "mpiexec -n 4 sutor convert --from DeepSeek-V2-Lite/ --to base/ --verify\n"
     "sutor convert --from base/ --to DeepSeek-V2-Lite-again/"};
 
-// The store is a function of the model and the program: nothing of this run goes into it.
+// The store is a function of the model and the program alone, so it does not record this command.
 nlohmann::json store_provenance() {
   nlohmann::json origin = provenance("convert", {});
   origin.erase("command");
@@ -57,10 +57,10 @@ int verb_convert(const Arguments& arguments) {
   auto add = options.add_options();
   add("from", po::value<std::string>()->required(), "Hugging Face directory, or base store");
   add("to", po::value<std::string>()->required(), "what to make; it must not exist");
-  add("verify", po::bool_switch(), "compare every byte with the source before it gets its name");
+  add("verify", po::bool_switch(), "compare every byte with the source before the result is named");
   add("max-file-bytes", po::value<std::string>()->default_value("4GiB"),
       "largest data file of a store, e.g. 512MiB");
-  add("overwrite", po::bool_switch(), "replace the model that is there, once the new one is whole");
+  add("overwrite", po::bool_switch(), "replace an existing model, once the new one is complete");
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, {}, arguments);
     if (!values) return kExitOk;

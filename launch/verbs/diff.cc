@@ -1,4 +1,4 @@
-// sutor diff: what differs between two models, adapters or checkpoints.
+// sutor diff: prints the differences between two models, adapters or checkpoints.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -25,8 +25,8 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "diff",
-    "Compares two of: base store, model directory, checkpoint (step-*), adapter. Recorded digests "
-    "are\nused where both have them. A checkpoint's weights are its masters, rounded to the other "
+    "Compares two of: base store, model directory, checkpoint (step-*), adapter. Uses recorded "
+    "digests\nwhere both have them. A checkpoint's weights are its masters, rounded to the other "
     "side's dtype.\nExit code 0: equal; 1: they differ.",
     "sutor diff A B [--tensors] [--threads N] [--json]",
     "sutor diff base/ DeepSeek-V2-Lite/\n"
@@ -36,7 +36,7 @@ constexpr TensorChange kDifferences[] = {TensorChange::kValues, TensorChange::kD
                                          TensorChange::kShape, TensorChange::kOnlyA,
                                          TensorChange::kOnlyB};
 
-// What the family makes of config.json; files of a family that sutor does not know are compared as
+// What the family makes of config.json; nothing for an unknown family, whose files are compared as
 // they are.
 std::optional<ModelInfo> model_info(const fs::path& path, ArtifactKind kind) {
   if (kind != ArtifactKind::kBaseStore && kind != ArtifactKind::kModelDirectory) return {};
@@ -48,7 +48,7 @@ std::optional<ModelInfo> model_info(const fs::path& path, ArtifactKind kind) {
   }
 }
 
-// A or B; not to be moved, since the set looks into the model.
+// A or B; cannot be moved, since the set points into the model.
 struct Side {
   explicit Side(const fs::path& path)
       : kind(artifact_kind(path)),
@@ -110,7 +110,7 @@ std::string_view phrase(TensorChange change) {
   }
 }
 
-// What the two sides have instead of each other.
+// The dtype and shape of a tensor on one side.
 std::string form_text(const TensorSet& set, const std::string& name) {
   const auto at = set.tensors().find(name);
   if (at == set.tensors().end()) return "-";
@@ -151,7 +151,7 @@ void print_text(const TensorSet& a, const TensorSet& b, const SetDiff& diff, boo
   }
   for (const auto& [name, state] : diff.content) fmt::print("{}: {}\n", name, state);
   if (diff.content_compared && diff.content.empty()) fmt::print("everything else is equal\n");
-  if (!diff.content_compared) fmt::print("nothing but tensors can be compared\n");
+  if (!diff.content_compared) fmt::print("only tensors can be compared\n");
   fmt::print("weights read: {} of A, {} of B\n", format_bytes(a.read_bytes()),
              format_bytes(b.read_bytes()));
 }
@@ -199,8 +199,8 @@ int diff(const Arguments& arguments) {
   auto add = options.add_options();
   add("path", po::value<std::vector<std::string>>()->required(), "A and B");
   add("tensors", po::bool_switch(),
-      "of every tensor that differs: max abs difference, and the norm of B - A over that of A");
-  add("threads", po::value<int>()->default_value(0), "that read and compare; 0 = all");
+      "for every tensor that differs: max abs difference, and the norm of B - A over that of A");
+  add("threads", po::value<int>()->default_value(0), "threads that read and compare; 0 = all");
   add("json", po::bool_switch(), "print JSON, with every tensor that differs");
   po::positional_options_description positional;
   positional.add("path", 2);

@@ -1,5 +1,5 @@
-// sutor eval: a recipe's evaluation sets before and after training, or scores of completions that
-// are there already.
+// sutor eval: measures a recipe's evaluation sets before and after training, or scores existing
+// completions.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -22,10 +22,9 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "eval",
-    "Measures a recipe's evaluation sets on the base model and on what was trained of it: loss, "
+    "Measures a recipe's evaluation sets on the base model and on the trained one: loss, "
     "perplexity, token accuracy, exact matches, and scores of generated completions for sets with "
-    "a "
-    "`scorer`. Or scores a file of completions: JSON lines of {\"example\": {\"prompt\", "
+    "a `scorer`. Or scores a file of completions: JSON lines of {\"example\": {\"prompt\", "
     "\"raw_prediction\", \"raw_answers\"}}.",
     "sutor eval RECIPE [--checkpoint best|latest|none|DIR] [--mask CONFIG] [--json] | "
     "sutor eval --completions FILE --scorer NAME[,NAME]... [--json] [--out FILE]",
@@ -40,15 +39,15 @@ po::options_description make_options(po::positional_options_description& positio
       "best, latest, a step directory, or none (the base alone)");
   add("no-base", po::bool_switch(), "do not measure the base model");
   add("mask", po::value<std::string>(),
-      "expert config: its experts may not be chosen by the router (losses only)");
+      "expert config: the router must not choose its experts (losses only)");
   add("completions", po::value<std::string>(),
-      "score this file; raw_answers may be a list, of which the best match counts");
+      "score this file; raw_answers may be a list, the best match counts");
   add_scoring_options(options);
   add("json", po::bool_switch(),
-      "print JSON and nothing else on stdout: by model and set; of completions {\"mean\", "
+      "print JSON and nothing else on stdout: by model and set; with --completions {\"mean\", "
       "\"scores\"}");
   add("out", po::value<std::string>()->default_value(""),
-      "of completions: write the rows there with their `score`");
+      "with --completions: write the rows there with their `score`");
   add_profile_option(options);
   return options;
 }

@@ -1,4 +1,4 @@
-// sutor generate: completions of prompts, greedy or sampled.
+// sutor generate: completes prompts, greedy or sampled.
 #include <fmt/format.h>
 #include <torch/types.h>
 
@@ -25,7 +25,7 @@ namespace {
 constexpr VerbHelp kHelp{
     "generate",
     "Completes prompts token by token: greedy, or sampled with generate.temperature and "
-    "generate.top_p. Over several ranks the prompts are shared.",
+    "generate.top_p. Several ranks share the prompts.",
     "sutor generate RECIPE | --model DIR  --prompts ROWS.jsonl | --ids FILE.json  --out FILE "
     "[--checkpoint best] [--set key=value]... [--profile]",
     "sutor generate my.yaml --checkpoint best --prompts eval.jsonl --out completions.jsonl\n"
@@ -92,10 +92,10 @@ int verb_generate(const Arguments& arguments) {
   add_recipe_options(options, positional);
   add_model_options(options);
   options.add_options()("prompts", po::value<std::string>(),
-                        "JSON lines as `prepare` takes them; what follows the prompt is not read")(
+                        "JSON lines as `prepare` takes them; only prompts are used")(
       "ids", po::value<std::string>(), "JSON: a list of prompts, each a list of token ids")(
       "out", po::value<std::string>()->required(),
-      "completions as JSON lines (of --ids: JSON, the new ids of each prompt)")(
+      "completions as JSON lines (with --ids: JSON, the new ids of each prompt)")(
       "checkpoint", po::value<std::string>()->default_value("none"),
       "best, latest, a step directory, or none (the model as it is)");
   add_profile_option(options);

@@ -1,4 +1,4 @@
-// sutor init-model: a randomly initialised Hugging Face model directory of a family and size.
+// sutor init-model: writes a randomly initialised Hugging Face model directory.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -49,7 +49,7 @@ const Family& family_option(const std::string& name) {
        nearest(name, known), fmt::join(known, ", "));
 }
 
-// A preset is always good, so what the family refuses was set on the command line.
+// A preset is always valid, so what the family refuses was set on the command line.
 ModelInfo info_of(const Family& family, const nlohmann::json& config) {
   try {
     return family.info(config);
@@ -58,7 +58,7 @@ ModelInfo info_of(const Family& family, const nlohmann::json& config) {
   }
 }
 
-// The config's own key for the dtype of its weights.
+// The key that the config has for the dtype of its weights.
 const char* dtype_key(const nlohmann::json& config) {
   return config.contains("dtype") ? "dtype" : "torch_dtype";
 }
@@ -76,7 +76,7 @@ std::string_view config_name_of(DType dtype) {
   }
 }
 
-// Applies one `key=value`; dots go into objects (rope_scaling.factor).
+// Applies one `key=value`; dots descend into objects (rope_scaling.factor).
 void set_value(nlohmann::json& config, const std::string& setting) {
   const size_t equals = setting.find('=');
   if (equals == std::string::npos || equals == 0) {

@@ -1,4 +1,5 @@
-// sutor inspect: what a checkpoint, adapter, token store, score file or model directory holds.
+// sutor inspect: prints the contents of a checkpoint, adapter, token store, score file or model
+// directory.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -29,9 +30,9 @@ namespace sutor {
 namespace {
 
 constexpr VerbHelp kHelp{"inspect",
-                         "Prints what a checkpoint, a folder of checkpoints, an adapter, a base or "
-                         "token store, a score file, an expert config, a model's config or a "
-                         "model directory holds.",
+                         "Prints the contents of a checkpoint, a folder of checkpoints, an "
+                         "adapter, a base or token store, a score file, an expert config, a "
+                         "model's config or a model directory.",
                          "sutor inspect PATH [--verify] [--json]",
                          "sutor inspect run/checkpoints/step-00000100 --verify\n"
                          "sutor inspect run/tokens/train.tokens.h5 --json"};
@@ -72,7 +73,7 @@ void add_manifest(InspectReport& report, const Manifest& manifest) {
   report.add_table("files", {"file", "tiles", "bytes", "index bytes"}, rows);
 }
 
-// Trained experts of each layer, and what else trains.
+// The tensors of a checkpoint by module: the experts of each layer, and others.
 void add_tensors(InspectReport& report, const CheckpointReader& reader) {
   std::map<std::string, std::pair<int64_t, int64_t>> groups;  // tensors, parameters
   for (const IndexedTensor& tensor : reader.tensors()) {
@@ -229,8 +230,8 @@ Inspected inspect_expert_config(const fs::path& path) {
 }
 
 [[noreturn]] void fail_unknown(const fs::path& path, const std::string& found) {
-  fail(ErrorCode::kUnknownArtifact,
-       "{} is nothing that sutor knows ({}). Known are: step-* directories and folders of them, "
+  fail(ErrorCode::kBadRow,
+       "sutor does not know what {} is ({}). Known are: step-* directories and folders of them, "
        "base stores, directories with config.json or expert_cfg.json, token stores, scores.h5, "
        "expert configs.",
        path.string(), found);
@@ -291,7 +292,7 @@ Inspected inspect_path(const fs::path& path, bool verify) {
 int inspect(const Arguments& arguments) {
   po::options_description options(100);
   auto add = options.add_options();
-  add("path", po::value<std::string>()->required(), "what to look at");
+  add("path", po::value<std::string>()->required(), "what to inspect");
   add("json", po::bool_switch(), "print JSON");
   add("verify", po::bool_switch(),
       "checkpoints and base stores: read all data and check every digest");

@@ -1,5 +1,5 @@
-// sutor logits: logits, router choices and, on request, gradients of given ids, to be compared with
-// other implementations.
+// sutor logits: writes logits, router choices and, on request, gradients of given ids, for
+// comparison with other implementations.
 #include <fmt/format.h>
 #include <torch/types.h>
 
@@ -131,8 +131,9 @@ int verb_logits(const Arguments& arguments) {
       "out", po::value<std::string>()->required(), "safetensors file to write")(
       "dtype", po::value<std::string>()->default_value("fp32"), "fp32 or bf16")(
       "grads", po::value<std::string>(),
-      "expert config: also the mean loss over next tokens and the gradients of what it trains")(
-      "layer-base", po::value<int>()->default_value(0), "1 for configs whose layers count from 1");
+      "expert config: also write the mean loss over next tokens and the gradients of what it "
+      "trains")("layer-base", po::value<int>()->default_value(0),
+                "1 for configs whose layers count from 1");
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, {}, arguments);
     if (!values) return kExitOk;

@@ -1,4 +1,4 @@
-// sutor merge: several adapters onto one base, as a merged model directory or as one adapter.
+// sutor merge: merges several adapters onto one base, to a model directory or to one adapter.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -22,9 +22,9 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "merge",
-    "Lays several adapters onto one base: a full model directory, or one adapter of all of them. "
-    "Experts that more than one adapter trained are reported, and refused unless --conflicts says "
-    "what becomes of them.",
+    "Merges several adapters onto one base, to a full model directory or to one adapter. Reports "
+    "experts that more than one adapter trained, and refuses them unless --conflicts says what "
+    "becomes of them.",
     "sutor merge --base DIR --adapter DIR --adapter DIR... --out DIR [--format merged|adapter] "
     "[--conflicts refuse|first|last|add] [--quantized dequantize|requantize] [--verify] [--json]",
     "sutor merge --base model/ --adapter intent/ --adapter law/ --out both/ --verify\n"
@@ -109,7 +109,7 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
       fmt::print("adapter  {}: {} tensors\n", adapter.name(), adapter.tensors().size());
     }
     fmt::print("conflicts {}{}\n", conflicts.size(),
-               conflicts.empty() ? ": no tensor is changed by two adapters"
+               conflicts.empty() ? ": no two adapters change the same tensor"
                                  : " tensors: " + describe(conflicts, source.info.tensors));
   }
   if (!conflicts.empty() && rule == ConflictRule::kRefuse) {
@@ -138,14 +138,14 @@ int verb_merge(const Arguments& arguments) {
   auto add = options.add_options();
   add("base", po::value<std::string>()->required(), "model directory or base store");
   add("adapter", po::value<std::vector<std::string>>()->composing()->required(),
-      "adapter; give it several times, the order counts for first and last");
+      "adapter; repeat it, the order counts for first and last");
   add("out", po::value<std::string>()->required(), "directory to write");
   add("format", po::value<std::string>()->default_value("merged"), "merged or adapter");
   add("conflicts", po::value<std::string>()->default_value("refuse"),
       "tensors of several adapters: refuse, first, last, or add (the sum of the changes)");
   add("quantized", po::value<std::string>()->default_value("dequantize"),
-      "changed matrices that the base has quantised, in a merged model: dequantize (with their "
-      "layer's experts) or requantize");
+      "trained matrices that are quantised in the base, in a merged model: dequantize (with all "
+      "experts of their layer) or requantize");
   add("verify", po::bool_switch(), "compare what was written, tensor by tensor");
   add("json", po::bool_switch(), "print the report as JSON");
   return run_alone([&] {

@@ -1,4 +1,4 @@
-// sutor params: names and regular expressions of what trains, per rank of a layout.
+// sutor params: prints names or regular expressions of the trainable parameters, per rank.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -21,8 +21,7 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "params",
-    "Prints the parameters that train under an expert config, by the names they have inside each "
-    "rank.",
+    "Prints the trainable parameters under an expert config, by their names inside each rank.",
     "sutor params --config FILE --model DIR [--world N] [--tp N] ... [--names SCHEME]",
     "sutor params --config intent.json --model DeepSeek-V2-Lite --names hf --format lines\n"
     "sutor params --config intent.json --model DeepSeek-V2-Lite --world 16 --pp 2 --ep 8 \\\n"
@@ -48,7 +47,7 @@ po::options_description make_options() {
   add("names", po::value<std::string>()->default_value("hf"),
       "hf, sutor, megatron-te, megatron-local, or a pattern with {layer} {expert} {proj} {kind}");
   add("format", po::value<std::string>()->default_value("json"),
-      "json, lines, space or regex; of several ranks each line starts with the rank and a TAB");
+      "json, lines, space or regex; with several ranks each line starts with the rank and a TAB");
   add("rank", po::value<int>(), "only this rank");
   add("pp-rank", po::value<int>(), "only this pipeline stage, with --ep-rank");
   add("ep-rank", po::value<int>(), "only this expert rank, with --pp-rank");
@@ -102,7 +101,7 @@ std::vector<int> ranks_of(const ParamsJob& job, const RankLayout& layout) {
     if (job.rank && *job.rank != rank) continue;
     if (job.pp_rank && (at.pp != *job.pp_rank || at.ep != *job.ep_rank)) continue;
     ranks.push_back(rank);
-    if (job.pp_rank) break;  // the other ranks there have the same names
+    if (job.pp_rank) break;  // all ranks with these coordinates have the same names
   }
   if (ranks.empty()) {
     fail(ErrorCode::kBadArgument, "sutor params: there is no such rank; the layout is {}.",

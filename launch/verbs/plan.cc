@@ -1,4 +1,4 @@
-// sutor plan: what a layout of ranks is, worked out without any.
+// sutor plan: computes what a layout of ranks means, without starting any.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -22,19 +22,17 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "plan",
-    "Works out what a layout means without starting any rank. --groups: its process groups, in "
+    "Computes what a layout means without starting any rank. --groups: its process groups, in "
     "Megatron-Core's order; a layout that does not fit is refused with the arithmetic. "
-    "--placement: "
-    "how evenly expert work lies on the expert parallel ranks, by Megatron's contiguous placement "
-    "and by one that is balanced by scores and trained experts.",
+    "--placement: how evenly expert work is distributed over the expert-parallel ranks, by "
+    "Megatron's contiguous placement and by one that is balanced by scores and trained experts.",
     "sutor plan --groups [--world N] [--tp N] [--cp N] [--ep N] [--etp N] [--pp N] [--order ORDER] "
     "[--rank R] [--json] | sutor plan --placement --scores PATH --config FILE --ep N [--replicas "
-    "R] "
-    "[--halves] [--json]",
+    "R] [--halves] [--json]",
     "sutor plan --groups --world 16 --tp 2 --cp 2 --pp 2 --ep 4\n"
     "sutor plan --placement --scores records/ --config intent.json --ep 8 --halves"};
 
-// Megatron's group, and the name that RankLayout has for it where it is another.
+// Megatron's name of a group, and RankLayout's where it differs.
 struct GroupName {
   const char* shown;
   const char* layout = shown;
@@ -47,7 +45,7 @@ constexpr std::array kGroups = {
 
 using Groups = std::vector<std::vector<int>>;
 
-// All groups of a kind, or those that hold `rank`.
+// All groups of a kind, or the one of `rank`.
 Groups groups_of(const RankLayout& layout, const GroupName& name, std::optional<int> rank) {
   if (!rank) return layout.groups(name.layout);
   const std::vector<int> group = layout.group_of(name.layout, *rank);
@@ -100,16 +98,17 @@ int verb_plan(const Arguments& arguments) {
     add("placement", po::bool_switch(), "contiguous and balanced placement of experts");
     add_layout_options(options);
     add("scores", po::value<std::string>()->default_value(""),
-        "of --placement: scores.h5, summary.json, or a folder of records");
+        "with --placement: scores.h5, summary.json, or a folder of records");
     add("config", po::value<std::string>()->default_value(""),
-        "of --placement: the expert config (JSON), numbered as the scores are");
+        "with --placement: the expert config (JSON), numbered as the scores are");
     add("replicas", po::value<int>()->default_value(0),
-        "of --placement: most used frozen experts of a layer that every rank has");
+        "with --placement: how many of a layer's most used frozen experts every rank has");
     add("router-groups", po::value<int>()->default_value(1),
-        "of --placement: groups of a group-limited router, which stay together");
+        "with --placement: groups of a group-limited router, which stay together");
     add("halves", po::bool_switch(),
-        "of --placement: choose by the first half of the records' tokens, evaluate on the second");
-    add("rank", po::value<int>(), "only the groups that hold this rank");
+        "with --placement: choose by the first half of the records' tokens, evaluate on the "
+        "second");
+    add("rank", po::value<int>(), "only the groups of this rank");
     add("json", po::bool_switch(), "print JSON and nothing else");
     const auto values = parse_command_line(kHelp, options, {}, arguments);
     if (!values) return kExitOk;

@@ -1,4 +1,4 @@
-// sutor verify: proves that stores, model directories, checkpoints and adapters are as they were
+// sutor verify: checks that stores, model directories, checkpoints and adapters are as they were
 // written.
 #include <fmt/format.h>
 
@@ -24,8 +24,8 @@ namespace {
 constexpr VerbHelp kHelp{
     "verify",
     "Reads base stores, model directories, checkpoints (or a folder of them) and adapters to the "
-    "last\nbyte and computes every digest that they store again. Changes nothing. Exit code 0: all "
-    "is as it\nwas written; 3: damage, one line each with the way to mend it.",
+    "last\nbyte and checks every digest that they record. Changes nothing. Exit code 0: all is as "
+    "it was\nwritten; 3: corruption, one line each with the way to repair it.",
     "sutor verify PATH... [--threads N] [--json]",
     "sutor verify base/ runs/my/checkpoints runs/my/export/adapter\n"
     "sutor verify DeepSeek-V2-Lite/ --json"};
@@ -35,8 +35,8 @@ struct Timed {
   double seconds = 0;
 };
 
-// What the family makes of config.json; nothing when sutor does not know it, or when it cannot be
-// read, which the check of the files then tells.
+// What the family makes of config.json; nothing for an unknown family, or when config.json cannot
+// be read, which the check of the files then reports.
 std::optional<ModelInfo> model_info(const fs::path& path) {
   try {
     return read_model_info(path);
@@ -62,15 +62,15 @@ Timed verify_timed(const fs::path& path, ArtifactKind kind, int threads) {
   return timed;
 }
 
-// Paths as they were given, folders of checkpoints replaced by what they hold.
+// The given paths, with folders of checkpoints replaced by their checkpoints.
 std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::string>& paths) {
   std::vector<std::pair<fs::path, ArtifactKind>> found;
   for (const std::string& given : paths) {
     const fs::path path = existing_path(given);
     const ArtifactKind kind = artifact_kind(path);
     if (kind == ArtifactKind::kOther) {
-      fail(ErrorCode::kUnknownArtifact,
-           "{} is nothing that sutor verify knows. Known are base stores, directories with "
+      fail(ErrorCode::kBadRow,
+           "sutor verify does not know what {} is. Known are base stores, directories with "
            "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
            "adapter_config.json).",
            path.string());
@@ -89,7 +89,7 @@ std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::st
 void print_text(const Timed& timed) {
   const Verification& result = timed.result;
   if (!result.corruption.empty()) {
-    fmt::print("DAMAGED {} {}: {} problem{}\n", result.kind, result.path, result.corruption.size(),
+    fmt::print("CORRUPT {} {}: {} problem{}\n", result.kind, result.path, result.corruption.size(),
                result.corruption.size() == 1 ? "" : "s");
     for (const Corruption& corruption : result.corruption) {
       fmt::print("  {}: {}\n", corruption.code, corruption.text());
@@ -136,7 +136,7 @@ int verify(const Arguments& arguments) {
   po::options_description options(100);
   auto add = options.add_options();
   add("path", po::value<std::vector<std::string>>()->required(), "what to verify");
-  add("threads", po::value<int>()->default_value(0), "that read and hash; 0 = all");
+  add("threads", po::value<int>()->default_value(0), "threads that read and hash; 0 = all");
   add("json", po::bool_switch(), "print JSON, with the digest of every tensor");
   po::positional_options_description positional;
   positional.add("path", -1);

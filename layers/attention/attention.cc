@@ -19,7 +19,7 @@ class GqaAttention final : public Attention {
         v_(store, prefix + ".v_proj"),
         o_(store, prefix + ".o_proj"),
         sinks_(options.sinks ? &store.get(prefix + ".sinks") : nullptr) {
-    options_.heads = q_.out_features() / options.head_dim;  // this rank's
+    options_.heads = q_.out_features() / options.head_dim;  // of this rank
     options_.kv_heads = k_.out_features() / options.head_dim;
     if (options.qk_norm == QkNorm::kNone) return;
     q_norm_.emplace(store, prefix + ".q_norm.weight", options.norm);
@@ -87,7 +87,7 @@ class MlaAttention final : public Attention {
         kv_b_(store, prefix + ".kv_b_proj"),
         o_(store, prefix + ".o_proj"),
         kv_norm_(store, prefix + ".kv_a_layernorm.weight", options.latent_norm) {
-    options_.heads = q_.out_features() / (options.nope_dim + options.rope_dim);  // this rank's
+    options_.heads = q_.out_features() / (options.nope_dim + options.rope_dim);  // of this rank
     if (!options.q_lora) return;
     q_a_.emplace(store, prefix + ".q_a_proj");
     q_norm_.emplace(store, prefix + ".q_a_layernorm.weight", options.latent_norm);
@@ -111,13 +111,13 @@ class MlaAttention final : public Attention {
   }
 
  private:
-  // Within the batch: keys and values are expanded from the latents.
+  // All keys are in the batch: expands keys and values from the latents.
   at::Tensor attend(const at::Tensor& q, const at::Tensor& kv_latent, const at::Tensor& k_rope,
                     const ForwardContext& context) const {
     const MlaOptions& o = options_;
     const std::vector<int64_t>& offsets = context.batch.doc_offsets;
     if (const ContextSplit* split = context.batch.split.get()) {
-      // Latents are narrower than what they expand to.
+      // Gathers the latents: they are narrower than what they expand to.
       const auto gathered = gather_context(at::cat({kv_latent, k_rope}, 1), *split)
                                 .split_with_sizes({o.kv_lora_rank, o.rope_dim}, -1);
       const auto kv = expanded(gathered[0]);
@@ -136,8 +136,8 @@ class MlaAttention final : public Attention {
         .split_with_sizes({o.nope_dim, o.v_dim}, -1);
   }
 
-  // To the cache: a token leaves its latent and its rotated key. True when some document had tokens
-  // there before, so that the batch alone does not hold all keys.
+  // Appends each token's latent and rotated key to the cache. True when a document already had
+  // tokens there, so that the batch does not contain all its keys.
   static bool append(const at::Tensor& kv_latent, const at::Tensor& k_rope,
                      const ForwardContext& context) {
     context.cache->append(context.layer, at::cat({kv_latent, k_rope}, 1), context.batch,
@@ -148,8 +148,8 @@ class MlaAttention final : public Attention {
     return false;
   }
 
-  // Over the cache, without expanding it: kv_b's halves move to the side of the queries and of the
-  // output, and all heads share the latents as keys and values.
+  // Attends to the cache without expanding it: the halves of kv_b are applied to the queries and to
+  // the output instead, and all heads share the latents as keys and values.
   at::Tensor attend_to_latents(const at::Tensor& q, const ForwardContext& context) const {
     const MlaOptions& o = options_;
     const auto expand = kv_b_.effective_weight()

@@ -1,5 +1,5 @@
 // Self-attention blocks: grouped-query (most families) and multi-head latent (DeepSeek). With
-// tensor parallelism a rank computes its heads' part of the output: the parts of all ranks add up.
+// tensor parallelism a rank computes a partial sum of the output, from its heads.
 #pragma once
 
 #include <memory>
@@ -16,13 +16,13 @@ class Attention {
  public:
   virtual ~Attention() = default;
   virtual at::Tensor forward(const at::Tensor& x, const ForwardContext& context,
-                             const Rope::Tables& tables) const = 0;  // [T, H]
+                             const Rope::Tables& tables) const = 0;  // [T, H] -> [T, H]
 };
 
-// An RMS norm on q and on k, before the rotation.
+// An RMS norm of q and of k, before the rotation.
 enum class QkNorm {
   kNone,
-  kPerHead,   // of each head
+  kPerHead,   // over each head by itself
   kAllHeads,  // over all heads together
 };
 
@@ -32,14 +32,14 @@ struct GqaOptions {
   NormOptions norm{};
   std::optional<double> clip{};  // q, k and v are clamped to +-clip, after the norms
   int64_t sliding_window = 0;    // see AttentionOptions
-  bool sinks = false;            // of each head: the parameter `sinks`
+  bool sinks = false;            // one per head: the parameter `sinks`
 };
 // prefix: model.layers.3.self_attn
 std::unique_ptr<Attention> make_gqa_attention(ParameterStore& store, const std::string& prefix,
                                               const GqaOptions& options, const Rope& rope);
 
-// arXiv 2405.04434, section 2.1: keys and values are expanded from a latent; a rotated part of the
-// key is shared by all heads.
+// arXiv 2405.04434, section 2.1: keys and values are expanded from a latent; all heads share the
+// rotated dimensions of the key.
 struct MlaOptions {
   int64_t heads = 0, nope_dim = 0, rope_dim = 0, v_dim = 0, kv_lora_rank = 0;
   bool q_lora = false;

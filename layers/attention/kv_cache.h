@@ -1,5 +1,5 @@
-// What tokens that were computed already leave behind for the attention of later ones: one row a
-// token and layer. What stands in a row is the attention block's own affair (grouped-query: rotated
+// Keys and values of the tokens that were already computed, for the attention of later ones: one
+// row per token and layer. The attention block decides what a row contains (grouped-query: rotated
 // keys, then values; latent: the latent and the rotated shared key).
 #pragma once
 
@@ -15,21 +15,21 @@ namespace sutor {
 
 class KvCache {
  public:
-  // Room for `slots` sequences of `capacity` tokens each. A layer's memory is taken when its first
-  // rows come.
+  // Room for `slots` sequences of `capacity` tokens each. The memory of a layer is allocated with
+  // its first append().
   KvCache(int num_layers, int64_t slots, int64_t capacity);
 
   int64_t capacity() const { return capacity_; }
   int64_t length(int64_t slot) const { return lengths_[slot]; }
   void clear(int64_t slot) { lengths_[slot] = 0; }
 
-  // The documents of `batch` go on with the sequences in `slots`. Writes their rows [T, width]
-  // behind those that are there; advance() counts them after the last layer.
+  // The documents of `batch` continue the sequences in `slots`. Writes their rows [T, width] after
+  // the existing ones; advance() counts them after the last layer.
   void append(int layer, const at::Tensor& rows, const PackedBatch& batch,
               const std::vector<int64_t>& slots);
-  // [slots * capacity, width]: all rows of a layer, of which key_rows() says which are whose.
+  // [slots * capacity, width]: all rows of a layer; key_rows() says which sequence owns which.
   at::Tensor rows(int layer) const;
-  // For each document: its sequence's rows, the appended ones among them.
+  // For each document: the rows of its sequence, including the appended ones.
   KeyRows key_rows(const PackedBatch& batch, const std::vector<int64_t>& slots) const;
   void advance(const PackedBatch& batch, const std::vector<int64_t>& slots);
 

@@ -24,17 +24,17 @@ struct Inputs {
   int64_t sliding_window;  // 0: none
   at::Tensor sinks;        // fp32 [heads]; none is an empty tensor
 
-  // No shared part is a tensor of one axis: autograd takes no undefined inputs.
+  // A tensor of one axis stands for no shared keys: autograd accepts no undefined inputs.
   bool has_shared() const { return k_shared.dim() == 2; }
   float sink(int64_t head) const {
     return sinks.numel() == 0 ? -std::numeric_limits<float>::infinity()
                               : sinks.data_ptr<float>()[head];
   }
-  // The first key that a query with so many keys up to its own sees.
+  // The first key that a query attends to, given the number of keys up to its own.
   int64_t first_seen(int64_t keys_before) const {
     return sliding_window == 0 ? 0 : std::max<int64_t>(0, keys_before - sliding_window);
   }
-  // Of a block of scores over keys from `first_key` on, whose first query sees keys up to `own`.
+  // For a block of scores over the keys from `first_key` on, whose first query attends up to `own`.
   ops::CausalMask mask(int64_t own, int64_t first_key) const {
     ops::CausalMask mask{.first_visible = own - first_key};
     if (sliding_window > 0) mask.sliding_window = sliding_window;
@@ -48,7 +48,7 @@ struct Inputs {
   int64_t dv() const { return v.size(2); }
 };
 
-// The usual case: a document's queries and keys are the same rows.
+// The usual case: the queries and keys of a document are the same rows.
 KeyRows same_rows(const std::vector<int64_t>& offsets) {
   KeyRows keys;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
@@ -58,7 +58,7 @@ KeyRows same_rows(const std::vector<int64_t>& offsets) {
   return keys;
 }
 
-// One unit of work: a run of queries (slot) and a kv head (begin).
+// A unit of work is a run of queries (slot) and a kv head (begin).
 std::vector<ops::Unit> units_of(const Inputs& in) {
   std::vector<ops::Unit> units;
   for (size_t d = 0; d + 1 < in.offsets.size(); ++d) {
@@ -103,7 +103,7 @@ void forward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out
                   const at::Tensor& lse) {
   const int64_t first = in.offsets[unit.slot], queries = in.offsets[unit.slot + 1] - first;
   const int64_t first_key = in.keys.begins[unit.slot], n = in.keys.counts[unit.slot];
-  const int64_t before = n - queries;  // keys that every query sees
+  const int64_t before = n - queries;  // keys that every query attends to
   const int64_t block = std::min(queries, kQueryBlock);
   const at::Tensor keys = scratch(n, in.dq()), values = scratch(n, in.dv());
   const at::Tensor q = scratch(block, in.dq()), o = scratch(block, in.dv());
@@ -127,7 +127,7 @@ void forward_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out
   }
 }
 
-// A document with one query, as in generation: the heads of the group are the rows of one block.
+// A document with one query, as in generation: one block whose rows are the heads of the group.
 template <typename T>
 void single_query_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor& out) {
   const int64_t row = in.offsets[unit.slot], group = in.group();
@@ -156,7 +156,7 @@ void single_query_unit(const Inputs& in, const ops::Unit& unit, const at::Tensor
 // Neighbouring runs [begin, end) whose keys begin at the same row.
 struct KeyGroup {
   size_t begin = 0, end = 0;
-  int64_t keys = 0;  // the most that one of them has
+  int64_t keys = 0;  // of the run with most
 };
 
 std::vector<KeyGroup> key_groups(const Inputs& in) {
@@ -171,11 +171,11 @@ std::vector<KeyGroup> key_groups(const Inputs& in) {
 }
 
 struct Gradients {
-  at::Tensor q, k, v;   // like the inputs
-  at::Tensor k_shared;  // fp32 [kv_heads, T, ds]: summed over heads afterwards, in order
+  at::Tensor q, k, v;   // shaped as the inputs
+  at::Tensor k_shared;  // fp32 [kv_heads, T, ds]: summed over the heads afterwards, in order
 };
 
-// A group of runs and a kv head.
+// The unit is a group of runs and a kv head.
 template <typename T>
 void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, const at::Tensor& out,
                    const at::Tensor& lse, const at::Tensor& d_out, const Gradients& grads) {
@@ -191,7 +191,7 @@ void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, con
   std::vector<float> delta(block);
   load_keys<T>(in, kv_head, first_key, n, keys);
   load<T>(in.v, kv_head, first_key, n, values, 0);
-  // Queries [row, row + rows) of a head, the first of which stands at key `own`.
+  // Adds queries [row, row + rows) of a head; the first of them is at key `own`.
   const auto add_block = [&](int64_t head, int64_t row, int64_t rows, int64_t own) {
     const int64_t from = in.first_seen(own + 1), seen = own + rows - from;
     at::Tensor p = p_buffer.narrow(0, 0, rows * seen).view({rows, seen});
@@ -234,7 +234,7 @@ void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, con
   }
 }
 
-// [heads]: a sink has its weight in every row, and no value.
+// [heads]: a sink has a weight in every row, and no value.
 at::Tensor sink_gradient(const Inputs& in, const at::Tensor& out, const at::Tensor& lse,
                          const at::Tensor& d_out) {
   const at::Tensor delta = (out.to(at::kFloat) * d_out.to(at::kFloat)).sum(-1);  // [T, heads]
@@ -281,7 +281,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
         ctx->saved_data["sliding_window"].toInt(),
         saved[6]};
     const at::Tensor d_out = grad_outputs[0].contiguous();
-    // Keys that no query here sees have no gradient from here.
+    // Keys that no query of this call attends to get no gradient from it.
     const bool all_seen = in.k.size(0) == in.q.size(0);
     const auto like = [&](const at::Tensor& x) {
       return all_seen ? at::empty(x.sizes(), x.options()) : at::zeros(x.sizes(), x.options());
@@ -315,7 +315,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   }
 };
 
-// Autograd takes no undefined inputs.
+// Autograd accepts no undefined inputs.
 at::Tensor or_empty(const at::Tensor& x, const at::Tensor& q) {
   return x.defined() ? x : at::empty({0}, q.options());
 }

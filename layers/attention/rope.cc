@@ -73,7 +73,7 @@ Rope::Rope(const RopeConfig& config, int64_t width, RopeStyle style)
     if (low == high) high += 0.001;
   }
   for (int64_t i = 0; i < width / 2; ++i) {
-    // In fp32 where the reference works in fp32: positions times these must give the same angles.
+    // In fp32 where the reference is: positions times these must give the same angles.
     const float power =
         std::pow(static_cast<float>(config.theta), static_cast<float>(2 * i) / width);
     const float plain = 1.0f / power;

@@ -15,10 +15,10 @@ class Rope {
   Rope(const RopeConfig& config, int64_t width, RopeStyle style);
 
   struct Tables {
-    at::Tensor cos, sin;  // fp32 [T, width / 2], with the factor on both
+    at::Tensor cos, sin;  // fp32 [T, width / 2], both multiplied by the factor
   };
   Tables tables(const PackedBatch& batch) const;
-  // x [T, heads, d]; rotates the `width` dims from `offset` on of every head, copies the others.
+  // x [T, heads, d]; rotates `width` dims of every head, from `offset` on, and copies the others.
   at::Tensor apply(const at::Tensor& x, const Tables& tables, int64_t offset) const;
 
  private:

@@ -15,9 +15,9 @@ struct RopeConfig {
   std::optional<double> attention_factor;
   double original_max_positions = 0;
   bool truncate = true;
-  double partial = 1;  // the share of a head, from its first dimension on, that is rotated
+  double partial = 1;  // the fraction of a head, from its first dimension on, that is rotated
 
-  // What multiplies cos and sin.
+  // The factor of cos and sin.
   double cos_sin_factor() const;
   // 0.1 m ln(s) + 1 for s > 1, else 1.
   static double mscale_of(double scale, double m);

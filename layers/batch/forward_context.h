@@ -1,4 +1,4 @@
-// What travels beside the hidden states through a forward pass.
+// What accompanies the hidden states through a forward pass. Shapes: layers/README.md.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,24 +14,24 @@ class KvCache;
 
 struct ForwardContext {
   const PackedBatch& batch;
-  // Called once an MoE layer, in order: (global layer, topk_idx int64 [T, K], weights as multiplied
-  // with the expert outputs fp32 [T, K], weights before the routed scaling factor fp32 [T, K]), of
-  // the tokens that this rank routes.
+  // Called once for every MoE layer, in order, with the tokens that this rank routes: (global
+  // layer, topk_idx int64 [T, K], the weights that multiply the expert outputs fp32 [T, K], the
+  // weights before the routed scaling factor fp32 [T, K]).
   std::function<void(int, const at::Tensor&, const at::Tensor&, const at::Tensor&)> on_routing;
-  // Load-balance loss of pre-training: the weight of this micro-batch's term (recipe's balance_loss
-  // over the number of micro-batches of the step), 0 = none. This rank's part of its value is added
-  // to balance_loss.
+  // Load-balance loss of pre-training: the weight of this micro-batch's term (balance_loss of the
+  // recipe over the number of micro-batches of the step), 0 = none. This rank's summand of its
+  // value is added to balance_loss.
   double balance_weight = 0;
   double balance_loss = 0;
-  // Global layers below this run without autograd and take no part in the backward pass; the same
-  // on every rank, since it comes from the plan.
+  // Global layers below this one run without autograd and have no backward pass; the same on every
+  // rank, since the plan decides it.
   int lowest_layer = 0;
-  // Generation: the documents of the batch go on with the sequences in these slots of the cache.
+  // Generation: the documents of the batch continue the sequences in these slots of the cache.
   KvCache* cache = nullptr;
   std::vector<int64_t> slots;
-  // Global layer -> fp32 [experts], 1 for those that the router may choose; null or absent: all.
+  // Global layer -> fp32 [E], 1 for experts that the router may choose; null or absent: all.
   const std::map<int, at::Tensor>* expert_mask = nullptr;
-  int layer = 0;  // the layer at work, global; set by CausalModel
+  int layer = 0;  // the layer that is computing, global; set by CausalModel
 };
 
 }  // namespace sutor

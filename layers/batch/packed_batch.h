@@ -1,5 +1,5 @@
 // The tokens of one micro-batch on one rank: documents one after the other, no padding. With
-// context parallelism the rank's runs of their tokens.
+// context parallelism, this rank's runs of their tokens.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,20 +16,20 @@ struct PackedBatch {
   at::Tensor ids;                    // int64 [T]
   at::Tensor positions;              // int64 [T], within each document
   std::vector<int64_t> doc_offsets;  // [documents or runs + 1], doc_offsets[0] = 0, last = T
-  std::shared_ptr<const ContextSplit> split;  // null: the rank has all tokens
+  std::shared_ptr<const ContextSplit> split;  // null: this rank has all tokens
   int64_t num_tokens() const { return doc_offsets.empty() ? 0 : doc_offsets.back(); }
 };
 
-// ids: of all documents in a row; offsets as above. starts: the position of each document's first
-// token, empty = 0.
+// ids: those of all documents, one after the other; offsets as above. starts: the position of each
+// document's first token, empty = 0.
 PackedBatch make_packed_batch(const std::vector<int64_t>& ids, std::vector<int64_t> doc_offsets,
                               const std::vector<int64_t>& starts = {});
 
-// This rank's share of a batch over a context-parallel group; the whole when it is one rank.
+// This rank's tokens of a batch that a context-parallel group shares; all of them on one rank.
 PackedBatch make_context_batch(const std::vector<int64_t>& ids,
                                const std::vector<int64_t>& doc_offsets, Comm& cp);
 
-// What `values`, one a token of the whole batch, are for this rank's tokens.
+// values: one for each token of the batch. Returns those of this rank's tokens.
 std::vector<int64_t> own_values(const PackedBatch& batch, const std::vector<int64_t>& values);
 
 }  // namespace sutor

@@ -9,7 +9,7 @@ namespace sutor {
 class FeedForward {
  public:
   virtual ~FeedForward() = default;
-  // [T', H] -> [T', H]: rows between tensor-parallel regions.
+  // [T', H] -> [T', H].
   virtual at::Tensor forward(const at::Tensor& x, ForwardContext& context) const = 0;
 };
 

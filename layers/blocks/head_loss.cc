@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kChunkElements = int64_t{1} << 23;  // logits at a time: 32 MiB of fp32
 
-// h [rows, H] times the head's weight, in fp32: [rows, vocab].
+// h [n, H] times the weight of the head, in fp32: [n, V], V being this rank's shard.
 at::Tensor logits_of(const at::Tensor& h, const at::Tensor& weight) {
   constexpr int64_t kColumns = 1024;
   const ProfileScope scope("head, logits");
@@ -28,7 +28,7 @@ at::Tensor logits_of(const at::Tensor& h, const at::Tensor& weight) {
   return logits;
 }
 
-// d_logits [rows, vocab] times the weight: [rows, H].
+// d_logits [n, V] times the weight: [n, H].
 at::Tensor d_hidden_of(const at::Tensor& d_logits, const at::Tensor& weight) {
   constexpr int64_t kColumns = 256;
   const ProfileScope scope("head, input gradient");
@@ -41,7 +41,7 @@ at::Tensor d_hidden_of(const at::Tensor& d_logits, const at::Tensor& weight) {
   return d_h;
 }
 
-// Cross entropy of rows [rows, vocab] in place: logits become scale * d(loss)/d(logits).
+// Cross entropy of logits [n, V], in place: they become scale * d(loss)/d(logits).
 struct RowLosses {
   std::vector<float> loss;
   std::vector<uint8_t> correct;
@@ -58,16 +58,16 @@ RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double 
   return result;
 }
 
-// The same where each rank has the logits of a part of the vocabulary (Megatron's
-// vocabulary-parallel cross entropy): the largest logit, then the sum of exponentials and the
-// target's logit of all ranks.
+// The same where each rank has the logits of its shard of the vocabulary (Megatron's
+// vocabulary-parallel cross entropy): reduces the largest logit, then the sum of exponentials and
+// the target's logit over the ranks.
 RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double scale,
                         IndexRange own, Comm& comm) {
   const int64_t rows = logits.size(0);
   const auto floats = [](const at::Tensor& t) {
     return std::span(t.data_ptr<float>(), static_cast<size_t>(t.numel()));
   };
-  const at::Tensor top = logits.amax(1);  // [rows]
+  const at::Tensor top = logits.amax(1);  // [n]
   comm.all_reduce(floats(top), ReduceOp::kMax, "loss, largest logit");
   at::Tensor sums = at::zeros({2, rows}, at::kFloat);  // of exponentials; the target's logit
   for (int64_t r = 0; r < rows; ++r) {
@@ -112,7 +112,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
   Comm& comm = tensor_parallel.comm();
   const int64_t vocab = head.global_shape[0], count = static_cast<int64_t>(target.size());
   const IndexRange own = tensor_parallel.rows_of(vocab);
-  // The same on all ranks of the group: each chunk is a step of them all.
+  // The same on all ranks of the group, since a chunk is collective.
   const int64_t chunk = std::clamp<int64_t>(kChunkElements * comm.size() / vocab, 16, 4096);
   for (int64_t begin = 0; begin < count; begin += chunk) {
     const int64_t rows = std::min(chunk, count - begin);

@@ -1,5 +1,5 @@
-// Language-model head and cross entropy in one, in chunks of rows, over supervised positions only;
-// logits are never held whole. The gradient comes out of the forward pass.
+// Language-model head and cross entropy in one, over supervised positions only and in chunks of
+// rows, so that the logits of all rows never exist at once. The forward pass computes the gradient.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,19 +14,20 @@ namespace sutor {
 struct HeadLoss {
   double loss_sum = 0;              // nats, summed over the supervised positions
   int64_t correct = 0;              // positions whose target has the largest logit
-  std::vector<uint8_t> is_correct;  // [T]: 1 where it has, 0 elsewhere and without a target
+  std::vector<uint8_t> is_correct;  // [T]: 1 at those positions, 0 at all others
   at::Tensor d_hidden;  // [T, H]: scale * d(loss_sum)/d(hidden); undefined without gradient
 };
 
-// hidden [T, H]; targets: id or a negative number for no target, [T]; head weight [V, H]. With
-// `gradient`: d_hidden, and the head's weight gradient into its main_grad when it trains.
-// Softmax and loss in fp32. Over a tensor-parallel group a rank has a part of the vocabulary: the
-// call is collective, the result the same on all ranks but d_hidden, which is a rank's summand.
+// hidden [T, H]; targets [T]: an id, or a negative number for no target; head weight [V, H]. With
+// `gradient`: d_hidden, and the head's weight gradient is added to its main_grad when it trains.
+// Softmax and loss in fp32. In a tensor-parallel group each rank has a shard of the vocabulary: the
+// call is collective, and the result is the same on all ranks but for d_hidden, a partial sum.
 HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets,
                    const Parameter& head, const TensorParallel& tensor_parallel, double scale,
                    bool gradient);
 
-// Logits of rows [R, H]: fp32 [R, vocab] on every rank of the group. Collective.
+// Logits of hidden states [n, H]: fp32 [n, V] over the full vocabulary, on every rank of the group.
+// Collective.
 at::Tensor head_logits(const at::Tensor& hidden, const Parameter& head,
                        const TensorParallel& tensor_parallel);
 

@@ -1,5 +1,5 @@
 // The SwiGLU MLP of dense layers and shared experts: down(silu(gate x) * up x). With tensor
-// parallelism a rank has a part of the width; the ranks' results add up.
+// parallelism a rank has a shard of the width, and computes a partial sum of the result.
 #pragma once
 
 #include "layers/blocks/linear.h"
@@ -13,7 +13,7 @@ class Mlp {
       : gate_(store, prefix + ".gate_proj"),
         up_(store, prefix + ".up_proj"),
         down_(store, prefix + ".down_proj") {}
-  at::Tensor forward(const at::Tensor& x) const;  // [T, H]
+  at::Tensor forward(const at::Tensor& x) const;  // [T, H] -> [T, H]
 
  private:
   Linear gate_, up_, down_;

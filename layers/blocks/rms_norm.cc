@@ -65,7 +65,7 @@ at::Tensor RmsNorm::forward(const at::Tensor& x) const {
 at::Tensor RmsNorm::forward_sharded(const at::Tensor& x) const {
   const int64_t rows = x.size(0);
   const at::Tensor wide = x.to(at::kFloat);
-  // The sum over the ranks, whose gradient is a sum over the ranks again.
+  // The sum over the ranks; its gradient is a sum over the ranks as well.
   const at::Tensor squares = tensor_parallel_.enter(
       tensor_parallel_.leave(wide.square().sum(-1, /*keepdim=*/true), rows), rows);
   const auto cols = static_cast<double>(weight_.global_shape[0]);

@@ -7,8 +7,8 @@ namespace sutor {
 
 struct NormOptions {
   double eps = 1e-6;
-  // x / rms(x) is rounded to the model's dtype before it meets the weight, as in the Llama line of
-  // models, or after it.
+  // Whether x / rms(x) is rounded to the model's dtype before it is multiplied by the weight, as in
+  // models of the Llama line, or after.
   bool round_before_weight = true;
 };
 
@@ -17,8 +17,8 @@ class RmsNorm {
   // weight: global name of the [cols] weight.
   RmsNorm(ParameterStore& store, const std::string& weight, const NormOptions& options)
       : weight_(store.get(weight)), options_(options), tensor_parallel_(store.tensor_parallel()) {}
-  // [..., cols], contiguous. Of a weight that tensor parallelism divides: [T, this rank's cols],
-  // all ranks' together being one row; then collective over the group, forward and backward.
+  // [..., cols], contiguous. With a sharded weight: [T, this rank's cols], the norm being over the
+  // columns of all ranks; then collective over the group, forward and backward.
   at::Tensor forward(const at::Tensor& x) const;
 
  private:

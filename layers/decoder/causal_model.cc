@@ -35,7 +35,7 @@ at::Tensor CausalModel::embed(const PackedBatch& batch) const {
   const TensorParallel& tp = store_.tensor_parallel();
   const at::Tensor& weight = embedding_->value;
   if (tp.comm().size() == 1) return at::embedding(weight, batch.ids);
-  // A rank knows the rows of its part of the vocabulary, the others' are zero.
+  // A rank looks up the tokens of its vocabulary shard; the rows of all others are zero.
   const IndexRange own = tp.rows_of(store_.model().vocab_size);
   const at::Tensor known = at::logical_and(batch.ids >= own.begin, batch.ids < own.end);
   const at::Tensor rows = at::embedding(weight, at::mul(batch.ids - own.begin, known));
@@ -71,7 +71,7 @@ at::Tensor CausalModel::hidden_states(ForwardContext& context) const {
   for (const int index : layers()) x = layer(index, x, context, rope_tables);
   if (context.cache) context.cache->advance(context.batch, context.slots);
   if (parallel().is_last_stage()) return final_norm(x, context.batch.num_tokens());
-  parallel().pp().await_sends(1, "activations taken");  // not ever further ahead
+  parallel().pp().await_sends(1, "activations taken");  // never more than one ahead
   send_to_stage(x, parallel().stage() + 1, parallel().pp(), "activations");
   return {};
 }

@@ -1,7 +1,6 @@
-// A decoder-only model as a list of pieces that the trainer drives one by one, so that backward can
-// stop at the lowest trained layer and gradients are complete a layer at a time. Of a pipeline, the
-// pieces of this rank's stage. T: tokens of the batch; T': rows between regions, see
-// layers/parallel/tensor_parallel.h.
+// A decoder-only model as a list of layers that the trainer runs one by one, so that the backward
+// pass can stop at the lowest trainable layer and gradients are complete layer by layer. In a
+// pipeline, the layers of this rank's stage.
 #pragma once
 
 #include <memory>
@@ -33,7 +32,7 @@ class CausalModel {
   // Common names: model.embed_tokens, model.norm, lm_head (or the tied embedding).
   CausalModel(ParameterStore& store, std::unique_ptr<Rope> rope, const NormOptions& norm);
 
-  // The layers to build, global numbers in order, and where they go.
+  // The layers to build: global numbers, in order.
   const std::vector<int>& layers() const { return store_.layers(); }
   void add_layer(DecoderLayer layer) { layers_.push_back(std::move(layer)); }
 
@@ -47,13 +46,13 @@ class CausalModel {
   at::Tensor layer(int layer, const at::Tensor& x, ForwardContext& context,
                    const Rope::Tables& tables) const;
   at::Tensor final_norm(const at::Tensor& x, int64_t tokens) const;  // [T', H] -> [T, H]
-  Parameter& head() const { return *head_; }  // [vocab, H] or this rank's rows; on the last stage
-  // What a stage receives for a batch: room for [T', H].
+  Parameter& head() const { return *head_; }  // [V, H], this rank's shard; on the last stage
+  // A buffer for what a stage receives for a batch: [T', H].
   at::Tensor stage_input(const PackedBatch& batch) const;
 
-  // The whole forward pass without autograd, up to the final norm: [T, H] on the last stage,
-  // undefined on the others. With a cache: its sequences then hold the batch's tokens too.
-  // Collective over all ranks that compute the batch.
+  // The forward pass without autograd, up to the final norm: [T, H] on the last stage, undefined on
+  // the others. Appends the tokens of the batch to the cache when there is one. Collective over all
+  // ranks that compute the batch.
   at::Tensor hidden_states(ForwardContext& context) const;
 
  private:

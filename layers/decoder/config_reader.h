@@ -13,8 +13,8 @@
 
 namespace sutor {
 
-// Several names for a key are aliases, the first one present counts. A key that is null has no
-// value; one that is absent has the family's default, where there is one.
+// Several names of a key are aliases: the first one present counts. A key that is null has no
+// value; one that is absent has the family's default, if there is one.
 // Throws E0321 for a missing required key or an ill-typed value, E0320 for an unsupported one.
 class ConfigReader {
  public:
@@ -32,15 +32,15 @@ class ConfigReader {
   std::vector<std::string> texts_or_empty(Names names) const;
   bool has(std::string_view name) const;
   // `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (4). Without a default for
-  // the share of a head that is rotated, the family rotates whole heads.
+  // the fraction of a head that is rotated, the family rotates full heads.
   RopeConfig rope(double default_theta, std::optional<double> default_partial = {}) const;
   // Throws E0320: "config.json: KEY = VALUE is not supported by FAMILY: reason".
   [[noreturn]] void unsupported(std::string_view key, const std::string& reason) const;
-  // Refuse any value of `key` but `wanted` (or absence).
+  // Refuse a `key` that is present with another value than `wanted`.
   void require_text(std::string_view key, std::string_view wanted) const;
   void require_flag(std::string_view key, bool wanted) const;
   void require_number(std::string_view key, double wanted) const;
-  // Refuses `layer_types` (transformers 5) with anything but full attention, and windows.
+  // Refuses sliding windows, and `layer_types` (transformers 5) other than full attention.
   void require_full_attention() const;
 
  private:

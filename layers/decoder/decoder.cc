@@ -47,10 +47,10 @@ void Decoder::read_groups(const ConfigReader& in, int best) {
   const int64_t groups = in.integer({"n_group"}), chosen = in.integer({"topk_group"});
   if (num_experts % groups != 0) in.unsupported("n_group", "it must divide the experts");
   const int64_t each = num_experts / groups;
-  if (each < best) in.unsupported("n_group", "the groups are smaller than what they are judged by");
+  if (each < best) in.unsupported("n_group", "a group has fewer experts than its score sums");
   if (chosen > groups) in.unsupported("topk_group", "more than there are groups");
   if (chosen * each < top_k) {
-    in.unsupported("topk_group", "the chosen groups hold fewer experts than num_experts_per_tok");
+    in.unsupported("topk_group", "the chosen groups have fewer experts than num_experts_per_tok");
   }
   moe.router.num_groups = static_cast<int>(groups);
   moe.router.topk_group = static_cast<int>(chosen);

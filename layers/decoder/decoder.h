@@ -1,5 +1,5 @@
-// What most families share: the stack of layers, each attention and a dense MLP or a block of
-// experts. A family fills in what its config.json says, and gets name table and model from it.
+// What most families share: the stack of layers, each of attention and a dense MLP or a block of
+// experts. A family fills in what its config.json says, and gets its name table and model.
 #pragma once
 
 #include <functional>
@@ -15,8 +15,8 @@
 namespace sutor {
 
 struct Decoder {
-  // The keys that mean the same in every family. Refuses activations other than SwiGLU's and what
-  // only disturbs training (dropout).
+  // Reads the keys that mean the same in every family. Refuses activations other than SwiGLU's, and
+  // dropout.
   explicit Decoder(const ConfigReader& in);
 
   std::string family;
@@ -25,9 +25,9 @@ struct Decoder {
   NormOptions norm;
   std::vector<bool> moe_layer;  // [layers], all true
 
-  // The family's own.
+  // Filled in by the family.
   int64_t dense_width = 0, expert_width = 0, shared_width = 0;
-  std::string block = "mlp";  // of experts, below a layer; dense layers have an `mlp`
+  std::string block = "mlp";  // name of the experts' block in a layer; dense layers have an `mlp`
   ExpertNames expert_names{};
   ExpertForm expert_form = ExpertForm::kMatrices;
   MoeOptions moe{};  // top_k is filled in
@@ -43,39 +43,40 @@ struct Decoder {
   std::unique_ptr<CausalModel> build(ParameterStore& store, std::unique_ptr<Rope> rope,
                                      const MakeAttention& make_attention) const;
 
-  // Which layers route: every `decoder_sparse_step`-th but the `mlp_only_layers`.
+  // The MoE layers: every `decoder_sparse_step`-th but the `mlp_only_layers`.
   void read_sparse_step(const ConfigReader& in);
-  // The layers of DeepSeek and GLM: the first `first_k_dense_replace` are dense, the others have
-  // experts of `moe_intermediate_size`, and for every token `n_shared_experts` more in one MLP.
+  // The layers of DeepSeek and GLM: the first `first_k_dense_replace` are dense; the others have
+  // experts of `moe_intermediate_size`, and one MLP that stands for `n_shared_experts`.
   void read_dense_then_shared(const ConfigReader& in);
   // Sigmoid scores, a correction bias, groups by their two best experts (`n_group`, `topk_group`),
   // `norm_topk_prob`, `routed_scaling_factor`: DeepSeek-V3 and those that route like it.
   void read_sigmoid_routing(const ConfigReader& in);
-  // `n_group`, `topk_group`, checked; a group's `best` experts say how good it is.
+  // Reads and checks `n_group` and `topk_group`; the score of a group sums its `best` experts.
   void read_groups(const ConfigReader& in, int best);
 };
 
-// A window for each layer, 0 for none: `sliding_window` where `layer_types` says so or, when
-// config.json names no types, for the layers that `slides` says.
+// The sliding window of each layer, 0 for none: `sliding_window` where `layer_types` says so or,
+// when config.json has no types, where `slides` does.
 std::vector<int64_t> read_sliding_windows(const ConfigReader& in,
                                           const std::function<bool(int64_t layer)>& slides);
-// The same behind the switch `use_sliding_window`: without it none, and windows are refused.
+// The same where `use_sliding_window` is set; else none, and `layer_types` that ask for one are
+// refused.
 std::vector<int64_t> read_switched_sliding_windows(
     const ConfigReader& in, const std::function<bool(int64_t layer)>& slides);
 
 // Grouped-query attention as config.json states it.
 struct GqaConfig {
-  // Refuses windows. default_partial: see ConfigReader::rope().
+  // Refuses sliding windows. default_partial: see ConfigReader::rope().
   GqaConfig(const ConfigReader& in, double default_theta,
             std::optional<double> default_partial = {});
-  // With a window for each layer, 0 for none.
+  // sliding_windows: one for each layer, 0 for none.
   GqaConfig(const ConfigReader& in, const RopeConfig& rope, std::vector<int64_t> sliding_windows);
 
   int64_t hidden, heads, kv_heads, head_dim;
   NormOptions norm;
   RopeConfig rope;
-  std::vector<int64_t> sliding_windows{};  // [layers], or none anywhere
-  bool sinks = false;                      // one a head, see AttentionOptions
+  std::vector<int64_t> sliding_windows{};  // [layers]; empty: none in any layer
+  bool sinks = false;                      // one per head, see AttentionOptions
   bool qkv_bias = false, o_bias = false;
   QkNorm qk_norm = QkNorm::kNone;
   std::optional<double> clip{};
@@ -86,7 +87,7 @@ struct GqaConfig {
                                   const Rope& rope) const;
 };
 
-// Latent attention, with or without a latent of the queries (`q_lora_rank`).
+// Multi-head latent attention, with or without a latent of the queries (`q_lora_rank`).
 struct MlaConfig {
   explicit MlaConfig(const ConfigReader& in);
 

@@ -42,7 +42,7 @@ void NameTable::mlp(const std::string& prefix, int64_t hidden, int64_t width, Te
 
 namespace {
 
-// One tensor of expert e, with this rank's part of the width.
+// One tensor of expert e.
 TensorEntry expert_tensor(const std::string& name, std::vector<int64_t> shape, int layer, int64_t e,
                           const char* projection, const TensorSplit& split, DiskSource source) {
   return {.name = name,

@@ -1,5 +1,5 @@
-// Builds a family's TensorMap: the names that Hugging Face gives, with shapes, roles, and how
-// tensor parallelism may divide each.
+// Builds a family's TensorMap: Hugging Face's names, with shapes, roles, and how tensor parallelism
+// may shard each tensor.
 #pragma once
 
 #include <string>
@@ -9,21 +9,21 @@
 
 namespace sutor {
 
-// Splits: `rows` for matrices whose outputs are divided, `columns` for those whose inputs are.
+// Splits: `rows` for matrices whose outputs are sharded, `columns` for those whose inputs are.
 TensorSplit rows(int64_t units, const char* unit);
 TensorSplit columns(int64_t units, const char* unit);
 
-// What the three matrices of a routed expert are called, without ".weight".
+// Names of the three matrices of a routed expert, without ".weight".
 struct ExpertNames {
   const char* gate = "gate_proj";
   const char* up = "up_proj";
   const char* down = "down_proj";
 };
 
-// How a directory holds the routed experts of a layer.
+// How a directory stores the routed experts of a layer.
 enum class ExpertForm {
-  kMatrices,          // three matrices an expert, or stacks of them
-  kTransposedStacks,  // stacks in which every matrix lies transposed, and their biases
+  kMatrices,          // three matrices per expert, or stacks of them
+  kTransposedStacks,  // stacks of transposed matrices, and their biases
 };
 
 struct ExpertSizes {
@@ -34,25 +34,25 @@ class NameTable {
  public:
   explicit NameTable(TensorMap& map) : map_(map) {}
 
-  // `also`: another name under which a directory may hold it.
+  // `also`: another name under which a directory may have the tensor.
   void add(const std::string& name, std::vector<int64_t> shape, TensorRole role, int layer = -1,
            const TensorSplit& split = {}, const std::string& also = "");
-  // The weight [out, in] of a linear and, with `bias`, its bias, which is divided as the outputs
+  // The weight [out, in] of a linear and, with `bias`, its bias, which is sharded as the outputs
   // are.
   void linear(const std::string& prefix, int64_t out, int64_t in, bool bias, TensorRole role,
               int layer, const TensorSplit& split = {});
-  // The embedding or the head: [vocab, hidden].
+  // The embedding or the head: [V, H].
   void vocabulary(const std::string& name, int64_t vocab, int64_t hidden, TensorRole role);
-  // gate_proj, up_proj [width, hidden] and down_proj [hidden, width] under `prefix`.
+  // gate_proj and up_proj [I, H], and down_proj [H, I], under `prefix`.
   void mlp(const std::string& prefix, int64_t hidden, int64_t width, TensorRole role, int layer);
-  // All routed experts of a layer, `prefix` being e.g. model.layers.3.mlp.experts: a 2-D tensor an
-  // expert and projection, or fused on disk under `fused_prefix` as gate_up_proj [E, 2 width,
-  // hidden], rows gate then up, and down_proj [E, hidden, width].
+  // All routed experts of a layer, `prefix` being e.g. model.layers.3.mlp.experts: a matrix per
+  // expert and projection, or fused on disk under `fused_prefix` as gate_up_proj [E, 2I, H], rows
+  // of gate then of up, and down_proj [E, H, I].
   void experts(const std::string& prefix, const std::string& fused_prefix, const ExpertSizes& sizes,
                int layer, const ExpertNames& names = {});
-  // The same tensors and a bias beside each. On disk only in stacks: gate_up_proj [E, hidden, 2
-  // width], whose columns are gate and up in turns, gate_up_proj_bias [E, 2 width] likewise,
-  // down_proj [E, width, hidden], down_proj_bias [E, hidden].
+  // The same tensors, each with a bias. On disk only as stacks: gate_up_proj [E, H, 2I], whose
+  // columns alternate between gate and up, gate_up_proj_bias [E, 2I] likewise, down_proj [E, I, H],
+  // down_proj_bias [E, H].
   void transposed_experts(const std::string& prefix, const ExpertSizes& sizes, int layer);
 
  private:

@@ -46,8 +46,7 @@ void ExpertScores::add(int layer, std::span<const int64_t> topk_idx,
     if (!(weight >= 0 && weight <= kMaxWeight)) {
       fail(ErrorCode::kBadRouting,
            "layer {}, token {}: expert {} has routing weight {}, which is not between 0 and 1. Are "
-           "the "
-           "model's weights finite?",
+           "the model's weights finite?",
            layer, i / k, expert, weight);
     }
     counts[expert] += 1;
@@ -60,8 +59,7 @@ void ExpertScores::merge(const ExpertScores& other) {
   if (layers_ != other.layers_ || num_experts_ != other.num_experts_ || top_k_ != other.top_k_) {
     fail(ErrorCode::kOtherScores,
          "scores of different shapes cannot be added: {} layers x {} experts, top-{}, and {} "
-         "layers x "
-         "{} experts, top-{}.",
+         "layers x {} experts, top-{}.",
          layers_.size(), num_experts_, top_k_, other.layers_.size(), other.num_experts_,
          other.top_k_);
   }

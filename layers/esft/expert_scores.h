@@ -1,5 +1,5 @@
-// How often, and with what weight, the router chose each expert. Everything is kept as 64-bit
-// integers, so sums over ranks, batches and layouts are exact and do not depend on their order.
+// How often, and with what weight, the router chose each expert. All values are 64-bit integers, so
+// sums over ranks, batches and layouts are exact and do not depend on their order.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ namespace sutor {
 
 // Scores as the selection reads them: global layer -> one value per expert.
 struct ScoreTable {
-  std::map<int, std::vector<double>> token;  // share of the layer's selections; adds up to 1
-  std::map<int, std::vector<double>> gate;   // routing weight a token; empty when not known
+  std::map<int, std::vector<double>> token;  // fraction of the layer's selections; adds up to 1
+  std::map<int, std::vector<double>> gate;   // routing weight per token; empty when not known
   int num_experts = 0;
   int64_t num_tokens = 0;  // 0 = not known (a summary.json does not say)
 };
@@ -28,8 +28,8 @@ class ExpertScores {
   // `layers`: global numbers of the MoE layers, rising.
   ExpertScores(std::vector<int> layers, int num_experts, int top_k);
 
-  // Adds the choices of some tokens at global layer `layer`: topk_idx and topk_weights are
-  // [tokens, k] row-major; weights are those before routed_scaling_factor.
+  // Adds the choices of some tokens at global layer `layer`: topk_idx and topk_weights are [T, K],
+  // row-major; the weights are those before routed_scaling_factor.
   // Throws E0323 for an id outside [0, num_experts) and for a weight that is not in [0, 1.01] (bf16
   // may round a weight up; NaN means a broken model).
   void add(int layer, std::span<const int64_t> topk_idx, std::span<const float> topk_weights,
@@ -47,8 +47,8 @@ class ExpertScores {
   int top_k() const { return top_k_; }
   int64_t num_tokens() const;                           // of the first layer; 0 without layers
   int64_t num_tokens(int layer) const;                  // tokens routed at that layer
-  std::span<const int64_t> counts(int layer) const;     // [num_experts] selections
-  std::span<const int64_t> gate_sums(int layer) const;  // [num_experts] in units of 2^-29
+  std::span<const int64_t> counts(int layer) const;     // [E] selections
+  std::span<const int64_t> gate_sums(int layer) const;  // [E] in units of 2^-29
 
   // counts / (all selections of the layer); 0 for a layer without tokens.
   double token_score(int layer, int expert) const;
@@ -56,7 +56,7 @@ class ExpertScores {
   double gate_score(int layer, int expert) const;
   ScoreTable table() const;
 
-  // For readers: sets a layer's integers.
+  // For readers of files: sets the integers of a layer.
   void set_layer(int layer, std::span<const int64_t> counts, std::span<const int64_t> gate_sums,
                  int64_t num_tokens);
 

@@ -41,14 +41,14 @@ std::string escape(const std::string& text) {
   return result;
 }
 
-// The square root keeps small scores apart: most lie far below the highest.
+// The square root makes small scores distinguishable: most are far below the highest.
 std::string shade(double share) {
   const double depth = std::sqrt(std::clamp(share, 0.0, 1.0));
   const int grey = 255 - static_cast<int>(std::lround(depth * (255 - kDarkest)));
   return fmt::format("#{0:02x}{0:02x}{0:02x}", grey);
 }
 
-// Runs of neighbours of one shade become one rectangle; it keeps the file small.
+// Neighbours of one shade become one rectangle, which keeps the file small.
 std::string cells(const Picture& p, const std::vector<double>& values, int y) {
   std::string text;
   size_t begin = 0;
@@ -70,8 +70,7 @@ std::string outlines(const Picture& p, int layer, const std::vector<double>& val
   for (int id : std::set<int>(chosen->second.begin(), chosen->second.end())) {
     text += fmt::format(
         "<rect class=\"chosen\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"><title>layer {}, "
-        "expert "
-        "{}: {:.4f}</title></rect>\n",
+        "expert {}: {:.4f}</title></rect>\n",
         kLeft + id * p.cell + 1, y + 1, p.cell - 2, kRowHeight - 2, layer, id, values.at(id));
   }
   return text;
@@ -138,7 +137,7 @@ std::string heat_map_svg(const ScoreTable& table, const ExpertConfig& config, bo
       "<text x=\"{2}\" y=\"22\" font-size=\"14\">{3}</text>\n",
       p.width(), height, kLeft, escape(title));
   svg += axes(p);
-  std::string marks;  // above all cells, or neighbours would paint over them
+  std::string marks;  // drawn after all cells, or neighbours would cover them
   int y = kTop;
   for (const auto& [layer, values] : p.scores) {
     svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kLeft - 8, y + 11,

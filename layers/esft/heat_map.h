@@ -8,8 +8,8 @@
 
 namespace sutor {
 
-// A stand-alone SVG. `by_gate` shades by gate instead of token scores. Shades are relative to the
-// highest score of the table; the legend gives the numbers.
+// A self-contained SVG. `by_gate` shades by gate instead of token scores. Shades are relative to
+// the highest score of the table; the legend gives the numbers.
 std::string heat_map_svg(const ScoreTable& scores, const ExpertConfig& config, bool by_gate,
                          const std::string& title);
 

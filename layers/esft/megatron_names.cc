@@ -14,7 +14,7 @@ namespace {
        "the Megatron schemes have no name for `{}`. Use the scheme hf or sutor.", tensor.name);
 }
 
-// "linear_fc1" holds gate and up, "linear_fc2" is down.
+// "linear_fc1" is gate and up, "linear_fc2" is down.
 std::string_view fc_of(std::string_view projection) {
   return projection == "down" ? "linear_fc2" : "linear_fc1";
 }

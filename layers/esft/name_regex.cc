@@ -1,4 +1,4 @@
-// A regular expression for a list of names: a tree over their dot-separated parts, in which
+// A regular expression for a list of names: a tree of their dot-separated components, in which
 // branches with equal continuations become one alternative.
 #include <algorithm>
 #include <memory>

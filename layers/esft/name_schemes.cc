@@ -102,7 +102,7 @@ std::string NameScheme::local_name(const TensorEntry& tensor, const LocalIndex& 
 
 namespace {
 
-// Collects local names in order and, for names that stand for several tensors, how many train.
+// Collects local names in order, and for each the tensors that train and those that are frozen.
 class NameList {
  public:
   void add(const std::string& name, const TensorEntry& tensor, bool trains) {

@@ -1,5 +1,5 @@
-// How a parameter is called inside a rank: from the plan's global names to what a framework's
-// named_parameters() shows there, and regular expressions that match exactly the trained ones.
+// The names of parameters inside a rank: from the plan's global names to those that a framework's
+// named_parameters() shows there, and regular expressions that match exactly the trainable ones.
 #pragma once
 
 #include <string>
@@ -26,7 +26,7 @@ namespace sutor {
 //   a pattern       with {layer} (global) or {local_layer}, {expert} (local) or {global_expert},
 //                   and {proj}: gate_proj, up_proj, down_proj - or gate, up, down when "_proj"
 //                   follows the placeholder; {kind}: weight or bias. Without {proj} the three
-//                   share a name, without {kind} an expert's weights and biases do. Routed experts
+//                   share a name; without {kind} an expert's weights and biases do. Routed experts
 //                   only.
 // Biases of experts are named as their weights, with "bias" for "weight".
 class NameScheme {
@@ -41,7 +41,7 @@ class NameScheme {
     int local_layer = 0;
     int local_expert = 0;
   };
-  // The local name of a tensor. Megatron schemes throw E0215 for a tensor they have no name for.
+  // The local name of a tensor. Megatron schemes throw E0215 for a tensor that they do not name.
   std::string local_name(const TensorEntry& tensor, const LocalIndex& index,
                          const ModelInfo& model) const;
 
@@ -52,17 +52,18 @@ class NameScheme {
 
 struct RankNames {
   std::vector<std::string> all;        // every parameter of the rank that the scheme covers
-  std::vector<std::string> trainable;  // a subset, in the same order; no name stands twice
+  std::vector<std::string> trainable;  // a subset, in the same order; no name occurs twice
 };
 
 // The names of `rank`. A tied embedding is also on the last stage (there Megatron's output_layer).
 // Throws E0214 when a pattern is used and more than routed experts trains, E0215 when a fused name
-// holds tensors of which only some train (e.g. linear_qkv with a trained q_proj and frozen k_proj).
+// covers tensors of which only some train (e.g. linear_qkv with a trained q_proj and frozen
+// k_proj).
 RankNames rank_names(const ModelInfo& model, const TrainableSet& plan, const NameScheme& scheme,
                      const RankLayout& layout, const StageMap& stages,
                      const ExpertPlacement& placement, int rank);
 
-// ^(...)$ that matches each of `names` and no other text; alternatives share their common parts.
+// ^(...)$ that matches each of `names` and no other text; alternatives share common components.
 // No names: "^(\b\B)$", which matches nothing. Valid in Python's re and ECMAScript (std::regex).
 std::string anchored_regex(const std::vector<std::string>& names);
 

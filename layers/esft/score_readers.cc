@@ -1,4 +1,4 @@
-// Reads the score files that others publish: text records and summary.json.
+// Reads the published forms of scores: text records and summary.json.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -98,8 +98,8 @@ void collect_records(const fs::path& folder, LayerRecords& records) {
   }
 }
 
-// Ids of the same token are all different, so the longest run length that never repeats an id and
-// divides every line is top-k: a multiple of it would need neighbours that never share an expert.
+// The ids of a token are all different, so top-k is the longest run length that divides every line
+// and never repeats an id: a multiple of it would need neighbours that never share an expert.
 bool fits_top_k(const LayerRecords& records, size_t k) {
   std::vector<int64_t> run;
   for (const auto& [layer, passes] : records) {
@@ -274,7 +274,7 @@ ScoreTable read_score_table(const fs::path& path, const RecordShape& shape) {
       if (fs::exists(path / name)) return read_score_table(path / name, shape);
     }
     fail(ErrorCode::kNotScores,
-         "{}: this folder holds no scores: no expert_weights_<layer>.txt, rank_*/, scores.h5 or "
+         "{}: this folder has no scores: no expert_weights_<layer>.txt, rank_*/, scores.h5 or "
          "summary.json.",
          path.string());
   }

@@ -1,4 +1,4 @@
-// Score files: our scores.h5, the authors' text records and their summary.json.
+// Score files: sutor's scores.h5, the authors' text records and their summary.json.
 #pragma once
 
 #include <filesystem>
@@ -20,9 +20,9 @@ struct ScoreOrigin {
   std::string version;      // of sutor
 };
 
-// scores.h5: /layers/<global layer>/{counts,gate_sums} int64 [num_experts] and the layer's
-// attribute `tokens`; root attributes format, top_k, num_experts, tokens, gate_fraction_bits,
-// family, base_digest, data_digest, version. Written beside its place and renamed.
+// scores.h5: /layers/<global layer>/{counts,gate_sums} int64 [E] and the layer's attribute
+// `tokens`; root attributes format, top_k, num_experts, tokens, gate_fraction_bits, family,
+// base_digest, data_digest, version. Written under a temporary name and renamed.
 void write_scores(const ExpertScores& scores, const ScoreOrigin& origin,
                   const std::filesystem::path& path);
 struct StoredScores {
@@ -32,13 +32,13 @@ struct StoredScores {
 // Throws E0325 with file and reason.
 StoredScores read_scores(const std::filesystem::path& path);
 
-// The authors' records: expert_weights_<layer>.txt, one line a forward pass: all top-k ids of its
+// The authors' records: expert_weights_<layer>.txt, one line per forward pass: all top-k ids of its
 // tokens separated by TABs, two TABs, then the weights in the same order, rounded to 4 decimals.
 class RecordWriter {
  public:
   // Creates the folder and truncates the files of `layers` (global numbers).
   RecordWriter(const std::filesystem::path& folder, const std::vector<int>& layers);
-  // One forward pass at one layer; topk_idx and topk_weights are [tokens, k] row-major.
+  // One forward pass at one layer; topk_idx and topk_weights are [T, K], row-major.
   void add(int layer, std::span<const int64_t> topk_idx, std::span<const float> topk_weights);
   // Flushes; throws E0502 when the disk did not take everything.
   void close();
@@ -52,23 +52,23 @@ class RecordWriter {
 std::string summary_json(const ScoreTable& table);
 void write_summary(const ScoreTable& table, const std::filesystem::path& path);
 
-// What the records do not say; 0 = found out: num_experts as the highest id + 1 over all layers,
-// top_k as the longest run into which every line divides without an expert standing twice in it.
+// What the records do not state; 0 = inferred: num_experts as the highest id + 1 over all layers,
+// top_k as the length of the longest runs that divide every line without repeating an expert.
 struct RecordShape {
   int num_experts = 0;
   int top_k = 0;
 };
-// A folder with expert_weights_<layer>.txt or with rank_*/ folders of such (summed).
+// A folder of expert_weights_<layer>.txt files, or of rank_*/ folders of such, which are summed.
 // Throws E0326 with file and line.
 ExpertScores read_records(const std::filesystem::path& folder, const RecordShape& shape = {});
 
-// The same records as the scores of the first and of the second half of the tokens of each layer:
-// to choose by one half and to judge by the other.
+// The scores of the first and of the second half of each layer's tokens in the same records: to
+// choose by one half and evaluate on the other.
 std::pair<ExpertScores, ExpertScores> read_record_halves(const std::filesystem::path& folder,
                                                          const RecordShape& shape = {});
 
-// Any published or own form: scores.h5, summary.json, a folder of records, or a folder that holds
-// rank_*/ records, scores.h5 or summary.json (looked for in this order). Layer keys are kept.
+// Any form: scores.h5, summary.json, a folder of records, or a folder that contains rank_*/
+// records, scores.h5 or summary.json (looked for in this order). Layer keys stay as they are.
 ScoreTable read_score_table(const std::filesystem::path& path, const RecordShape& shape = {});
 
 // Python's round(value, 4): to the nearest of the exact binary value, ties to even.

@@ -14,7 +14,7 @@ namespace {
 
 using LayerScores = std::map<int, std::vector<double>>;
 
-// Ids by falling score; equal scores keep the order of the ids.
+// Ids by descending score; equal scores keep the order of the ids.
 std::vector<int> by_score(const std::vector<double>& scores) {
   std::vector<int> ids(scores.size());
   std::iota(ids.begin(), ids.end(), 0);
@@ -22,8 +22,8 @@ std::vector<int> by_score(const std::vector<double>& scores) {
   return ids;
 }
 
-// The fewest best experts whose scores add up to top_p. The sum runs in the same order and
-// precision as the authors' Python, so that it stops at the same expert.
+// The fewest best experts whose scores add up to top_p. The order and precision of the sum are
+// those of the authors' Python, so that it stops at the same expert.
 std::vector<int> take_top_p(const std::vector<double>& scores, double top_p, int at_least) {
   std::vector<int> chosen;
   double sum = 0;
@@ -69,7 +69,7 @@ LayerScores rounded_scores(const SelectOptions& options, const ScoreTable& table
   const LayerScores& source = gate ? table.gate : table.token;
   if (source.empty()) {
     fail(ErrorCode::kIncompleteScores,
-         "the scores hold no {} scores, which method {} needs here. Score again, or choose another "
+         "the scores have no {} scores, which method {} needs. Score again, or choose another "
          "method.",
          gate ? "gate" : "token", options.method);
   }

@@ -10,8 +10,8 @@
 namespace sutor {
 namespace {
 
-// Which tensors of the model each pattern list matches, by position in the tensor map. What cannot
-// train is passed over.
+// Which tensors of the model a list of patterns matches, by position in the tensor map. Tensors
+// that cannot train never match.
 std::vector<bool> match_any(const ModelInfo& model, const std::vector<std::string>& patterns,
                             const char* key) {
   const std::vector<TensorEntry>& tensors = model.tensors.entries();
@@ -49,7 +49,7 @@ bool configured(const TensorEntry& tensor, const ExpertConfig& config) {
          std::count(it->second.begin(), it->second.end(), tensor.expert) > 0;
 }
 
-// Storage keeps an expert as one piece, so all of its projections train or none.
+// Storage keeps the matrices of an expert together, so that all of them train or none does.
 void check_whole_experts(const ModelInfo& model, const std::vector<bool>& trains,
                          const std::vector<bool>& wanted) {
   struct Expert {
@@ -68,15 +68,13 @@ void check_whole_experts(const ModelInfo& model, const std::vector<bool>& trains
     if (expert.trained > 0 && expert.trained < expert.tensors) {
       fail(ErrorCode::kDividedExpert,
            "layer {}, expert {}: the patterns train {} of its {} tensors. A routed expert trains "
-           "whole "
-           "or not at all: let esft.also_train or esft.keep_frozen match all of them.",
+           "whole or not at all: let esft.also_train or esft.keep_frozen match all of them.",
            key.first, key.second, expert.trained, expert.tensors);
     }
     if (expert.wanted > expert.trained) {
       fail(ErrorCode::kDividedExpert,
            "layer {}, expert {}: the expert config trains it, but esft.keep_frozen matches it. "
-           "Take it "
-           "out of one of them.",
+           "Remove it from one of them.",
            key.first, key.second);
     }
   }

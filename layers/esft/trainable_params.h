@@ -1,5 +1,5 @@
-// The plan of what trains: a list of global parameter names computed from the expert config and the
-// model's name table alone, so it is the same on every rank. Training and `sutor params` share it.
+// The trainable parameters: a list of global names computed from the expert config and the model's
+// name table alone, so that it is the same on every rank. Training and `sutor params` share it.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ class TrainableSet {
 
   const std::vector<std::string>& names() const { return names_; }
   bool contains(std::string_view name) const { return lookup_.count(std::string(name)) > 0; }
-  // Routed experts that train: global layer -> ids in rising order. Layers without any are absent.
+  // Trainable routed experts: global layer -> ids in rising order. Layers without any are absent.
   const std::map<int, std::vector<int>>& experts() const { return experts_; }
   bool only_routed_experts() const { return only_routed_experts_; }
   int64_t num_parameters() const { return num_parameters_; }  // elements, not tensors
@@ -41,7 +41,7 @@ class TrainableSet {
   int lowest_layer_ = std::numeric_limits<int>::max();
 };
 
-// What beyond the expert config decides: regular expressions (ECMAScript) that must match a whole
+// Changes to what the expert config names: regular expressions (ECMAScript) that must match a whole
 // global name. Each must match a tensor of the model, else E0316.
 struct TrainablePatterns {
   std::vector<std::string> also_train = {};

@@ -10,18 +10,18 @@ struct LoraPair {
   at::Tensor grad_a, grad_b;  // fp32
 };
 
-// n rows of one expert; H hidden, I expert width.
+// n: rows of this expert.
 struct ExpertLora {
   LoraPair gate, up, down;
   double scale = 1;
 
-  // gate_up [n, 2I] += what the pairs of gate and up make of x [n, H].
+  // gate_up [n, 2I] += the pairs of gate and up applied to x [n, H].
   void add_to_gate_up(const at::Tensor& x, const at::Tensor& gate_up) const;
-  // y [n, H] += what the pair of down makes of act [n, I].
+  // y [n, H] += the pair of down applied to act [n, I].
   void add_to_output(const at::Tensor& act, const at::Tensor& y) const;
-  // d_act [n, I] += its part through the pair of down; dy [n, H].
+  // d_act [n, I] += the gradient through the pair of down; dy [n, H].
   void add_to_d_act(const at::Tensor& dy, const at::Tensor& d_act) const;
-  // dx [n, H] += its part through the pairs of gate and up; d_gate_up [n, 2I].
+  // dx [n, H] += the gradient through the pairs of gate and up; d_gate_up [n, 2I].
   void add_to_dx(const at::Tensor& d_gate_up, const at::Tensor& dx) const;
   // Adds to the gradients of all pairs.
   void add_gradients(const at::Tensor& x, const at::Tensor& d_gate_up, const at::Tensor& act,

@@ -64,7 +64,7 @@ ModelInfo with_lora(const ModelInfo& model, const LoraOptions& options,
                      .layer = tensor.layer,
                      .expert = tensor.expert,
                      .projection = tensor.projection};
-    // A is divided as the inputs of the matrix are, B as its outputs.
+    // A is sharded as the inputs of the matrix are, B as its outputs.
     const bool by_rows = tensor.split.axis == TensorSplit::Axis::kRows;
     pair.split = by_rows ? TensorSplit() : tensor.split;
     pairs.push_back(pair);

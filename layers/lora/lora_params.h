@@ -1,6 +1,6 @@
-// Low-rank adaptation (arXiv 2106.09685): beside a frozen matrix W [out, in] train A [rank, in] and
-// B [out, rank]; the layer computes x W^T + alpha / rank (x A^T) B^T. Which matrices get a pair,
-// what the pairs are called, and how they start. Free of torch.
+// Low-rank adaptation (arXiv 2106.09685): A [rank, in] and B [out, rank] train beside a frozen
+// matrix W [out, in], and the layer computes x W^T + alpha / rank (x A^T) B^T. Which matrices get a
+// pair, the names of the pairs, and their initial values. Free of torch.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ std::string weight_of_lora(std::string_view lora);
 ModelInfo with_lora(const ModelInfo& model, const LoraOptions& options, const ExpertConfig& config);
 TrainableSet lora_trainable_set(const ModelInfo& model);
 
-// How a pair starts: A uniform in +-1/sqrt(in), which is peft's Kaiming rule; B zero. A function of
-// the seed, the name and the place alone.
+// The initial values of a pair: A uniform in +-1/sqrt(in), which is peft's Kaiming rule; B zero. A
+// function of the seed, the name and the element's index alone.
 void fill_initial_lora(const ShardedTensor& destination, uint64_t seed);
 
 }  // namespace sutor

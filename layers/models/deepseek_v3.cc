@@ -1,6 +1,6 @@
 // DeepSeek-V3 and R1 (arXiv 2412.19437), and Kimi-K2, whose config.json says `kimi_k2`: latent
 // attention, sigmoid routing by groups with a frozen correction bias, shared experts, dense first
-// layers. Layers for multi-token prediction behind the last one stay on disk, unused. Numerics as
+// layers. Layers for multi-token prediction after the last one stay on disk, unused. Numerics as
 // transformers 5.23.0, models/deepseek_v3.
 #include "layers/decoder/decoder.h"
 #include "layers/models/families.h"

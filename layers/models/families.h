@@ -1,4 +1,4 @@
-// The families by name: the one list that a new family joins. Its file defines NAME_family().
+// The one list of families, by name; a new family joins it, and its file defines NAME_family().
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -1,6 +1,6 @@
-// GLM-4.5, its Air and their successors: grouped-query attention with biases on q, k and v,
+// GLM-4.5, GLM-4.5-Air and their successors: grouped-query attention with biases on q, k and v,
 // optional per-head q/k norm and a rotation of the first half of every head; DeepSeek-V3's routing;
-// shared experts; dense first layers. Layers for multi-token prediction behind the last one stay on
+// shared experts; dense first layers. Layers for multi-token prediction after the last one stay on
 // disk, unused. Numerics as transformers 5.23.0, models/glm4_moe.
 #include "layers/decoder/decoder.h"
 #include "layers/models/families.h"

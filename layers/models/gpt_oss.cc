@@ -1,5 +1,5 @@
-// GPT-OSS 20B and 120B: grouped-query attention with biases and a sink a head, a sliding window on
-// every other layer; a router that takes the softmax over the chosen logits; experts with biases
+// GPT-OSS 20B and 120B: grouped-query attention with biases, a sink per head, and a sliding window
+// in every other layer; a router that takes the softmax over the chosen logits; experts with biases
 // and a clamped activation, stacked and transposed on disk, or in MXFP4. Numerics as transformers
 // 5.23.0, models/gpt_oss.
 #include "layers/decoder/decoder.h"

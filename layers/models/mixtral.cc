@@ -11,7 +11,7 @@ namespace {
 
 const nlohmann::json kDefaults = {{"num_key_value_heads", 8}, {"rms_norm_eps", 1e-5}};
 
-// With a `sliding_window` all layers slide.
+// With `sliding_window`, attention slides in all layers.
 std::vector<int64_t> windows_of(const ConfigReader& in) {
   return read_sliding_windows(in, [&in](int64_t) { return in.has("sliding_window"); });
 }

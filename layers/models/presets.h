@@ -1,5 +1,5 @@
-// The configurations that `init-model` writes: what the families' have in common. A family adds its
-// own keys.
+// The keys that the configurations of all families have in common, for `init-model`. A family adds
+// its own.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -8,7 +8,7 @@
 namespace sutor {
 
 // size: tiny (64 wide, for tests) or small (512 wide, for demonstrations). architecture: the class
-// in transformers. own: keys that are added, or that take the place of common ones.
+// in transformers. own: keys to add, or to replace common ones with.
 nlohmann::json preset_of(std::string_view size, std::string_view architecture,
                          std::string_view model_type, const nlohmann::json& own);
 

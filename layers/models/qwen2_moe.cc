@@ -11,7 +11,7 @@ namespace {
 const nlohmann::json kDefaults = {
     {"num_key_value_heads", 16}, {"sliding_window", 4096}, {"max_window_layers", 28}};
 
-// Every other one of the first `max_window_layers` layers slides.
+// Attention slides in every other of the first `max_window_layers` layers.
 std::vector<int64_t> windows_of(const ConfigReader& in) {
   const int64_t below = in.integer_or({"max_window_layers"}, 0);
   return read_switched_sliding_windows(

@@ -22,7 +22,7 @@ struct Family {
   ModelInfo (*info)(const nlohmann::json& config);
   // A config.json of size "tiny" or "small" for init-model.
   nlohmann::json (*preset)(std::string_view size);
-  // Builds the blocks over the tensors that `store` holds for this rank.
+  // Builds the blocks over this rank's tensors in `store`.
   std::unique_ptr<CausalModel> (*build)(const nlohmann::json& config, ParameterStore& store);
 };
 

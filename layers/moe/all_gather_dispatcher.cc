@@ -80,8 +80,7 @@ class AllGatherDispatcher final : public TokenDispatcher {
     handle.ep_ranks.assign(counts.begin() + ranks_.size(), counts.end());
   }
 
-  // The choices of all ranks that this rank's experts answer, in the order of slots; fills the rest
-  // of the handle and returns the slots' offsets.
+  // Finds the choices of this rank's experts, in the order of slots; returns the slots' offsets.
   std::vector<int64_t> take_own(const at::Tensor& idx, int layer,
                                 const std::vector<int64_t>& slot_of_local,
                                 AllGatherHandle& handle) const {

@@ -1,4 +1,4 @@
-// Dispatch by all-to-all over ep; over etp rows are gathered and results reduced and scattered.
+// Dispatch by all-to-all over ep; gathers rows and reduce-scatters results over etp.
 #include <algorithm>
 #include <numeric>
 
@@ -11,8 +11,8 @@ namespace sutor {
 namespace {
 
 struct AllToAllHandle final : DispatchHandle {
-  at::Tensor position_TK;  // int64: row of the buffer sent that holds (token, choice)
-  at::Tensor send_token;   // int64 [sent]: tokens in the order of sending
+  at::Tensor position_TK;                     // int64: row of (token, choice) in the send buffer
+  at::Tensor send_token;                      // int64 [sent]: tokens in the order of sending
   std::vector<int64_t> send_rows, recv_rows;  // to and from each rank of ep
   std::vector<int64_t> partner_rows;          // that arrived at each rank of etp
 };
@@ -112,7 +112,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return recv;
   }
 
-  // The counts of all etp ranks one after the other; fills partner_rows.
+  // The counts of all etp ranks, one after the other; fills partner_rows.
   std::vector<int64_t> with_partners(const std::vector<int64_t>& counts,
                                      AllToAllHandle& handle) const {
     const size_t each = counts.size();
@@ -127,8 +127,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return all;
   }
 
-  // Rows lie by (etp rank, source rank, local expert); fills row_index_R with the order by slot and
-  // returns the slots' offsets.
+  // Rows arrive ordered by (etp rank, source rank, local expert); fills row_index_R with the order
+  // by slot and returns the slots' offsets.
   std::vector<int64_t> slot_order(const std::vector<int64_t>& recv_counts,
                                   const std::vector<int64_t>& slot_of_local,
                                   AllToAllHandle& handle) const {
@@ -136,7 +136,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
     const int64_t slots = *std::max_element(slot_of_local.begin(), slot_of_local.end()) + 1;
     std::vector<int64_t> offsets(slots + 1, 0);
     for (size_t p = 0; p < recv_counts.size(); ++p) {
-      if (recv_counts[p] == 0) continue;  // also of numbers that are not in use
+      if (recv_counts[p] == 0) continue;  // also for local ids that are not in use
       offsets[slot_of_local[p % local] + 1] += recv_counts[p];
     }
     std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
@@ -155,8 +155,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
                             : gather_rows(rows, handle.partner_rows, etp_, "dispatch over etp");
   }
 
-  // Slot order -> order of arrival, the etp ranks' parts added -> the ranks that the rows came
-  // from, in their order of sending.
+  // From slot order to order of arrival, adding the partial sums of the etp ranks, and back to the
+  // ranks that sent the rows, in their order of sending.
   at::Tensor back(const at::Tensor& rows, const AllToAllHandle& handle, const char* name) const {
     at::Tensor arrived = gathered_rows(rows, inverse_permutation(handle.row_index_R));
     if (etp_.size() > 1) {

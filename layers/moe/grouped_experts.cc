@@ -9,8 +9,8 @@
 namespace sutor {
 namespace {
 
-// Rows of one unit: enough for a GEMM at full speed, few enough that a crowded expert is shared by
-// the threads.
+// Rows of one unit: enough for a GEMM at full speed, few enough that several threads share an
+// expert with many rows.
 constexpr int64_t kUnitRows = 512;
 
 std::vector<ops::Unit> row_units(const std::vector<int64_t>& offsets, int64_t first_slot,
@@ -38,7 +38,7 @@ at::Tensor gather(const at::Tensor& source, const at::Tensor& index, int64_t beg
   return rows;
 }
 
-// into += a^T b, into being fp32; a, b of the model's dtype.
+// into += a^T b; into is fp32, a and b have the model's dtype.
 void accumulate_product(at::Tensor into, const at::Tensor& a, const at::Tensor& b) {
   if (a.scalar_type() == at::kFloat) {
     into.addmm_(a.t(), b);
@@ -102,7 +102,7 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
   ExpertsGradients result;
   if (want_rows) result.rows = at::empty({rows, hidden}, options);
   if (want_weights) result.weights_R = at::empty({rows}, options.dtype(at::kFloat));
-  // Of the trainable prefix, for the gradients of weights and pairs.
+  // Rows of the trainable slots, which the gradients of weights and pairs need.
   const at::Tensor d_gate_up = at::empty({trainable_rows, 2 * width}, options);
   const at::Tensor act = at::empty({trainable_rows, width}, options);
   const at::Tensor d_rows = at::empty({trainable_rows, hidden}, options);

@@ -1,8 +1,8 @@
-// The routed experts of a layer on one rank, trained ones first: y = W_down(w * act(W_gate x, W_up
-// x)) for rows grouped by slot, with biases where the family has them (w on that of down, too).
-// Input gradients run over all slots, weight gradients only over the trained prefix, straight into
-// the flat fp32 gradient. Inside, the routing weight multiplies the activation, before W_down: the
-// same numbers, and its gradient needs no output row (2512.14080).
+// The routed experts of a layer on one rank, trainable ones first: y = W_down(w * act(W_gate x,
+// W_up x)) for rows grouped by slot, with biases where the family has them (w multiplies that of
+// down, too). Input gradients are computed for all slots, weight gradients only for the trainable
+// ones, directly into the flat fp32 gradient. The routing weight multiplies the activation, before
+// W_down: the same numbers, and its gradient needs no output row (arXiv 2512.14080).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,15 +15,15 @@
 
 namespace sutor {
 
-// What the backward pass needs. R rows, Rt of them in trainable slots.
+// What the backward pass needs. Rt: rows of the trainable slots.
 struct ExpertsSaved {
   at::Tensor gate_up;         // [R, 2I] before the activation
   at::Tensor trainable_rows;  // [Rt, H] inputs of the trainable slots
 };
 
 struct ExpertsGradients {
-  at::Tensor rows;       // [R, H] in slot order; undefined unless asked for
-  at::Tensor weights_R;  // fp32; undefined unless asked for
+  at::Tensor rows;       // [R, H] in slot order; undefined unless requested
+  at::Tensor weights_R;  // fp32; undefined unless requested
 };
 
 class GroupedExperts {
@@ -34,8 +34,8 @@ class GroupedExperts {
 
   // Returns [R, H] in slot order. saved: filled for a later backward() unless null.
   at::Tensor forward(const Dispatched& in, ExpertsSaved* saved) const;
-  // d_source: the gradient of the output, laid out like in.source. Adds the gradients of weights
-  // and pairs of the trainable slots to the storage's.
+  // d_source: the gradient of the output, with the layout of in.source. Adds the gradients of the
+  // weights and pairs of the trainable slots to those in the storage.
   ExpertsGradients backward(const Dispatched& in, const ExpertsSaved& saved,
                             const at::Tensor& d_source, bool want_rows, bool want_weights) const;
 

@@ -19,9 +19,9 @@ struct RoutedState : torch::CustomClassHolder {
   ExpertsSaved saved;
 };
 
-// Dispatch, experts and combine as one node: its collectives run in a fixed order whatever this
-// rank owns. `anchor` requires a gradient exactly where the plan says that the layer has a backward
-// pass, so all ranks of the group enter it or none does.
+// Dispatch, experts and combine as one node of the graph: its collectives run in a fixed order,
+// whatever experts this rank owns. `anchor` requires a gradient exactly where the plan says that
+// the layer has a backward pass, so that all ranks of the group enter it or none does.
 class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
@@ -41,15 +41,15 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
     const ProfileScope scope("combine");
     at::Tensor y = dispatcher->combine(rows, *state->dispatched.handle);
     if (keep) {
-      state->dispatched.source = at::Tensor();  // the backward pass resends into a new one
+      state->dispatched.source = at::Tensor();  // the backward pass dispatches into a new one
       ctx->saved_data["state"] = c10::IValue::make_capsule(std::move(state));
     }
     return y;
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
-    const c10::IValue held = ctx->saved_data["state"];
-    const auto state = c10::static_intrusive_pointer_cast<RoutedState>(held.toCapsule());
+    const c10::IValue capsule = ctx->saved_data["state"];
+    const auto state = c10::static_intrusive_pointer_cast<RoutedState>(capsule.toCapsule());
     const DispatchHandle& handle = *state->dispatched.handle;
     const bool want_x = ctx->needs_input_grad(0), want_weights = ctx->needs_input_grad(1);
     const at::Tensor d_source =
@@ -67,7 +67,7 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
   }
 };
 
-// y = x; its backward also hands a gradient of 1 to `extra`, a scalar that joins the loss.
+// y = x; `extra` is a scalar that is added to the loss, so its gradient is 1.
 class JoinLossFunction : public torch::autograd::Function<JoinLossFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& extra) {
@@ -94,8 +94,8 @@ MoeLayer::MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
   if (!options.shared_gate.empty()) shared_gate_.emplace(store, prefix + "." + options.shared_gate);
 }
 
-// Each rank routes a run of the rows of its own, so that no token is computed twice; shared experts
-// are divided by their width as other MLPs are.
+// Each rank routes its own range of the rows, so that no token is computed twice; shared experts
+// are sharded by their width as other MLPs are.
 at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const {
   const int64_t tokens = context.batch.num_tokens();
   const at::Tensor own = tensor_parallel_.own_rows(x, tokens);
@@ -119,21 +119,21 @@ at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const
   return y + tensor_parallel_.leave(shared, tokens);
 }
 
-// Of this rank's part of the width, which the gate weighs as it would the whole.
+// A partial sum, from this rank's shard of the width; the gate scales it as it would the sum.
 at::Tensor MoeLayer::shared_experts(const at::Tensor& x) const {
   const at::Tensor y = shared_->forward(x);
   return shared_gate_ ? at::sigmoid(shared_gate_->forward(x)) * y : y;
 }
 
-// Which experts this layer may choose; undefined for all.
+// [E]: the experts that this layer may choose; undefined for all.
 at::Tensor MoeLayer::mask_of(const ForwardContext& context) const {
   if (context.expert_mask == nullptr) return {};
   const auto found = context.expert_mask->find(layer_);
   return found == context.expert_mask->end() ? at::Tensor() : found->second;
 }
 
-// a * sum over experts of f_e P_e: f_e = experts x share of the assignments (no gradient), P_e =
-// mean probability, both over this micro-batch. Of P_e each rank adds the part of its own tokens.
+// a * sum over experts of f_e P_e: f_e = E x fraction of the assignments (no gradient), P_e = mean
+// probability, both over this micro-batch. Each rank adds the summands of its own tokens to P_e.
 at::Tensor MoeLayer::with_balance_loss(const Routing& routing, ForwardContext& context) const {
   if (context.balance_weight == 0) return routing.topk_weights;
   const int64_t experts = routing.probabilities.size(1), top_k = routing.topk_idx.size(1);

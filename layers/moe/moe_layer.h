@@ -15,16 +15,17 @@ namespace sutor {
 struct MoeOptions {
   RouterOptions router;
   ops::GatedActivation activation{};  // of the routed experts
-  std::string gate = "gate";          // the router's name below the block
-  std::string shared;                 // that of the shared experts; empty: none
-  std::string shared_gate;  // that of the linear [1, H] whose sigmoid weighs them; empty: none
+  std::string gate = "gate";          // name of the router inside the block
+  std::string shared;                 // of the shared experts; empty: none
+  std::string shared_gate;  // of the linear [1, H] whose sigmoid weights them; empty: none
 };
 
 class MoeLayer final : public FeedForward {
  public:
   // prefix: model.layers.3.mlp
   MoeLayer(ParameterStore& store, int layer, const std::string& prefix, const MoeOptions& options);
-  // Collective over the ranks that hold the layer, forward and backward, with or without tokens.
+  // [T', H] -> [T', H]. Collective over the ranks that have the layer, forward and backward, with
+  // or without tokens.
   at::Tensor forward(const at::Tensor& x, ForwardContext& context) const override;
 
  private:
@@ -33,7 +34,7 @@ class MoeLayer final : public FeedForward {
   at::Tensor with_balance_loss(const Routing& routing, ForwardContext& context) const;
 
   const TensorParallel& tensor_parallel_;
-  Comm& batch_ranks_;  // those that share a batch's tokens
+  Comm& batch_ranks_;  // those that share the tokens of a batch
   int layer_;
   Router router_;
   GroupedExperts experts_;

@@ -5,8 +5,8 @@
 namespace sutor {
 namespace {
 
-// Of experts that must not be chosen: below any merit, and so that two of them add up to less than
-// one of them and a merit.
+// The selection score of experts that must not be chosen: below all others, and low enough that two
+// of them add up to less than one of them and any other.
 constexpr double kExcluded = -1e30;
 
 }  // namespace
@@ -18,8 +18,8 @@ Router::Router(ParameterStore& store, const std::string& name, const RouterOptio
                                                : nullptr),
       options_(options) {}
 
-// What experts are chosen by: scores with the bias, kExcluded for masked ones and groups that are
-// out.
+// [T, E]: scores with the correction bias; kExcluded for masked experts and those of groups that
+// were not chosen.
 at::Tensor Router::selection_scores(const at::Tensor& scores, const at::Tensor& mask) const {
   at::Tensor selection_scores = correction_bias_ ? scores + correction_bias_->value : scores;
   if (mask.defined()) selection_scores = selection_scores.masked_fill(mask == 0, kExcluded);

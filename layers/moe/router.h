@@ -10,8 +10,8 @@ namespace sutor {
 
 enum class RouterScoring {
   kSoftmax,        // over all experts
-  kSoftmaxChosen,  // chosen by their logits, softmax over those that were chosen
-  kSigmoid,        // of each expert's logit alone
+  kSoftmaxChosen,  // experts are chosen by their logits; softmax over the chosen ones
+  kSigmoid,        // of each logit by itself
 };
 
 struct RouterOptions {
@@ -22,18 +22,18 @@ struct RouterOptions {
   bool renormalize = false;        // chosen weights add up to 1
   double renormalize_epsilon = 0;  // added to the sum that they are divided by
   bool fp32_weights = false;       // weights stay fp32, else they are rounded to the model dtype
-  double scale = 1.0;              // on the chosen weights, after everything
-  // Experts (and groups) are chosen by score + e_score_correction_bias; weights are without it.
+  double scale = 1.0;              // factor of the chosen weights, applied last
+  // Experts (and groups) are chosen by score + e_score_correction_bias; weights exclude the bias.
   bool correction_bias = false;
-  // group-limited: only the best `topk_group` of `num_groups` groups take part, a group being as
-  // good as the sum of its `group_best` best experts. 0 groups = all take part.
+  // Group-limited: only experts of the `topk_group` best of `num_groups` groups are chosen; the
+  // score of a group is the sum of its `group_best` best experts. 0 groups = no limit.
   int num_groups = 0, topk_group = 0, group_best = 1;
 };
 
 struct Routing {
   at::Tensor topk_idx;       // int64 [T, K], no gradient
-  at::Tensor topk_weights;   // fp32 [T, K], as multiplied with the expert outputs
-  at::Tensor unscaled;       // fp32 [T, K], before `scale`: what the gate score sums
+  at::Tensor topk_weights;   // fp32 [T, K], the factors of the expert outputs
+  at::Tensor unscaled;       // fp32 [T, K], before `scale`: what gate scores sum
   at::Tensor probabilities;  // fp32 [T, E] over all experts, before any mask; rows add up to 1
 };
 

@@ -1,10 +1,9 @@
-// Brings the rows of tokens to the ranks that hold their experts, and back. Every call is
-// collective over the ranks that share a layer's experts (etp-ep), and every rank makes the same
-// calls, with or without tokens. Forward: dispatch, then combine. Backward: dispatch_gradients the
-// gradient of the output, then combine the gradients of the rows, and send the gradients of the
-// weights back. Where etp divides the experts' matrices, each of its ranks works on the rows of all
-// of them, and combine and combine_weight_gradients add the ranks' results. T tokens of this rank,
-// K choices a token, H hidden, R rows that this rank's experts work on.
+// Sends the rows of tokens to the ranks of their experts, and back. Every call is collective over
+// the ranks that share a layer's experts (etp-ep), and every rank makes the same calls, with or
+// without tokens. Forward: dispatch, then combine. Backward: dispatch_gradients for the output's
+// gradient, combine for the rows' gradients, combine_weight_gradients for those of the routing
+// weights. Where etp shards the experts' matrices, each of its ranks works on the rows of all of
+// them, and combine and combine_weight_gradients add the ranks' results.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,19 +16,19 @@
 
 namespace sutor {
 
-// What a dispatcher remembers of the ways that rows took; each adds its own.
+// What a dispatcher remembers of a dispatch; each kind adds its own members.
 struct DispatchHandle {
   virtual ~DispatchHandle() = default;
   int64_t num_tokens = 0, top_k = 0;
   at::Tensor row_index_R;  // int64: row of the source that slot-sorted row r reads
 };
 
-// Rows by reference: row r, in slot order, is source[row_index_R[r]]; the gather is left to the
-// expert kernels, which read a row once, while it is in cache.
+// Rows by reference: row r, in slot order, is source[row_index_R[r]]; the expert kernels gather the
+// rows, and read each once, while it is in cache.
 struct Dispatched {
   at::Tensor source;             // [S, H]
   at::Tensor weights_R;          // fp32, routing weights in slot order
-  std::vector<int64_t> offsets;  // [slots + 1] rows of each slot
+  std::vector<int64_t> offsets;  // [slots + 1]: slot s has rows [offsets[s], offsets[s + 1])
   std::shared_ptr<const DispatchHandle> handle;
 };
 
@@ -41,7 +40,8 @@ class TokenDispatcher {
   virtual Dispatched dispatch(const at::Tensor& x, const at::Tensor& topk_idx,
                               const at::Tensor& topk_weights, int layer,
                               const std::vector<int64_t>& slot_of_local) const = 0;
-  // Another [T, H] tensor along the same ways: the new source; same handle, offsets and order.
+  // Dispatches the gradients [T, H] of the output with the same handle: returns the new source
+  // [S, H], with the same offsets and order.
   virtual at::Tensor dispatch_gradients(const at::Tensor& x,
                                         const DispatchHandle& handle) const = 0;
   // rows [R, H] in slot order -> [T, H]: the sum of each token's K rows, in order of k, in fp32.
@@ -56,12 +56,11 @@ std::unique_ptr<TokenDispatcher> make_local_dispatcher();
 // All-to-all of the rows over ep, then all-gather and reduce-scatter over etp.
 std::unique_ptr<TokenDispatcher> make_all_to_all_dispatcher(Comm& ep, Comm& etp,
                                                             const ExpertPlacement& placement);
-// Every rank gets all rows and takes those of its experts: the plain way, more traffic; results go
-// back by all-to-all. Over the ranks that share a layer's experts; ep_rank is this rank's place
-// among those of the placement.
+// Every rank gets all rows and takes those of its experts: simpler, with more traffic. Over the
+// ranks that share a layer's experts; ep_rank is this rank's number in the placement.
 std::unique_ptr<TokenDispatcher> make_all_gather_dispatcher(Comm& etp_ep, int ep_rank,
                                                             const ExpertPlacement& placement);
-// The one that the recipe names, or none where all experts are here.
+// The dispatcher that the recipe names; the local one where this rank has all experts.
 std::unique_ptr<TokenDispatcher> make_dispatcher(const ParallelState& parallel);
 
 }  // namespace sutor

@@ -12,7 +12,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-// A run of a document's tokens: [begin, end) of the whole batch.
+// A run of tokens of one document: [begin, end) of the full batch.
 struct TokenRun {
   int64_t document_begin = 0, begin = 0, end = 0;
 };

@@ -1,5 +1,5 @@
 // Collectives over the rows of a tensor, without autograd: rank r of the communicator has counts[r]
-// of them. Sums are taken in fp32 whatever the dtype.
+// of them. Sums are in fp32 whatever the dtype.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,7 +10,7 @@
 
 namespace sutor {
 
-// Rows of each rank when `rows` are divided as spread_range() does.
+// The rows of each rank when `rows` are distributed over the ranks by spread_range().
 std::vector<int64_t> row_counts(int64_t rows, const Comm& comm);
 
 // [counts[rank], ...] of every rank -> [sum of counts, ...], in the order of ranks.

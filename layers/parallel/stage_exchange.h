@@ -1,4 +1,4 @@
-// Rows on their way between the stages of a pipeline.
+// Sends and receives rows between the stages of a pipeline.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,9 +7,9 @@
 
 namespace sutor {
 
-// Returns at once; the rows are kept until they have left.
+// Returns at once; the rows stay alive until they have been sent.
 void send_to_stage(const at::Tensor& rows, int stage, Comm& pipeline, const char* name);
-// Fills `rows`, which has the size of what was sent.
+// Fills `rows`, whose size must be that of the rows that were sent.
 void receive_from_stage(const at::Tensor& rows, int stage, Comm& pipeline, const char* name);
 
 }  // namespace sutor

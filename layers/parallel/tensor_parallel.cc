@@ -12,16 +12,16 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-// What happens to rows on their way; the backward pass of each is another one.
+// An operation on rows; the backward pass of each is another of them.
 enum class RowOp : int64_t {
-  kGather,         // own run -> all rows
-  kReduceScatter,  // sum of all rows -> own run
+  kGather,         // own rows -> all rows
+  kReduceScatter,  // sum of all rows -> own rows
   kSum,            // sum of all rows -> all rows
   kSame,
-  kSlice,  // all rows -> own run, no sum
+  kSlice,  // all rows -> own rows, no sum
 };
 
-// A step over the group: how rows go, how their gradients come back, and what the two are called.
+// A step over the group: what is done to rows and to their gradients, and the names of the two.
 struct Step {
   RowOp forward, backward;
   const char *name, *backward_name;

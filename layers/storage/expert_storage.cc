@@ -43,7 +43,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
     (is_trained ? trained : pairs[local].empty() ? rest : adapted).push_back(local);
   }
   SUTOR_ASSERT(trained.empty() || adapted.empty());
-  for (const auto* trainable : {&trained, &adapted}) {  // copies are of frozen experts
+  for (const auto* trainable : {&trained, &adapted}) {  // only frozen experts have copies
     SUTOR_ASSERT(trainable->empty() ||
                  trainable->back() < static_cast<size_t>(placement.num_local_experts()));
   }
@@ -70,8 +70,8 @@ LayerExperts::FlatTensor LayerExperts::add(const TensorEntry& entry, bool decays
   return {&group, group.add(entry.name, shard, decays)};
 }
 
-// Gate and up of every expert, then down of every expert, then likewise the biases, so that each
-// stack is contiguous.
+// Adds gate and up of every expert, then down of every expert, then the biases in the same order,
+// so that each stack is contiguous.
 void LayerExperts::add_trained(const std::vector<Expert>& experts, bool decays_biases) {
   const auto add_stack = [&](std::initializer_list<const char*> projections, const char* kind,
                              bool decays) {

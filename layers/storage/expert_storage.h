@@ -1,5 +1,5 @@
-// The routed experts of one layer on one rank: stacked, trained ones first. What trains lies in
-// flat buffers (layers/optim/flat_group.h), what is frozen in plain tensors of the model dtype.
+// The routed experts of one layer on one rank: stacked, trainable ones first. Trainable weights are
+// in flat buffers (layers/optim/flat_group.h), frozen ones in plain tensors of the model dtype.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,25 +18,25 @@
 
 namespace sutor {
 
-// Of n experts. H hidden, I this rank's part of the experts' width.
+// The tensors of n experts.
 struct ExpertTensors {
   at::Tensor gate_up, down;            // [n, 2I, H], rows gate then up; [n, H, I]
   at::Tensor gate_up_bias, down_bias;  // [n, 2I], [n, H]; undefined when the family has none
 };
 
-// Slots [0, num_trainable()) are those that something is trained of, in rising local id: all their
-// weights, or the low-rank pairs beside frozen weights (never both in one training). Then the
-// frozen ones.
+// Slots [0, num_trainable()) are trainable, in rising local id: all weights of the expert, or the
+// low-rank pairs beside its frozen weights (never both in one training). Frozen experts follow.
 struct ExpertStorage {
-  int64_t num_experts = 0;                 // global
-  int64_t num_local = 0, num_trained = 0;  // copies included; trained: whole experts
+  int64_t num_experts = 0;  // global
+  int64_t num_local = 0;    // on this rank, copies included
+  int64_t num_trained = 0;  // of them, those all of whose weights train
   int64_t hidden = 0, width = 0;
   bool has_biases = false;
-  // Of the ranks that divide a width, one adds the bias of down: their outputs add up.
+  // The ranks that share a width compute partial sums: one of them adds the bias of down.
   bool adds_down_bias = false;
-  std::vector<int64_t> slot_of_local;  // local number -> slot; -1 for numbers not in use
+  std::vector<int64_t> slot_of_local;  // local id -> slot; -1 for ids not in use
   ExpertTensors trained, frozen;       // of num_trained and num_local - num_trained experts
-  ExpertTensors grads;                 // fp32, like the trained ones
+  ExpertTensors grads;                 // fp32, shaped as the trained ones
   std::vector<ExpertLora> lora;        // of slots [0, lora.size()); then num_trained is 0
 
   int64_t num_trainable() const { return num_trained + static_cast<int64_t>(lora.size()); }
@@ -52,11 +52,11 @@ struct ExpertStorage {
   }
 };
 
-// Puts that storage together: planned from names alone, before the flat buffers are allocated, and
-// bound to them afterwards.
+// Builds that storage: plans it from names alone, before the flat buffers are allocated, and binds
+// it to them afterwards.
 class LayerExperts {
  public:
-  // The flat groups of the layer's experts: of what etp divides, and of what it does not.
+  // The flat groups of the layer's experts: of tensors that etp shards, and of those it replicates.
   struct Groups {
     FlatGroup &sharded, &replicated;
     FlatGroup& of(const TensorEntry& entry) const {
@@ -71,7 +71,7 @@ class LayerExperts {
   void bind();
 
   ExpertStorage& storage() { return storage_; }
-  // What this rank has of an expert's tensor; undefined when it holds no copy of the expert.
+  // This rank's shard of an expert's tensor; undefined when the rank has no copy of the expert.
   at::Tensor local_shard(const TensorEntry& entry) const;
 
  private:
@@ -91,9 +91,9 @@ class LayerExperts {
   const ParallelState& parallel_;
   Groups groups_;
   ExpertStorage storage_;
-  // The first of each stack of the trained experts.
+  // The first tensor of each stack of the trained experts.
   FlatTensor gate_up_, down_, gate_up_bias_, down_bias_;
-  // Of the adapted experts in the order of slots, six each: A and B of gate, up, down.
+  // Six for each adapted expert, in the order of slots: A and B of gate, up, down.
   std::vector<FlatTensor> pairs_;
 };
 

@@ -63,7 +63,7 @@ ParameterStore::Bucket::Bucket(const ParallelState& parallel, at::ScalarType dty
       sharded(parallel.dp_cp(), dtype),
       replicated(parallel.tp_dp_cp(), dtype) {}
 
-// By what trains anywhere of a layer, so that all ranks of a stage cut alike.
+// Counts what trains of a layer on any rank, so that all ranks of a stage get the same buckets.
 void ParameterStore::make_buckets(int64_t bucket_elements) {
   std::map<int, int64_t> elements;
   for (const std::string& name : trainable_.names()) {
@@ -139,7 +139,7 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool decays) {
         at::empty(shard.shape(), at::TensorOptions().dtype(fp32 ? at::kFloat : dtype_));
     return;
   }
-  // Between regions the tp ranks compute the same, unless each has its own tokens.
+  // Between regions the tp ranks compute the same gradient, unless each has its own tokens.
   if (entry.role == TensorRole::kNorm && !parallel_.sequence_parallel()) {
     parameter.grad_scale = 1.0 / parallel_.layout().tp();
   }

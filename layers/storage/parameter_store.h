@@ -1,6 +1,6 @@
-// All parameters that a rank holds: storage first, blocks second. What trains lives in flat buffers
-// (layers/optim/flat_group.h), what is frozen in plain tensors of the model dtype; routed experts
-// are stacked (expert_storage.h). Built from names alone, before any block exists.
+// All parameters of a rank. Trainable ones are in flat buffers (layers/optim/flat_group.h), frozen
+// ones in plain tensors of the model dtype; routed experts are stacked (expert_storage.h). Built
+// from names alone, before any block exists.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,21 +23,20 @@
 
 namespace sutor {
 
-// What this rank has of a tensor that is not a routed expert's.
+// This rank's shard of a tensor that is not a routed expert's.
 struct Parameter {
   std::string name;
   std::vector<int64_t> global_shape;
-  TensorSplit split;     // how it is divided; none when tp is 1
-  at::Tensor value;      // model dtype (a correction bias: fp32); requires grad when trained
+  TensorSplit split;     // how it is sharded; none when tp is 1
+  at::Tensor value;      // model dtype (a correction bias: fp32); requires grad when trainable
   at::Tensor main_grad;  // fp32, same shape, a view into the flat gradient; undefined when frozen
-  // 1 over the number of ranks that compute the same gradient, each the whole of it: reduction adds
-  // over all of them.
+  // 1 / number of ranks that compute this same gradient: the reduction adds over all of them.
   double grad_scale = 1;
   bool trains() const { return main_grad.defined(); }
 };
 
-// Trained elements of the layers that a bucket takes in, over all their experts, before it is full:
-// enough for a reduction at full speed, few enough that most of them run beside the backward pass.
+// Trainable elements of the layers of a bucket, over all their experts, at which it is full: enough
+// for a reduction at full speed, few enough that most reductions overlap with the backward pass.
 inline constexpr int64_t kBucketElements = int64_t{1} << 25;
 
 class ParameterStore {
@@ -56,41 +55,42 @@ class ParameterStore {
   // The layers of this rank's stage, in order.
   const std::vector<int>& layers() const { return layers_; }
 
-  // Dense (not routed) parameters by global name; find() returns nullptr when there is none here.
+  // Dense (not routed) parameters by global name; find() returns nullptr when this rank has none.
   Parameter& get(const std::string& name);
   Parameter* find(const std::string& name);
   ExpertStorage& experts(int layer) { return experts_.at(layer).storage(); }
 
-  // What trains, in buckets of layers from the top down, and in each by the ranks that hold copies
-  // of it. All ranks of a stage have the same groups in the same order, some of them empty.
+  // The trainable parameters, in buckets of layers from the top down, and within a bucket by the
+  // ranks that replicate them. All ranks of a stage have the same groups in the same order, some of
+  // them empty.
   std::vector<FlatGroup*> groups();
-  // Reduction of gradients while the backward pass goes on. The layer's are complete, and so are
-  // those of the layers above: where a bucket ends, its reduction begins. Collective over the
+  // Says that the gradients of the layer are complete, and those of the layers above: starts the
+  // reduction of a bucket when its last layer is, during the backward pass. Collective over the
   // stage, for every layer that has a backward pass.
   void layer_complete(int layer);
-  // All gradients are complete: reduces the rest, and waits. Collective over all ranks.
+  // Says that all gradients are complete: reduces the rest, and waits. Collective over all ranks.
   void finish_reductions();
 
-  // Every tensor of the model that this rank holds, as it is in memory: to be filled by a loader.
+  // This rank's shards of the model's tensors, as they are in memory, for a loader to fill.
   std::vector<ShardedTensor> tensors();
   // The low-rank pairs of this rank.
   std::vector<ShardedTensor> lora_tensors();
-  // Of tensors(), those that do not train.
+  // Those of tensors() that are frozen.
   std::vector<ShardedTensor> frozen_tensors();
   // Moves the gradients that autograd left at the dense parameters of a layer (-1: outside of
   // layers) into main_grad.
   void collect_gradients(int layer);
-  // After the weights were loaded or stepped: fp32 masters from the compute copies.
+  // Copies the compute copies to the fp32 masters, after the weights were loaded.
   void masters_from_values();
 
  private:
-  // The groups of some layers, or of what is outside of layers.
+  // The groups of some layers, or of the parameters outside of layers.
   struct Bucket {
     Bucket(const ParallelState& parallel, at::ScalarType dtype);
-    FlatGroup sharded_experts;     // parts of routed experts
-    FlatGroup replicated_experts;  // of them, what etp does not divide: parts of pairs, biases
-    FlatGroup sharded;             // what tp divides
-    FlatGroup replicated;          // what it does not
+    FlatGroup sharded_experts;     // tensors of routed experts that etp shards
+    FlatGroup replicated_experts;  // and those that it replicates: one of a pair, biases
+    FlatGroup sharded;             // dense parameters that tp shards
+    FlatGroup replicated;          // and those that it replicates
     int lowest_layer = -1;
     bool started = false;
     std::vector<FlatGroup*> groups() {
@@ -118,7 +118,7 @@ class ParameterStore {
   std::unique_ptr<Comm> self_comm_ = make_self_comm();  // of a group that this layout does not have
   std::vector<std::unique_ptr<Bucket>> buckets_;        // the last one: outside of layers
   std::map<int, Bucket*> bucket_of_layer_;              // -1: outside of layers
-  FlatGroup tied_;                                      // an embedding that two stages hold
+  FlatGroup tied_;                                      // an embedding that two stages have
   std::vector<std::unique_ptr<Parameter>> dense_;
   std::vector<std::pair<Parameter*, FlatTensor>> trained_dense_;
   std::unordered_map<std::string, Parameter*> by_name_;

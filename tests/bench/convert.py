@@ -7,7 +7,7 @@ Makes a model directory of random bytes in many shards, then in every round copi
 `sync`) and converts it (digests on, then `sync`), in turns first. Before each the output of the one
 before is deleted and synced, and the caches are dropped (root) or the source is read once (else, or
 --warm). Prints a line of JSON: seconds and their spread, the ratio of the median speeds, the ratios
-of the rounds, the peak memory. --back measures the way back as well.
+of the rounds, the peak memory. --back also measures the conversion back.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--warm", action="store_true", help="do not drop the caches")
-    parser.add_argument("--back", action="store_true", help="also the way back to a directory")
+    parser.add_argument("--back", action="store_true", help="also the conversion back")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     args = parser.parse_args()
     launcher = ["mpiexec", "-n", args.ranks] if args.ranks > 1 else []

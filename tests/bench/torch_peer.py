@@ -65,7 +65,7 @@ def moe_blocks(model):
 
 
 def pick(args):
-    """The experts with most tokens of every layer, as an expert config; prints their share."""
+    """The experts with most tokens in every layer, as an expert config; prints their share."""
     model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype="auto")
     counts = {}
     for layer, block in moe_blocks(model):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The whole way at the widths of DeepSeek-V2-Lite, through a base store, measured part by part.
+"""All steps at the widths of DeepSeek-V2-Lite, through a base store, each measured by itself.
 
   python3 tests/bench/true_width.py --tokenizer FILE --rows TRAIN.jsonl --eval-rows EVAL.jsonl
       [--template FILE] [--work DIR] [--sutor build/sutor] [--steps N] [--count N] [--keep]

@@ -61,7 +61,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def copy_of(tmp_path):
-    """copy_of(folder) -> a copy that the test may damage."""
+    """copy_of(folder) -> a copy that the test may corrupt."""
     def copy(folder):
-        return pathlib.Path(shutil.copytree(folder, tmp_path / "damaged"))
+        return pathlib.Path(shutil.copytree(folder, tmp_path / "corrupted"))
     return copy

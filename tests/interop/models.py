@@ -327,7 +327,7 @@ def _is_shaped(shape_, load_):
 def record_routers(model, ids, probabilities=None):
     """{layer: (topk_idx int64, topk_weights fp32)}, each [rows, tokens, k], and the logits.
 
-    A dict given as `probabilities` takes the selection scores of every layer, [rows, tokens, experts].
+    A dict given as `probabilities` gets the selection scores of every layer, [rows, tokens, E].
     """
     choices, hooks = {}, []
     for layer, block in moe_layers(model):

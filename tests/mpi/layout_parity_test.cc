@@ -94,7 +94,7 @@ std::vector<MicroBatch> packs(int64_t rows, int64_t vocab, uint64_t seed) {
 
 struct Outcome {
   std::vector<double> losses, norms;
-  // The shards of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
+  // By name: the shards of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
   std::vector<std::pair<ShardedTensor, at::Tensor>> first_moments;
   std::vector<FlatGroup::Master> weights;
   double most_over_mean_load = 0;
@@ -165,7 +165,7 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
 
 at::Tensor matrix(const at::Tensor& full) { return full.view({full.size(0), -1}); }
 
-at::Tensor shard_of_tensor(const at::Tensor& full, const ShardedTensor& shard) {
+at::Tensor slice_of(const at::Tensor& full, const ShardedTensor& shard) {
   return matrix(full)
       .narrow(0, shard.row_begin, shard.row_count)
       .narrow(1, shard.col_begin, shard.columns());
@@ -206,21 +206,19 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
   std::map<std::string, at::Tensor> moments, weights;
   for (const auto& [shard, values] : one.first_moments) moments[shard.name] = values;
   for (const auto& [shard, values] : one.weights) weights[shard.name] = values;
-  // Per matrix, over its shards here: the norm of the difference, relative to that of the whole.
+  // Per matrix, over its shards here: the norm of the difference against that of the full matrix.
   std::map<std::string, double> difference;
   for (const auto& [shard, values] : many.first_moments) {
     difference[shard.name] +=
-        (values - shard_of_tensor(moments.at(shard.name), shard)).square().sum().item<double>();
+        (values - slice_of(moments.at(shard.name), shard)).square().sum().item<double>();
   }
   for (const auto& [name, square] : difference) {
     EXPECT_LE(std::sqrt(square), 1e-5 * moments.at(name).norm().item<double>() + 1e-12) << name;
   }
   difference.clear();
   for (const auto& [shard, values] : many.weights) {
-    difference[shard.name] += (matrix(values) - shard_of_tensor(weights.at(shard.name), shard))
-                                  .square()
-                                  .sum()
-                                  .item<double>();
+    difference[shard.name] +=
+        (matrix(values) - slice_of(weights.at(shard.name), shard)).square().sum().item<double>();
   }
   for (const auto& [name, square] : difference) {
     const at::Tensor& wanted = weights.at(name);
@@ -229,7 +227,7 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
   }
 }
 
-// Two ranks begin all operations in which both take part in the same order, over all communicators.
+// Any two ranks began the operations that they share in the same order, over all communicators.
 void expect_one_order() {
   Comm& world = test_world();
   EXPECT_EQ(order_problem(world.all_gather_text(world.journal()->text(), "journals")), "");

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 const fs::path kModels = fs::path(SUTOR_TEST_DATA) / "golden" / "models";
 
-// A copy of a model in one file, with its routed experts stacked as in transformers 5.
+// A copy of a model in one file, its routed experts stacked as transformers 5 has them.
 void write_stacked(const fs::path& from, const fs::path& to) {
   const ModelSource source(from);
   std::vector<SafetensorsDeclaration> declared;
@@ -83,7 +83,7 @@ class NamedNode {
   NamedNode(const NamedNode&) = delete;
 };
 
-// How ranks lie on nodes.
+// The distribution of ranks over nodes.
 enum class Nodes { kOne, kHalves, kAlternating };
 
 int node_of(Nodes nodes, int rank, int ranks) {

@@ -2,8 +2,8 @@
 """Fetches the quickstart's text from Debian packages and trains its tokenizer.
 
 Downloads packages with `apt-get download`, unpacks them without installing them, and writes eight
-domains of plain text as JSON lines {"text": ...}, a document a line, whole documents held out, and
-a byte-level BPE tokenizer. Everything after this script is done by `sutor` verbs.
+domains of plain text as JSON lines {"text": ...}, a document per line, with whole documents held
+out, and a byte-level BPE tokenizer. `sutor` verbs do everything after this script.
 The same packages give the same bytes.
 """
 
@@ -38,7 +38,7 @@ PACKAGES = {
 
 
 class FetchError(Exception):
-    """What is wrong and how to mend it, for the user."""
+    """What is wrong and how to repair it, for the user."""
 
 
 def run(*command, cwd=None):
@@ -62,7 +62,7 @@ def versioned_name(package):
 
 
 def fetch_packages(cache):
-    """Downloads and unpacks the packages; returns {our name: its tree} and a record of each."""
+    """Downloads and unpacks the packages; returns {name here: its tree} and a record of each."""
     cache.mkdir(parents=True, exist_ok=True)
     trees, records = {}, []
     for package, licence in PACKAGES.items():
@@ -130,7 +130,7 @@ def man_pages(*trees):
 
 
 def wordnet(trees):
-    """Definitions only, thirty neighbouring entries a document."""
+    """Definitions only, thirty neighbouring entries per document."""
     documents = {}
     for part, kind in (("noun", "noun"), ("verb", "verb"), ("adj", "adjective"), ("adv", "adverb")):
         path = trees["wordnet-base"] / "usr/share/wordnet" / f"data.{part}"
@@ -161,7 +161,7 @@ def source_files(roots, pattern, skip):
 
 
 def package_records():
-    """A record a document, without the fields that hold digests and file names."""
+    """A record per document, without the fields for digests and file names."""
     status, out, err = run("apt-cache", "dumpavail")
     if status != 0 or not out:
         raise FetchError(f"apt-cache dumpavail gave nothing: {err.strip()}\n"

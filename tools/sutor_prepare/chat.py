@@ -15,8 +15,8 @@ import jinja2.sandbox
 
 from .errors import PrepareError
 
-# Put around what {% generation %} renders. Not characters, so no text that can be tokenized holds
-# them; they are cut out again before anything else sees the text.
+# Enclose what {% generation %} renders. They are not characters, so no text that can be tokenized
+# contains them; they are removed before anything else sees the text.
 SPAN_BEGIN, SPAN_END = "\ud800sutor-begin\udfff", "\ud800sutor-end\udfff"
 
 
@@ -91,10 +91,10 @@ class ChatTemplate:
             **self._special_tokens,
         )
         text, spans = "", []
-        pieces = marked.split(SPAN_BEGIN)
-        text = pieces[0]
-        for piece in pieces[1:]:
-            inside, _, after = piece.partition(SPAN_END)
+        segments = marked.split(SPAN_BEGIN)
+        text = segments[0]
+        for segment in segments[1:]:
+            inside, _, after = segment.partition(SPAN_END)
             spans.append((len(text), len(text) + len(inside)))
             text += inside + after
         return text, spans

@@ -1,4 +1,4 @@
-"""Texts with trained parts -> token ids and masks.
+"""Texts with marked parts -> token ids and loss masks.
 
 A document is a list of parts: (text or token id, whether it is in the loss).
 """
@@ -95,7 +95,7 @@ class ModelTokenizer:
         return flat
 
     def is_segmentable(self):
-        """Whether encoding pieces one by one gives what the pieces give at inference."""
+        """Whether encoding the parts one by one gives the tokens of inference."""
         levels = [part for part in self.parts_of("pre_tokenizer") if part["type"] == "ByteLevel"]
         prepends = [part for part in self.parts_of("normalizer") if part["type"] == "Prepend"]
         return bool(levels) and not prepends and not any(p.get("add_prefix_space") for p in levels)
@@ -120,7 +120,7 @@ class Encoder:
         return [self._assemble(parts, encoded) for parts in joined]
 
     def _joined(self, parts):
-        """Parts as (text or id, what is trained): a flag, or spans of a text put together."""
+        """Parts as (text or id, what is in the loss): a flag, or spans of a joined text."""
         if self._segmentable:
             return [part for part in parts if part[0] != ""]
         result = []
@@ -164,7 +164,7 @@ def overlapping(offsets, spans):
 
 
 def parts_of_spans(text, spans):
-    """A text with trained spans as parts."""
+    """A text with spans in the loss, as parts."""
     parts, at = [], 0
     for begin, end in spans:
         parts += [(text[at:begin], False), (text[begin:end], True)]

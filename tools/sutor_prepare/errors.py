@@ -1,4 +1,4 @@
-"""The error that ends prepare with a message and the exit code of sutor's error codes."""
+"""The error that ends a script with a message and the exit code of one of sutor's error codes."""
 
 
 class PrepareError(Exception):

@@ -1,11 +1,11 @@
-"""Writes files of JSON lines that are complete or not there."""
+"""Writes files of JSON lines that are complete or do not exist."""
 
 import json
 import os
 
 
 def write_json_lines(path, rows):
-    """Creates or replaces `path` with a line a row; missing folders are made. Returns the rows."""
+    """Creates or replaces `path`, a line per row; makes missing folders. Returns the rows."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.{os.getpid()}.tmp"
     count = 0

@@ -1,9 +1,9 @@
 """Which characters of a rendered conversation are in the loss.
 
-With {% generation %} marks in the template: what they cover. Else by prefix difference: the text
+With {% generation %} marks in the template: what they enclose. Else by prefix difference: the text
 of an assistant turn is what the conversation up to it renders beyond the generation prompt before
 it. Where a template rewrites earlier turns (thinking dropped, another end token), every assistant
-turn becomes a sample of its own, which is exactly what the model sees when it serves.
+turn becomes its own sample, which is exactly what the model sees at inference.
 """
 
 import jinja2
@@ -44,7 +44,7 @@ class Conversation:
             ) from error
 
     def user_opening(self, i, special):
-        """The special token right behind answer i when a user speaks next; None without one."""
+        """The special token right after answer i when a user speaks next; None without one."""
         try:
             text = self.render(i + 1, then_user=True)[0]
         except PrepareError:
@@ -126,7 +126,7 @@ class MaskMaker:
         return samples
 
     def _stop(self, talk, text, before, after, i):
-        """Where the trained part of a turn ends, and the text (a stop token may be appended)."""
+        """The end of a turn's part in the loss, and the text (with a stop token appended or not)."""
         stops = list(self._special.finditer(after, len(before)))
         if stops:
             return stops[-1].end(), text

@@ -1,11 +1,11 @@
-"""Reads JSON lines, tells their format, and checks what every row must hold."""
+"""Reads JSON lines, detects their format, and checks the required keys of every row."""
 
 import hashlib
 import json
 
 from .errors import PrepareError
 
-# Told apart by their keys, in this order.
+# Distinguished by their keys, in this order.
 FORMATS = [
     ("tokens", ("input_ids",)),
     ("messages", ("messages",)),
@@ -107,7 +107,7 @@ def given_answers(row, where):
 
 def completion_of(row, where):
     """The completion of a prompt; of a row with answers instead, as the ESFT authors' rows for
-    evaluation have them, the first answer behind a blank: their prompts end with `Assistant:`."""
+    evaluation have them, the first answer after a blank: their prompts end with `Assistant:`."""
     if "completion" in row:
         return text_of(row, "completion", where)
     answers = given_answers(row, where)
@@ -176,7 +176,7 @@ def is_masked(message):
 
 
 def tokens_of(row, where):
-    """(ids, mask) of a row that is tokenized already."""
+    """(ids, mask) of a tokenized row."""
     ids = row.get("input_ids")
     if not isinstance(ids, list) or not ids:
         raise PrepareError(336, "`input_ids`: expected a list of token ids", where)

@@ -9,7 +9,7 @@ from .masks import MaskMaker
 from .store import StoreWriter
 
 BATCH_ROWS = 512
-# A batch also ends here, so that long rows do not pile up.
+# A batch also ends at this size, so that long rows do not pile up.
 BATCH_CHARACTERS = 1 << 22
 
 

@@ -12,7 +12,7 @@ CHUNK = 1 << 22  # tokens handled at once
 
 
 class StoreWriter:
-    """Documents go to unnamed files on the disk of the store; finish() makes the store of them."""
+    """Writes documents to unnamed files on the disk of the store; finish() makes the store."""
 
     def __init__(self, path):
         self.path = path

@@ -10,7 +10,7 @@ BATCH_ROWS = 512
 
 
 class PromptSource:
-    """Iterates over {"ids", "example": {"prompt", "raw_answers"}}; counts what it meets."""
+    """Iterates over {"ids", "example": {"prompt", "raw_answers"}}, and counts rows by kind."""
 
     def __init__(self, job, tokenizer, template, model_vocab):
         self._job = job
@@ -30,7 +30,7 @@ class PromptSource:
         }
 
     def special_in_text(self):
-        """Rows that hold the text of a special token, which became that token."""
+        """Rows with the text of a special token, which became that token."""
         return self._maker.special_in_text
 
     def __iter__(self):
@@ -89,7 +89,7 @@ class PromptSource:
 
 
 def result_of(source, tokenizer):
-    """What is printed in the end; tokenizer: None for rows of tokens."""
+    """The object that is printed at the end; tokenizer: None for rows of tokens."""
     return {
         "format": source.format,
         "rows": source.reader.rows,

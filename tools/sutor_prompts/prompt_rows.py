@@ -4,7 +4,7 @@ from sutor_prepare import rows as row_kinds
 from sutor_prepare.errors import PrepareError
 from sutor_prepare.masks import Conversation
 
-# Told apart by their keys, in this order. `prompt` stands for rows with and without a completion.
+# Distinguished by their keys, in this order. `prompt`: rows with or without a completion.
 FORMATS = {"tokens": "input_ids", "messages": "messages", "prompt": "prompt", "text": "text"}
 
 
@@ -51,7 +51,7 @@ class PromptMaker:
         return begin + [(text, False)], text, answers
 
     def _conversation(self, row, where):
-        """The prompt of the last assistant turn and what it says; of other talks the next turn."""
+        """The prompt of the last assistant turn and its text; else the prompt of the next turn."""
         messages = row_kinds.messages_of(row, where)
         if self._template() is None:
             raise row_kinds.no_template(self._template_wanted, where)

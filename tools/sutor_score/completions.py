@@ -1,7 +1,7 @@
 """Reads completions, in the shape of the ESFT authors' files, and writes them back with scores.
 
-A line is {"example": {"prompt", "raw_prediction", "raw_answers"}, "score"}; what else it holds is
-kept. raw_answers is a text, or a list of texts of which any is right.
+A line is {"example": {"prompt", "raw_prediction", "raw_answers"}, "score"}; other keys are kept.
+raw_answers is a text, or a list of texts of which any is right.
 """
 
 import dataclasses

@@ -32,7 +32,7 @@ def score(completion):
 
 
 def _prediction(text):
-    """The value that a prediction holds; None when there is none."""
+    """The value in a prediction; None when there is none."""
     text = _tidy(text)
     _, opening, block = text.partition(FENCE + "json")
     if not opening:

@@ -1,9 +1,9 @@
 """The judge scorer: a program of the user's says how good each completion is.
 
-The program gets a line {"prompt", "raw_prediction", "raw_answers"} a completion on stdin (JSON in
-ASCII; raw_answers is a list of texts, which may be empty) and prints a line a completion, in the
-same order, on stdout: a number from 0 to 1, or an object with one under `score`. Its stderr goes to
-ours. It is started without a shell, and killed, with what it started, when its time is over.
+For each completion the program gets a line {"prompt", "raw_prediction", "raw_answers"} on stdin
+(JSON in ASCII; raw_answers is a list of texts, which may be empty) and prints a line to stdout, in
+the same order: a number from 0 to 1, or an object with one under `score`. It inherits stderr. It is
+started without a shell, and killed, with what it started, when its time is over.
 """
 
 import json

@@ -1,18 +1,18 @@
 """ROUGE-L, BLEU and chrF, by the libraries that papers use: rouge-score and sacrebleu.
 
-What a word is decides these scores, and the libraries' defaults are made for English: rouge-score
-drops every letter that is not a to z, and BLEU's 13a does not part Chinese words. So it is chosen
-for every completion by what its answers hold (tokenize: auto), or for all of them by name:
+These scores depend on what a word is, and the libraries' defaults are made for English: rouge-score
+drops every letter that is not a to z, and BLEU's 13a does not separate Chinese words. So the words
+are chosen for every completion by its answers (tokenize: auto), or for all of them by name:
 
     words   the libraries' defaults: rouge-score's own words, BLEU's 13a
     cjk     ROUGE: every Chinese, Japanese or Korean character is a word, and so is every run of
             other letters, digits and marks, lower case; punctuation is dropped, as rouge-score
-            does. BLEU: sacrebleu's zh, which parts Chinese characters and keeps punctuation; it
-            leaves kana and Hangul together, so for Japanese chrF tells more.
+            does. BLEU: sacrebleu's zh, which separates Chinese characters and keeps punctuation;
+            it leaves kana and Hangul together, so for Japanese chrF tells more.
 
-auto is cjk where an answer holds a CJK character, else words; for ROUGE also cjk's words where the
-answers are in another script that is not Latin (Cyrillic, Greek, Arabic ...), of which nothing
-would be left. chrF counts characters and has no words.
+auto is cjk where an answer has a CJK character, else words; for ROUGE also cjk's words where the
+answers are in another script that is not Latin (Cyrillic, Greek, Arabic ...), since rouge-score
+would drop all of it. chrF counts characters and has no words.
 
 ROUGE-L is from 0 to 1, the F1 of the longest common subsequence, the best over the answers; its
 mean is that of the rows. BLEU and chrF are from 0 to 100 as sacrebleu gives them: the row scores

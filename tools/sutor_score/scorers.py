@@ -1,4 +1,4 @@
-"""The scorers by name. Each is imported when it is asked for: so is the library behind it."""
+"""The scorers by name. A scorer and its library are imported when it is used."""
 
 import importlib
 
@@ -17,7 +17,7 @@ MEANS = {
 
 
 def make_scorer(name, job):
-    """A function from completions to (mean, a score a row)."""
+    """A function from completions to (mean, a score per row)."""
     if name == "judge":
         judge = importlib.import_module(".judge", __package__)
         return judge.Judge(job["judge"], job["judge_seconds"]).score

@@ -1,4 +1,4 @@
-"""Studies that set ways of training beside each other: kinds compare and sweep."""
+"""Studies that compare ways of training: kinds compare and sweep."""
 
 import statistics
 

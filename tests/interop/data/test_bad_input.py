@@ -196,16 +196,16 @@ def test_token_beyond_the_vocabulary(program, make, model_dir, tmp_path, good_co
     assert "160" in result.output, str(result)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
-def test_damaged_token_store(make, model_dir, good_config, ranks, damage):
+@pytest.mark.parametrize("corruption", ["missing", "truncated", "flipped"])
+def test_corrupt_token_store(make, model_dir, good_config, ranks, corruption):
     run = make(model_dir(SHAPE), good_config).prepare()
     path = run.output / "tokens" / "rows.tokens.h5"
     data = bytearray(path.read_bytes())
     words = ["rows.tokens.h5"]
-    if damage == "missing":
+    if corruption == "missing":
         path.unlink()
         words.append("prepare")
-    elif damage == "truncated":
+    elif corruption == "truncated":
         path.write_bytes(data[:len(data) // 2])
     else:
         ids = struct.pack("<4i", *models.sample_ids(SHAPE)[0, :4].tolist())
@@ -239,16 +239,16 @@ def test_resume_with_another_selection(make, model_dir, good_config, ranks):
     assert "error[E03" in result.output, str(result)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "manifest"])
-def test_damaged_checkpoint(make, model_dir, good_config, ranks, damage):
+@pytest.mark.parametrize("corruption", ["cut", "flip", "manifest"])
+def test_corrupt_checkpoint(make, model_dir, good_config, ranks, corruption):
     run = make(model_dir(SHAPE), good_config).prepare()
     run.train()
     checkpoint = run.checkpoints()[-1]
     path = max(checkpoint.iterdir(), key=lambda p: p.stat().st_size)
-    if damage == "manifest":
+    if corruption == "manifest":
         path = checkpoint / "MANIFEST.json"
     data = bytearray(path.read_bytes())
-    if damage == "cut":
+    if corruption == "cut":
         data = data[:-1]
     else:
         data[len(data) // 2] ^= 4

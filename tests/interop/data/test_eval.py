@@ -63,7 +63,7 @@ def test_measures_before_and_after_equal_transformers(program, model_dir, tmp_pa
 
 def test_exact_match_counts_documents(program, model_dir, tmp_path):
     """Targets that are the model's own choices match; one of four rows is spoilt. A document of
-    several pieces, longer than seq_len, counts once."""
+    several segments, longer than seq_len, counts once."""
     shape = models.shape("qw-gqa")
     model = model_dir(shape)
     loaded = models.load(model)

@@ -127,7 +127,7 @@ def test_merged_export_loads_in_transformers(program, model_dir, tmp_path, shape
 # ---- names and files
 
 def add_extra_layer(directory, layers):
-    """A layer for multi-token prediction behind the last one."""
+    """A layer for multi-token prediction after the last one."""
     from safetensors.torch import load_file, save_file
     path = directory / "model.safetensors"
     tensors = load_file(path)

@@ -116,8 +116,8 @@ def test_low_rank_pairs_beside_them(program, forms, tmp_path):
 
 
 def test_a_wrong_block_is_refused(program, forms, copy_of, tmp_path):
-    damaged = copy_of(forms[0])
-    path = damaged / "model.safetensors"
+    corrupted = copy_of(forms[0])
+    path = corrupted / "model.safetensors"
     tensors = load_file(path)
     name = "model.layers.1.mlp.experts.down_proj"
     scales = tensors.pop(name + "_scales")
@@ -126,7 +126,7 @@ def test_a_wrong_block_is_refused(program, forms, copy_of, tmp_path):
         if bad is not None:
             tensors[name + "_scales"] = bad
         save_file(tensors, path, metadata={"format": "pt"})
-        result = program.run("logits", "--model", damaged, "--ids", ids, "--out",
+        result = program.run("logits", "--model", corrupted, "--ids", ids, "--out",
                              tmp_path / "out.safetensors", code=None)
         assert result.code != 0 and name in result.output
         assert "E0307" in result.output or "E0302" in result.output

@@ -354,8 +354,8 @@ def test_transformers_takes_a_model_that_is_partly_mxfp4(tmp_path):
 
 def test_what_does_not_fit_is_refused(program, quantized, copy_of, tmp_path):
     source, _ = quantized("fp8-even", torch.bfloat16)
-    damaged = copy_of(source)
-    path = damaged / "model.safetensors"
+    corrupted = copy_of(source)
+    path = corrupted / "model.safetensors"
     tensors = load_file(path)
     name = "model.layers.1.mlp.experts.3.up_proj.weight"
     scales = tensors.pop(name + "_scale_inv")
@@ -364,6 +364,6 @@ def test_what_does_not_fit_is_refused(program, quantized, copy_of, tmp_path):
         if bad is not None:
             tensors[name + "_scale_inv"] = bad
         save_file(tensors, path, metadata={"format": "pt"})
-        result = program.run("logits", "--model", damaged, "--ids", ids, "--out",
+        result = program.run("logits", "--model", corrupted, "--ids", ids, "--out",
                              tmp_path / "out.safetensors", code=None)
         assert result.code != 0 and "E0307" in result.output and name in result.output

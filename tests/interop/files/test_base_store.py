@@ -272,12 +272,12 @@ def test_verify_names_a_flipped_bit_in_a_tile_and_nothing_else(program, store, c
         offset = file[name][first].id.get_offset()
     flip(path, offset + 3)
     [item] = verify(program, bad, code=3)
-    [damage] = item["damage"]
-    assert damage["file"] == str(path) and damage["code"] == "E0347"
-    assert f"`{name}`" in damage["part"] and f"byte {offset} of the file" in damage["part"]
-    assert re.fullmatch("crc32c [0-9a-f]{8}", damage["expected"])
-    assert re.fullmatch("[0-9a-f]{8}", damage["found"])
-    assert "sutor convert" in damage["mend"]
+    [corruption] = item["damage"]
+    assert corruption["file"] == str(path) and corruption["code"] == "E0347"
+    assert f"`{name}`" in corruption["part"] and f"byte {offset} of the file" in corruption["part"]
+    assert re.fullmatch("crc32c [0-9a-f]{8}", corruption["expected"])
+    assert re.fullmatch("[0-9a-f]{8}", corruption["found"])
+    assert "sutor convert" in corruption["mend"]
     # A second one elsewhere is a line of its own; the rest is still called by its name.
     flip(sorted(bad.glob("b*.h5"))[-1], 8)
     output = program.run("verify", bad, source, code=3).output
@@ -294,7 +294,7 @@ def test_verify_names_truncated_missing_and_strange_files(program, store, copy_o
     (bad / "files" / "generation_config.json").unlink()
     (bad / "notes.txt").write_text("mine")
     [item] = verify(program, bad, code=3)
-    found = {damage["file"]: (damage["expected"], damage["found"]) for damage in item["damage"]}
+    found = {each["file"]: (each["expected"], each["found"]) for each in item["damage"]}
     assert found.keys() == {str(bad / n) for n in (names[0], names[1], "notes.txt",
                                                    "files/generation_config.json")}
     assert found[str(bad / names[0])][1] == "1000 bytes"
@@ -304,14 +304,14 @@ def test_verify_names_truncated_missing_and_strange_files(program, store, copy_o
     assert item["damage"][0]["code"] == "E0342"
 
 
-def test_verify_of_damaged_directories(program, store, copy_of, model_dir):
+def test_verify_of_corrupt_directories(program, store, copy_of, model_dir):
     bad = copy_of(store()[0])
     shards = sorted(bad.glob("*.safetensors"))
     with shards[0].open("r+b") as file:
         file.truncate(shards[0].stat().st_size - 1)
     shards[1].unlink()
     [item] = verify(program, bad, code=3)
-    assert [damage["file"] for damage in item["damage"]] == [str(p) for p in shards[:2]]
+    assert [each["file"] for each in item["damage"]] == [str(p) for p in shards[:2]]
     shutil.rmtree(bad)
     # Another model's config.json: the shapes do not fit.
     bad = copy_of(store()[0])
@@ -319,7 +319,7 @@ def test_verify_of_damaged_directories(program, store, copy_of, model_dir):
     assert "E0302" in program.run("verify", bad, code=3).output
 
 
-def test_verify_of_damaged_checkpoints_and_adapters(program, trained, copy_of):
+def test_verify_of_corrupt_checkpoints_and_adapters(program, trained, copy_of):
     run = trained[0]
     bad = copy_of(run.checkpoints()[-1])
     bad = bad.rename(bad.with_name("step-00000003"))
@@ -329,9 +329,9 @@ def test_verify_of_damaged_checkpoints_and_adapters(program, trained, copy_of):
         offset = file[tensor]["exp_avg"]["0"].id.get_offset()
     flip(path, offset)
     [item] = verify(program, bad, code=3)
-    [damage] = item["damage"]
-    assert damage["file"] == str(path) and damage["part"] == f"tile /{tensor}/exp_avg/0"
-    assert damage["expected"].startswith("xxh3:") and damage["found"].startswith("xxh3:")
+    [corruption] = item["damage"]
+    assert corruption["file"] == str(path) and corruption["part"] == f"tile /{tensor}/exp_avg/0"
+    assert corruption["expected"].startswith("xxh3:") and corruption["found"].startswith("xxh3:")
     (bad / "state.h5").unlink()
     [item] = verify(program, bad, code=3)
     assert item["damage"][0]["file"] == str(bad / "state.h5")
@@ -346,8 +346,8 @@ def test_verify_of_damaged_checkpoints_and_adapters(program, trained, copy_of):
             if name in header:
                 flip(file, start + header[name]["data_offsets"][0])
         [item] = verify(program, bad, code=3)
-        [damage] = item["damage"]
-        assert f"`{name}`" in damage["part"] and info in damage["expected"]
+        [corruption] = item["damage"]
+        assert f"`{name}`" in corruption["part"] and info in corruption["expected"]
 
 
 def test_verify_of_what_it_does_not_know(program, tmp_path):

@@ -32,7 +32,7 @@ def model(program, tmp_path_factory):
 
 
 def rank_of(groups, name, rank):
-    """The rank's place in its group of a kind."""
+    """The rank's index in its group of a kind."""
     return next(group.index(rank) for group in groups[name] if rank in group)
 
 

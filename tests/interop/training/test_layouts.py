@@ -116,8 +116,8 @@ def test_every_layout_trains_the_numbers_of_transformers(program, model_dir, tmp
 
 @pytest.mark.parametrize("name", ["ds-lite", "qw-gqa"])
 def test_what_one_layout_saves_every_other_resumes(program, model_dir, tmp_path, name):
-    """A training goes on under another layout after every step; its losses are those of a training
-    that one process did."""
+    """A training resumes under another layout after every step; its losses are those of a training
+    in one process."""
     shape = five_layers(name)
     model, ids = models.build(shape), models.sample_ids(shape)
     config = uneven(model) | {"shared_experts": name == "ds-lite", "non_expert_modules": True}
@@ -226,7 +226,7 @@ def clear_prompts(model_dir, shape, made={}):
 @pytest.mark.parametrize("scheme", ["hf", "megatron-te"])
 def test_tensor_parallel_ranks_name_the_same_and_stages_share_the_names(program, model_dir,
                                                                          tmp_path, scheme):
-    """A rank has parts of the matrices that it names; stages have layers of their own."""
+    """A rank has shards of the matrices that it names; each stage has its own layers."""
     shape = five_layers("ds-lite")
     config = models.write_json(uneven(models.build(shape)), tmp_path / "config.json")
 

@@ -123,7 +123,7 @@ def test_one_expert_in_the_whole_model(program, model_dir, tmp_path):
 
 @pytest.mark.parametrize("name", ["ds-lite", "qw-gqa"])
 def test_balanced_placement_changes_no_numbers(program, model_dir, tmp_path, name):
-    """Experts lie where scores and training suggest; losses, norms and what is trained stay."""
+    """Placement follows scores and what trains; losses, norms and trained weights do not change."""
     shape = models.shape(name)
     directory, ids = model_dir(shape), models.sample_ids(shape)
     config = models.pick_experts(models.load(directory), per_layer=3, idle=True)

@@ -97,8 +97,8 @@ def test_balance_loss(program, model_dir, tmp_path, name, micro_batch):
 
 @pytest.mark.parametrize("name", ["ds-lite", "qw-gqa"])
 def test_labels_and_documents_of_unequal_length(program, model_dir, tmp_path, name):
-    """The loss is the mean over supervised tokens of the batch, not of documents or pieces; packed
-    documents do not see each other."""
+    """The loss is the mean over the supervised tokens of the batch, not of documents or segments;
+    packed documents do not attend to each other."""
     shape = models.shape(name)
     model = models.build(shape)
     ids = models.sample_ids(shape, rows=6, tokens=20, seed=3)

@@ -1,4 +1,4 @@
-// Token stores: what Python and C++ write reads back, and damaged or foreign stores are refused.
+// Token stores: what Python and C++ write reads back, and corrupt or foreign stores are refused.
 #include "launch/data/token_store.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Overlays give any rows and columns of their tensors as those of the whole ones, bit by bit.
+// Overlays give any slice of their tensors with the same bits as in the full tensor.
 #include "launch/model/overlay.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Plans of reads: every share of every piece is read once, by one of its holders, evenly.
+// Read plans: every slice of every shard is read once, by one of the ranks that need it, evenly.
 #include "launch/model/read_plan.h"
 
 #include <gtest/gtest.h>
@@ -36,7 +36,7 @@ TEST(ReadPlan, ATensorOfOneRankIsReadWholeByIt) {
 TEST(ReadPlan, CopiesAreReadByOneHolderEachAndEvenly) {
   std::vector<ShardBounds> shards;
   for (int64_t t = 0; t < 12; ++t) shards.push_back(shard(t, 0, 4, 0, 4));
-  // Another tensor of rank 0 alone, as large as three of them.
+  // A tensor that only rank 0 needs, as large as three of them.
   std::vector<std::vector<ShardBounds>> of_rank(3, shards);
   of_rank[0].push_back(shard(20, 0, 12, 0, 4));
   const ReadPlan plan = plan_reads(of_rank, every(4), 1 << 20);
@@ -62,7 +62,7 @@ TEST(ReadPlan, ColumnShardsAreReadTogether) {
 }
 
 TEST(ReadPlan, RowShardsAreSharedOnlyWhereNoBoundarySeparatesThem) {
-  // Rows 0 to 7 and 7 to 14, cut at 0, 4, 8, 12.
+  // Rows 0 to 7 and 7 to 14, with boundaries at 0, 4, 8, 12.
   const ReadPlan plan = plan_reads({{shard(0, 0, 7, 0, 2)}, {shard(0, 7, 7, 0, 2)}}, every(4), 100);
   ASSERT_EQ(plan.unshared.size(), 3u);
   EXPECT_EQ(plan.unshared[0].reader, 0);
@@ -100,7 +100,7 @@ TEST(ReadPlan, NoRankReadsMoreThanABufferInARound) {
     }
     EXPECT_LE(*std::max_element(bytes.begin(), bytes.end()), 60);
   }
-  // A larger one is the only one of its rank.
+  // A larger read is the only one of its rank.
   for (const auto& round : plan_reads({shards, shards}, every(100), 1).rounds) {
     EXPECT_LE(round.size(), 2u);
     EXPECT_TRUE(round.size() == 1 || round[0].reader != round[1].reader);

@@ -18,7 +18,7 @@ struct Case {
   bool sinks;
 };
 
-// Gradients of q, k, the shared part, v and the sinks, whatever of them there is.
+// Gradients of q, k, the shared keys, v and the sinks, as far as they exist.
 std::vector<at::Tensor> gradients(const at::Tensor& out, const std::vector<at::Tensor>& inputs) {
   const at::Tensor weights = at::arange(out.numel(), at::kFloat).reshape_as(out).sin();
   std::vector<at::Tensor> used;
@@ -28,7 +28,7 @@ std::vector<at::Tensor> gradients(const at::Tensor& out, const std::vector<at::T
   return torch::autograd::grad({(out * weights).sum()}, used);
 }
 
-// Key c of `keys` stands at position c, query r at keys - queries + r.
+// Key c of `keys` is at position c, query r at keys - queries + r.
 at::Tensor plain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& shared,
                  const at::Tensor& v, const at::Tensor& sinks, double scale,
                  int64_t sliding_window) {

@@ -105,7 +105,7 @@ TEST_P(Schemes, P01_RanksTogetherTrainExactlyTheConfiguredExpertsOncePerReplica)
         }
       }
       // gate and up are one name in Megatron, so an expert has two names there and three elsewhere;
-      // each stands once per replica and per tensor-parallel shard.
+      // each occurs once per replica and per tensor-parallel shard.
       const int each = (scheme.rfind("megatron", 0) == 0 ? 2 : 3) * p.layout.edp() * p.layout.etp();
       std::map<std::pair<int, int>, int> expected;
       for (const auto& [layer, ids] : config.experts) {

@@ -1,4 +1,4 @@
-// How low-rank pairs start: the same whatever pieces they are filled in.
+// Initial values of low-rank pairs: the same whatever slices they are filled in.
 #include "layers/lora/lora_params.h"
 
 #include <gtest/gtest.h>
