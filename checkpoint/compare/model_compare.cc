@@ -40,14 +40,14 @@ void check_same_shard(const ModelDirectory& a, const ModelDirectory& b, size_t n
     const SafetensorsEntry& entry = shard.tensors()[static_cast<size_t>(i)];
     std::vector<std::byte> there;
     int64_t at = entry.begin;
-    shard.stream(entry.begin, entry.end, [&](std::span<const std::byte> piece) {
-      there.resize(piece.size());
+    shard.stream(entry.begin, entry.end, [&](std::span<const std::byte> chunk) {
+      there.resize(chunk.size());
       other.read_at(at, there);
-      if (std::memcmp(piece.data(), there.data(), piece.size()) != 0) {
+      if (std::memcmp(chunk.data(), there.data(), chunk.size()) != 0) {
         fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` differs from that of {}", other.where(),
              entry.name, shard.where());
       }
-      at += static_cast<int64_t>(piece.size());
+      at += static_cast<int64_t>(chunk.size());
     });
   });
 }

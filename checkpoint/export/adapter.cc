@@ -142,8 +142,8 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
                        .shape = entry.shape,
                        .dtype = *entry.dtype,
                        .stored_dtype = *entry.dtype,
-                       .read = [stored](const ShardedTensor& piece) {
-                         stored.file->load(stored.entry->begin, piece.dtype, piece);
+                       .read = [stored](const ShardedTensor& slice) {
+                         stored.file->load(stored.entry->begin, slice.dtype, slice);
                        }});
   }
   return tensors;

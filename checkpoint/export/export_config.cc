@@ -51,7 +51,7 @@ std::string index_text(const ModelDirectory& base, const ExportPlan& plan) {
   for (const OutputShard& shard : plan.shards) {
     for (const OutputTensor& tensor : shard.tensors) {
       new_names[tensor.base.entry->name] = tensor.name;
-      total += tensor.pieces.back().end;
+      total += tensor.slices.back().end;
     }
   }
   Json weight_map = Json::object();

@@ -33,11 +33,11 @@ bool same_bytes(const ModelShard& a, int64_t in_a, const ModelShard& b, int64_t 
                 int64_t bytes) {
   bool equal = true;
   std::vector<std::byte> other;
-  a.stream(in_a, in_a + bytes, [&](std::span<const std::byte> piece) {
-    other.resize(piece.size());
+  a.stream(in_a, in_a + bytes, [&](std::span<const std::byte> chunk) {
+    other.resize(chunk.size());
     b.read_at(in_b, other);
-    equal = equal && std::memcmp(piece.data(), other.data(), piece.size()) == 0;
-    in_b += static_cast<int64_t>(piece.size());
+    equal = equal && std::memcmp(chunk.data(), other.data(), chunk.size()) == 0;
+    in_b += static_cast<int64_t>(chunk.size());
   });
   return equal;
 }
@@ -50,14 +50,14 @@ Digest values_digest(const ModelDirectory& directory, const TensorEntry& entry, 
 }
 
 // Zeroes where the tensor lies in the piece.
-void blank(const OutputPiece& piece, const PlacedTensor& tensor, std::vector<std::byte>& bytes) {
-  const bool elements = piece.form == PieceForm::kElements;
+void blank(const OutputSlice& slice, const TensorInSlice& tensor, std::vector<std::byte>& bytes) {
+  const bool elements = slice.form == SliceForm::kElements;
   const int64_t columns = tensor.base.columns;
-  const auto size = static_cast<int64_t>(size_of(piece.dtype));
+  const auto size = static_cast<int64_t>(size_of(slice.dtype));
   const bool by_row = !elements || tensor.col_stride == size;
   int64_t run = size;
-  if (piece.form == PieceForm::kMxfp4) run = columns / 2;
-  if (piece.form == PieceForm::kMxfp4Scales) run = columns / kMxfp4Group;
+  if (slice.form == SliceForm::kMxfp4) run = columns / 2;
+  if (slice.form == SliceForm::kMxfp4Scales) run = columns / kMxfp4Group;
   if (elements && by_row) run = columns * size;
   for (int64_t r = 0; r < tensor.base.rows; ++r) {
     std::byte* const row = bytes.data() + tensor.origin + r * tensor.row_stride;
@@ -78,23 +78,23 @@ class Verifier {
     const StoredTensor found = *merged_.find(tensor.name);
     VerifyReport report;
     bool trained = false;
-    for (const OutputPiece& piece : tensor.pieces) {
-      if (piece.form == PieceForm::kCopied) {
+    for (const OutputSlice& slice : tensor.slices) {
+      if (slice.form == SliceForm::kCopied) {
         const SafetensorsEntry& entry = *tensor.base.entry;
-        if (!same_bytes(*tensor.base.file, entry.begin + piece.begin, *found.file,
-                        found.entry->begin + piece.begin, piece.bytes())) {
+        if (!same_bytes(*tensor.base.file, entry.begin + slice.begin, *found.file,
+                        found.entry->begin + slice.begin, slice.bytes())) {
           fail_untrained(tensor.name, found.file->where());
         }
         continue;
       }
-      if (piece.over_base) check_between(tensor, piece, found);
-      for (const PlacedTensor& placed : piece.tensors) {
-        check_placed(piece, placed, found);
-        trained = trained || placed.trained;
+      if (slice.over_base) check_between(tensor, slice, found);
+      for (const TensorInSlice& contained : slice.tensors) {
+        check_tensor(slice, contained, found);
+        trained = trained || contained.trained;
         // The scales are a part of the tensor that their elements stand for.
         const bool counts =
-            piece.form != PieceForm::kFp8Scales && piece.form != PieceForm::kMxfp4Scales;
-        if (placed.trained && counts) ++report.changed;
+            slice.form != SliceForm::kFp8Scales && slice.form != SliceForm::kMxfp4Scales;
+        if (contained.trained && counts) ++report.changed;
       }
     }
     if (tensor.dequantized) ++report.dequantized;
@@ -104,33 +104,33 @@ class Verifier {
 
  private:
   // What lies beside the tensors of the piece.
-  void check_between(const OutputTensor& tensor, const OutputPiece& piece,
+  void check_between(const OutputTensor& tensor, const OutputSlice& slice,
                      const StoredTensor& found) const {
-    const bool filled = piece.is_one_tensor() || piece.form == PieceForm::kFp8 ||
-                        piece.form == PieceForm::kFp8Scales;
+    const bool filled = slice.is_one_tensor() || slice.form == SliceForm::kFp8 ||
+                        slice.form == SliceForm::kFp8Scales;
     if (filled) return;
-    std::vector<std::byte> ours(static_cast<size_t>(piece.bytes())), theirs(ours.size());
-    found.file->read_at(found.entry->begin + piece.begin, ours);
-    tensor.base.file->read_at(tensor.base.entry->begin + piece.begin, theirs);
-    for (const PlacedTensor& placed : piece.tensors) {
-      blank(piece, placed, ours);
-      blank(piece, placed, theirs);
+    std::vector<std::byte> ours(static_cast<size_t>(slice.bytes())), theirs(ours.size());
+    found.file->read_at(found.entry->begin + slice.begin, ours);
+    tensor.base.file->read_at(tensor.base.entry->begin + slice.begin, theirs);
+    for (const TensorInSlice& contained : slice.tensors) {
+      blank(slice, contained, ours);
+      blank(slice, contained, theirs);
     }
     if (ours != theirs) fail_untrained(tensor.name, found.file->where());
   }
 
-  void check_placed(const OutputPiece& piece, const PlacedTensor& placed,
+  void check_tensor(const OutputSlice& slice, const TensorInSlice& contained,
                     const StoredTensor& stored) const {
-    const TensorEntry& entry = *placed.entry;
+    const TensorEntry& entry = *contained.entry;
     const bool scales =
-        piece.form == PieceForm::kFp8Scales || piece.form == PieceForm::kMxfp4Scales;
+        slice.form == SliceForm::kFp8Scales || slice.form == SliceForm::kMxfp4Scales;
     if (scales) return;  // checked with the elements
     const auto found = merged_.resolve(entry);
     SUTOR_ASSERT(found && found->stored.entry == stored.entry);
     const Digest digest = stored_digest(merged_, entry, *found);
-    const bool elements = piece.form == PieceForm::kElements;
-    if (!placed.trained) {
-      if (digest == values_digest(base_, entry, piece.dtype)) return;
+    const bool elements = slice.form == SliceForm::kElements;
+    if (!contained.trained) {
+      if (digest == values_digest(base_, entry, slice.dtype)) return;
       fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is not the base's, dequantised",
            stored.file->where(), entry.name);
     }
@@ -139,10 +139,10 @@ class Verifier {
       fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is {}, but the trained values are {}",
            stored.file->where(), entry.name, digest.text(), expected.text());
     }
-    const bool quantized = placed.base.encoding != Encoding::kPlain;
+    const bool quantized = contained.base.encoding != Encoding::kPlain;
     if (quantized && rule_ == QuantizedRule::kRequantize) return;
-    const Digest before = quantized && elements ? values_digest(base_, entry, piece.dtype)
-                                                : stored_digest(base_, entry, placed.base);
+    const Digest before = quantized && elements ? values_digest(base_, entry, slice.dtype)
+                                                : stored_digest(base_, entry, contained.base);
     if (digest == before) fail_equal(entry.name, stored.file->where());
   }
 

@@ -82,7 +82,7 @@ fs::path StagingPaths::new_part() const {
   return parts / fmt::format("{:08x}{:08x}", random(), random());
 }
 
-void StagingPaths::place(const fs::path& part, const fs::path& name) const {
+void StagingPaths::move_to_content(const fs::path& part, const fs::path& name) const {
   make_folder((content / name).parent_path());
   rename_over(part, content / name);
 }
@@ -108,7 +108,7 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
   if (!present(paths_.root)) check_free();
   make_folder(parent_of(final_));
   lock();
-  judge(plan);
+  determine_state(plan);
   if (state_ == State::kPublished) return;
   try {
     check_free();
@@ -153,7 +153,7 @@ void ResumableDirectory::lock() {
   }
 }
 
-void ResumableDirectory::judge(const std::string& plan) {
+void ResumableDirectory::determine_state(const std::string& plan) {
   if (noted(paths_.root / kDoneFile) == plan) {
     // An earlier start had everything, and was about to make the final name or had done so. With
     // `overwrite` both names may have been exchanged already or not: begin anew.

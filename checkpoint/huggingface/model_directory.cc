@@ -40,8 +40,8 @@ void load_transposed(const ResolvedSource& found, DType dtype, const ShardedTens
     block.resize(static_cast<size_t>(lines * line * size));
     for (int64_t col = 0; col < columns; col += lines) {
       const int64_t count = std::min(lines, columns - col);
-      found.stored.file->load_strips(
-          found.strips(to.row_begin + row, rows, to.col_begin + col, count), dtype, block.data(),
+      found.stored.file->load_ranges(
+          found.ranges(to.row_begin + row, rows, to.col_begin + col, count), dtype, block.data(),
           to.dtype);
       const auto turn_bits = size == 2 ? turn<uint16_t> : turn<uint32_t>;
       turn_bits(block.data(), count, line, step, rows, to.data + (row * columns + col) * size,
@@ -171,12 +171,12 @@ void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destin
     return;
   }
   SUTOR_ASSERT(destination.lies_inside());
-  found->stored.file->load_strips(found->strips(destination.row_begin, destination.row_count,
+  found->stored.file->load_ranges(found->ranges(destination.row_begin, destination.row_count,
                                                 destination.col_begin, destination.columns()),
                                   dtype, destination.data, destination.dtype);
 }
 
-int64_t ModelDirectory::row_to_cut(const TensorEntry& tensor, int64_t row, int64_t bytes) const {
+int64_t ModelDirectory::read_end_row(const TensorEntry& tensor, int64_t row, int64_t bytes) const {
   const std::optional<ResolvedSource> found = resolve(tensor);
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   // Each read of some columns of the disk's lines reads over the others.
@@ -185,7 +185,7 @@ int64_t ModelDirectory::row_to_cut(const TensorEntry& tensor, int64_t row, int64
   const int64_t wanted = row + std::max<int64_t>(1, bytes / row_bytes);
   if (wanted >= rows) return rows;
   const int64_t begin = found->origin + row * row_bytes;
-  const int64_t seam = found->stored.file->last_seam(begin, found->origin + wanted * row_bytes);
+  const int64_t seam = found->stored.file->last_read_end(begin, found->origin + wanted * row_bytes);
   const bool between_rows = (seam - begin) % row_bytes == 0;
   return seam > begin && between_rows ? row + (seam - begin) / row_bytes : rows;
 }

@@ -63,7 +63,7 @@ class ModelDirectory {
   // Where a read of the tensor that begins at row `row` should end when it is to fetch about
   // `bytes` bytes: the row before which the last tile ends that is within reach, so that reads
   // which meet there fetch nothing twice. All rows that are left when no such place is in reach.
-  int64_t row_to_cut(const TensorEntry& tensor, int64_t row, int64_t bytes) const;
+  int64_t read_end_row(const TensorEntry& tensor, int64_t row, int64_t bytes) const;
 
   // xxh3-128 of each tensor's bytes, by name. A directory reads everything once, on `threads`
   // threads (0 = all), and keeps them; a store has them.

@@ -137,7 +137,7 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
 }
 
 // Moves a broken checkpoint of the same step out of the way; a good one stays.
-void clear_place(const fs::path& final_path) {
+void clear_final_path(const fs::path& final_path) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(final_path, error))) return;
   try {
@@ -282,7 +282,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
     fail_write(staging, "set mode of", errno);
   }
   fsync_directory(staging);
-  clear_place(final_path);
+  clear_final_path(final_path);
   rename_new(staging, final_path);
   fsync_directory(root);
   write_pointer(root, kLatestPointer, step);

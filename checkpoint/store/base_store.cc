@@ -63,7 +63,7 @@ void BaseStore::read_indices(const Shards& shards) {
 }
 
 void BaseStore::add_index(size_t number, const StoreIndex& index, const Shards& shards) {
-  std::vector<StorePlaces*> places;
+  std::vector<TensorTiles*> tensor_tiles;
   for (const StoreTensor& tensor : index.tensors) {
     const auto stored = find(tensor.name);
     if (!stored || stored->entry->dtype_name != tensor.dtype ||
@@ -74,18 +74,19 @@ void BaseStore::add_index(size_t number, const StoreIndex& index, const Shards& 
            fmt::join(tensor.shape, ", "), tensor.bytes);
     }
     StoreShard& shard = *shards[stored->shard];
-    StorePlaces& found =
-        shard.places()[static_cast<size_t>(stored->entry - shard.tensors().data())];
+    TensorTiles& found =
+        shard.tensor_tiles()[static_cast<size_t>(stored->entry - shard.tensors().data())];
     if (found.tiles.empty()) found.block_bytes = tensor.block_bytes;
     if (found.block_bytes != tensor.block_bytes ||
         (tensor.digest && !digests_.emplace(tensor.name, *tensor.digest).second)) {
       fail(ErrorCode::kBadCoverage, "{}: tensor `{}` is described twice, and not alike",
            (path() / store_index_file(number)).string(), tensor.name);
     }
-    places.push_back(&found);
+    tensor_tiles.push_back(&found);
   }
   for (const StoreTile& tile : index.tiles) {
-    places[tile.tensor]->tiles.push_back({number, tile.begin, tile.bytes, tile.offset, tile.crcs});
+    tensor_tiles[tile.tensor]->tiles.push_back(
+        {number, tile.begin, tile.bytes, tile.offset, tile.crcs});
   }
 }
 
@@ -93,9 +94,9 @@ void BaseStore::check_covered(const Shards& shards) const {
   for (StoreShard* shard : shards) {
     for (size_t i = 0; i < shard->tensors().size(); ++i) {
       const SafetensorsEntry& entry = shard->tensors()[i];
-      std::vector<StorePlace>& tiles = shard->places()[i].tiles;
+      std::vector<TileLocation>& tiles = shard->tensor_tiles()[i].tiles;
       std::sort(tiles.begin(), tiles.end(),
-                [](const StorePlace& a, const StorePlace& b) { return a.begin < b.begin; });
+                [](const TileLocation& a, const TileLocation& b) { return a.begin < b.begin; });
       int64_t covered = 0;
       const auto expect = [&](int64_t begin) {
         if (begin == covered) return;
@@ -103,7 +104,7 @@ void BaseStore::check_covered(const Shards& shards) const {
              std::min(begin, covered), std::max(begin, covered) - 1, entry.name,
              begin > covered ? "in no tile" : "in two tiles");
       };
-      for (const StorePlace& tile : tiles) {
+      for (const TileLocation& tile : tiles) {
         expect(tile.begin);
         covered = tile.end();
       }

@@ -15,7 +15,7 @@ inline constexpr int64_t kDefaultStoreFileBytes = int64_t{4} << 30;
 inline constexpr int64_t kLeastStoreFileBytes = int64_t{64} << 10;
 
 // Consecutive rows of a tensor that one data file holds.
-struct StorePart {
+struct StoreSlice {
   StoredTensor tensor;
   StoreLayout layout;
   int64_t row_begin = 0;
@@ -26,7 +26,7 @@ struct StorePart {
 };
 
 struct StoreFilePlan {
-  std::vector<StorePart> parts;
+  std::vector<StoreSlice> slices;
   int64_t bytes = 0;  // of the finished file, a little rounded up
 };
 

@@ -35,15 +35,15 @@ void restore_shard(const BaseStore& store, size_t number, const StagingPaths& st
       file.start_writing(started, at - started);
       started = at;
     };
-    shard.stream(entry.begin, entry.end, [&](std::span<const std::byte> piece) {
-      file.write_at(at, piece);
-      at += static_cast<int64_t>(piece.size());
+    shard.stream(entry.begin, entry.end, [&](std::span<const std::byte> chunk) {
+      file.write_at(at, chunk);
+      at += static_cast<int64_t>(chunk.size());
       if (at - started >= kTileBytes) start();
     });
     start();
   });
   file.finish();
-  staging.place(part, shard.name());
+  staging.move_to_content(part, shard.name());
 }
 
 void restore_other_file(const BaseStore& store, const StoreOtherFile& file,

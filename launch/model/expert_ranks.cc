@@ -32,7 +32,7 @@ std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const Mo
   for (const std::string& name : trained) {
     const TensorEntry* tensor = model.tensors.find(name);
     if (!tensor || tensor->expert < 0 || layers.count(tensor->layer) == 0) continue;
-    layers[tensor->layer].trained[tensor->expert] = true;
+    layers[tensor->layer].trainable[tensor->expert] = true;
   }
   return layers;
 }

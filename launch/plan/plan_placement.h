@@ -12,7 +12,7 @@ struct PlacementRequest {
   int ep = 1;
   int replicas = 0;     // of frozen experts, a layer
   int groups = 1;       // of the router
-  bool halves = false;  // choose by the first half of the tokens, judge by the second
+  bool halves = false;  // choose by the first half of the tokens, evaluate on the second
   bool json = false;
 };
 

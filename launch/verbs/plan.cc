@@ -108,7 +108,7 @@ int verb_plan(const Arguments& arguments) {
     add("router-groups", po::value<int>()->default_value(1),
         "of --placement: groups of a group-limited router, which stay together");
     add("halves", po::bool_switch(),
-        "of --placement: choose by the first half of the records' tokens, judge by the second");
+        "of --placement: choose by the first half of the records' tokens, evaluate on the second");
     add("rank", po::value<int>(), "only the groups that hold this rank");
     add("json", po::bool_switch(), "print JSON and nothing else");
     const auto values = parse_command_line(kHelp, options, {}, arguments);

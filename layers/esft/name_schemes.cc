@@ -48,7 +48,7 @@ void check_pattern(const std::string& pattern) {
 }
 
 std::string fill_pattern(std::string text, const TensorEntry& tensor,
-                         const NameScheme::Place& place) {
+                         const NameScheme::LocalIndex& index) {
   const auto replace = [&](std::string_view placeholder, const std::string& value) {
     for (size_t at = text.find(placeholder); at != std::string::npos;
          at = text.find(placeholder, at + value.size())) {
@@ -56,8 +56,8 @@ std::string fill_pattern(std::string text, const TensorEntry& tensor,
     }
   };
   replace("{layer}", std::to_string(tensor.layer));
-  replace("{local_layer}", std::to_string(place.local_layer));
-  replace("{expert}", std::to_string(place.local_expert));
+  replace("{local_layer}", std::to_string(index.local_layer));
+  replace("{expert}", std::to_string(index.local_expert));
   replace("{global_expert}", std::to_string(tensor.expert));
   replace("{proj}_proj", tensor.projection + "_proj");
   replace("{proj}", tensor.projection + "_proj");
@@ -91,12 +91,12 @@ NameScheme::NameScheme(std::string scheme_or_pattern) : text_(std::move(scheme_o
   }
 }
 
-std::string NameScheme::local_name(const TensorEntry& tensor, const Place& place,
+std::string NameScheme::local_name(const TensorEntry& tensor, const LocalIndex& index,
                                    const ModelInfo& model) const {
-  if (is_pattern_) return fill_pattern(text_, tensor, place);
+  if (is_pattern_) return fill_pattern(text_, tensor, index);
   if (text_ == "hf") return tensor.name;
-  if (text_ == "sutor") return sutor_name(tensor, place.local_expert);
-  return megatron_name(tensor, place.local_layer, place.local_expert, model,
+  if (text_ == "sutor") return sutor_name(tensor, index.local_expert);
+  return megatron_name(tensor, index.local_layer, index.local_expert, model,
                        text_ == "megatron-te");
 }
 
@@ -161,12 +161,12 @@ RankNames rank_names(const ModelInfo& model, const TrainableSet& plan, const Nam
                tensor, trains);
       continue;
     }
-    NameScheme::Place place{.local_layer = stages.local_layer(tensor.layer)};
+    NameScheme::LocalIndex index{.local_layer = stages.local_layer(tensor.layer)};
     if (routed) {
       if (placement.ep_rank_of(tensor.layer, tensor.expert) != at.ep) continue;
-      place.local_expert = placement.local_id(tensor.layer, tensor.expert);
+      index.local_expert = placement.local_id(tensor.layer, tensor.expert);
     }
-    list.add(scheme.local_name(tensor, place, model), tensor, trains);
+    list.add(scheme.local_name(tensor, index, model), tensor, trains);
   }
   return list.result(scheme);
 }

@@ -24,7 +24,7 @@ std::vector<int> by_score(const std::vector<double>& scores) {
 
 // The fewest best experts whose scores add up to top_p. The sum runs in the same order and
 // precision as the authors' Python, so that it stops at the same expert.
-std::vector<int> take_share(const std::vector<double>& scores, double top_p, int at_least) {
+std::vector<int> take_top_p(const std::vector<double>& scores, double top_p, int at_least) {
   std::vector<int> chosen;
   double sum = 0;
   for (int id : by_score(scores)) {
@@ -160,8 +160,8 @@ std::map<int, std::vector<int>> take_budget(const SelectOptions& options, const 
 
 Selection select_experts(const SelectOptions& options, const ScoreTable& table) {
   const std::string& method = options.method;
-  const bool by_share = method == "token" || method == "gate";
-  if (!by_share && method != "random" && method != "top_n" && method != "budget" &&
+  const bool by_top_p = method == "token" || method == "gate";
+  if (!by_top_p && method != "random" && method != "top_n" && method != "budget" &&
       method != "none") {
     fail(ErrorCode::kBadSelection,
          "unknown selection method `{}`; known: token, gate, random, top_n, budget, none.", method);
@@ -177,10 +177,10 @@ Selection select_experts(const SelectOptions& options, const ScoreTable& table) 
   config.shared_experts = options.shared_experts;
   config.non_expert_modules = options.non_expert_modules;
   const double top_p = check_top_p(options);
-  if (by_share) result.top_p = top_p;
+  if (by_top_p) result.top_p = top_p;
   if (method == "budget") config.experts = take_budget(options, scores, table.num_experts);
   for (const auto& [layer, values] : scores) {
-    if (by_share) config.experts[layer] = take_share(values, top_p, options.min_per_layer);
+    if (by_top_p) config.experts[layer] = take_top_p(values, top_p, options.min_per_layer);
     if (method == "top_n") {
       config.experts[layer] = by_score(values);
       config.experts[layer].resize(check_n(options, table.num_experts));
@@ -188,14 +188,14 @@ Selection select_experts(const SelectOptions& options, const ScoreTable& table) 
     if (method == "random") {
       const int n = options.n
                         ? check_n(options, table.num_experts)
-                        : static_cast<int>(take_share(values, top_p, options.min_per_layer).size());
+                        : static_cast<int>(take_top_p(values, top_p, options.min_per_layer).size());
       config.experts[layer] = draw(table.num_experts, n, options.seed, layer);
     }
   }
   for (const auto& [layer, ids] : config.experts) {
     LayerSelection line{.layer = layer, .chosen = static_cast<int>(ids.size())};
     for (int id : ids) line.share += scores.at(layer)[id];
-    line.all = by_share && line.chosen == table.num_experts && line.share < top_p;
+    line.all = by_top_p && line.chosen == table.num_experts && line.share < top_p;
     result.layers.push_back(line);
   }
   if (!config.trains_anything()) {

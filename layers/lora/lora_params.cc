@@ -97,9 +97,9 @@ void fill_initial_lora(const ShardedTensor& destination, uint64_t seed) {
     const uint64_t stream = mix64(seed + kGolden64) ^ xxh3(destination.name).low;
     const double bound = 1.0 / std::sqrt(static_cast<double>(row));
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t place =
+      const int64_t element =
           (destination.row_begin + i / columns) * row + destination.col_begin + i % columns;
-      const double unit = unit_of(mix64(stream + static_cast<uint64_t>(place + 1) * kGolden64));
+      const double unit = unit_of(mix64(stream + static_cast<uint64_t>(element + 1) * kGolden64));
       values[i] = static_cast<float>((2 * unit - 1) * bound);
     }
   }

@@ -40,28 +40,33 @@ class AllGatherDispatcher final : public TokenDispatcher {
     out.handle = handle;
     out.offsets = take_own(idx, layer, slot_of_local, *handle);
     out.weights_R = gathered_rows(weights.reshape({-1}), handle->choice_R);
-    out.source = resend(x, *handle);
+    out.source = dispatch_rows(x, *handle);
     return out;
   }
 
-  at::Tensor resend(const at::Tensor& x, const DispatchHandle& handle) const override {
-    return gather_rows(x, ways_of(handle).tokens, ranks_, "dispatch rows");
+  at::Tensor dispatch_gradients(const at::Tensor& d_y,
+                                const DispatchHandle& handle) const override {
+    return dispatch_rows(d_y, own_handle(handle));
   }
 
   at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
-    const AllGatherHandle& ways = ways_of(handle);
-    return summed_rows(back(rows, ways, "combine rows"), ways.position_TK, ways.num_tokens);
+    const AllGatherHandle& own = own_handle(handle);
+    return summed_rows(back(rows, own, "combine rows"), own.position_TK, own.num_tokens);
   }
 
-  at::Tensor return_values(const at::Tensor& values, const DispatchHandle& handle) const override {
-    const AllGatherHandle& ways = ways_of(handle);
-    return gathered_rows(back(values, ways, "return weights"), ways.position_TK)
-        .view({ways.num_tokens, ways.top_k});
+  at::Tensor combine_weight_gradients(const at::Tensor& values,
+                                      const DispatchHandle& handle) const override {
+    const AllGatherHandle& own = own_handle(handle);
+    return gathered_rows(back(values, own, "return weights"), own.position_TK)
+        .view({own.num_tokens, own.top_k});
   }
 
  private:
-  static const AllGatherHandle& ways_of(const DispatchHandle& handle) {
+  static const AllGatherHandle& own_handle(const DispatchHandle& handle) {
     return static_cast<const AllGatherHandle&>(handle);
+  }
+  at::Tensor dispatch_rows(const at::Tensor& x, const AllGatherHandle& handle) const {
+    return gather_rows(x, handle.tokens, ranks_, "dispatch rows");
   }
 
   // Fills tokens and ep_ranks.

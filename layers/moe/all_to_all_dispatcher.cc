@@ -35,7 +35,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
     Dispatched out;
     out.handle = handle;
     out.offsets = slot_order(counts, slot_of_local, *handle);
-    out.source = resend(x, *handle);
+    out.source = dispatch_gradients(x, *handle);
     const at::Tensor in_order =
         gathered_rows(topk_weights.reshape({-1}), inverse_permutation(handle->position_TK));
     const at::Tensor weights = to_partners(
@@ -45,26 +45,27 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return out;
   }
 
-  at::Tensor resend(const at::Tensor& x, const DispatchHandle& handle) const override {
-    const AllToAllHandle& ways = ways_of(handle);
-    return to_partners(exchanged_rows(gathered_rows(x, ways.send_token), ways.send_rows,
-                                      ways.recv_rows, ep_, "dispatch rows"),
-                       ways);
+  at::Tensor dispatch_gradients(const at::Tensor& x, const DispatchHandle& handle) const override {
+    const AllToAllHandle& own = own_handle(handle);
+    return to_partners(exchanged_rows(gathered_rows(x, own.send_token), own.send_rows,
+                                      own.recv_rows, ep_, "dispatch rows"),
+                       own);
   }
 
   at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
-    const AllToAllHandle& ways = ways_of(handle);
-    return summed_rows(back(rows, ways, "combine rows"), ways.position_TK, ways.num_tokens);
+    const AllToAllHandle& own = own_handle(handle);
+    return summed_rows(back(rows, own, "combine rows"), own.position_TK, own.num_tokens);
   }
 
-  at::Tensor return_values(const at::Tensor& values, const DispatchHandle& handle) const override {
-    const AllToAllHandle& ways = ways_of(handle);
-    return gathered_rows(back(values, ways, "return weights"), ways.position_TK)
-        .view({ways.num_tokens, ways.top_k});
+  at::Tensor combine_weight_gradients(const at::Tensor& values,
+                                      const DispatchHandle& handle) const override {
+    const AllToAllHandle& own = own_handle(handle);
+    return gathered_rows(back(values, own, "return weights"), own.position_TK)
+        .view({own.num_tokens, own.top_k});
   }
 
  private:
-  static const AllToAllHandle& ways_of(const DispatchHandle& handle) {
+  static const AllToAllHandle& own_handle(const DispatchHandle& handle) {
     return static_cast<const AllToAllHandle&>(handle);
   }
 
@@ -73,7 +74,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
   std::vector<int64_t> order_for_sending(const at::Tensor& topk_idx, int layer,
                                          AllToAllHandle& handle) const {
     const int64_t rows = topk_idx.numel();
-    const int64_t local = placement_.local_numbers(), places = ep_.size() * local;
+    const int64_t local = placement_.local_numbers(), buckets = ep_.size() * local;
     const std::span experts(topk_idx.data_ptr<int64_t>(), static_cast<size_t>(rows));
     const std::vector<int64_t> own = choices_by_expert(experts, placement_.num_experts());
     std::vector<int64_t> all = own;
@@ -81,10 +82,10 @@ class AllToAllDispatcher final : public TokenDispatcher {
       ep_.all_reduce(std::span(all), ReduceOp::kSum, "dispatch load");
     }
     ExpertDestinations destinations(placement_, layer, own, all);
-    std::vector<int64_t> place(static_cast<size_t>(rows)), counts(places, 0), next(places, 0);
+    std::vector<int64_t> bucket(static_cast<size_t>(rows)), counts(buckets, 0), next(buckets, 0);
     for (int64_t i = 0; i < rows; ++i) {
-      place[i] = destinations.take(static_cast<int>(experts[i]));
-      ++counts[place[i]];
+      bucket[i] = destinations.take(static_cast<int>(experts[i]));
+      ++counts[bucket[i]];
     }
     std::exclusive_scan(counts.begin(), counts.end(), next.begin(), int64_t{0});
     handle.position_TK = empty_longs(rows);
@@ -92,11 +93,11 @@ class AllToAllDispatcher final : public TokenDispatcher {
     int64_t* position = handle.position_TK.data_ptr<int64_t>();
     int64_t* token = handle.send_token.data_ptr<int64_t>();
     for (int64_t i = 0; i < rows; ++i) {
-      position[i] = next[place[i]]++;
+      position[i] = next[bucket[i]]++;
       token[position[i]] = i / handle.top_k;
     }
     handle.send_rows.assign(ep_.size(), 0);
-    for (int64_t p = 0; p < places; ++p) handle.send_rows[p / local] += counts[p];
+    for (int64_t p = 0; p < buckets; ++p) handle.send_rows[p / local] += counts[p];
     return counts;
   }
 

@@ -231,7 +231,7 @@ class MpiComm final : public Comm {
     journal_->write_if_asked();
     if (watchdog_) watchdog_->finalizing(exit_code);
     MPI_Finalize();
-    if (watchdog_) watchdog_->goodbye();
+    if (watchdog_) watchdog_->deregister();
   }
 
   Journal* journal() const override { return journal_.get(); }

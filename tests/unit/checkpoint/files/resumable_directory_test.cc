@@ -20,7 +20,7 @@ void place(const StagingPaths& paths, const std::string& name, const std::string
   OutputFile file(part);
   file.append(content);
   file.finish();
-  paths.place(part, name);
+  paths.move_to_content(part, name);
 }
 
 class ResumableDirectoryTest : public ::testing::Test {

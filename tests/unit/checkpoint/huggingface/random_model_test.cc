@@ -32,7 +32,7 @@ std::vector<float> elements(const TensorEntry& tensor, uint64_t seed, int64_t be
   return values;
 }
 
-TEST(RandomModel, AnyPartOfATensorIsThatPartOfTheWhole) {
+TEST(RandomModel, AnySliceOfATensorIsThatSliceOfTheWhole) {
   const TensorEntry tensor = matrix("w", {10, 10});
   const std::vector<float> whole = elements(tensor, 5, 0, 100);
   for (int64_t begin = 0; begin < 20; ++begin) {

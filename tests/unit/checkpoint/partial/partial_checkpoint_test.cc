@@ -27,7 +27,7 @@ using testing::sample_tensors;
 using testing::SampleValues;
 using testing::save_sample;
 using testing::TempDir;
-using testing::write_parts;
+using testing::write_shards;
 
 std::string error_of(ErrorCode code, const std::function<void()>& function) {
   try {
@@ -206,7 +206,7 @@ TEST(PartialCheckpointTest, NothingIsVisibleBeforePublishingAndDiscardLeavesNoth
   TempDir dir;
   SampleValues values(sample_tensors());
   begin_checkpoint(dir.path(), 3, "u");
-  write_parts(dir.path(), 3, "u", values, 2);
+  write_shards(dir.path(), 3, "u", values, 2);
   EXPECT_FALSE(fs::exists(dir / "step-00000003"));
   EXPECT_EQ(fs::status(dir / ".staging-00000003.u").permissions(), fs::perms::owner_all);
   discard_checkpoint(dir.path(), 3, "u");
@@ -225,7 +225,7 @@ TEST(PartialCheckpointTest, MissingDoubleUnwantedAndMisshapenTensorsAreNotPublis
   TempDir dir;
   SampleValues values(sample_tensors());
   begin_checkpoint(dir.path(), 3, "u");
-  const auto records = write_parts(dir.path(), 3, "u", values, 2);
+  const auto records = write_shards(dir.path(), 3, "u", values, 2);
   const auto publish = [&](const std::vector<std::string>& with,
                            const std::vector<IndexedTensor>& wanted) {
     return [&dir, with, wanted] {
@@ -345,7 +345,7 @@ TEST(PartialCheckpointTest, EveryFlippedByteOfEveryFileIsNoticed) {
   read_everything(step);
 }
 
-TEST(PartialCheckpointTest, ReadingDamagedRowsNamesFileAndTile) {
+TEST(PartialCheckpointTest, ReadingCorruptRowsNamesFileAndTile) {
   TempDir dir;
   SampleValues values(sample_tensors());
   const fs::path step = save_sample(dir.path(), 3, values, 1);

@@ -39,7 +39,7 @@ class StoreFaults : public ::testing::Test {
 
   // The store with one file changed: its content, and, where `vouch`, everything that vouches for
   // it.
-  void damage(const std::string& file, const std::string& content, bool vouch = false) {
+  void corrupt(const std::string& file, const std::string& content, bool vouch = false) {
     fs::remove_all(dir_ / "bad");
     fs::copy(dir_ / "store", dir_ / "bad", fs::copy_options::recursive);
     dir_.write("bad/" + file, content);
@@ -58,7 +58,7 @@ class StoreFaults : public ::testing::Test {
       });
     }
   }
-  void damage_nothing() { damage("a-file-of-nobody", ""); }
+  void corrupt_nothing() { corrupt("a-file-of-nobody", ""); }
 
   // Edits the manifest of the damaged copy and makes its digest right.
   void change_manifest(const std::function<void(json&)>& edit) {
@@ -72,7 +72,7 @@ class StoreFaults : public ::testing::Test {
   void change_index(const std::string& file, const std::function<void(StoreIndex&)>& edit) {
     StoreIndex index = decode_store_index(whole_.at(file), file);
     edit(index);
-    damage(file, encode_store_index(index), /*vouch=*/true);
+    corrupt(file, encode_store_index(index), /*vouch=*/true);
   }
 
   void expect_refused(ErrorCode code, const std::vector<std::string>& words) {
@@ -103,7 +103,7 @@ TEST_F(StoreFaults, AStartAfterAnyStopGivesTheSameBytes) {
   EXPECT_GT(stops, 8u);
 }
 
-TEST_F(StoreFaults, LeftoversThatAreNotWholeAreWrittenAgain) {
+TEST_F(StoreFaults, LeftoversThatAreIncompleteAreWrittenAgain) {
   testing::StoreOptions options = kSmallFiles;
   options.stop_after = 3;
   const fs::path content = dir_ / ".staging-again.convert/content";
@@ -172,7 +172,7 @@ TEST_F(StoreFaults, RotIsFoundOnUseAndNamesFileTensorAndBlock) {
   ASSERT_EQ(index.tensors[tile.tensor].name, "two");
   std::string bytes = whole_.at("b00001.h5");
   bytes[static_cast<size_t>(tile.offset + 5)] ^= 1;
-  damage("b00001.h5", bytes);
+  corrupt("b00001.h5", bytes);
   const BaseStore store(dir_ / "bad");
   const StoredTensor two = *store.find("two");
   std::vector<std::byte> all(static_cast<size_t>(two.entry->num_bytes()));
@@ -189,11 +189,11 @@ TEST_F(StoreFaults, TruncatedMissingAndLinkedFilesAreNamed) {
   for (const auto& [name, content] : whole_) {
     const bool manifest = name == "MANIFEST.json";
     for (const size_t size : {size_t{0}, size_t{1}, content.size() / 2, content.size() - 1}) {
-      damage(name, content.substr(0, size));
+      corrupt(name, content.substr(0, size));
       expect_refused(manifest ? ErrorCode::kBadManifest : ErrorCode::kWrongFileSize, {name});
       if (content.size() < 4) break;
     }
-    damage(name, content + "x");
+    corrupt(name, content + "x");
     expect_refused(manifest ? ErrorCode::kBadManifest : ErrorCode::kWrongFileSize, {name});
     fs::remove(dir_ / "bad" / name);
     expect_refused(manifest ? ErrorCode::kIncomplete : ErrorCode::kWrongFileSize, {name});
@@ -207,7 +207,7 @@ TEST_F(StoreFaults, TruncatedMissingAndLinkedFilesAreNamed) {
 TEST_F(StoreFaults, ManifestsThatLieAreNamed) {
   const auto refuses = [&](ErrorCode code, const std::vector<std::string>& words,
                            const std::function<void(json&)>& edit) {
-    damage_nothing();
+    corrupt_nothing();
     change_manifest(edit);
     expect_refused(code, words);
   };
@@ -257,11 +257,11 @@ TEST_F(StoreFaults, ManifestsThatLieAreNamed) {
   refuses(ErrorCode::kBrokenFile, {"follow"}, [](json& m) { m["shards"][0]["bytes"] = INT64_MAX; });
   refuses(ErrorCode::kBadTileIndex, {"b00000.idx", "not the one in the manifest"},
           [](json& m) { m["data_files"][0]["index_digest"] = xxh3("other").text(); });
-  damage("MANIFEST.json", whole_.at("MANIFEST.json") + " ");
+  corrupt("MANIFEST.json", whole_.at("MANIFEST.json") + " ");
   expect_refused(ErrorCode::kBadManifest, {"digest does not fit"});
   for (const std::string& text : {std::string("[]"), std::string(100'000, '['), std::string("{}\n"),
                                   std::string("{\"digest\": \"\",\n}")}) {
-    damage("MANIFEST.json", text);
+    corrupt("MANIFEST.json", text);
     expect_refused(ErrorCode::kBadManifest, {"MANIFEST.json"});
   }
 }
@@ -333,38 +333,38 @@ TEST_F(StoreFaults, IndicesOfNonsenseAskForNoMemory) {
   for (size_t at = 8; at < 32; ++at) {  // version, counts, size of the data file
     std::string bytes = body;
     bytes[at] = '\xff';
-    damage("b00000.idx", with_digest(bytes), true);
+    corrupt("b00000.idx", with_digest(bytes), true);
     expect_refused(ErrorCode::kBadTileIndex, {"b00000.idx"});
   }
   for (size_t size = 0; size < body.size(); size += 7) {
-    damage("b00000.idx", with_digest(body.substr(0, size)), true);
+    corrupt("b00000.idx", with_digest(body.substr(0, size)), true);
     expect_refused(ErrorCode::kBadTileIndex, {"b00000.idx"});
   }
-  damage("b00000.idx", with_digest(body + "more"), true);
+  corrupt("b00000.idx", with_digest(body + "more"), true);
   expect_refused(ErrorCode::kBadTileIndex, {"follow"});
 }
 
 TEST_F(StoreFaults, HeadersThatLieAreNamed) {
   std::string header = whole_.at("headers/00000.bin");
   header[header.find("F32")] = 'X';
-  damage("headers/00000.bin", header);
+  corrupt("headers/00000.bin", header);
   expect_refused(ErrorCode::kCorrupted, {"headers/00000.bin"});
-  damage("headers/00000.bin", header, true);
+  corrupt("headers/00000.bin", header, true);
   expect_refused(ErrorCode::kBrokenFile, {"unknown dtype"});
   header = whole_.at("headers/00000.bin");
   header.replace(header.find("three"), 5, "eerht");
-  damage("headers/00000.bin", header, true);
+  corrupt("headers/00000.bin", header, true);
   expect_refused(ErrorCode::kBadCoverage, {"`three`", "no header"});
-  damage("headers/00000.bin", whole_.at("headers/00000.bin") + "x", true);
+  corrupt("headers/00000.bin", whole_.at("headers/00000.bin") + "x", true);
   expect_refused(ErrorCode::kCorrupted, {"header ends at"});
 }
 
 TEST_F(StoreFaults, AChangedConfigIsNoticedAtOnceAndOtherFilesWhenTheyAreUsed) {
   std::string text = whole_.at("files/config.json");
   text[2] = 'M';
-  damage("files/config.json", text);
+  corrupt("files/config.json", text);
   expect_refused(ErrorCode::kCorrupted, {"config.json"});
-  damage("files/a/b.txt", "tixt");
+  corrupt("files/a/b.txt", "tixt");
   expect_error(ErrorCode::kCorrupted, {"b.txt"}, [&] { BaseStore(dir_ / "bad").verify(); });
   expect_error(ErrorCode::kCorrupted, {"b.txt"},
                [&] { restore_store(dir_ / "bad", dir_ / "back"); });

@@ -85,12 +85,12 @@ TEST(Records, GiveTheSummaryThatPythonComputesToTheLastByte) {
 }
 
 TEST(Records, HalvesOfTheTokensAddUpToTheWhole) {
-  const ExpertScores whole = read_records(kGolden / "records");
+  const ExpertScores full = read_records(kGolden / "records");
   auto [first, second] = read_record_halves(kGolden / "records");
   EXPECT_EQ(first.num_tokens(), 10);
   EXPECT_EQ(second.num_tokens(), 11);
   first.merge(second);
-  EXPECT_TRUE(std::equal(first.flat().begin(), first.flat().end(), whole.flat().begin()));
+  EXPECT_TRUE(std::equal(first.flat().begin(), first.flat().end(), full.flat().begin()));
 }
 
 TEST(Records, RankFoldersAreSummed) {
@@ -102,10 +102,10 @@ TEST(Records, RankFoldersAreSummed) {
     dir.write("rank_0/" + name, text.substr(0, line));
     dir.write("rank_1/" + name, text.substr(line));
   }
-  const ExpertScores split = read_records(dir.path()), whole = read_records(kGolden / "records");
-  EXPECT_EQ(split.layers(), whole.layers());
-  EXPECT_TRUE(std::equal(split.flat().begin(), split.flat().end(), whole.flat().begin()));
-  EXPECT_EQ(read_score_table(dir.path()).token, whole.table().token);
+  const ExpertScores split = read_records(dir.path()), full = read_records(kGolden / "records");
+  EXPECT_EQ(split.layers(), full.layers());
+  EXPECT_TRUE(std::equal(split.flat().begin(), split.flat().end(), full.flat().begin()));
+  EXPECT_EQ(read_score_table(dir.path()).token, full.table().token);
 }
 
 TEST(Records, WhatIsWrittenIsReadBackWithWeightsRounded) {

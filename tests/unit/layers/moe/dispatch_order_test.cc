@@ -62,7 +62,8 @@ Sums sums(const TokenDispatcher& dispatcher, const ExpertPlacement& placement, i
     }
   }
   return {dispatcher.combine(rows.to(dtype), *in.handle),
-          dispatcher.return_values(rows.select(1, 0).contiguous(), *in.handle), in.offsets};
+          dispatcher.combine_weight_gradients(rows.select(1, 0).contiguous(), *in.handle),
+          in.offsets};
 }
 
 // Over ep * etp ranks, rank r being number r / etp of ep.
