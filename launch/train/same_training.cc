@@ -43,7 +43,8 @@ void check_same_training(const TrainState& saved, const TrainState& now, const s
   }
   if (saved.data_digest != now.data_digest) refused += "\n  the training data";
   if (!refused.empty()) {
-    fail(221, "{} was made with other keys or data; going on would mix two trainings:{}", where,
+    fail(ErrorCode::kOtherRecipe,
+         "{} was made with other keys or data; going on would mix two trainings:{}", where,
          refused);
   }
   if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);

@@ -159,7 +159,8 @@ TEST(TrainStateTest, WithoutAPartOfItIsRefused) {
   for (const char* key : {"step", "cursor", "seed", "schedule", "data_digest", "best"}) {
     nlohmann::json json = whole;
     json.erase(key);
-    expect_error(342, {"step-00000010", key}, [&] { train_state_from(json, "step-00000010"); });
+    expect_error(ErrorCode::kBadManifest, {"step-00000010", key},
+                 [&] { train_state_from(json, "step-00000010"); });
   }
   nlohmann::json older = whole;  // before low-rank pairs
   older.erase("lora");
@@ -223,7 +224,8 @@ TEST(CheckpointerTest, AnotherBaseIsRefusedOnAllRanks) {
   run_ranks(2, [&](Comm& world) {
     Training(world, dir.path()).save(10);
     Training other(world, dir.path(), plan_of(), xxh3("another base model"));
-    expect_error(305, {"step-00000010", kBase.text(), xxh3("another base model").text()},
+    expect_error(ErrorCode::kOtherBase,
+                 {"step-00000010", kBase.text(), xxh3("another base model").text()},
                  [&] { other.resume(); });
   });
 }
@@ -233,7 +235,8 @@ TEST(CheckpointerTest, AnotherPlanIsRefusedOnAllRanks) {
   run_ranks(2, [&](Comm& world) {
     Training(world, dir.path()).save(10);
     Training other(world, dir.path(), plan_of({1, 6}));
-    expect_error(350, {"step-00000010", plan_of().digest.text(), plan_of({1, 6}).digest.text()},
+    expect_error(ErrorCode::kOtherTrainable,
+                 {"step-00000010", plan_of().digest.text(), plan_of({1, 6}).digest.text()},
                  [&] { other.resume(); });
   });
 }
@@ -249,11 +252,13 @@ TEST(CheckpointerTest, OtherKeysOrDataAreRefusedOnAllRanksAndChangeNothing) {
     Training other(world, dir.path());
     other.fill(2);
     other.state.schedule = "optim.lr: 0.2\n";
-    expect_error(221, {"step-00000010", "then optim.lr: 0.1", "now  optim.lr: 0.2"},
+    expect_error(ErrorCode::kOtherRecipe,
+                 {"step-00000010", "then optim.lr: 0.1", "now  optim.lr: 0.2"},
                  [&] { other.resume(); });
     other.state.schedule = "optim.lr: 0.1\n";
     other.state.data_digest = "xxh3:8";
-    expect_error(221, {"step-00000010", "the training data"}, [&] { other.resume(); });
+    expect_error(ErrorCode::kOtherRecipe, {"step-00000010", "the training data"},
+                 [&] { other.resume(); });
     EXPECT_EQ(other.wrong(2), 0);
     EXPECT_EQ(other.state.step, 0);
   });
@@ -269,7 +274,8 @@ TEST(CheckpointerTest, ABrokenNewestIsPassedOverUnlessStrict) {
     training.save(20);
     fs::resize_file(dir / "step-00000020/w0000.h5", 100);
     Training other(world, dir.path());
-    expect_error(344, {"step-00000020"}, [&] { other.resume(/*strict=*/true); });
+    expect_error(ErrorCode::kWrongFileSize, {"step-00000020"},
+                 [&] { other.resume(/*strict=*/true); });
     ASSERT_TRUE(other.resume());
     EXPECT_EQ(other.state.step, 10);
     EXPECT_EQ(other.wrong(1), 0);

@@ -105,9 +105,12 @@ TEST(LrScheduleTest, AWarmUpAsLongAsTheTrainingOrLongerJustRises) {
 }
 
 TEST(LrScheduleTest, WhatCannotBeReadIsRefusedByItsKey) {
-  expect_error(205, {"schedule.warmup", "soon"}, [] { schedule("linear", 8, "soon"); });
-  expect_error(205, {"schedule.warmup", "-1"}, [] { schedule("linear", 8, "-1"); });
-  expect_error(205, {"schedule.min_lr", "x"}, [] { schedule("linear", 8, "0", "x%"); });
+  expect_error(ErrorCode::kBadValue, {"schedule.warmup", "soon"},
+               [] { schedule("linear", 8, "soon"); });
+  expect_error(ErrorCode::kBadValue, {"schedule.warmup", "-1"},
+               [] { schedule("linear", 8, "-1"); });
+  expect_error(ErrorCode::kBadValue, {"schedule.min_lr", "x"},
+               [] { schedule("linear", 8, "0", "x%"); });
 }
 
 }  // namespace

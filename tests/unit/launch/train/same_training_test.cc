@@ -100,7 +100,7 @@ TEST(SameTrainingTest, OtherKeysAreRefusedWithTheDifferenceNamed) {
                                                          {"train.balance_loss=0.01", "0.01"}};
   for (const auto& [set, value] : changes) {
     const std::string key = set.substr(0, set.find('='));
-    expect_error(221,
+    expect_error(ErrorCode::kOtherRecipe,
                  {"step-00000010", "two trainings", "\n  then " + key + ": ",
                   "\n  now  " + key + ": " + value},
                  [&] { check_same_training(saved, state_of({set}), "step-00000010", true); });
@@ -111,12 +111,13 @@ TEST(SameTrainingTest, AnotherSetOfDataIsRefused) {
   TrainState now = state_of({});
   now.data_digest = "xxh3:2";
   const std::string message =
-      message_of([&] { check_same_training(state_of({}), now, "step-00000010", true); }, 221);
+      message_of([&] { check_same_training(state_of({}), now, "step-00000010", true); },
+                 ErrorCode::kOtherRecipe);
   EXPECT_NE(message.find("\n  the training data"), std::string::npos) << message;
   EXPECT_EQ(message.find("\n  then"), std::string::npos) << message;
-  expect_error(221, {"then data.eval: ", "held", "now  data.eval: ", "other"}, [] {
-    check_same_training(state_of({}), state_of({"data.eval[0].name=other"}), "x", true);
-  });
+  expect_error(
+      ErrorCode::kOtherRecipe, {"then data.eval: ", "held", "now  data.eval: ", "other"},
+      [] { check_same_training(state_of({}), state_of({"data.eval[0].name=other"}), "x", true); });
 }
 
 TEST(SameTrainingTest, OfManyDifferencesOnlyTheForbiddenOnesAreInTheRefusal) {
@@ -126,7 +127,7 @@ TEST(SameTrainingTest, OfManyDifferencesOnlyTheForbiddenOnesAreInTheRefusal) {
                             state_of({"schedule.steps=9", "optim.eps=1e-6", "train.seed=3"}), "x",
                             true);
       },
-      221);
+      ErrorCode::kOtherRecipe);
   for (const char* word :
        {"then optim.eps", "now  optim.eps", "then train.seed", "now  train.seed"}) {
     EXPECT_NE(message.find(word), std::string::npos) << message;
@@ -140,7 +141,7 @@ TEST(SameTrainingTest, AKeyThatOnlyOneSideHasIsNamedOnItsSide) {
   newer.schedule += "optim.nesterov: true\n";
   const TrainState older = state_of({});
   const auto refusal = [](const TrainState& saved, const TrainState& now) {
-    return message_of([&] { check_same_training(saved, now, "x", true); }, 221);
+    return message_of([&] { check_same_training(saved, now, "x", true); }, ErrorCode::kOtherRecipe);
   };
   EXPECT_NE(refusal(older, newer).find("\n  now  optim.nesterov: true"), std::string::npos);
   EXPECT_NE(refusal(newer, older).find("\n  then optim.nesterov: true"), std::string::npos);

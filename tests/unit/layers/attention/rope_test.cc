@@ -300,17 +300,17 @@ TEST(RopeConfigTest, YarnsFactorFollowsFromTheContextsWhenItIsNotGiven) {
 
 TEST(RopeConfigTest, TypesThatAreNotBuiltAreRefused) {
   for (const char* type : {"linear", "dynamic", "llama3", "longrope"}) {
-    expect_error(320, {"rope_scaling", type, "default and yarn"}, [&] {
+    expect_error(ErrorCode::kUnsupportedModel, {"rope_scaling", type, "default and yarn"}, [&] {
       read({{"rope_scaling", {{"type", type}, {"factor", 2.0}}}});
     });
   }
-  expect_error(320, {"rope_parameters", "yarn needs"}, [] {
+  expect_error(ErrorCode::kUnsupportedModel, {"rope_parameters", "yarn needs"}, [] {
     read({{"rope_parameters", {{"rope_type", "yarn"}, {"factor", 2.0}}}});
   });
-  expect_error(320, {"partial_rotary_factor", "whole heads"}, [] {
+  expect_error(ErrorCode::kUnsupportedModel, {"partial_rotary_factor", "whole heads"}, [] {
     read({{"partial_rotary_factor", 0.5}});
   });
-  expect_error(320, {"partial_rotary_factor", "above 0"}, [] {
+  expect_error(ErrorCode::kUnsupportedModel, {"partial_rotary_factor", "above 0"}, [] {
     read({{"partial_rotary_factor", 1.5}}, 0.5);
   });
 }

@@ -197,12 +197,13 @@ Found dispatched(const Problem& problem, const Spread& spread) {
     const at::Tensor w = in.weights_R.unsqueeze(1);
     const at::Tensor outputs =
         experts.apply(in.source.index_select(0, handle.row_index_R), in, /*transposed=*/false);
-    const at::Tensor dy_rows = dispatcher.resend(problem.of_rank(problem.dy, rank), handle)
-                                   .index_select(0, handle.row_index_R);
+    const at::Tensor dy_rows =
+        dispatcher.dispatch_gradients(problem.of_rank(problem.dy, rank), handle)
+            .index_select(0, handle.row_index_R);
     results[rank].y = dispatcher.combine(outputs * w, handle);
     results[rank].dx =
         dispatcher.combine(experts.apply(dy_rows, in, /*transposed=*/true) * w, handle);
-    results[rank].dw = dispatcher.return_values((dy_rows * outputs).sum(1), handle);
+    results[rank].dw = dispatcher.combine_weight_gradients((dy_rows * outputs).sum(1), handle);
   });
   const auto joined = [&](at::Tensor Result::*part) {
     std::vector<at::Tensor> parts;
@@ -330,11 +331,11 @@ TEST_P(Dispatcher, AnotherTensorTakesTheSameWay) {
         own.dispatcher->dispatch(x, problem.of_rank(problem.topk_idx, world.rank()),
                                  problem.of_rank(problem.topk_weights, world.rank()), kLayer,
                                  mixed_slots(placement, world.rank() / GetParam().etp));
-    EXPECT_TRUE(at::equal(own.dispatcher->resend(x, *in.handle), in.source));
-    EXPECT_TRUE(at::equal(own.dispatcher->resend(x * 2, *in.handle), in.source * 2));
+    EXPECT_TRUE(at::equal(own.dispatcher->dispatch_gradients(x, *in.handle), in.source));
+    EXPECT_TRUE(at::equal(own.dispatcher->dispatch_gradients(x * 2, *in.handle), in.source * 2));
     // The weights that went out with the rows come back to their places.
     const at::Tensor back =
-        own.dispatcher->return_values(in.weights_R / GetParam().etp, *in.handle);
+        own.dispatcher->combine_weight_gradients(in.weights_R / GetParam().etp, *in.handle);
     EXPECT_TRUE(at::allclose(back, problem.of_rank(problem.topk_weights, world.rank())));
   });
 }
@@ -379,7 +380,8 @@ TEST(LocalDispatcher, DoesNotCopyTheTokens) {
   const Dispatched in = dispatcher->dispatch(problem.x, problem.topk_idx, problem.topk_weights,
                                              kLayer, {0, 1, 2, 3, 4, 5, 6, 7});
   EXPECT_EQ(in.source.data_ptr(), problem.x.data_ptr());
-  EXPECT_EQ(dispatcher->resend(problem.dy, *in.handle).data_ptr(), problem.dy.data_ptr());
+  EXPECT_EQ(dispatcher->dispatch_gradients(problem.dy, *in.handle).data_ptr(),
+            problem.dy.data_ptr());
 }
 
 }  // namespace
