@@ -76,7 +76,7 @@ std::vector<Case> cases() {
                            {"Yarn", 64, yarn(10000, 40, 4096)},
                            {"YarnUntruncated", 64, yarn(150000, 32, 4096)},
                            {"YarnEqualTurns", 64, yarn(50000, 32, 4096)},
-                           {"YarnShortContext", 16, yarn(10000, 4, 8)}};
+                           {"YarnContextWithoutATurn", 16, yarn(10000, 4, 6)}};
   all[3].rope.truncate = false;
   all[4].rope.beta_fast = all[4].rope.beta_slow = 1;  // as Kimi-K2
   return all;

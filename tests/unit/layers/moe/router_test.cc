@@ -356,6 +356,17 @@ TEST(RouterTest, AGroupWithOneExpertLeftIsBetterThanOneWithNone) {
   EXPECT_EQ(sorted_choice(route_logits(router, logits, mask)), (std::vector<int64_t>{13}));
 }
 
+// Logits have no lower bound: an expert that may be chosen comes before all that may not.
+TEST(RouterTest, MaskedExpertsAreNotChosenHoweverLowTheOthersLogitsAre) {
+  OneRouter router({.top_k = 2, .scoring = RouterScoring::kSoftmaxChosen});
+  at::Tensor mask = at::zeros({kExperts});
+  mask[3] = mask[11] = 1;
+  std::vector<float> logits(kExperts, 5);
+  logits[3] = -1e4f;
+  logits[11] = -2e4f;
+  EXPECT_EQ(sorted_choice(route_logits(router, logits, mask)), (std::vector<int64_t>{3, 11}));
+}
+
 TEST(RouterTest, RenormalisedWeightsAddUpToOneBeforeTheScale) {
   at::manual_seed(5);
   for (const RouterScoring scoring : {RouterScoring::kSoftmax, RouterScoring::kSigmoid}) {
