@@ -79,9 +79,9 @@ enum ExitCode : int {
   E(242, kNoFaults, kExitUsage, \
     "SUTOR_FAULT is set, but sutor was built without fault injection") \
   E(290, kNoKernels, kExitUsage, \
-    "SUTOR_KERNELS names kernels that do not exist or that this CPU does not run") \
-  E(291, kUnequalKernels, kExitUsage, \
-    "ranks would compute with different kernels") \
+    "SUTOR_KERNELS names no kernels that this CPU runs, or it runs none at all") \
+  E(291, kKernelsDiffer, kExitUsage, \
+    "the ranks would compute with different kernels") \
   E(299, kPythonStepUsage, kExitUsage, \
     "a Python step ended with exit code 2; its own message stands above") \
   \

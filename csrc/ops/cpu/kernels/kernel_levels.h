@@ -1,5 +1,4 @@
-// The levels that this program's kernels were compiled for. CMake chooses by file which of them
-// there are beside the baseline.
+// The levels that this program's kernels were compiled for; CMake chooses by file which these are.
 #pragma once
 
 #include <string>

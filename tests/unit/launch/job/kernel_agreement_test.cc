@@ -12,7 +12,7 @@ TEST(KernelAgreement, EqualOnesAreLetPassAndUnequalOnesNamedWithTheLowest) {
   check_same_kernels({"x86-64-v4"});
   check_same_kernels({"x86-64-v3", "x86-64-v3", "x86-64-v3"});
   testing::expect_error(
-      ErrorCode::kUnequalKernels,
+      ErrorCode::kKernelsDiffer,
       {"x86-64-v3 (ranks 1)", "x86-64-v4 (ranks 0, 2)", "SUTOR_KERNELS=x86-64-v3"}, [] {
         check_same_kernels({"x86-64-v4", "x86-64-v3", "x86-64-v4"});
       });
