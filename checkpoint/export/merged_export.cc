@@ -32,7 +32,7 @@ void write_text(const std::string& text, const fs::path& to) {
   target.finish();
 }
 
-// The base's layout: what lies between the pieces that are made anew is copied in one go.
+// With the base's layout: the bytes between slices that are made anew are copied in one go.
 void write_in_place(const OutputShard& shard, SliceBuilder& builder, const fs::path& to) {
   const ModelShard& base = *shard.base;
   OutputFile target(to);

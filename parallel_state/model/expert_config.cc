@@ -30,7 +30,7 @@ int parse_layer(const std::string& key, const std::string& path) {
 
 std::vector<int> parse_ids(const Json& ids, const std::string& key, const std::string& path) {
   if (!ids.is_array()) {
-    fail(310, "{}: layer {} holds {} instead of a list of expert ids.", path, key, ids.dump());
+    fail(310, "{}: layer {} has {} instead of a list of expert ids.", path, key, ids.dump());
   }
   std::vector<int> result;
   std::set<int> seen;

@@ -151,12 +151,12 @@ TEST(BalancedPlacement, SharesOfReplicasMakeTheRanksLevelAndAddUpToOne) {
     add_replicas(layer, 8, placement);
     ASSERT_EQ(placement.replicated.size(), 8U);
     const auto shares = replica_shares(placement, layer.load, 4);
-    std::vector<double> dealt(4, 0);
+    std::vector<double> assigned(4, 0);
     for (int e = 0; e < 32; ++e) {
       const auto& all = placement.replicated;
       const auto at = std::lower_bound(all.begin(), all.end(), e);
       if (at == all.end() || *at != e) {
-        dealt[placement.rank_of[e]] += layer.cost(e);
+        assigned[placement.rank_of[e]] += layer.cost(e);
         continue;
       }
       const std::vector<double>& of_expert = shares[static_cast<size_t>(at - all.begin())];
@@ -164,12 +164,12 @@ TEST(BalancedPlacement, SharesOfReplicasMakeTheRanksLevelAndAddUpToOne) {
       EXPECT_NEAR(std::accumulate(of_expert.begin(), of_expert.end(), 0.0), 1, 1e-9);
       for (int r = 0; r < 4; ++r) {
         EXPECT_GE(of_expert[r], -1e-9);
-        dealt[r] += of_expert[r] * layer.cost(e);
+        assigned[r] += of_expert[r] * layer.cost(e);
       }
     }
     const auto level = rank_costs(layer, placement, 4);
-    for (int r = 0; r < 4; ++r) EXPECT_NEAR(dealt[r], level[r], 1e-6 * level[r]);
-    EXPECT_LE(*std::max_element(dealt.begin(), dealt.end()),
+    for (int r = 0; r < 4; ++r) EXPECT_NEAR(assigned[r], level[r], 1e-6 * level[r]);
+    EXPECT_LE(*std::max_element(assigned.begin(), assigned.end()),
               *std::max_element(without.begin(), without.end()));
   }
 }
