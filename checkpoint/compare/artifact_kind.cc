@@ -20,7 +20,7 @@ std::map<int64_t, fs::path> steps_in(const fs::path& folder) {
       if (step && entry.is_directory()) steps[*step] = entry.path();
     }
   } catch (const fs::filesystem_error& error) {
-    fail(301, "cannot list {}: {}", folder.string(), error.code().message());
+    fail(ErrorCode::kUnreadableFile, "cannot list {}: {}", folder.string(), error.code().message());
   }
   return steps;
 }

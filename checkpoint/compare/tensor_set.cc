@@ -159,7 +159,7 @@ TensorSet::TensorSet(const fs::path& path, ArtifactKind kind, const TensorMap* m
   } else if (kind == ArtifactKind::kCheckpoint) {
     open_checkpoint();
   } else {
-    fail(336,
+    fail(ErrorCode::kUnknownArtifact,
          "{} is {}. What can be compared: base stores, directories with config.json, step-* "
          "directories, adapters (expert_cfg.json or adapter_config.json).",
          path.string(), name_of(kind));

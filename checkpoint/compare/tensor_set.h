@@ -36,7 +36,7 @@ struct SetTensor {
 
 class TensorSet {
  public:
-  // Throws what the readers of the kind throw; E0336 for a kind that has no tensors. `model`: made
+  // Throws what the readers of the kind throw; E0352 for a kind that has no tensors. `model`: made
   // by the family from a model's config.json; null when sutor does not know the family.
   TensorSet(const std::filesystem::path& path, ArtifactKind kind, const TensorMap* model);
 

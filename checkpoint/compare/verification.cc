@@ -38,14 +38,14 @@ bool check_folder(const fs::path& folder, const std::vector<FileSize>& files,
     const std::string found = wrong_size(folder / file.name, file.bytes);
     if (found.empty()) continue;
     complete = false;
-    corruption.add({.code = 344,
+    corruption.add({.code = ErrorCode::kWrongFileSize,
                     .file = (folder / file.name).string(),
                     .expected = fmt::format("{} bytes", file.bytes),
                     .found = found});
   }
   for (const fs::path& file : files_below(folder)) {
     if (known.contains(file)) continue;
-    corruption.add({.code = 344,
+    corruption.add({.code = ErrorCode::kWrongFileSize,
                     .file = (folder / file).string(),
                     .expected = "no such file, as the manifest does not list it",
                     .found = fmt::format("{} bytes", size_of_file(folder / file)),
@@ -69,12 +69,13 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
   if (!model || !fs::exists(file)) return;
   const auto info = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
   if (!info.is_object() || !info.contains("tensors") || !info["tensors"].is_object()) {
-    fail(303, "{}: it does not list `tensors`", file.string());
+    fail(ErrorCode::kBrokenFile, "{}: it does not list `tensors`", file.string());
   }
   std::vector<std::pair<std::string, Digest>> recorded;
   for (const auto& [name, digest] : info["tensors"].items()) {
-    if (!digest.is_string())
-      fail(303, "{}: the digest of `{}` is not a string", file.string(), name);
+    if (!digest.is_string()) {
+      fail(ErrorCode::kBrokenFile, "{}: the digest of `{}` is not a string", file.string(), name);
+    }
     recorded.emplace_back(name, parse_digest(digest.get<std::string>(), file.string()));
   }
   parallel_tasks(threads, static_cast<int64_t>(recorded.size()), [&](int64_t i) {
@@ -82,7 +83,10 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
     corruption.check(file, [&, &name = name, &expected = expected] {
       const TensorEntry* entry = model->find(name);
       const auto source = entry ? directory.resolve(*entry) : std::nullopt;
-      if (!source) fail(301, "{} lists tensor `{}`, which no file has", file.string(), name);
+      if (!source) {
+        fail(ErrorCode::kUnreadableFile, "{} lists tensor `{}`, which no file has", file.string(),
+             name);
+      }
       const StoredTensor& stored = source->stored;
       const bool entire = source->contiguous() && source->begin() == stored.entry->begin &&
                           source->end() == stored.entry->end;
@@ -115,7 +119,7 @@ bool check_shards(const fs::path& path, CorruptionList& corruption) {
   for (const std::string& name : names) {
     const fs::path file = path / name;
     if (!fs::exists(file)) {
-      corruption.add({.code = 304,
+      corruption.add({.code = ErrorCode::kContradictoryShards,
                       .file = file.string(),
                       .expected = "a file, as the index lists it",
                       .found = "nothing"});

@@ -33,12 +33,13 @@ ResolvedSource resolved(const ModelDirectory& base, const TensorMap& model,
   const TensorEntry* entry = model.find(name);
   const auto found = entry ? base.resolve(*entry) : std::nullopt;
   if (!found) {
-    fail(301, "the base model {} has no tensor `{}`. Is it the model that was trained?",
+    fail(ErrorCode::kMissingTensor,
+         "the base model {} has no tensor `{}`. Is it the model that was trained?",
          base.path().string(), name);
   }
   if (found->encoding == Encoding::kInt4Groups) {
     fail(
-        307,
+        ErrorCode::kBadStoredDType,
         "{}: `{}` is packed in four bits, and trained values cannot replace it. Export an adapter, "
         "or train on a copy of the model in BF16.",
         found->stored.file->where(), found->stored.entry->name);
@@ -62,7 +63,8 @@ OutputSlice& add_to_slice(std::vector<OutputSlice>& slices, OutputSlice like,
 void add_plain(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource& found) {
   const SafetensorsEntry& stored = *found.stored.entry;
   if (!stored.dtype) {
-    fail(307, "{}: tensor `{}` is {}, into which trained values cannot be converted",
+    fail(ErrorCode::kBadStoredDType,
+         "{}: tensor `{}` is {}, into which trained values cannot be converted",
          found.stored.file->where(), stored.name, stored.dtype_name);
   }
   OutputSlice slice{.form = SliceForm::kElements, .dtype = *stored.dtype};
@@ -280,7 +282,8 @@ class Planner {
 QuantizedRule parse_quantized_rule(const std::string& text) {
   if (text == "dequantize") return QuantizedRule::kDequantize;
   if (text == "requantize") return QuantizedRule::kRequantize;
-  fail(202, "quantised matrices: expected dequantize or requantize, got `{}`", text);
+  fail(ErrorCode::kBadArgument, "quantised matrices: expected dequantize or requantize, got `{}`",
+       text);
 }
 
 bool OutputSlice::is_one_tensor() const {

@@ -17,14 +17,15 @@ namespace fs = std::filesystem;
 namespace {
 
 [[noreturn]] void fail_equal(const std::string& name, const std::string& where) {
-  fail(102,
+  fail(ErrorCode::kTrainedEqualsBase,
        "{}: tensor `{}` should be trained but equals the base bit for bit. Did it get any token, "
        "and is the learning rate large enough for the stored dtype?",
        where, name);
 }
 
 [[noreturn]] void fail_untrained(const std::string& name, const std::string& where) {
-  fail(101, "{}: tensor `{}` was not trained but differs from the base", where, name);
+  fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` was not trained but differs from the base",
+       where, name);
 }
 
 // Whether two files have the same bytes at these offsets.
@@ -130,13 +131,13 @@ class Verifier {
     const bool elements = slice.form == SliceForm::kElements;
     if (!contained.trained) {
       if (digest == values_digest(base_, entry, slice.dtype)) return;
-      fail(101, "{}: tensor `{}` is not the base's dequantised one", stored.file->where(),
-           entry.name);
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is not the base's dequantised one",
+           stored.file->where(), entry.name);
     }
     const Digest& expected = changed_.at(entry.name);
     if (digest != expected) {
-      fail(101, "{}: tensor `{}` is {}, but the trained values are {}", stored.file->where(),
-           entry.name, digest.text(), expected.text());
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is {}, but the trained values are {}",
+           stored.file->where(), entry.name, digest.text(), expected.text());
     }
     const bool quantized = contained.base.encoding != Encoding::kPlain;
     if (quantized && rule_ == QuantizedRule::kRequantize) return;
@@ -152,7 +153,7 @@ class Verifier {
 };
 
 void verify_header(const OutputShard& shard, const fs::path& path) {
-  if (!fs::exists(path)) fail(101, "{} is missing", path.string());
+  if (!fs::exists(path)) fail(ErrorCode::kNotAsExpected, "{} is missing", path.string());
   const SafetensorsShard merged(path);
   bool same = shard.same_header;
   if (shard.same_header) {
@@ -168,7 +169,7 @@ void verify_header(const OutputShard& shard, const fs::path& path) {
                    });
   }
   if (!same) {
-    fail(101, "{}: the header or the size differs from {}{}", path.string(),
+    fail(ErrorCode::kNotAsExpected, "{}: the header or the size differs from {}{}", path.string(),
          shard.same_header ? "" : "that planned for ", shard.base->where());
   }
 }
@@ -179,24 +180,31 @@ void verify_other_files(const ModelDirectory& base, const fs::path& merged,
                         bool anything_trained) {
   std::set<fs::path> known = copied;
   for (const fs::path& file : copied) {
-    if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
+    if (!fs::exists(merged / file)) {
+      fail(ErrorCode::kNotAsExpected, "{} is missing", (merged / file).string());
+    }
     const fs::path original = base.files_root() / file;
     if (!same_content(InputFile(original), InputFile(merged / file))) {
-      fail(101, "{} differs from {}", (merged / file).string(), original.string());
+      fail(ErrorCode::kNotAsExpected, "{} differs from {}", (merged / file).string(),
+           original.string());
     }
   }
   for (const auto& [file, text] : rewritten) {
     known.insert(file);
-    if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
+    if (!fs::exists(merged / file)) {
+      fail(ErrorCode::kNotAsExpected, "{} is missing", (merged / file).string());
+    }
     if (read_file(merged / file) != text) {
-      fail(101, "{} is not the one planned for the base {}", (merged / file).string(),
-           base.path().string());
+      fail(ErrorCode::kNotAsExpected, "{} is not the one planned for the base {}",
+           (merged / file).string(), base.path().string());
     }
   }
   for (const auto& shard : base.shards()) known.insert(shard->name());
   if (anything_trained) known.insert(kMergedInfoFile);
   for (const fs::path& file : files_below(merged)) {
-    if (!known.count(file)) fail(101, "{} is not in the base", (merged / file).string());
+    if (!known.count(file)) {
+      fail(ErrorCode::kNotAsExpected, "{} is not in the base", (merged / file).string());
+    }
   }
 }
 
@@ -236,7 +244,8 @@ VerifyReport verify_adapter(const ModelDirectory& base, const TensorMap& model,
   adapter.check_base(base.digest(), base.path().string());
   for (const auto& [name, stored] : adapter.tensors()) {
     if (!changed.count(name)) {
-      fail(101, "{}: tensor `{}` was not trained", stored.file->where(), name);
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` was not trained", stored.file->where(),
+           name);
     }
   }
   std::vector<TrainedTensor> tensors = adapter.trained_tensors();
@@ -244,11 +253,12 @@ VerifyReport verify_adapter(const ModelDirectory& base, const TensorMap& model,
   for (const auto& [name, digest] : changed) {
     const auto at = found.find(name);
     if (at == found.end()) {
-      fail(101, "{}: the trained tensor `{}` is missing", adapter.path().string(), name);
+      fail(ErrorCode::kNotAsExpected, "{}: the trained tensor `{}` is missing",
+           adapter.path().string(), name);
     }
     if (at->second != digest) {
-      fail(101, "{}: tensor `{}` is {}, but the trained values are {}", adapter.path().string(),
-           name, at->second.text(), digest.text());
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is {}, but the trained values are {}",
+           adapter.path().string(), name, at->second.text(), digest.text());
     }
   }
   // In the base's dtype, so that a mere change of dtype does not pass for training.

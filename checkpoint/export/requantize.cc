@@ -20,7 +20,8 @@ FloatRows rows_like(const std::string& name, const std::vector<int64_t>& shape) 
 
 void require_finite(const FloatRows& values, const float* from, int64_t count) {
   if (std::all_of(from, from + count, [](float value) { return std::isfinite(value); })) return;
-  fail(307, "`{}` has a trained value that is not finite: it cannot be quantised", values.name);
+  fail(ErrorCode::kBadStoredDType,
+       "`{}` has a trained value that is not finite: it cannot be quantised", values.name);
 }
 
 // Calls use(block, begin, end) for the runs of elements that share a scale, row after row.

@@ -45,20 +45,22 @@ void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& ba
     const TensorEntry* entry = model.find(tensor.name);
     const auto found = entry ? base.resolve(*entry) : std::nullopt;
     if (!found) {
-      fail(301, "the base model {} has no tensor `{}`. Is it the model that was trained?",
+      fail(ErrorCode::kMissingTensor,
+           "the base model {} has no tensor `{}`. Is it the model that was trained?",
            base.path().string(), tensor.name);
     }
     if (entry->shape != tensor.shape) {
-      fail(302, "tensor `{}` was trained in shape [{}], but the base model {} has [{}]",
-           tensor.name, fmt::join(tensor.shape, ", "), base.path().string(),
-           fmt::join(entry->shape, ", "));
+      fail(ErrorCode::kWrongShape,
+           "tensor `{}` was trained in shape [{}], but the base model {} has [{}]", tensor.name,
+           fmt::join(tensor.shape, ", "), base.path().string(), fmt::join(entry->shape, ", "));
     }
     if (found->encoding != Encoding::kPlain) {
       tensor.stored_dtype = config_dtype(base.config());
       continue;
     }
     if (!found->stored.entry->dtype) {
-      fail(307, "{}: tensor `{}` is {}, into which trained values cannot be converted",
+      fail(ErrorCode::kBadStoredDType,
+           "{}: tensor `{}` is {}, into which trained values cannot be converted",
            found->stored.file->where(), found->stored.entry->name, found->stored.entry->dtype_name);
     }
     tensor.stored_dtype = *found->stored.entry->dtype;

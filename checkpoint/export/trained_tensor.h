@@ -33,7 +33,7 @@ struct TrainedTensor {
 TrainedTensor trained_tensor(const ShardedTensor& tensor);
 
 // Sets every stored_dtype to the base's, for a quantised tensor to that of its config.json.
-// Throws E0301 for a name that the model does not have, E0302 for another shape.
+// Throws E0314 for a name that the model does not have, E0302 for another shape.
 void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& base,
                    const TensorMap& model);
 

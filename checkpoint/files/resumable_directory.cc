@@ -63,7 +63,8 @@ std::string noted(const fs::path& file) {
 [[noreturn]] void fail_busy(const fs::path& staging) {
   std::string owner = noted(staging / kOwnerFile);
   while (!owner.empty() && owner.back() == '\n') owner.pop_back();
-  fail(401, "{} is being written by another job{}. Wait for it or end it; then start again.",
+  fail(ErrorCode::kBusy,
+       "{} is being written by another job{}. Wait for it or end it; then start again.",
        staging.string(), owner.empty() ? "" : ": " + owner);
 }
 
@@ -96,11 +97,13 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
     std::error_code error;
     if (!present(final_)) return;
     if (!overwrite_) {
-      fail(220, "{} exists already. Remove it, name another output, or add --overwrite.",
+      fail(ErrorCode::kOutputExists,
+           "{} exists already. Remove it, name another output, or add --overwrite.",
            final_.string());
     }
     if (!fs::is_directory(fs::symlink_status(final_, error))) {
-      fail(220, "{} is not a directory, so it is not replaced", final_.string());
+      fail(ErrorCode::kOutputExists, "{} is not a directory, so it is not replaced",
+           final_.string());
     }
   };
   if (!present(paths_.root)) check_free();

@@ -9,11 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "csrc/base/error_codes.h"
+
 namespace sutor {
 
 struct Corruption {
-  int code = 347;          // that of the error of a reader that finds it
-  std::string file;        // its path
+  ErrorCode code = ErrorCode::kCorrupted;  // that of the error of a reader that finds it
+  std::string file;                        // its path
   std::string location{};  // "tensor `x`, tile at byte 0"; empty: the file as a whole
   std::string expected{};  // empty, like `found`, when `problem` is the whole message
   std::string found{};

@@ -36,7 +36,7 @@ bool is_plain_name(const std::string& name) {
 HfIndex read_hf_index(const std::filesystem::path& path) {
   const std::string text = read_file(path, int64_t{1} << 30);
   const auto refuse = [&](const std::string& reason) {
-    fail(304, "{}: {}", path.string(), reason);
+    fail(ErrorCode::kContradictoryShards, "{}: {}", path.string(), reason);
   };
   std::optional<std::string> duplicate;
   const nlohmann::json json = parse_index(text, duplicate);
@@ -107,7 +107,8 @@ int64_t parse_byte_size(const std::string& text, const std::string& option) {
   const auto unit = kUnits.find(std::string(end, text.data() + text.size()));
   const double bytes = unit == kUnits.end() ? 0 : number * unit->second;
   if (error != std::errc() || !(bytes >= 1) || bytes > 1e18) {
-    fail(202, "{}: expected a size like 5GB, 500MB or 64MiB, found `{}`", option, text);
+    fail(ErrorCode::kBadArgument, "{}: expected a size like 5GB, 500MB or 64MiB, found `{}`",
+         option, text);
   }
   return static_cast<int64_t>(bytes);
 }

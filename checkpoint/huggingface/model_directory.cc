@@ -59,7 +59,8 @@ DType config_dtype(const nlohmann::json& config) {
     if (*at == "float32") return DType::kF32;
     if (*at == "bfloat16") return DType::kBF16;
     if (*at == "float16") return DType::kF16;
-    fail(307, "config.json: `{}` is {}; expected \"float32\", \"bfloat16\" or \"float16\"", key,
+    fail(ErrorCode::kBadStoredDType,
+         "config.json: `{}` is {}; expected \"float32\", \"bfloat16\" or \"float16\"", key,
          at->dump());
   }
   return DType::kF32;
@@ -68,7 +69,7 @@ DType config_dtype(const nlohmann::json& config) {
 void ModelDirectory::set_config(std::string text, const std::string& where) {
   config_text_ = std::move(text);
   config_ = nlohmann::json::parse(config_text_, nullptr, /*allow_exceptions=*/false);
-  if (!config_.is_object()) fail(300, "{} is not a JSON object", where);
+  if (!config_.is_object()) fail(ErrorCode::kNoModel, "{} is not a JSON object", where);
 }
 
 void ModelDirectory::add_shard(std::unique_ptr<ModelShard> added) {
@@ -78,8 +79,8 @@ void ModelDirectory::add_shard(std::unique_ptr<ModelShard> added) {
   for (const SafetensorsEntry& entry : shard.tensors()) {
     const auto [at, inserted] = tensors_.emplace(entry.name, StoredTensor{number, &shard, &entry});
     if (!inserted) {
-      fail(304, "{}: tensor `{}` is in two shards, {} and {}", path_.string(), entry.name,
-           at->second.file->name(), shard.name());
+      fail(ErrorCode::kContradictoryShards, "{}: tensor `{}` is in two shards, {} and {}",
+           path_.string(), entry.name, at->second.file->name(), shard.name());
     }
   }
 }
@@ -136,7 +137,7 @@ void ModelDirectory::check(const TensorMap& model) const {
   }
   if (missing.empty()) return;
   const size_t named = std::min(kNamed, missing.size());
-  fail(301,
+  fail(ErrorCode::kMissingTensor,
        "{}: {} of {} tensors are missing: {}{}. Is config.json that of these weights, and was "
        "everything fetched?",
        path_.string(), missing.size(), model.size(),
@@ -163,7 +164,9 @@ std::vector<std::string> ModelDirectory::unexpected(const TensorMap& model) cons
 
 void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destination) const {
   const std::optional<ResolvedSource> found = resolve(tensor);
-  if (!found) fail(301, "{}: tensor `{}` is missing", path_.string(), tensor.name);
+  if (!found) {
+    fail(ErrorCode::kMissingTensor, "{}: tensor `{}` is missing", path_.string(), tensor.name);
+  }
   SUTOR_ASSERT(destination.global_shape == tensor.shape);
   if (found->encoding != Encoding::kPlain) {
     load_quantized(*found, tensor, config_, destination);

@@ -29,7 +29,7 @@ std::string_view scale_suffix(Encoding encoding) {
 
 void require_scales(const ResolvedSource& found) {
   if (found.scales) return;
-  fail(307, "{}: tensor `{}` is {}, and there is no `{}{}` with its scales",
+  fail(ErrorCode::kBadStoredDType, "{}: tensor `{}` is {}, and there is no `{}{}` with its scales",
        found.stored.file->where(), found.stored.entry->name, found.stored.entry->dtype_name,
        found.source->name, scale_suffix(found.encoding));
 }
@@ -46,7 +46,8 @@ void check_mxfp4(const ResolvedSource& found) {
   const SafetensorsEntry& scales = *found.scales->entry;
   const std::vector<int64_t> expected(blocks.shape.begin(), blocks.shape.end() - 1);
   if (scales.dtype == DType::kU8 && scales.shape == expected) return;
-  fail(307, "{}: the scales `{}` {} {} do not fit the blocks `{}` {}: expected U8 {}",
+  fail(ErrorCode::kBadStoredDType,
+       "{}: the scales `{}` {} {} do not fit the blocks `{}` {}: expected U8 {}",
        found.scales->file->where(), scales.name, scales.dtype_name, shape_text(scales.shape),
        blocks.name, shape_text(blocks.shape), shape_text(expected));
 }
@@ -154,7 +155,8 @@ BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
            covers(scales.block_cols, cols, entry.shape[1]);
   }
   if (!fits) {
-    fail(307, "{}: the scales `{}` {} do not fit the matrix `{}` {} (blocks of {} x {})",
+    fail(ErrorCode::kBadStoredDType,
+         "{}: the scales `{}` {} do not fit the matrix `{}` {} (blocks of {} x {})",
          found.stored.file->where(), entry.name, shape_text(entry.shape), weight.name,
          shape_text(tensor.shape), scales.block_rows, scales.block_cols);
   }

@@ -28,7 +28,7 @@ DiskMatrix disk_matrix(const TensorEntry& tensor, const DiskSource& source) {
 void expect_shape(const ResolvedSource& found, const std::vector<int64_t>& expected) {
   const SafetensorsEntry& entry = *found.stored.entry;
   if (entry.shape == expected) return;
-  fail(302,
+  fail(ErrorCode::kWrongShape,
        "{}: tensor `{}` has shape {}, but config.json asks for {}. Are these the weights of this "
        "config.json?",
        found.stored.file->where(), entry.name, shape_text(entry.shape), shape_text(expected));
@@ -56,7 +56,7 @@ void locate_int4(const TensorEntry& tensor, ResolvedSource& found) {
                     entry.dtype == DType::kI32 &&
                     entry.shape == std::vector<int64_t>{tensor.shape[0], tensor.shape[1] / 8};
   if (!fits) {
-    fail(302,
+    fail(ErrorCode::kWrongShape,
          "{}: tensor `{}` is {} {}, but a matrix {} packed in four bits is I32 with an eighth of "
          "the columns",
          found.stored.file->where(), entry.name, entry.dtype_name, shape_text(entry.shape),
@@ -78,7 +78,7 @@ void locate_mxfp4(const TensorEntry& tensor, ResolvedSource& found) {
   std::vector<int64_t> expected = {rows, groups, kMxfp4GroupBytes};
   if (source.index >= 0) expected.insert(expected.begin(), source.disk_shape[0]);
   if (tensor.shape.size() != 2 || found.columns % kMxfp4Group != 0 || entry.dtype != DType::kU8) {
-    fail(302,
+    fail(ErrorCode::kWrongShape,
          "{}: tensor `{}` is {} {}, but a matrix {} in MXFP4 is U8 {}, with a multiple of {} "
          "columns",
          found.stored.file->where(), entry.name, entry.dtype_name, shape_text(entry.shape),
@@ -163,7 +163,7 @@ void locate(const TensorEntry& tensor, ResolvedSource& found) {
 DType computable(const StoredTensor& stored) {
   const std::optional<DType> dtype = stored.entry->dtype;
   if (dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) return *dtype;
-  fail(307,
+  fail(ErrorCode::kBadStoredDType,
        "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16 weights, and reads F8_E4M3, "
        "MXFP4 and packed 4-bit matrices with their scales. Convert the checkpoint to one of these "
        "first.",

@@ -32,12 +32,13 @@ TileIndex CheckpointReader::load_index(const FileRecord& record) const {
   const fs::path path = path_ / index_file(record.writer);
   const std::string bytes = read_file(path, record.index_bytes);
   if (xxh3(bytes) != record.index_digest) {
-    fail(345, "{} is corrupt: its digest is not the one in the manifest", path.string());
+    fail(ErrorCode::kBadTileIndex, "{} is corrupt: its digest is not the one in the manifest",
+         path.string());
   }
   TileIndex index = decode_index(bytes, record.bytes, path.string());
   if (static_cast<int64_t>(index.tiles.size()) != record.tiles) {
-    fail(345, "{} lists {} tiles, but the manifest says {}", path.string(), index.tiles.size(),
-         record.tiles);
+    fail(ErrorCode::kBadTileIndex, "{} lists {} tiles, but the manifest says {}", path.string(),
+         index.tiles.size(), record.tiles);
   }
   return index;
 }
@@ -49,7 +50,8 @@ void CheckpointReader::read_indices() {
       const auto [at, added] = stored_.try_emplace(tensor.name);
       if (added) at->second.tensor = tensor;
       if (at->second.tensor != tensor) {
-        fail(346, "{}: writers give {} different shapes", path_.string(), tensor.name);
+        fail(ErrorCode::kBadCoverage, "{}: writers give {} different shapes", path_.string(),
+             tensor.name);
       }
     }
     for (Tile& tile : index.tiles) {
@@ -74,15 +76,16 @@ void CheckpointReader::read_indices() {
     tensors_.push_back(stored.tensor);
   }
   if (static_cast<int64_t>(tensors_.size()) != manifest_.tensors) {
-    fail(346, "{}: the files have {} tensors, but the manifest says {}", path_.string(),
-         tensors_.size(), manifest_.tensors);
+    fail(ErrorCode::kBadCoverage, "{}: the files have {} tensors, but the manifest says {}",
+         path_.string(), tensors_.size(), manifest_.tensors);
   }
 }
 
 void CheckpointReader::read_state() {
   const fs::path path = path_ / kStateFile;
   if (xxh3(read_file(path, manifest_.state_bytes)) != manifest_.state_digest) {
-    fail(347, "{} is corrupt: its digest is not the one in the manifest", path.string());
+    fail(ErrorCode::kCorrupted, "{} is corrupt: its digest is not the one in the manifest",
+         path.string());
   }
   manifest_.meta.state = read_state_file(path, manifest_.meta.step);
 }
@@ -95,7 +98,7 @@ const InputFile& CheckpointReader::data_file(int writer) const {
 }
 
 void CheckpointReader::fail_tile(const IndexedTensor& tensor, const StoredTile& stored_tile) const {
-  fail(347, "{} is corrupt: the bytes of {} are not the ones that were written",
+  fail(ErrorCode::kCorrupted, "{} is corrupt: the bytes of {} are not the ones that were written",
        (path_ / writer_file(stored_tile.writer)).string(), dataset_path(tensor, stored_tile.tile));
 }
 
@@ -149,13 +152,14 @@ void CheckpointReader::read_tile(const IndexedTensor& tensor, const StoredTile& 
 void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) const {
   const auto found = stored_.find(destination.name);
   if (found == stored_.end()) {
-    fail(348, "{} does not have {}; it has {} trained tensors, e.g. {}", path_.string(),
-         destination.name, tensors_.size(), tensors_.empty() ? "none" : tensors_.front().name);
+    fail(ErrorCode::kNotInCheckpoint, "{} does not have {}; it has {} trained tensors, e.g. {}",
+         path_.string(), destination.name, tensors_.size(),
+         tensors_.empty() ? "none" : tensors_.front().name);
   }
   const IndexedTensor& tensor = found->second.tensor;
   if (tensor.shape != destination.global_shape || tensor.dtype != destination.dtype) {
-    fail(348, "{} has {} as {} {}, but {} {} is wanted", path_.string(), tensor.name,
-         name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
+    fail(ErrorCode::kNotInCheckpoint, "{} has {} as {} {}, but {} {} is wanted", path_.string(),
+         tensor.name, name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
          shape_text(destination.global_shape));
   }
   SUTOR_ASSERT(destination.lies_inside());

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kFormat = "sutor.training_state";
 constexpr int64_t kVersion = 1;
-constexpr int kCorruptFile = 347;
+constexpr ErrorCode kCorruptFile = ErrorCode::kCorrupted;
 
 constexpr const char* kStep = "checkpoint_step";
 

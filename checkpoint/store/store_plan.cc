@@ -141,7 +141,8 @@ StorePlan plan_store(const ModelDirectory& model, int64_t max_file_bytes) {
   for (const fs::path& file : model.other_files()) {
     const std::string name = file.generic_string();
     if (!is_utf8(name)) {
-      fail(311, "{}: the file name `{}` is not UTF-8; rename or remove it", model.path().string(),
+      fail(ErrorCode::kNotStorable, "{}: the file name `{}` is not UTF-8; rename or remove it",
+           model.path().string(),
            nlohmann::json(name).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
     }
     plan.other_files.push_back(name);

@@ -42,7 +42,7 @@ struct StorePlan {
 
 // No file is larger than `max_file_bytes`, except one with a single larger row; there are as few
 // files as possible, about equally full. A tensor that does not fit into the rest of a file begins
-// the next one; only a tensor that is larger than a whole file is divided. Throws E0311 for what a
+// the next one; only a tensor that is larger than a whole file is divided. Throws E0351 for what a
 // store does not support.
 StorePlan plan_store(const ModelDirectory& model, int64_t max_file_bytes);
 

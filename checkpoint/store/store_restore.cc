@@ -49,7 +49,7 @@ void restore_shard(const BaseStore& store, size_t number, const StagingPaths& st
 void restore_other_file(const BaseStore& store, const StoreOtherFile& file,
                         const StagingPaths& staging) {
   if (copy_other_file(store, file.path, staging, file.path).digest == file.digest) return;
-  fail(347, "{} is corrupt: its digest is not the one in the manifest",
+  fail(ErrorCode::kCorrupted, "{} is corrupt: its digest is not the one in the manifest",
        (store.files_root() / file.path).string());
 }
 

@@ -26,7 +26,7 @@ StoreShard::StoreShard(StoreFiles& files, size_t number, const StoreShardRecord&
   const std::string bytes = header_bytes();
   header_ = parse_safetensors_header(std::as_bytes(std::span(bytes)), record.bytes, where());
   if (header_.data_begin != record.header_bytes) {
-    fail(347, "{}: its header ends at byte {}, but the manifest says {}", where(),
+    fail(ErrorCode::kCorrupted, "{}: its header ends at byte {}, but the manifest says {}", where(),
          header_.data_begin, record.header_bytes);
   }
   tensor_tiles_.resize(header_.tensors.size());
@@ -40,7 +40,8 @@ std::string StoreShard::header_bytes() const {
   const std::filesystem::path path = files_.store() / store_header_file(number_);
   std::string bytes = read_file(path, record_.header_bytes);
   if (xxh3(bytes) != record_.header_digest) {
-    fail(347, "{} is corrupt: its digest is not the one in the manifest", path.string());
+    fail(ErrorCode::kCorrupted, "{} is corrupt: its digest is not the one in the manifest",
+         path.string());
   }
   return bytes;
 }
@@ -72,7 +73,7 @@ void StoreShard::read_at(int64_t offset, std::span<std::byte> into) const {
     count(result.fetched);
     if (result.bad_block) {
       const int64_t bad = location.begin + *result.bad_block * tile.block_bytes;
-      fail(347,
+      fail(ErrorCode::kCorrupted,
            "{} is corrupt: the block at byte {} of tensor `{}` (byte {} of the file) is not what "
            "was written",
            file->path().string(), bad, header_.tensors[found.tensor].name,

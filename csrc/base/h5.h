@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "csrc/base/dtype.h"
+#include "csrc/base/error_codes.h"
 
 namespace sutor::h5 {
 
@@ -86,7 +87,7 @@ class File {
   // `alignment` bytes.
   static File create(const std::filesystem::path& path, int64_t alignment = 1);
   // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid.
-  static File open(const std::filesystem::path& path, int code = 309);
+  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5);
 
   const std::filesystem::path& path() const { return path_; }
   int64_t size() const { return size_; }  // of a file that was opened for reading
@@ -152,7 +153,7 @@ class File {
 
   std::filesystem::path path_;
   int64_t size_ = 0;
-  int code_ = 309;
+  ErrorCode code_ = ErrorCode::kBadHdf5;
   Handle file_;
 };
 

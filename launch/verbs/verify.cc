@@ -69,7 +69,7 @@ std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::st
     const fs::path path = existing_path(given);
     const ArtifactKind kind = artifact_kind(path);
     if (kind == ArtifactKind::kOther) {
-      fail(336,
+      fail(ErrorCode::kUnknownArtifact,
            "{} is nothing that sutor verify knows. Known are base stores, directories with "
            "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
            "adapter_config.json).",
@@ -92,7 +92,7 @@ void print_text(const Timed& timed) {
     fmt::print("DAMAGED {} {}: {} problem{}\n", result.kind, result.path, result.corruption.size(),
                result.corruption.size() == 1 ? "" : "s");
     for (const Corruption& corruption : result.corruption) {
-      fmt::print("  E{:04}: {}\n", corruption.code, corruption.text());
+      fmt::print("  {}: {}\n", corruption.code, corruption.text());
     }
     return;
   }
@@ -107,7 +107,7 @@ nlohmann::ordered_json to_json(const Timed& timed) {
   const Verification& result = timed.result;
   nlohmann::ordered_json corruption = nlohmann::ordered_json::array();
   for (const Corruption& found : result.corruption) {
-    corruption.push_back({{"code", fmt::format("E{:04}", found.code)},
+    corruption.push_back({{"code", fmt::format("{}", found.code)},
                           {"file", found.file},
                           {"part", found.location},
                           {"expected", found.expected},

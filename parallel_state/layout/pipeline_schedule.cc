@@ -31,7 +31,8 @@ const char* name_of(Kind kind) {
 }
 
 [[noreturn]] void refuse(int stage, const PipelineAction& action, const std::string& reason) {
-  fail(7005, "internal error: pipeline schedule, stage {}, {}: {}. This is a bug in sutor.", stage,
+  fail(ErrorCode::kBadSchedule,
+       "internal error: pipeline schedule, stage {}, {}: {}. This is a bug in sutor.", stage,
        describe(action), reason);
 }
 

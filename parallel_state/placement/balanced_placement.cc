@@ -197,10 +197,10 @@ LayerPlacement contiguous_layer(int num_experts, int ep) {
 LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas, int groups) {
   const int experts = layer.num_experts();
   if (ep < 1 || experts % ep != 0) {
-    fail(210, "parallel.ep={} does not divide {} experts.", ep, experts);
+    fail(ErrorCode::kBadPlacement, "parallel.ep={} does not divide {} experts.", ep, experts);
   }
   if (groups < 1 || experts % groups != 0 || (groups % ep != 0 && ep % groups != 0)) {
-    fail(210,
+    fail(ErrorCode::kBadPlacement,
          "a balanced placement keeps each of the router's {} groups together, but {} ranks do not "
          "divide them, nor they the ranks. Choose another parallel.ep, or contiguous.",
          groups, ep);

@@ -16,8 +16,8 @@ ExpertPlacement::ExpertPlacement(int num_experts, int ep, int ranks,
     for (int d = 1; d <= num_experts; ++d) {
       if (num_experts % d == 0 && (ranks == 0 || ranks % d == 0)) divisors.push_back(d);
     }
-    fail(210, "parallel.ep={} does not divide {} experts. {}: {}.", ep, num_experts,
-         ranks == 0 ? "Divisors" : fmt::format("Divisors that fit {} ranks", ranks),
+    fail(ErrorCode::kBadPlacement, "parallel.ep={} does not divide {} experts. {}: {}.", ep,
+         num_experts, ranks == 0 ? "Divisors" : fmt::format("Divisors that fit {} ranks", ranks),
          fmt::join(divisors, ", "));
   }
   num_local_ = num_experts / ep;
@@ -32,8 +32,9 @@ ExpertPlacement::ExpertPlacement(int num_experts, int ep, int ranks,
         layer_of.expert_at.push_back(static_cast<int>(e));
       }
       if (static_cast<int>(layer_of.expert_at.size()) != (rank + 1) * num_local_) {
-        fail(210, "layer {}: a placement of experts must give each of {} ranks {} of {} experts.",
-             layer, ep, num_local_, num_experts);
+        fail(ErrorCode::kBadPlacement,
+             "layer {}: a placement of experts must give each of {} ranks {} of {} experts.", layer,
+             ep, num_local_, num_experts);
       }
     }
     layer_of.given = given;

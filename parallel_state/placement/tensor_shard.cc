@@ -50,8 +50,9 @@ void check_tensor_parallel(const ModelInfo& model, const ParallelOptions& option
     const TensorSplit& split = tensor.split;
     if (ranks == 1 || split.axis == TensorSplit::Axis::kNone) continue;
     if (split.may_be_uneven ? split.units >= ranks : split.units % ranks == 0) continue;
-    fail(213, "{}({}) does not divide the {} {} of {}. Sizes that do: {}.", expert ? "etp" : "tp",
-         ranks, split.units, split.unit, tensor.name, divisors_of(split.units));
+    fail(ErrorCode::kIndivisibleTensor,
+         "{}({}) does not divide the {} {} of {}. Sizes that do: {}.", expert ? "etp" : "tp", ranks,
+         split.units, split.unit, tensor.name, divisors_of(split.units));
   }
 }
 

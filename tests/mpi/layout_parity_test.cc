@@ -125,7 +125,7 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
   Outcome out;
   for (int64_t step = 1; step <= kSteps; ++step) {
     const auto all = packs(job.rows, source.info.vocab_size, 11 * step);
-    const Range mine = rank_share({0, job.rows}, dp_rank, dp);
+    const Range mine = rank_range({0, job.rows}, dp_rank, dp);
     std::vector<MicroBatch> micro(all.begin() + mine.begin, all.begin() + mine.end);
     MicroBatch empty;
     empty.doc_offsets = {0};
@@ -163,21 +163,21 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
   return out;
 }
 
-at::Tensor matrix(const at::Tensor& whole) { return whole.view({whole.size(0), -1}); }
+at::Tensor matrix(const at::Tensor& full) { return full.view({full.size(0), -1}); }
 
-at::Tensor shard_of_tensor(const at::Tensor& whole, const ShardedTensor& shard) {
-  return matrix(whole)
+at::Tensor shard_of_tensor(const at::Tensor& full, const ShardedTensor& shard) {
+  return matrix(full)
       .narrow(0, shard.row_begin, shard.row_count)
       .narrow(1, shard.col_begin, shard.columns());
 }
 
 at::Tensor base_weight(const ModelSource& source, const std::string& name, const at::Tensor& like) {
   at::Tensor base = at::empty_like(like);
-  ShardedTensor whole{.name = name, .dtype = DType::kF32, .global_shape = like.sizes().vec()};
-  whole.row_count = like.size(0);
-  whole.data = static_cast<std::byte*>(base.data_ptr());
+  ShardedTensor full{.name = name, .dtype = DType::kF32, .global_shape = like.sizes().vec()};
+  full.row_count = like.size(0);
+  full.data = static_cast<std::byte*>(base.data_ptr());
   const TensorEntry& entry = *source.info.tensors.find(name);
-  source.directory.load(entry, whole);
+  source.directory.load(entry, full);
   return entry.role == TensorRole::kRouter ? base * kSharpen : base;
 }
 

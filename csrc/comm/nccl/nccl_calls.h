@@ -1,5 +1,5 @@
-// Shared by the files of NcclComm: errors of CUDA and NCCL as E0605, waiting with a time limit, and
-// device memory.
+// Shared by the files of NcclComm: errors of CUDA (E0610) and NCCL (E0611), waiting with a time
+// limit, and device memory.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,7 +16,7 @@ void check(ncclResult_t result, const char* name);
 // Whether NCCL can use this memory directly; false for host memory.
 bool is_on_device(const void* memory);
 
-// Waits until all work on `stream` is done. Throws E0605 when `comm` reports an error and E0602
+// Waits until all work on `stream` is done. Throws E0611 when `comm` reports an error and E0602
 // after the time limit (wait_limit.h).
 void wait(cudaStream_t stream, ncclComm_t comm, const char* name);
 

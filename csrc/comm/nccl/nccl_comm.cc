@@ -295,7 +295,8 @@ int choose_device(Comm& control) {
   int devices = 0;
   const cudaError_t result = cudaGetDeviceCount(&devices);
   if (result != cudaSuccess || devices == 0) {
-    fail(605, "rank {} found no GPU on its host: {}.", control.rank(), cudaGetErrorString(result));
+    fail(ErrorCode::kNoGpu, "rank {} found no GPU on its host: {}.", control.rank(),
+         cudaGetErrorString(result));
   }
   char host[256] = "";
   gethostname(host, sizeof(host) - 1);
@@ -304,7 +305,8 @@ int choose_device(Comm& control) {
       std::count(hosts.begin(), hosts.begin() + control.rank(), hosts[control.rank()]));
   if (devices == 1) return 0;
   if (before >= devices) {
-    fail(605, "host {} has {} GPUs, but at least {} ranks. Start no more ranks than GPUs.", host,
+    fail(ErrorCode::kNoGpu,
+         "host {} has {} GPUs, but at least {} ranks. Start no more ranks than GPUs.", host,
          devices, before + 1);
   }
   return before;

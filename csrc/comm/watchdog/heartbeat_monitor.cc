@@ -78,7 +78,7 @@ void HeartbeatMonitor::take(Peer& peer, const std::string& line) {
     return;
   }
   const json hello = json::parse(line);
-  if (hello.at("token") != job_.token) fail(609, "an unknown peer");
+  if (hello.at("token") != job_.token) fail(ErrorCode::kWatchdogUnconnected, "an unknown peer");
   peer.rank = hello.at("rank");
   view_.rank(peer.rank).heard = Journal::now();
 }

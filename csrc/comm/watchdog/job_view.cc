@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "csrc/base/error.h"
+
 namespace sutor {
 namespace {
 
@@ -172,9 +174,9 @@ std::string JobView::headline(double now) {
                    [&](int a, int b) { return rank(a).died < rank(b).died; });
   for (const int r : dead) {
     rank(r).reported = true;
-    text += fmt::format(
-        "error[E0605]: rank {} died ({}). Its last heartbeat, {:.1f} s earlier: {}.\n", r,
-        process_text(rank(r).process), rank(r).died - rank(r).heard, last_seen(r, rank(r).heard));
+    text += fmt::format("error[{}]: rank {} died ({}). Its last heartbeat, {:.1f} s earlier: {}.\n",
+                        ErrorCode::kRankDied, r, process_text(rank(r).process),
+                        rank(r).died - rank(r).heard, last_seen(r, rank(r).heard));
   }
   for (const int r : in_state(RankView::State::kSilent)) {
     rank(r).reported = true;
@@ -184,8 +186,9 @@ std::string JobView::headline(double now) {
                       : state != '\0' ? "the process is there but does not answer"
                                       : "its process is stopped, or its host is down or cut off";
     text += fmt::format(
-        "error[E0606]: rank {} ({}) sent no heartbeat for {:.0f} s: {}. Its last one: {}.\n", r,
-        process_text(rank(r).process), now - rank(r).heard, why, last_seen(r, rank(r).heard));
+        "error[{}]: rank {} ({}) sent no heartbeat for {:.0f} s: {}. Its last one: {}.\n",
+        ErrorCode::kRankSilent, r, process_text(rank(r).process), now - rank(r).heard, why,
+        last_seen(r, rank(r).heard));
   }
   return text;
 }
@@ -239,10 +242,10 @@ std::string JobView::slow(double limit, double now) const {
   if (longest < 0) return "";
   const std::vector<int> missing = waits_for(longest);
   return fmt::format(
-      "error[E0607]: rank {} has been waiting for {:.0f} s in {}{}. SUTOR_COMM_TIMEOUT={:.0f} is "
+      "error[{}]: rank {} has been waiting for {:.0f} s in {}{}. SUTOR_COMM_TIMEOUT={:.0f} is "
       "the longest wait in seconds; raise it when such a wait is right.\n",
-      longest, now - rank(longest).newest->begun, operation_text(longest),
-      missing.empty() ? "" : " for " + numbered(missing), limit);
+      ErrorCode::kWaitedTooLong, longest, now - rank(longest).newest->begun,
+      operation_text(longest), missing.empty() ? "" : " for " + numbered(missing), limit);
 }
 
 std::string JobView::different_operations() const {
@@ -256,11 +259,11 @@ std::string JobView::different_operations() const {
     const int other = at->second;
     if (added || std::strcmp(rank(other).newest->name, rank(r).newest->name) == 0) continue;
     return fmt::format(
-        "error[E0608]: rank {} is in {} and rank {} in {}: the ranks of a group must issue the "
+        "error[{}]: rank {} is in {} and rank {} in {}: the ranks of a group must issue the "
         "same "
         "operations in the same order. This is a bug in sutor, or the ranks run different programs "
         "or recipes.\n",
-        other, operation_text(other), r, operation_text(r));
+        ErrorCode::kDifferentOperations, other, operation_text(other), r, operation_text(r));
   }
   return "";
 }
@@ -273,9 +276,9 @@ std::string JobView::disorder(double deadlock_seconds, double now) const {
     if (!stuck || waits_for(r).empty()) return "";
   }
   return fmt::format(
-      "error[E0608]: all ranks have been waiting for one another for {:.0f} s, in different "
+      "error[{}]: all ranks have been waiting for one another for {:.0f} s, in different "
       "operations. This is a bug in sutor, or the ranks run different programs or recipes.\n",
-      deadlock_seconds);
+      ErrorCode::kDifferentOperations, deadlock_seconds);
 }
 
 }  // namespace sutor

@@ -286,8 +286,8 @@ void Watchdog::check_monitors() {
   }
   const double limit = lost == 2 ? kNoMonitorSeconds : kOtherMonitorSeconds;
   if (lost == 0 || now - since < limit) return;
-  std::fprintf(stderr, "error[E0605]: %s, seen by rank %d, which ends with exit code %d.\n",
-               who.c_str(), job_.own_rank, int{kExitComm});
+  fmt::print(stderr, "error[{}]: {}, seen by rank {}, which ends with exit code {}.\n",
+             ErrorCode::kRankDied, who, job_.own_rank, int{kExitComm});
   end_process(kExitComm);
 }
 

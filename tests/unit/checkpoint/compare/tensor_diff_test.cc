@@ -125,7 +125,7 @@ TEST_F(TensorDiffs, OtherFilesCountButNotHowTensorsAreSharded) {
 
 TEST_F(TensorDiffs, FoldersWithoutTensorsAreRefused) {
   dir_.write("nothing/readme.txt", "");
-  testing::expect_error(336, {"nothing"}, [&] { open("nothing"); });
+  testing::expect_error(ErrorCode::kUnknownArtifact, {"nothing"}, [&] { open("nothing"); });
 }
 
 }  // namespace

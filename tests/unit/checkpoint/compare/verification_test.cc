@@ -61,7 +61,7 @@ TEST_F(StoreVerification, EveryBadTileIsNamedOnce) {
   const Verification result = verified();
   ASSERT_EQ(result.corruption.size(), 2u);
   for (const Corruption& corruption : result.corruption) {
-    EXPECT_EQ(corruption.code, 347);
+    EXPECT_EQ(corruption.code, ErrorCode::kCorrupted);
     EXPECT_EQ(corruption.expected.size(), std::string("crc32c 01234567").size());
     EXPECT_NE("crc32c " + corruption.found, corruption.expected);
     EXPECT_NE(corruption.text().find(corruption.location), std::string::npos);
@@ -93,7 +93,7 @@ TEST_F(StoreVerification, AModelOfAnotherShapeIsCorruption) {
   for (const Verification& result :
        {verify_base_store(dir_ / "store", &other, 1), verify_model(dir_ / "m", &other, 1)}) {
     ASSERT_EQ(result.corruption.size(), 1u);
-    EXPECT_EQ(result.corruption[0].code, 302);
+    EXPECT_EQ(result.corruption[0].code, ErrorCode::kWrongShape);
   }
   EXPECT_TRUE(verify_base_store(dir_ / "store", nullptr, 1).corruption.empty());
 }
@@ -107,9 +107,11 @@ TEST_F(StoreVerification, BrokenShardsOfADirectoryAreAllNamed) {
   }
   const Verification result = verify_model(dir_ / "s", &model_, 1);
   ASSERT_EQ(result.corruption.size(), 2u);
-  for (const Corruption& corruption : result.corruption) EXPECT_EQ(corruption.code, 303);
+  for (const Corruption& corruption : result.corruption)
+    EXPECT_EQ(corruption.code, ErrorCode::kBrokenFile);
   fs::remove(dir_ / "s/config.json");
-  EXPECT_EQ(verify_model(dir_ / "m/nothing", &model_, 1).corruption.at(0).code, 300);
+  EXPECT_EQ(verify_model(dir_ / "m/nothing", &model_, 1).corruption.at(0).code,
+            ErrorCode::kNoModel);
 }
 
 TEST(CheckpointVerification, NamesEveryBadTileAndMissingFile) {

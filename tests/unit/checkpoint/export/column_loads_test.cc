@@ -161,7 +161,8 @@ TEST_F(LargeColumnLoads, ACorruptBlockOfAStoreIsE0347) {
   std::string bytes = dir_.read("store/b00000.h5");
   bytes[bytes.size() / 2] ^= 1;
   dir_.write("store/b00000.h5", bytes);
-  testing::expect_error(347, {"b00000.h5", "tensor `w`"}, [&] { fetched("store", 3, 2); });
+  testing::expect_error(ErrorCode::kCorrupted, {"b00000.h5", "tensor `w`"},
+                        [&] { fetched("store", 3, 2); });
 }
 
 TEST(ColumnLoads, TrainedTensorsInMemoryAndInAnAdapterGiveTheirColumns) {

@@ -106,7 +106,8 @@ TEST(RandomModel, AnExistingDirectoryIsNotTouched) {
   TempDir dir;
   dir.write("m/keep", "x");
   RandomModelOptions options;
-  expect_error(220, {"m"}, [&] { write_random_model(dir / "m", testing::small_model(), options); });
+  expect_error(ErrorCode::kOutputExists, {"m"},
+               [&] { write_random_model(dir / "m", testing::small_model(), options); });
   EXPECT_EQ(dir.read("m/keep"), "x");
 }
 
@@ -116,7 +117,8 @@ TEST(ShardSizes, UnitsAreReadAndNonsenseIsRefused) {
   EXPECT_EQ(parse_byte_size("1.5KB", "--shard-size"), 1500);
   EXPECT_EQ(parse_byte_size("77", "--shard-size"), 77);
   for (const char* text : {"", "GB", "5XB", "-5GB", "0", "5 GB", "nan", "inf", "1e30"}) {
-    expect_error(202, {"--shard-size"}, [&] { parse_byte_size(text, "--shard-size"); });
+    expect_error(ErrorCode::kBadArgument, {"--shard-size"},
+                 [&] { parse_byte_size(text, "--shard-size"); });
   }
 }
 

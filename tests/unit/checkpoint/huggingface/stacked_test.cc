@@ -169,16 +169,20 @@ TEST_F(Stacked, FormsThatDoNotFitAreRefused) {
   const auto check = [&](const std::string& name, const RawTensor* other) {
     with(name, other)->check(model_.map());
   };
-  expect_error(307, {at + "_blocks", at + "_scales"}, [&] { check(at + "_scales", nullptr); });
+  expect_error(ErrorCode::kBadStoredDType, {at + "_blocks", at + "_scales"},
+               [&] { check(at + "_scales", nullptr); });
   RawTensor scales{at + "_scales", "U8", {3, 64, 4}, std::vector<std::byte>(3 * 64 * 4)};
-  expect_error(307, {at + "_scales", "[3, 64, 2]"}, [&] { check(scales.name, &scales); });
+  expect_error(ErrorCode::kBadStoredDType, {at + "_scales", "[3, 64, 2]"},
+               [&] { check(scales.name, &scales); });
   scales = {at + "_scales", "I8", {3, 64, 2}, std::vector<std::byte>(3 * 64 * 2)};
-  expect_error(307, {"I8"}, [&] { check(scales.name, &scales); });
+  expect_error(ErrorCode::kBadStoredDType, {"I8"}, [&] { check(scales.name, &scales); });
   RawTensor blocks{at + "_blocks", "U8", {3, 63, 2, 16}, std::vector<std::byte>(3 * 63 * 32)};
-  expect_error(302, {at + "_blocks", "[3, 64, 2, 16]"}, [&] { check(blocks.name, &blocks); });
+  expect_error(ErrorCode::kWrongShape, {at + "_blocks", "[3, 64, 2, 16]"},
+               [&] { check(blocks.name, &blocks); });
   blocks = {at + "_blocks", "I8", {3, 64, 2, 16}, std::vector<std::byte>(3 * 64 * 32)};
-  expect_error(302, {at + "_blocks", "MXFP4"}, [&] { check(blocks.name, &blocks); });
-  expect_error(301, {"down_proj"},
+  expect_error(ErrorCode::kWrongShape, {at + "_blocks", "MXFP4"},
+               [&] { check(blocks.name, &blocks); });
+  expect_error(ErrorCode::kMissingTensor, {"down_proj"},
                [&] { check(StackedModel::stack(0) + "down_proj_blocks", nullptr); });
 }
 

@@ -183,7 +183,7 @@ TEST(ColumnShards, AMissingOrDoubleRectangleIsNotPublished) {
   TempDir dir;
   const SampleValues values({{"w", DType::kF32, {24, 16}}});
   const auto expect_refused = [&](const Layout& layout, const std::string& words) {
-    expect_error(346, {words + " of w (master) are there"},
+    expect_error(ErrorCode::kBadCoverage, {words + " of w (master) are there"},
                  [&] { save_layout(dir.path(), values, layout); });
     discard_checkpoint(dir.path(), 1, "u");
   };
@@ -254,7 +254,7 @@ TEST(ColumnShards, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
     try {
       check_covered(tensor, TensorKind::kMaster, pointers, "here");
     } catch (const Error& error) {
-      EXPECT_EQ(error.code(), 346);
+      EXPECT_EQ(error.code(), ErrorCode::kBadCoverage);
       accepted = false;
     }
     ASSERT_EQ(accepted, once);
@@ -294,14 +294,14 @@ TEST(ColumnShards, AFlippedByteIsNamedByItsTileAndOtherColumnsStillRead) {
   const CheckpointReader reader(step);
   const std::string name = "/w/exp_avg/0,3";
   for (const Rectangle& rectangle : Layout{{0, 24, 0, 16}, {5, 6, 10, 11}, {20, 24, 2, 5}}) {
-    expect_error(347, {"w0000.h5", name},
+    expect_error(ErrorCode::kCorrupted, {"w0000.h5", name},
                  [&] { read_rectangle(reader, tensor, TensorKind::kExpAvg, rectangle); });
   }
   for (const Rectangle& rectangle : Layout{{0, 24, 0, 3}, {0, 24, 13, 16}}) {
     EXPECT_EQ(read_rectangle(reader, tensor, TensorKind::kExpAvg, rectangle),
               values_in(values.of("w", TensorKind::kExpAvg), 16, rectangle));
   }
-  expect_error(347, {"w0000.h5", name}, [&] { reader.verify(); });
+  expect_error(ErrorCode::kCorrupted, {"w0000.h5", name}, [&] { reader.verify(); });
   const Verification result = verify_checkpoint(step, 2);
   ASSERT_EQ(result.corruption.size(), 1u);
   EXPECT_EQ(result.corruption[0].location, "tile " + name);
@@ -314,7 +314,7 @@ TEST(ColumnShards, AValueThatIsNotFiniteIsNamedWithItsColumns) {
   begin_checkpoint(dir.path(), 1, "u");
   CheckpointWriter writer(dir.path(), 1, "u", 0);
   writer.add(TensorKind::kMaster, shard_over({"w", DType::kF32, {8, 9}}, {2, 5, 4, 8}, data));
-  expect_error(701, {"rows 2 to 4, columns 4 to 7"}, [&] { writer.write(); });
+  expect_error(ErrorCode::kDiverged, {"rows 2 to 4, columns 4 to 7"}, [&] { writer.write(); });
 }
 
 TEST(ColumnShards, TheLayoutThatWroteIsNoDifference) {
@@ -372,7 +372,7 @@ TEST(ColumnIndex, ColumnsThatTheTensorDoesNotHaveAreE0345) {
     TileIndex index = sample_index();
     index.tiles[0].col_begin = begin;
     index.tiles[0].col_count = count;
-    expect_error(345, {"x.idx", "columns that the tensor does not have"},
+    expect_error(ErrorCode::kBadTileIndex, {"x.idx", "columns that the tensor does not have"},
                  [&] { decode_index(encode_index(index), 1000, "x.idx"); });
   }
 }
@@ -399,7 +399,8 @@ TEST(ColumnIndex, TheFirstVersionHasTilesOfWholeRows) {
   EXPECT_EQ(tile.kind, TensorKind::kExpAvg);
   EXPECT_EQ(dataset_path(index.tensors[0], tile), "/w/exp_avg/3");
   bytes[8] = 3;
-  expect_error(345, {"version 3", "1 to 2"}, [&] { decode_index(bytes, 1000, "x.idx"); });
+  expect_error(ErrorCode::kBadTileIndex, {"version 3", "1 to 2"},
+               [&] { decode_index(bytes, 1000, "x.idx"); });
 }
 
 }  // namespace

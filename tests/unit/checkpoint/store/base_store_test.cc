@@ -194,14 +194,16 @@ TEST_F(BaseStoreTest, DatasetsHaveTheTensorsInTheirShapes) {
 TEST_F(BaseStoreTest, WhatAStoreCannotHoldIsNamed) {
   dir_.write("m/config.json", "{}");
   testing::write_bytes(dir_ / "m/model.safetensors", {{std::string(20'000, 'n'), "F32", {1}}});
-  expect_error(311, {"nnnn", "20000"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
+  expect_error(ErrorCode::kNotStorable, {"nnnn", "20000"},
+               [&] { make_store(dir_ / "m", dir_ / "s"); });
   testing::write_bytes(dir_ / "m/x", {{"deep", "F32", std::vector<int64_t>(300, 1)}});
   fs::rename(dir_ / "m/x", dir_ / "m/model.safetensors");
-  expect_error(311, {"deep", "300 axes"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
+  expect_error(ErrorCode::kNotStorable, {"deep", "300 axes"},
+               [&] { make_store(dir_ / "m", dir_ / "s"); });
   testing::write_bytes(dir_ / "m/x", {{"fine", "F32", {1}}});
   fs::rename(dir_ / "m/x", dir_ / "m/model.safetensors");
   dir_.write("m/bad\xff", "");
-  expect_error(311, {"no UTF-8"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
+  expect_error(ErrorCode::kNotStorable, {"no UTF-8"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
 }
 
 // ---- reading

@@ -37,7 +37,8 @@ TEST(Hash, DigestTextRoundTrips) {
 TEST(Hash, OtherTextIsNoDigest) {
   for (const char* text : {"", "xxh3:12", "xxh3:99aa06d3014798d86001c324468d497g",
                            "sha1:99aa06d3014798d86001c324468d497f"}) {
-    testing::expect_error(340, {"base.json"}, [&] { parse_digest(text, "base.json"); });
+    testing::expect_error(ErrorCode::kBadDigest, {"base.json"},
+                          [&] { parse_digest(text, "base.json"); });
   }
 }
 

@@ -139,8 +139,9 @@ TEST(BalancedPlacement, RouterGroupsStayTogether) {
   const LayerPlacement within = balanced_layer(layer, 8, 0, 4);  // two ranks for a group of 8
   for (int e = 0; e < 32; ++e) EXPECT_EQ(within.rank_of[e] / 2, e / 8);
   EXPECT_EQ(spread(per_rank(within, 8, nullptr)), 0);
-  expect_error(210, {"groups", "contiguous"}, [&] { balanced_layer(layer, 4, 0, 32 / 3); });
-  expect_error(210, {"parallel.ep=5"}, [&] { balanced_layer(layer, 5); });
+  expect_error(ErrorCode::kBadPlacement, {"groups", "contiguous"},
+               [&] { balanced_layer(layer, 4, 0, 32 / 3); });
+  expect_error(ErrorCode::kBadPlacement, {"parallel.ep=5"}, [&] { balanced_layer(layer, 5); });
 }
 
 TEST(BalancedPlacement, SharesOfReplicasMakeTheRanksLevelAndAddUpToOne) {
