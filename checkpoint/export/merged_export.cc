@@ -26,7 +26,7 @@ void copy_verbatim(const fs::path& from, const fs::path& to) {
   target.finish();
 }
 
-// The base's layout: what lies between the pieces that are made anew is copied in one go.
+// With the layout of the base: the bytes between slices that are made anew are copied in one go.
 void write_in_place(const OutputShard& shard, SliceBuilder& builder, const fs::path& to) {
   const ModelShard& base = *shard.base;
   OutputFile target(to);

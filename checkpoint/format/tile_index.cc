@@ -20,7 +20,7 @@ constexpr uint32_t kVersion = 2;
 constexpr uint32_t kWholeRowsVersion = 1;
 constexpr size_t kMaxAxes = 8;
 
-// The numbers stand in index files: never change them.
+// The numbers are in index files: never change them.
 constexpr std::pair<DType, uint8_t> kDTypeCodes[] = {
     {DType::kF64, 1}, {DType::kF32, 2}, {DType::kF16, 3}, {DType::kBF16, 4}};
 

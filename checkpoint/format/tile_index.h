@@ -16,7 +16,7 @@
 
 namespace sutor {
 
-// What is stored of a trained tensor. The numbers stand in index files: never change them.
+// What is stored of a trained tensor. The numbers are in index files: never change them.
 enum class TensorKind : uint8_t { kMaster = 0, kExpAvg = 1, kExpAvgSq = 2 };
 inline constexpr TensorKind kAllKinds[] = {TensorKind::kMaster, TensorKind::kExpAvg,
                                            TensorKind::kExpAvgSq};

@@ -4,7 +4,7 @@
 //   a tensor: u16 length of the name, u8 length of the dtype, u8 axes, u32 block bytes, u32 1 when
 //             the digest counts, name, dtype, i64 sizes, i64 bytes, u64 xxh3 high, u64 low;
 //   a tile:   u32 tensor, i64 first byte, i64 bytes, i64 offset, u32 crc32c a block;
-//   u64 xxh3 high, u64 low of all that stands before.
+//   u64 xxh3 high, u64 low of all bytes before.
 #include "checkpoint/store/store_index.h"
 
 #include <algorithm>

@@ -31,8 +31,8 @@ int parse_layer(const std::string& key, const std::string& path) {
 
 std::vector<int> parse_ids(const Json& ids, const std::string& key, const std::string& path) {
   if (!ids.is_array()) {
-    fail(ErrorCode::kBadExpertConfig, "{}: layer {} holds {} instead of a list of expert ids.",
-         path, key, ids.dump());
+    fail(ErrorCode::kBadExpertConfig, "{}: layer {} has {} instead of a list of expert ids.", path,
+         key, ids.dump());
   }
   std::vector<int> result;
   std::set<int> seen;

@@ -7,7 +7,7 @@
 namespace sutor::ops {
 
 // Which columns row r of a block of attention scores sees: the last `sliding_window` of
-// 0 .. first_visible + r.
+// the columns 0 .. first_visible + r.
 struct CausalMask {
   int64_t first_visible = 0;
   int64_t sliding_window = std::numeric_limits<int64_t>::max();
