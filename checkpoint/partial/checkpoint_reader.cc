@@ -39,6 +39,11 @@ TileIndex CheckpointReader::load_index(const FileRecord& record) const {
     fail(345, "{} lists {} tiles, but the manifest says {}", path.string(), index.tiles.size(),
          record.tiles);
   }
+  if (index.kinds != optimizer().kinds) {
+    fail(345, "{} holds other state than the manifest says: {}, not {}", path.string(),
+         OptimizerState{.optimizer = optimizer().optimizer, .kinds = index.kinds}.text(),
+         optimizer().text());
+  }
   return index;
 }
 
@@ -47,28 +52,28 @@ void CheckpointReader::read_indices() {
     TileIndex index = load_index(record);
     for (const IndexedTensor& tensor : index.tensors) {
       const auto [at, added] = stored_.try_emplace(tensor.name);
-      if (added) at->second.tensor = tensor;
+      if (added) at->second = {tensor, std::vector<Places>(optimizer().kinds.size())};
       if (at->second.tensor != tensor) {
         fail(346, "{}: writers give {} different shapes", path_.string(), tensor.name);
       }
     }
     for (Tile& tile : index.tiles) {
       Stored& stored = stored_.at(index.tensors[tile.tensor].name);
-      auto& columns = stored.columns[static_cast<size_t>(tile.kind)];
+      auto& columns = stored.columns[tile.kind];
       auto& column = columns[{tile.col_begin, tile.col_end()}];
       column.push_back({std::move(tile), record.writer});
     }
   }
   for (auto& [name, stored] : stored_) {
-    for (const TensorKind kind : kAllKinds) {
+    for (size_t kind = 0; kind < stored.columns.size(); ++kind) {
       std::vector<const Tile*> tiles;
-      for (auto& [range, places] : stored.columns[static_cast<size_t>(kind)]) {
+      for (auto& [range, places] : stored.columns[kind]) {
         std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
           return a.tile.row_begin < b.tile.row_begin;
         });
         for (const Place& place : places) tiles.push_back(&place.tile);
       }
-      check_covered(stored.tensor, kind, tiles, path_.string());
+      check_covered(stored.tensor, optimizer().kinds[kind].name, tiles, path_.string());
     }
     tensors_.push_back(stored.tensor);
   }
@@ -95,14 +100,15 @@ const InputFile& CheckpointReader::data_file(int writer) const {
 
 void CheckpointReader::fail_tile(const IndexedTensor& tensor, const Place& place) const {
   fail(347, "{} is damaged: the bytes of {} are not the ones that were written",
-       (path_ / writer_file(place.writer)).string(), dataset_path(tensor, place.tile));
+       (path_ / writer_file(place.writer)).string(),
+       dataset_path(tensor, kind_of(place).name, place.tile));
 }
 
 void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor, const Place& place,
                                            int64_t begin, std::span<std::byte> into) const {
   const Tile& tile = place.tile;
   const int64_t bytes =
-      tile.row_count * tile.col_count * static_cast<int64_t>(size_of(tensor.dtype));
+      tile.row_count * tile.col_count * static_cast<int64_t>(size_of(kind_of(place).dtype));
   const TileBytes stored{tile.offset, bytes, kBlockBytes, tile.block_crcs};
   if (read_verified(data_file(place.writer), stored, begin, into).bad_block) {
     fail_tile(tensor, place);
@@ -112,7 +118,7 @@ void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor, const Pl
 void CheckpointReader::read_tile(const IndexedTensor& tensor, const Place& place,
                                  const ShardedTensor& destination) const {
   const Tile& tile = place.tile;
-  const auto element = static_cast<int64_t>(size_of(tensor.dtype));
+  const auto element = static_cast<int64_t>(size_of(destination.dtype));
   const int64_t row = std::max(destination.row_begin, tile.row_begin);
   const int64_t row_end = std::min(destination.row_begin + destination.row_count, tile.row_end());
   const int64_t col = std::max(destination.col_begin, tile.col_begin);
@@ -144,22 +150,24 @@ void CheckpointReader::read_tile(const IndexedTensor& tensor, const Place& place
   stream_strips(from, kWorthSkipping, stream, into_strips(to, from.bytes, to_stride));
 }
 
-void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) const {
+void CheckpointReader::read(std::string_view kind, const ShardedTensor& destination) const {
   const auto found = stored_.find(destination.name);
   if (found == stored_.end()) {
     fail(348, "{} does not hold {}; it holds {} trained tensors, e.g. {}", path_.string(),
          destination.name, tensors_.size(), tensors_.empty() ? "none" : tensors_.front().name);
   }
   const IndexedTensor& tensor = found->second.tensor;
-  if (tensor.shape != destination.global_shape || tensor.dtype != destination.dtype) {
-    fail(348, "{} holds {} as {} {}, but {} {} is wanted", path_.string(), tensor.name,
-         name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
+  const size_t index = optimizer().index_of(kind);
+  const DType dtype = optimizer().kinds[index].dtype;
+  if (tensor.shape != destination.global_shape || dtype != destination.dtype) {
+    fail(348, "{} holds {} of {} as {} {}, but {} {} is wanted", path_.string(), kind, tensor.name,
+         name_of(dtype), shape_text(tensor.shape), name_of(destination.dtype),
          shape_text(destination.global_shape));
   }
   SUTOR_ASSERT(destination.lies_inside());
   const int64_t row_end = destination.row_begin + destination.row_count;
   const int64_t col_end = destination.col_begin + destination.columns();
-  for (const auto& [range, places] : found->second.columns[static_cast<size_t>(kind)]) {
+  for (const auto& [range, places] : found->second.columns[index]) {
     if (range.first >= col_end || range.second <= destination.col_begin) continue;
     auto place = std::upper_bound(
         places.begin(), places.end(), destination.row_begin,
@@ -189,7 +197,8 @@ void CheckpointReader::check_tile(int writer, const TileIndex& index, const Tile
   const Digest found = xxh3(bytes);
   if (found == tile.digest && block_crcs(bytes) == tile.block_crcs) return;
   damage.add({.file = file.path().string(),
-              .part = "tile " + dataset_path(index.tensors[tile.tensor], tile),
+              .part = "tile " +
+                      dataset_path(index.tensors[tile.tensor], index.kinds[tile.kind].name, tile),
               .expected = tile.digest.text(),
               .found = found.text()});
 }

@@ -45,6 +45,7 @@ Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& proven
       source_(recipe.model),
       plan_(make_train_plan(recipe, source_.info)),
       stores_(recipe, source_.info.vocab_size) {
+  require_optimizer_dtype(recipe);
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   base_ = base_digest(source_, world);
@@ -59,12 +60,13 @@ Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& proven
   if (recipe.lora.init) check_lora_init(recipe.lora);
   session_ = std::make_unique<Session>(source_, world, options);
   std::vector<std::string> marked;
-  for (const FlatGroup* group : session_->store().groups()) {
-    for (size_t i = 0; i < group->size(); ++i) marked.push_back(group->name(i));
+  for (const FlatBuffer* buffer : session_->store().buffers()) {
+    for (size_t i = 0; i < buffer->size(); ++i) marked.push_back(buffer->name(i));
   }
   check_marked(plan_, marked, world);
+  optimizer_ = make_optimizer(recipe.optim, recipe.train.seed, session_->store().buffers());
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
-                                                 session_->store(), provenance);
+                                                 session_->store(), *optimizer_, provenance);
 }
 
 void Trainer::open_data() {
@@ -135,10 +137,10 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
       filled_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
   const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
                             .balance_loss = recipe_.train.balance_loss,
-                            .optim = recipe_.optim,
+                            .clip = recipe_.optim.clip,
                             .lr = lr,
                             .step = step};
-  return {train_step(*session_, input, options), token_count(batch), input.supervised};
+  return {train_step(*session_, *optimizer_, input, options), token_count(batch), input.supervised};
 }
 
 void Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
@@ -203,12 +205,13 @@ void Trainer::save(bool final) {
 }
 
 void Trainer::print_banner() const {
-  print_train_banner(recipe_, source_.info, plan_, *session_, stream_->report(), total_steps_);
+  print_train_banner(recipe_, source_.info, plan_, *session_, *optimizer_, stream_->report(),
+                     total_steps_);
 }
 
 void Trainer::prove_result() {
   const int64_t step_peak = ops::peak_tensor_bytes();  // before the proof's own buffers
-  const Proof proof = make_proof(plan_, *session_, frozen_before_);
+  const Proof proof = make_proof(plan_, *session_, *optimizer_, frozen_before_);
   if (is_root()) {
     print_proof(proof, state_, tokens_seen_, total_steps_);
     fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}\n",

@@ -95,8 +95,8 @@ void add_gradients(const ModelSource& source, Session& session, const TrainableS
                        {.lowest_layer = trainable.lowest_layer(), .loss_scale = scale});
   session.store().finish_reductions();
   out["loss"] = at::full({1}, result.loss_sum * scale, at::kFloat);
-  for (const FlatGroup* group : session.store().groups()) {
-    for (size_t i = 0; i < group->size(); ++i) out["grad." + group->name(i)] = group->grad(i);
+  for (const FlatBuffer* buffer : session.store().buffers()) {
+    for (size_t i = 0; i < buffer->size(); ++i) out["grad." + buffer->name(i)] = buffer->grad(i);
   }
 }
 

@@ -191,6 +191,7 @@ int verb_run(const Arguments& arguments) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     const Recipe recipe = recipe_from(*values);
+    require_optimizer_dtype(recipe);
     set_threads(recipe.train.threads);
     with_profile(*values, world, [&] {
       Run(recipe, world, provenance("run", arguments)).go((*values)["overwrite"].as<bool>());

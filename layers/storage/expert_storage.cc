@@ -64,7 +64,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
 }
 
 LayerExperts::Place LayerExperts::add(const TensorEntry& entry, bool decays) {
-  FlatGroup& group = groups_.of(entry);
+  FlatBuffer& group = groups_.of(entry);
   const TensorPiece piece = piece_of(entry, parallel_.coordinates().etp, parallel_.layout().etp());
   return {&group, group.add(entry.name, piece, decays)};
 }

@@ -1,5 +1,5 @@
 // The routed experts of one layer on one rank: stacked, trained ones first. What trains lies in
-// flat buffers (layers/optim/flat_group.h), what is frozen in plain tensors of the model dtype.
+// flat buffers (layers/optim/flat_buffer.h), what is frozen in plain tensors of the model dtype.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "layers/lora/expert_lora.h"
-#include "layers/optim/flat_group.h"
+#include "layers/optim/flat_buffer.h"
 #include "parallel_state/model/model_info.h"
 #include "parallel_state/parallel_state.h"
 
@@ -58,8 +58,8 @@ class LayerExperts {
  public:
   // The flat groups of the layer's experts: of what etp divides, and of what it does not.
   struct Groups {
-    FlatGroup &divided, &whole;
-    FlatGroup& of(const TensorEntry& entry) const {
+    FlatBuffer &divided, &whole;
+    FlatBuffer& of(const TensorEntry& entry) const {
       return entry.split.axis == TensorSplit::Axis::kNone ? whole : divided;
     }
   };
@@ -77,7 +77,7 @@ class LayerExperts {
 
  private:
   struct Place {
-    FlatGroup* group = nullptr;
+    FlatBuffer* group = nullptr;
     size_t index = 0;
   };
   // The tensors of an expert by projection and kind: {"gate", "weight"} ...

@@ -52,7 +52,7 @@ ParameterStore::ParameterStore(const ModelInfo& model, const std::vector<std::st
     const LayerExperts::Groups groups{bucket.experts, bucket.whole_experts};
     experts_.try_emplace(layer, model, parallel, layer, trains, groups, dtype, decay_matrices_only);
   }
-  for (FlatGroup* group : groups()) group->allocate();
+  for (FlatBuffer* buffer : buffers()) buffer->allocate();
   bind_dense();
   for (auto& [layer, experts] : experts_) experts.bind();
 }
@@ -84,30 +84,30 @@ void ParameterStore::make_buckets(const std::unordered_map<std::string, bool>& t
   bucket_of_layer_[-1] = buckets_.back().get();
 }
 
-std::vector<FlatGroup*> ParameterStore::groups() {
-  std::vector<FlatGroup*> all;
+std::vector<FlatBuffer*> ParameterStore::buffers() {
+  std::vector<FlatBuffer*> all;
   for (const auto& bucket : buckets_) {
-    for (FlatGroup* group : bucket->groups()) all.push_back(group);
+    for (FlatBuffer* buffer : bucket->buffers()) all.push_back(buffer);
   }
   all.push_back(&tied_);
   return all;
 }
 
 void ParameterStore::layer_complete(int layer) {
-  for (FlatGroup* group : groups()) group->progress_reduction();
+  for (FlatBuffer* buffer : buffers()) buffer->progress_reduction();
   Bucket& bucket = *bucket_of_layer_.at(layer);
   if (layer < 0 || layer != bucket.lowest_layer) return;
-  for (FlatGroup* group : bucket.groups()) group->start_reduction();
+  for (FlatBuffer* buffer : bucket.buffers()) buffer->start_reduction();
   bucket.started = true;
 }
 
 void ParameterStore::finish_reductions() {
   for (const auto& bucket : buckets_) {
     if (bucket->started) continue;
-    for (FlatGroup* group : bucket->groups()) group->start_reduction();
+    for (FlatBuffer* buffer : bucket->buffers()) buffer->start_reduction();
   }
   tied_.start_reduction();
-  for (FlatGroup* group : groups()) group->finish_reduction();
+  for (FlatBuffer* buffer : buffers()) buffer->finish_reduction();
   for (const auto& bucket : buckets_) bucket->started = false;
 }
 
@@ -118,7 +118,7 @@ TensorPiece ParameterStore::piece_of(const TensorEntry& entry) const {
   return sutor::piece_of(entry, at.tp, layout.tp());
 }
 
-FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
+FlatBuffer& ParameterStore::buffer_of(const TensorEntry& entry) {
   const bool is_divided = entry.split.axis != TensorSplit::Axis::kNone;
   Bucket& bucket = *bucket_of_layer_.at(entry.layer);
   if (entry.role == TensorRole::kEmbedding && parallel_.has_tied_group()) return tied_;
@@ -143,8 +143,8 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool trains, bool decay
   if (entry.role == TensorRole::kNorm && !parallel_.sequence_parallel()) {
     parameter.grad_share = 1.0 / parallel_.layout().tp();
   }
-  FlatGroup& group = group_of(entry);
-  trained_dense_.push_back({&parameter, {&group, group.add(entry.name, piece, decays)}});
+  FlatBuffer& buffer = buffer_of(entry);
+  trained_dense_.push_back({&parameter, {&buffer, buffer.add(entry.name, piece, decays)}});
   trained_dense_by_layer_.emplace(entry.layer, &parameter);
 }
 
@@ -197,11 +197,11 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
 
 std::vector<ShardedTensor> ParameterStore::lora_tensors() {
   std::vector<ShardedTensor> result;
-  for (FlatGroup* group : groups()) {
-    for (size_t i = 0; i < group->size(); ++i) {
-      const TensorEntry& entry = *model_.tensors.find(group->name(i));
+  for (FlatBuffer* buffer : buffers()) {
+    for (size_t i = 0; i < buffer->size(); ++i) {
+      const TensorEntry& entry = *model_.tensors.find(buffer->name(i));
       if (entry.role != TensorRole::kLora) continue;
-      result.push_back(place_of(entry, piece_of(entry), group->value(i)));
+      result.push_back(place_of(entry, piece_of(entry), buffer->value(i)));
     }
   }
   return result;
@@ -209,8 +209,8 @@ std::vector<ShardedTensor> ParameterStore::lora_tensors() {
 
 std::vector<ShardedTensor> ParameterStore::frozen_tensors() {
   std::unordered_map<std::string, bool> trained;
-  for (const FlatGroup* group : groups()) {
-    for (size_t i = 0; i < group->size(); ++i) trained[group->name(i)] = true;
+  for (const FlatBuffer* buffer : buffers()) {
+    for (size_t i = 0; i < buffer->size(); ++i) trained[buffer->name(i)] = true;
   }
   std::vector<ShardedTensor> result;
   for (ShardedTensor& piece : tensors()) {
@@ -229,10 +229,6 @@ void ParameterStore::collect_gradients(int layer) {
     parameter.main_grad.add_(grad, parameter.grad_share);
     grad.reset();
   }
-}
-
-void ParameterStore::masters_from_values() {
-  for (FlatGroup* group : groups()) group->masters_from_values();
 }
 
 }  // namespace sutor

@@ -1,5 +1,5 @@
 // All parameters that a rank holds: storage first, blocks second. What trains lives in flat buffers
-// (layers/optim/flat_group.h), what is frozen in plain tensors of the model dtype; routed experts
+// (layers/optim/flat_buffer.h), what is frozen in plain tensors of the model dtype; routed experts
 // are stacked (expert_storage.h). Built from names alone, before any block exists.
 #pragma once
 
@@ -12,7 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "layers/optim/flat_group.h"
+#include "layers/optim/flat_buffer.h"
 #include "layers/parallel/tensor_parallel.h"
 #include "layers/storage/expert_storage.h"
 #include "parallel_state/model/model_info.h"
@@ -60,8 +60,8 @@ class ParameterStore {
   ExpertStorage& experts(int layer) { return experts_.at(layer).storage(); }
 
   // What trains, in buckets of layers from the top down, and in each by the ranks that hold copies
-  // of it. All ranks of a stage have the same groups in the same order, some of them empty.
-  std::vector<FlatGroup*> groups();
+  // of it. All ranks of a stage have the same buffers in the same order, some of them empty.
+  std::vector<FlatBuffer*> buffers();
   // Reduction of gradients while the backward pass goes on. The layer's are complete, and so are
   // those of the layers above: where a bucket ends, its reduction begins. Collective over the
   // stage, for every layer that has a backward pass.
@@ -78,30 +78,28 @@ class ParameterStore {
   // Moves the gradients that autograd left at the dense parameters of a layer (-1: outside of
   // layers) into main_grad.
   void collect_gradients(int layer);
-  // After the weights were loaded or stepped: fp32 masters from the compute copies.
-  void masters_from_values();
 
  private:
-  // The groups of some layers, or of what is outside of layers.
+  // The buffers of some layers, or of what is outside of layers.
   struct Bucket {
     Bucket(const ParallelState& parallel, at::ScalarType dtype);
-    FlatGroup experts;        // parts of routed experts
-    FlatGroup whole_experts;  // of them, what etp does not divide: parts of pairs, biases
-    FlatGroup divided;        // what tp divides
-    FlatGroup whole;          // what it does not
+    FlatBuffer experts;        // parts of routed experts
+    FlatBuffer whole_experts;  // of them, what etp does not divide: parts of pairs, biases
+    FlatBuffer divided;        // what tp divides
+    FlatBuffer whole;          // what it does not
     int lowest_layer = -1;
     bool started = false;
-    std::vector<FlatGroup*> groups() { return {&experts, &whole_experts, &divided, &whole}; }
+    std::vector<FlatBuffer*> buffers() { return {&experts, &whole_experts, &divided, &whole}; }
   };
 
   void make_buckets(const std::unordered_map<std::string, bool>& trains, int64_t bucket_elements);
   TensorPiece piece_of(const TensorEntry& entry) const;
-  FlatGroup& group_of(const TensorEntry& entry);
+  FlatBuffer& buffer_of(const TensorEntry& entry);
   void add_dense(const TensorEntry& entry, bool trains, bool decays);
   void bind_dense();
 
   struct Place {
-    FlatGroup* group = nullptr;
+    FlatBuffer* group = nullptr;
     size_t index = 0;
   };
 
@@ -113,7 +111,7 @@ class ParameterStore {
   std::unique_ptr<Comm> alone_ = make_self_comm();  // of a group that this layout does not have
   std::vector<std::unique_ptr<Bucket>> buckets_;    // the last one: outside of layers
   std::map<int, Bucket*> bucket_of_layer_;          // -1: outside of layers
-  FlatGroup tied_;                                  // an embedding that two stages hold
+  FlatBuffer tied_;                                 // an embedding that two stages hold
   std::vector<std::unique_ptr<Parameter>> dense_;
   std::vector<std::pair<Parameter*, Place>> trained_dense_;
   std::unordered_map<std::string, Parameter*> by_name_;
