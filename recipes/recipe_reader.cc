@@ -210,6 +210,16 @@ void require_train_data(const Recipe& recipe) {
   }
 }
 
+void require_optimizer_dtype(const Recipe& recipe) {
+  for (const auto& [name, dtype] : kOptimizerNames) {
+    if (name != recipe.optim.name || dtype.empty() || dtype == recipe.model.dtype) continue;
+    fail(ErrorCode::kNoOptimizerForDType,
+         "{}: optimizer `{}` trains weights of {} alone, but model.dtype is {}. Set `model.dtype: "
+         "{}`, or `optim.name: adamw`.",
+         place_of(recipe, "optim.name"), name, dtype, recipe.model.dtype, dtype);
+  }
+}
+
 std::string resolved_yaml(const Recipe& given) {
   Recipe recipe = given;
   std::string text;

@@ -29,6 +29,9 @@ Recipe recipe_of_sets(const std::vector<std::string>& sets);
 // Throws E0206 when the recipe names no training data.
 void require_train_data(const Recipe& recipe);
 
+// Throws E0280 when optim.name cannot train weights of model.dtype.
+void require_optimizer_dtype(const Recipe& recipe);
+
 // The whole recipe as YAML that reads back to the same recipe, each value with its origin (default,
 // file:line:col or --set) as a comment.
 std::string resolved_yaml(const Recipe& recipe);

@@ -185,13 +185,20 @@ void add_esft(std::vector<Field>& fields) {
       field("esft.keep_frozen", at(&Recipe::esft, &EsftOptions::keep_frozen), texts()));
 }
 
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for (const OptimizerName& optimizer : kOptimizerNames) names.emplace_back(optimizer.name);
+  return names;
+}
+
 void add_training(std::vector<Field>& fields) {
   fields.push_back(field("lora.rank", at(&Recipe::lora, &LoraOptions::rank), whole(1)));
   fields.push_back(field("lora.alpha", at(&Recipe::lora, &LoraOptions::alpha), number(kPositive)));
   fields.push_back(field("lora.targets", at(&Recipe::lora, &LoraOptions::targets),
                          texts({"attention", "linears", "experts"})));
   fields.push_back(field("lora.init", at(&Recipe::lora, &LoraOptions::init), text_or_null()));
-  fields.push_back(field("optim.name", at(&Recipe::optim, &OptimOptions::name), one_of({"adamw"})));
+  fields.push_back(
+      field("optim.name", at(&Recipe::optim, &OptimOptions::name), one_of(optimizer_names())));
   fields.push_back(field("optim.lr", at(&Recipe::optim, &OptimOptions::lr), number(kPositive)));
   fields.push_back(betas_field());
   fields.push_back(field("optim.eps", at(&Recipe::optim, &OptimOptions::eps), number(kPositive)));

@@ -3,9 +3,9 @@
 # then trains and evaluates; prints a table and makes a picture for each.
 # Use: bash tools/study.sh NAME... [--quick]     --quick shows the way in a minute or two.
 # NAME, and about how many minutes it takes on two free cores after the quickstart: arms 35,
-# top_p 8, budget 7, also_train 12, transfer 7, overlap 2, mask 5; all of them 50, as they share
-# runs.
-# Run it again to continue after it was stopped.
+# top_p 8, budget 7, also_train 12, transfer 7, overlap 2, mask 5, optimizer 8; all of them 60, as
+# they share runs.
+# Run it again to go on where it was stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/common.sh

@@ -62,7 +62,13 @@ bool same_bytes(const SetTensor& a, const SetTensor& b) {
   return comparison.equal();
 }
 
-// Compares a master and a weight of another dtype, to which the master is rounded.
+// In which a trained value and a weight of another dtype are compared; of two of the same size the
+// weight's.
+DType narrower(const SetTensor& a, const SetTensor& b) {
+  const size_t of_a = size_of(*a.dtype), of_b = size_of(*b.dtype);
+  return of_a < of_b || (of_a == of_b && b.trained_value) ? *a.dtype : *b.dtype;
+}
+
 bool same_rounded(const SetTensor& a, const SetTensor& b, DType dtype) {
   ElementReader left(a, dtype), right(b, dtype);
   const int64_t count = num_elements(a.shape);
@@ -77,10 +83,10 @@ bool same_rounded(const SetTensor& a, const SetTensor& b, DType dtype) {
 TensorChange change_of(const SetTensor& a, const SetTensor& b) {
   if (a.shape != b.shape) return TensorChange::kShape;
   if (a.dtype_name != b.dtype_name) {
-    if (a.master == b.master || !is_float(a.dtype) || !is_float(b.dtype)) {
+    if (!(a.trained_value || b.trained_value) || !is_float(a.dtype) || !is_float(b.dtype)) {
       return TensorChange::kDType;
     }
-    const bool same = same_rounded(a, b, a.master ? *b.dtype : *a.dtype);
+    const bool same = same_rounded(a, b, narrower(a, b));
     return same ? TensorChange::kEqual : TensorChange::kValues;
   }
   bool same = false;
@@ -94,11 +100,12 @@ TensorChange change_of(const SetTensor& a, const SetTensor& b) {
 
 Distance distance_of(const SetTensor& a, const SetTensor& b) {
   ElementReader left(a, DType::kF32), right(b, DType::kF32);
-  // A master is rounded to the other side's dtype first, so that rounding is not a difference.
-  const bool round_a = a.master && !b.master, round_b = b.master && !a.master;
+  // Through the narrower dtype, so that rounding a trained value is no difference.
+  const bool round = a.trained_value || b.trained_value;
+  const DType to = round ? narrower(a, b) : DType::kF32;
   std::vector<std::byte> rounded, back;
-  const auto floats = [&](std::span<const std::byte> bytes, bool round, DType to, int64_t count) {
-    if (!round || to == DType::kF32) return reinterpret_cast<const float*>(bytes.data());
+  const auto floats = [&](std::span<const std::byte> bytes, DType from, int64_t count) {
+    if (from == to || to == DType::kF32) return reinterpret_cast<const float*>(bytes.data());
     rounded.resize(static_cast<size_t>(count) * size_of(to));
     back.resize(static_cast<size_t>(count) * sizeof(float));
     convert_elements(bytes.data(), DType::kF32, rounded.data(), to, count);
@@ -110,8 +117,8 @@ Distance distance_of(const SetTensor& a, const SetTensor& b) {
   const int64_t count = num_elements(a.shape);
   for (int64_t at = 0; at < count; at += kChunkElements) {
     const int64_t chunk = std::min(kChunkElements, count - at);
-    const float* in_a = floats(left.read(at, chunk), round_a, *b.dtype, chunk);
-    const float* in_b = floats(right.read(at, chunk), round_b, *a.dtype, chunk);
+    const float* in_a = floats(left.read(at, chunk), *a.dtype, chunk);
+    const float* in_b = floats(right.read(at, chunk), *b.dtype, chunk);
     for (int64_t i = 0; i < chunk; ++i) {
       const double delta = static_cast<double>(in_b[i]) - static_cast<double>(in_a[i]);
       // A NaN stays, because nothing is larger.

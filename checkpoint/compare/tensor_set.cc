@@ -26,20 +26,20 @@ SetTensor of_entry(const SafetensorsEntry& entry) {
           .bytes = entry.num_bytes()};
 }
 
-// Reads any bytes of a tensor whose reader gives whole rows.
-void read_through_rows(const CheckpointReader& reader, const IndexedTensor& tensor, TensorKind kind,
-                       int64_t offset, std::span<std::byte> into) {
-  const int64_t row_bytes = tensor.row_bytes();
+// Any bytes of a tensor that gives whole rows.
+void read_through_rows(const CheckpointReader& reader, const IndexedTensor& tensor,
+                       const StateKind& kind, int64_t offset, std::span<std::byte> into) {
+  const int64_t row_bytes = tensor.row_bytes(kind.dtype);
   if (into.empty() || row_bytes == 0) return;
   const int64_t end = offset + static_cast<int64_t>(into.size());
   const int64_t first = offset / row_bytes, last = (end + row_bytes - 1) / row_bytes;
   std::vector<std::byte> rows(static_cast<size_t>((last - first) * row_bytes));
-  reader.read(kind, {.name = tensor.name,
-                     .dtype = tensor.dtype,
-                     .global_shape = tensor.shape,
-                     .row_begin = first,
-                     .row_count = last - first,
-                     .data = rows.data()});
+  reader.read(kind.name, {.name = tensor.name,
+                          .dtype = kind.dtype,
+                          .global_shape = tensor.shape,
+                          .row_begin = first,
+                          .row_count = last - first,
+                          .data = rows.data()});
   const auto from = rows.begin() + (offset - first * row_bytes);
   std::copy(from, from + static_cast<int64_t>(into.size()), into.begin());
 }
@@ -241,17 +241,17 @@ void TensorSet::open_checkpoint() {
   opened_->checkpoint = std::make_unique<CheckpointReader>(path_);
   const CheckpointReader* reader = opened_->checkpoint.get();
   for (const IndexedTensor& stored : reader->tensors()) {
-    for (const TensorKind kind : kAllKinds) {
-      SetTensor tensor{.dtype_name = std::string(name_of(stored.dtype)),
-                       .dtype = stored.dtype,
+    for (const StateKind& kind : reader->optimizer().kinds) {
+      const bool is_value = kind.name == reader->optimizer().values;
+      SetTensor tensor{.dtype_name = std::string(name_of(kind.dtype)),
+                       .dtype = kind.dtype,
                        .shape = stored.shape,
-                       .bytes = stored.rows() * stored.row_bytes(),
-                       .master = kind == TensorKind::kMaster};
-      tensor.read = [reader, &stored, kind](int64_t offset, std::span<std::byte> into) {
+                       .bytes = stored.rows() * stored.row_bytes(kind.dtype),
+                       .trained_value = is_value};
+      tensor.read = [reader, &stored, &kind](int64_t offset, std::span<std::byte> into) {
         read_through_rows(*reader, stored, kind, offset, into);
       };
-      const std::string suffix =
-          kind == TensorKind::kMaster ? "" : fmt::format(" ({})", name_of(kind));
+      const std::string suffix = is_value ? "" : fmt::format(" ({})", kind.name);
       add(stored.name + suffix, std::move(tensor));
     }
   }
@@ -279,7 +279,8 @@ std::map<std::string, std::string> TensorSet::other_content() const {
     const CheckpointMeta& meta = opened_->checkpoint->meta();
     content = {{"base", meta.base_digest},
                {"plan", meta.plan_digest},
-               {"expert config", meta.expert_config.dump()}};
+               {"expert config", meta.expert_config.dump()},
+               {"optimizer", meta.optimizer.text()}};
     for (const auto& [key, value] : meta.state.items()) content["state: " + key] = value.dump();
   }
   return content;

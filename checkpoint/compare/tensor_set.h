@@ -26,11 +26,11 @@ struct SetTensor {
   std::optional<DType> dtype;  // absent for dtypes that sutor does not compute with
   std::vector<int64_t> shape;
   int64_t bytes = 0;
-  std::optional<Digest> digest;  // as recorded, never computed
-  // Whether it is the fp32 master of a weight: compared with a weight of another dtype it counts as
-  // the value that it is rounded to.
-  bool master = false;
-  // Copies bytes, starting at `offset`.
+  std::optional<Digest> digest;  // as recorded; nothing is read for it
+  // The trained value of a weight, as a checkpoint holds it: beside a weight of another dtype both
+  // count as the values that they are in the narrower of the two.
+  bool trained_value = false;
+  // Copies bytes from `offset` on.
   std::function<void(int64_t offset, std::span<std::byte>)> read;
 };
 

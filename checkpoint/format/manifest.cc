@@ -4,6 +4,7 @@
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/manifest_json.h"
+#include "checkpoint/format/tile_index.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 
@@ -14,6 +15,33 @@ namespace {
 using nlohmann::json;
 
 constexpr std::string_view kFormat = "sutor.partial_checkpoint";
+
+json optimizer_json(const OptimizerState& state) {
+  json kinds = json::array();
+  for (const StateKind& kind : state.kinds) {
+    kinds.push_back({{"name", kind.name}, {"dtype", name_of(kind.dtype)}});
+  }
+  return {{"name", state.optimizer}, {"values", state.values}, {"state", kinds}};
+}
+
+OptimizerState optimizer_state(const json& value, const std::string& where) {
+  if (!value.is_object()) fail_manifest(where, "key `optimizer` must be an object");
+  OptimizerState state;
+  state.optimizer = member<std::string>(value, "name", where);
+  state.values = member<std::string>(value, "values", where);
+  bool has_values = false;
+  for (const json& entry : list_member(value, "state", where)) {
+    StateKind kind{.name = member<std::string>(entry, "name", where)};
+    const auto dtype = member<std::string>(entry, "dtype", where);
+    const std::optional<DType> known = state_dtype(dtype);
+    if (!known) fail_manifest(where, fmt::format("{} has the unknown dtype {}", kind.name, dtype));
+    kind.dtype = *known;
+    has_values |= kind.name == state.values;
+    state.kinds.push_back(std::move(kind));
+  }
+  if (!has_values) fail_manifest(where, fmt::format("no state is called {}", state.values));
+  return state;
+}
 
 }  // namespace
 
@@ -63,6 +91,7 @@ std::string encode_manifest(const Manifest& manifest) {
                {"plan_digest", meta.plan_digest},
                {"expert_config", meta.expert_config},
                {"layout", meta.layout},
+               {"optimizer", optimizer_json(meta.optimizer)},
                {"provenance", meta.provenance},
                {"tensors", manifest.tensors},
                {"parameters", manifest.parameters},
@@ -84,6 +113,9 @@ Manifest decode_manifest(const std::string& text, const std::string& where) {
   manifest.meta.plan_digest = member<std::string>(body, "plan_digest", where);
   manifest.meta.expert_config = member<json>(body, "expert_config", where);
   manifest.meta.layout = member<std::string>(body, "layout", where);
+  manifest.meta.optimizer = body.contains("optimizer")
+                                ? optimizer_state(member<json>(body, "optimizer", where), where)
+                                : first_optimizer_state();
   manifest.meta.provenance = member<json>(body, "provenance", where);
   manifest.tensors = member<int64_t>(body, "tensors", where);
   manifest.parameters = member<int64_t>(body, "parameters", where);

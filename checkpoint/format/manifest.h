@@ -10,6 +10,7 @@
 
 #include "checkpoint/format/file_size.h"
 #include "csrc/base/hash.h"
+#include "parallel_state/model/optimizer_state.h"
 
 namespace sutor {
 
@@ -22,6 +23,7 @@ struct CheckpointMeta {
   std::string plan_digest;       // of which parameters train
   nlohmann::json expert_config;  // the official form
   std::string layout;            // for people: "world 4: pp 1 x ep 2 x edp 2"
+  OptimizerState optimizer;      // whose state the tensors are
   nlohmann::json state;          // an object: schedule, data cursor, RNG, metrics tail, ...
   nlohmann::json provenance;     // program version, commit, command
 };

@@ -12,7 +12,7 @@ namespace {
 // over all columns; they change only at rows where tiles begin or end.
 class CoverageSweep {
  public:
-  CoverageSweep(const IndexedTensor& tensor, TensorKind kind, const std::string& where)
+  CoverageSweep(const IndexedTensor& tensor, std::string_view kind, const std::string& where)
       : tensor_(tensor), kind_(kind), where_(where) {}
 
   void begin(const Tile& tile) {
@@ -56,12 +56,11 @@ class CoverageSweep {
   [[noreturn]] void fail_at(int64_t row_begin, int64_t row_end, int64_t col_begin, int64_t col_end,
                             const char* how) const {
     fail(ErrorCode::kBadCoverage, "{}: {} of {} ({}) are there {}", where_,
-         extent_text(tensor_, row_begin, row_end, col_begin, col_end), tensor_.name, name_of(kind_),
-         how);
+         extent_text(tensor_, row_begin, row_end, col_begin, col_end), tensor_.name, kind_, how);
   }
 
   const IndexedTensor& tensor_;
-  TensorKind kind_;
+  std::string_view kind_;
   const std::string& where_;
   std::map<int64_t, const Tile*> crossed_;  // by first column
   int64_t columns_ = 0;                     // of all crossed tiles
@@ -69,7 +68,7 @@ class CoverageSweep {
 
 }  // namespace
 
-void check_covered(const IndexedTensor& tensor, TensorKind kind,
+void check_covered(const IndexedTensor& tensor, std::string_view kind,
                    const std::vector<const Tile*>& tiles, const std::string& where) {
   std::vector<const Tile*> begins = tiles, ends = tiles;
   std::sort(begins.begin(), begins.end(),

@@ -9,8 +9,8 @@
 namespace sutor {
 
 // Throws E0346 naming tensor, kind, and the first elements that are in no tile or in two. `tiles`:
-// all tiles of the kind, each inside the tensor. `where`: file or directory, for the message.
-void check_covered(const IndexedTensor& tensor, TensorKind kind,
+// all of one kind, each inside of the tensor. `where`: file or directory for the message.
+void check_covered(const IndexedTensor& tensor, std::string_view kind,
                    const std::vector<const Tile*>& tiles, const std::string& where);
 
 }  // namespace sutor

@@ -1,9 +1,11 @@
 // Encoding: little endian, no padding but what is written here (checkpoint/FORMAT.md).
-//   "SUTORIDX", u32 version, u32 tensors, u64 tiles;
-//   a tensor: u16 name length, u8 dtype, u8 axes, name, i64 sizes;
+//   "SUTORIDX", u32 version, u32 tensors, u64 tiles, u32 kinds;
+//   a kind:   u8 dtype, u8 name length, name;
+//   a tensor: u16 name length, u8 axes, name, i64 sizes;
 //   a tile:   u32 tensor, u32 kind, i64 row_begin, i64 row_count, i64 col_begin, i64 col_count,
 //             i64 offset, u64 xxh3 high, u64 low, u32 crc32c a block.
-// In version 1 there are no columns: all tiles have whole rows.
+// Version 2 has no kinds, which are those of first_optimizer_state(), and a u8 dtype (F32) before a
+// tensor's axes. In version 1 moreover there are no columns: all tiles are of whole rows.
 #include "checkpoint/format/tile_index.h"
 
 #include <algorithm>
@@ -16,9 +18,11 @@ namespace sutor {
 namespace {
 
 constexpr std::string_view kMagic = "SUTORIDX";
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
+constexpr uint32_t kFirstKindsVersion = 2;
 constexpr uint32_t kWholeRowsVersion = 1;
 constexpr size_t kMaxAxes = 8;
+constexpr size_t kMaxKinds = 64;
 
 // The numbers are in index files: never change them.
 constexpr std::pair<DType, uint8_t> kDTypeCodes[] = {
@@ -32,22 +36,39 @@ uint8_t code_of(DType dtype) {
        name_of(dtype));
 }
 
-IndexedTensor take_tensor(IndexCursor& cursor) {
+DType take_dtype(IndexCursor& cursor) {
+  const auto code = cursor.take<uint8_t>();
+  for (const auto& [dtype, known] : kDTypeCodes) {
+    if (known == code) return dtype;
+  }
+  cursor.fail_index(fmt::format("it has the unknown dtype code {}", code));
+}
+
+std::vector<StateKind> take_kinds(IndexCursor& cursor, uint32_t version) {
+  if (version <= kFirstKindsVersion) return first_optimizer_state().kinds;
+  std::vector<StateKind> kinds;
+  const auto count = cursor.take<uint32_t>();
+  if (count < 1 || count > kMaxKinds) cursor.fail_index(fmt::format("it has {} kinds", count));
+  for (uint32_t i = 0; i < count; ++i) {
+    const DType dtype = take_dtype(cursor);
+    const auto length = cursor.take<uint8_t>();
+    kinds.push_back({std::string(cursor.take(length)), dtype});
+  }
+  return kinds;
+}
+
+IndexedTensor take_tensor(IndexCursor& cursor, uint32_t version) {
   IndexedTensor tensor;
   const auto length = cursor.take<uint16_t>();
-  const auto code = cursor.take<uint8_t>();
+  if (version <= kFirstKindsVersion && take_dtype(cursor) != DType::kF32) {
+    cursor.fail_index(fmt::format("version {} holds F32 alone", version));
+  }
   const auto axes = cursor.take<uint8_t>();
   tensor.name = cursor.take(length);
-  const auto known = std::find_if(std::begin(kDTypeCodes), std::end(kDTypeCodes),
-                                  [&](const auto& entry) { return entry.second == code; });
-  if (known == std::end(kDTypeCodes)) {
-    cursor.fail_index(fmt::format("tensor {} has the unknown dtype code {}", tensor.name, code));
-  }
-  tensor.dtype = known->first;
   if (axes < 1 || axes > kMaxAxes) {
     cursor.fail_index(fmt::format("tensor {} has {} axes", tensor.name, axes));
   }
-  auto bytes = static_cast<int64_t>(size_of(tensor.dtype));
+  auto bytes = static_cast<int64_t>(size_of(DType::kF64));  // the largest that state can have
   for (int axis = 0; axis < axes; ++axis) {
     tensor.shape.push_back(cursor.take<int64_t>());
     if (tensor.shape.back() < 0 || __builtin_mul_overflow(bytes, tensor.shape.back(), &bytes)) {
@@ -63,11 +84,10 @@ bool is_range(int64_t begin, int64_t count, int64_t extent) {
          begin <= extent - count;
 }
 
-Tile take_tile(IndexCursor& cursor, uint32_t version, const std::vector<IndexedTensor>& tensors,
-               int64_t file_bytes) {
+Tile take_tile(IndexCursor& cursor, uint32_t version, const TileIndex& index, int64_t file_bytes) {
   Tile tile;
   tile.tensor = cursor.take<uint32_t>();
-  const auto kind = cursor.take<uint32_t>();
+  tile.kind = cursor.take<uint32_t>();
   tile.row_begin = cursor.take<int64_t>();
   tile.row_count = cursor.take<int64_t>();
   if (version != kWholeRowsVersion) {
@@ -77,12 +97,13 @@ Tile take_tile(IndexCursor& cursor, uint32_t version, const std::vector<IndexedT
   tile.offset = cursor.take<int64_t>();
   tile.digest.high = cursor.take<uint64_t>();
   tile.digest.low = cursor.take<uint64_t>();
-  if (tile.tensor >= tensors.size()) cursor.fail_index("a tile names a tensor that is not listed");
-  const IndexedTensor& tensor = tensors[tile.tensor];
-  if (kind >= std::size(kAllKinds)) {
-    cursor.fail_index(fmt::format("a tile of {} has the unknown kind {}", tensor.name, kind));
+  if (tile.tensor >= index.tensors.size()) {
+    cursor.fail_index("a tile names a tensor that is not listed");
   }
-  tile.kind = static_cast<TensorKind>(kind);
+  const IndexedTensor& tensor = index.tensors[tile.tensor];
+  if (tile.kind >= index.kinds.size()) {
+    cursor.fail_index(fmt::format("a tile of {} has the unknown kind {}", tensor.name, tile.kind));
+  }
   if (version == kWholeRowsVersion) tile.col_count = tensor.row_elements();
   if (tile.row_count < 1 || !is_range(tile.row_begin, tile.row_count, tensor.rows())) {
     cursor.fail_index(
@@ -92,9 +113,8 @@ Tile take_tile(IndexCursor& cursor, uint32_t version, const std::vector<IndexedT
     cursor.fail_index(
         fmt::format("a tile of {} has columns that the tensor does not have", tensor.name));
   }
-  // No overflow: the whole tensor's bytes fit, as take_tensor() checked.
-  const int64_t bytes =
-      tile.row_count * tile.col_count * static_cast<int64_t>(size_of(tensor.dtype));
+  // No overflow: the whole tensor's bytes were found to fit.
+  const int64_t bytes = index.bytes_of(tile);
   if (tile.offset < 0 || bytes > file_bytes || tile.offset > file_bytes - bytes) {
     cursor.fail_index(fmt::format("a tile of {} lies beyond the end of its file", tensor.name));
   }
@@ -102,18 +122,32 @@ Tile take_tile(IndexCursor& cursor, uint32_t version, const std::vector<IndexedT
   return tile;
 }
 
+void put_kinds(std::string& bytes, const std::vector<StateKind>& kinds) {
+  SUTOR_ASSERT(!kinds.empty() && kinds.size() <= kMaxKinds);
+  put(bytes, static_cast<uint32_t>(kinds.size()));
+  for (const StateKind& kind : kinds) {
+    SUTOR_ASSERT(kind.name.size() < 256);
+    put(bytes, code_of(kind.dtype));
+    put(bytes, static_cast<uint8_t>(kind.name.size()));
+    bytes += kind.name;
+  }
+}
+
 }  // namespace
 
-std::string_view name_of(TensorKind kind) {
-  switch (kind) {
-    case TensorKind::kMaster:
-      return "master";
-    case TensorKind::kExpAvg:
-      return "exp_avg";
-    case TensorKind::kExpAvgSq:
-      return "exp_avg_sq";
+const OptimizerState& first_optimizer_state() {
+  static const OptimizerState state{
+      .optimizer = "adamw",
+      .kinds = {{"master", DType::kF32}, {"exp_avg", DType::kF32}, {"exp_avg_sq", DType::kF32}},
+      .values = "master"};
+  return state;
+}
+
+std::optional<DType> state_dtype(std::string_view name) {
+  for (const auto& [dtype, code] : kDTypeCodes) {
+    if (name_of(dtype) == name) return dtype;
   }
-  SUTOR_ASSERT(false);
+  return std::nullopt;
 }
 
 int64_t IndexedTensor::row_elements() const {
@@ -128,9 +162,8 @@ ByteRanges TileIndex::ranges() const {
   return ranges;
 }
 
-std::string dataset_path(const IndexedTensor& tensor, const Tile& tile) {
-  const std::string rows =
-      fmt::format("/{}/{}/{}", tensor.name, name_of(tile.kind), tile.row_begin);
+std::string dataset_path(const IndexedTensor& tensor, std::string_view kind, const Tile& tile) {
+  const std::string rows = fmt::format("/{}/{}/{}", tensor.name, kind, tile.row_begin);
   return tile.col_count == tensor.row_elements() ? rows
                                                  : fmt::format("{},{}", rows, tile.col_begin);
 }
@@ -143,22 +176,24 @@ std::string extent_text(const IndexedTensor& tensor, int64_t row_begin, int64_t 
 }
 
 std::string encode_index(const TileIndex& index) {
+  const bool first_kinds = index.kinds == first_optimizer_state().kinds;
   std::string bytes(kMagic);
-  put(bytes, kVersion);
+  put(bytes, first_kinds ? kFirstKindsVersion : kVersion);
   put(bytes, static_cast<uint32_t>(index.tensors.size()));
   put(bytes, static_cast<uint64_t>(index.tiles.size()));
+  if (!first_kinds) put_kinds(bytes, index.kinds);
   for (const IndexedTensor& tensor : index.tensors) {
     SUTOR_ASSERT(tensor.name.size() < 65536 && !tensor.shape.empty());
     SUTOR_ASSERT(tensor.shape.size() <= kMaxAxes);
     put(bytes, static_cast<uint16_t>(tensor.name.size()));
-    put(bytes, code_of(tensor.dtype));
+    if (first_kinds) put(bytes, code_of(DType::kF32));
     put(bytes, static_cast<uint8_t>(tensor.shape.size()));
     bytes += tensor.name;
     for (const int64_t size : tensor.shape) put(bytes, size);
   }
   for (const Tile& tile : index.tiles) {
     put(bytes, tile.tensor);
-    put(bytes, static_cast<uint32_t>(tile.kind));
+    put(bytes, tile.kind);
     put(bytes, tile.row_begin);
     put(bytes, tile.row_count);
     put(bytes, tile.col_begin);
@@ -181,10 +216,10 @@ TileIndex decode_index(std::string_view bytes, int64_t file_bytes, const std::st
   }
   const auto tensors = cursor.take<uint32_t>();
   const auto tiles = cursor.take<uint64_t>();
-  TileIndex index;
-  for (uint32_t i = 0; i < tensors; ++i) index.tensors.push_back(take_tensor(cursor));
+  TileIndex index{.kinds = take_kinds(cursor, version)};
+  for (uint32_t i = 0; i < tensors; ++i) index.tensors.push_back(take_tensor(cursor, version));
   for (uint64_t i = 0; i < tiles; ++i) {
-    index.tiles.push_back(take_tile(cursor, version, index.tensors, file_bytes));
+    index.tiles.push_back(take_tile(cursor, version, index, file_bytes));
   }
   if (cursor.left() != 0) cursor.fail_index(fmt::format("{} bytes follow its end", cursor.left()));
   return index;

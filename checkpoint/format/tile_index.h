@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,29 +14,30 @@
 #include "checkpoint/format/tile_bytes.h"
 #include "csrc/base/dtype.h"
 #include "csrc/base/hash.h"
+#include "parallel_state/model/optimizer_state.h"
 
 namespace sutor {
 
-// What is stored of a trained tensor. The numbers are in index files: never change them.
-enum class TensorKind : uint8_t { kMaster = 0, kExpAvg = 1, kExpAvgSq = 2 };
-inline constexpr TensorKind kAllKinds[] = {TensorKind::kMaster, TensorKind::kExpAvg,
-                                           TensorKind::kExpAvgSq};
-std::string_view name_of(TensorKind kind);  // master | exp_avg | exp_avg_sq
+// What the tiles are of in files that do not say so: adamw's master, exp_avg and exp_avg_sq in F32.
+const OptimizerState& first_optimizer_state();
+// A dtype that state can have, by its name; nothing for another text.
+std::optional<DType> state_dtype(std::string_view name);
 
 struct IndexedTensor {
-  std::string name;  // global HF name
-  DType dtype = DType::kF32;
+  std::string name;            // global HF name
   std::vector<int64_t> shape;  // of the whole tensor; at least one axis
 
   int64_t rows() const { return shape[0]; }
   int64_t row_elements() const;
-  int64_t row_bytes() const { return row_elements() * static_cast<int64_t>(size_of(dtype)); }
+  int64_t row_bytes(DType dtype) const {
+    return row_elements() * static_cast<int64_t>(size_of(dtype));
+  }
   bool operator==(const IndexedTensor&) const = default;
 };
 
 struct Tile {
   uint32_t tensor = 0;  // in TileIndex::tensors
-  TensorKind kind = TensorKind::kMaster;
+  uint32_t kind = 0;    // in TileIndex::kinds
   int64_t row_begin = 0;
   int64_t row_count = 0;
   int64_t col_begin = 0;  // of the flattened other axes
@@ -49,28 +51,28 @@ struct Tile {
 };
 
 struct TileIndex {
+  std::vector<StateKind> kinds;  // what is stored of every tensor
   std::vector<IndexedTensor> tensors;
   std::vector<Tile> tiles;
 
   int64_t bytes_of(const Tile& tile) const {
-    return tile.row_count * tile.col_count *
-           static_cast<int64_t>(size_of(tensors[tile.tensor].dtype));
+    return tile.row_count * tile.col_count * static_cast<int64_t>(size_of(kinds[tile.kind].dtype));
   }
   ByteRanges ranges() const;  // of all tiles in the file
 };
 
-// "/model.layers.1.mlp.experts.7.up_proj.weight/exp_avg/1024", or, when the tile does not have
-// whole rows, with the first column behind the row: ".../exp_avg/1024,512".
-std::string dataset_path(const IndexedTensor& tensor, const Tile& tile);
+// "/model.layers.1.mlp.experts.7.up_proj.weight/exp_avg/1024"; with the first column behind the row
+// when the tile does not hold whole rows: ".../exp_avg/1024,512".
+std::string dataset_path(const IndexedTensor& tensor, std::string_view kind, const Tile& tile);
 
 // For messages: "rows 0 to 11", or "rows 0 to 11, columns 8 to 15" when those are not all.
 std::string extent_text(const IndexedTensor& tensor, int64_t row_begin, int64_t row_end,
                         int64_t col_begin, int64_t col_end);
 
+// In the lowest version that can say it.
 std::string encode_index(const TileIndex& index);
-// Reads version 1 too, whose tiles all have whole rows. Checks every number before it is used:
-// tiles are inside their tensors and inside a file of `file_bytes`. Throws E0345 naming `where`
-// (the index file).
+// Of any version. Checks every number before it is used: tiles lie inside their tensors and inside
+// a file of `file_bytes`. Throws E0345 naming `where` (the index file).
 TileIndex decode_index(std::string_view bytes, int64_t file_bytes, const std::string& where);
 
 }  // namespace sutor

@@ -37,6 +37,12 @@ TileIndex CheckpointReader::load_index(const FileRecord& record) const {
     fail(ErrorCode::kBadTileIndex, "{} lists {} tiles, but the manifest says {}", path.string(),
          index.tiles.size(), record.tiles);
   }
+  if (index.kinds != optimizer().kinds) {
+    fail(ErrorCode::kBadTileIndex, "{} holds other state than the manifest says: {}, not {}",
+         path.string(),
+         OptimizerState{.optimizer = optimizer().optimizer, .kinds = index.kinds}.text(),
+         optimizer().text());
+  }
   return index;
 }
 
@@ -45,7 +51,7 @@ void CheckpointReader::read_indices() {
     TileIndex index = load_index(record);
     for (const IndexedTensor& tensor : index.tensors) {
       const auto [at, added] = stored_.try_emplace(tensor.name);
-      if (added) at->second.tensor = tensor;
+      if (added) at->second = {tensor, std::vector<TilesByColumns>(optimizer().kinds.size())};
       if (at->second.tensor != tensor) {
         fail(ErrorCode::kBadCoverage, "{}: writers give {} different shapes", path_.string(),
              tensor.name);
@@ -53,22 +59,22 @@ void CheckpointReader::read_indices() {
     }
     for (Tile& tile : index.tiles) {
       Stored& stored = stored_.at(index.tensors[tile.tensor].name);
-      auto& columns = stored.columns[static_cast<size_t>(tile.kind)];
+      auto& columns = stored.columns[tile.kind];
       auto& column = columns[{tile.col_begin, tile.col_end()}];
       column.push_back({std::move(tile), record.writer});
     }
   }
   for (auto& [name, stored] : stored_) {
-    for (const TensorKind kind : kAllKinds) {
+    for (size_t kind = 0; kind < stored.columns.size(); ++kind) {
       std::vector<const Tile*> tiles;
-      for (auto& [range, column_tiles] : stored.columns[static_cast<size_t>(kind)]) {
+      for (auto& [range, column_tiles] : stored.columns[kind]) {
         std::sort(column_tiles.begin(), column_tiles.end(),
                   [](const StoredTile& a, const StoredTile& b) {
                     return a.tile.row_begin < b.tile.row_begin;
                   });
         for (const StoredTile& stored_tile : column_tiles) tiles.push_back(&stored_tile.tile);
       }
-      check_covered(stored.tensor, kind, tiles, path_.string());
+      check_covered(stored.tensor, optimizer().kinds[kind].name, tiles, path_.string());
     }
     tensors_.push_back(stored.tensor);
   }
@@ -96,7 +102,8 @@ const InputFile& CheckpointReader::data_file(int writer) const {
 
 void CheckpointReader::fail_tile(const IndexedTensor& tensor, const StoredTile& stored_tile) const {
   fail(ErrorCode::kCorrupted, "{} is corrupt: the bytes of {} are not the ones that were written",
-       (path_ / writer_file(stored_tile.writer)).string(), dataset_path(tensor, stored_tile.tile));
+       (path_ / writer_file(stored_tile.writer)).string(),
+       dataset_path(tensor, kind_of(stored_tile).name, stored_tile.tile));
 }
 
 void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor,
@@ -104,7 +111,7 @@ void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor,
                                            std::span<std::byte> into) const {
   const Tile& tile = stored_tile.tile;
   const int64_t bytes =
-      tile.row_count * tile.col_count * static_cast<int64_t>(size_of(tensor.dtype));
+      tile.row_count * tile.col_count * static_cast<int64_t>(size_of(kind_of(stored_tile).dtype));
   const TileBytes stored{tile.offset, bytes, kBlockBytes, tile.block_crcs};
   if (read_verified(data_file(stored_tile.writer), stored, begin, into).bad_block) {
     fail_tile(tensor, stored_tile);
@@ -114,7 +121,7 @@ void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor,
 void CheckpointReader::read_tile(const IndexedTensor& tensor, const StoredTile& stored_tile,
                                  const ShardedTensor& destination) const {
   const Tile& tile = stored_tile.tile;
-  const auto element = static_cast<int64_t>(size_of(tensor.dtype));
+  const auto element = static_cast<int64_t>(size_of(destination.dtype));
   const int64_t row = std::max(destination.row_begin, tile.row_begin);
   const int64_t row_end = std::min(destination.row_begin + destination.row_count, tile.row_end());
   const int64_t col = std::max(destination.col_begin, tile.col_begin);
@@ -146,7 +153,7 @@ void CheckpointReader::read_tile(const IndexedTensor& tensor, const StoredTile& 
   stream_ranges(from, kWorthSkipping, stream, into_ranges(to, from.bytes, to_stride));
 }
 
-void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) const {
+void CheckpointReader::read(std::string_view kind, const ShardedTensor& destination) const {
   const auto found = stored_.find(destination.name);
   if (found == stored_.end()) {
     fail(ErrorCode::kNotInCheckpoint, "{} does not have {}; it has {} trained tensors, e.g. {}",
@@ -154,15 +161,17 @@ void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) c
          tensors_.empty() ? "none" : tensors_.front().name);
   }
   const IndexedTensor& tensor = found->second.tensor;
-  if (tensor.shape != destination.global_shape || tensor.dtype != destination.dtype) {
-    fail(ErrorCode::kNotInCheckpoint, "{} has {} as {} {}, but {} {} is wanted", path_.string(),
-         tensor.name, name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
-         shape_text(destination.global_shape));
+  const size_t index = optimizer().index_of(kind);
+  const DType dtype = optimizer().kinds[index].dtype;
+  if (tensor.shape != destination.global_shape || dtype != destination.dtype) {
+    fail(ErrorCode::kNotInCheckpoint, "{} has {} of {} as {} {}, but {} {} is wanted",
+         path_.string(), kind, tensor.name, name_of(dtype), shape_text(tensor.shape),
+         name_of(destination.dtype), shape_text(destination.global_shape));
   }
   SUTOR_ASSERT(destination.lies_inside());
   const int64_t row_end = destination.row_begin + destination.row_count;
   const int64_t col_end = destination.col_begin + destination.columns();
-  for (const auto& [range, column_tiles] : found->second.columns[static_cast<size_t>(kind)]) {
+  for (const auto& [range, column_tiles] : found->second.columns[index]) {
     if (range.first >= col_end || range.second <= destination.col_begin) continue;
     auto stored_tile = std::upper_bound(
         column_tiles.begin(), column_tiles.end(), destination.row_begin,
@@ -193,7 +202,8 @@ void CheckpointReader::check_tile(int writer, const TileIndex& index, const Tile
   const Digest found = xxh3(bytes);
   if (found == tile.digest && block_crcs(bytes) == tile.block_crcs) return;
   corruption.add({.file = file.path().string(),
-                  .location = "tile " + dataset_path(index.tensors[tile.tensor], tile),
+                  .location = "tile " + dataset_path(index.tensors[tile.tensor],
+                                                     index.kinds[tile.kind].name, tile),
                   .expected = tile.digest.text(),
                   .found = found.text()});
 }

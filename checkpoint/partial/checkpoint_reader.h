@@ -1,10 +1,8 @@
 // Reading a partial checkpoint: any rows and columns of any tensor, whatever layout wrote it.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,14 +33,17 @@ class CheckpointReader {
   const std::filesystem::path& path() const { return path_; }
   const Manifest& manifest() const { return manifest_; }
   const CheckpointMeta& meta() const { return manifest_.meta; }  // `state` included
+  // What is stored of every tensor.
+  const OptimizerState& optimizer() const { return manifest_.meta.optimizer; }
   // By name.
   const std::vector<IndexedTensor>& tensors() const { return tensors_; }
   bool has(std::string_view tensor) const { return stored_.contains(tensor); }
 
-  // Fills the destination's rows and columns and verifies the checksum of every block that it
-  // reads. Throws E0348 when there is no such tensor or it has another shape or dtype, E0347 naming
-  // file and tile when a block is corrupt. Thread-safe.
-  void read(TensorKind kind, const ShardedTensor& destination) const;
+  // Fills the destination's rows and columns with state of a kind that optimizer() lists, and
+  // verifies the checksum of every block it touches. Throws E0348 when the tensor is not there or
+  // has another shape or dtype, E0347 naming file and tile when the bytes are not the ones that
+  // were written. Thread-safe.
+  void read(std::string_view kind, const ShardedTensor& destination) const;
 
   // Verifies everything on `threads` threads (0 = all): tile digests, block checksums and all bytes
   // between tiles.
@@ -60,11 +61,14 @@ class CheckpointReader {
   using TilesByColumns = std::map<std::pair<int64_t, int64_t>, std::vector<StoredTile>>;
   struct Stored {
     IndexedTensor tensor;
-    std::array<TilesByColumns, std::size(kAllKinds)> columns;
+    std::vector<TilesByColumns> columns;  // by kind
   };
 
   void read_indices();
   TileIndex load_index(const FileRecord& record) const;
+  const StateKind& kind_of(const StoredTile& stored_tile) const {
+    return optimizer().kinds[stored_tile.tile.kind];
+  }
   void read_state();
   // Fills the elements of the destination that the tile has.
   void read_tile(const IndexedTensor& tensor, const StoredTile& stored_tile,

@@ -29,15 +29,23 @@ namespace {
 constexpr int64_t kAlignment = 4096;  // of large arrays, so that direct reads are possible
 constexpr int64_t kMaxIndexBytes = int64_t{1} << 32;
 
-bool all_finite(std::span<const std::byte> bytes, DType dtype) {
-  if (dtype != DType::kF32) return true;
+// T: an unsigned number of the element's size; `exponent`: its bits that are all set in a value
+// that is not finite.
+template <typename T>
+bool none_has_all_bits(std::span<const std::byte> bytes, T exponent) {
   bool finite = true;
-  for (size_t at = 0; at < bytes.size(); at += sizeof(uint32_t)) {
-    uint32_t bits;
+  for (size_t at = 0; at < bytes.size(); at += sizeof(T)) {
+    T bits;
     std::memcpy(&bits, bytes.data() + at, sizeof bits);
-    finite &= (bits & 0x7f800000u) != 0x7f800000u;
+    finite &= (bits & exponent) != exponent;
   }
   return finite;
+}
+
+bool all_finite(std::span<const std::byte> bytes, DType dtype) {
+  if (dtype == DType::kF32) return none_has_all_bits<uint32_t>(bytes, 0x7f800000u);
+  if (dtype == DType::kBF16) return none_has_all_bits<uint16_t>(bytes, 0x7f80u);
+  return true;
 }
 
 // Of the dataset that holds the tile: columns of rows have lost the other axes.
@@ -60,10 +68,11 @@ void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sour
   for (size_t i = 0; i < index.tiles.size(); ++i) {
     Tile& tile = index.tiles[i];
     const IndexedTensor& tensor = index.tensors[tile.tensor];
+    const StateKind& kind = index.kinds[tile.kind];
     const std::span bytes(sources[i], static_cast<size_t>(index.bytes_of(tile)));
-    if (!all_finite(bytes, tensor.dtype)) {
+    if (!all_finite(bytes, kind.dtype)) {
       fail(ErrorCode::kDiverged, "{} of {} holds a value that is not finite in {}: not saved",
-           name_of(tile.kind), tensor.name,
+           kind.name, tensor.name,
            extent_text(tensor, tile.row_begin, tile.row_end(), tile.col_begin, tile.col_end()));
     }
     if (described != tile.tensor) {
@@ -72,9 +81,9 @@ void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sour
     }
     tile.digest = xxh3(bytes);
     tile.block_crcs = block_crcs(bytes);
-    tile.offset =
-        file.write(dataset_path(tensor, tile), name_of(tensor.dtype), shape_of(tensor, tile), bytes)
-            .offset;
+    tile.offset = file.write(dataset_path(tensor, kind.name, tile), name_of(kind.dtype),
+                             shape_of(tensor, tile), bytes)
+                      .offset;
   }
   file.close();
   sync.finish();
@@ -106,11 +115,12 @@ Gathered gather(const fs::path& staging, const std::vector<std::string>& records
 }
 
 void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wanted,
-                  const std::string& where) {
-  std::map<std::pair<std::string, TensorKind>, std::vector<const Tile*>> found;
+                  const OptimizerState& optimizer, const std::string& where) {
+  std::map<std::pair<std::string, uint32_t>, std::vector<const Tile*>> found;
   std::map<std::string, const IndexedTensor*> expected;
   for (const IndexedTensor& tensor : wanted) expected[tensor.name] = &tensor;
   for (const TileIndex& index : gathered.indices) {
+    SUTOR_ASSERT(index.kinds == optimizer.kinds);
     for (const IndexedTensor& tensor : index.tensors) {
       const auto at = expected.find(tensor.name);
       if (at == expected.end()) {
@@ -118,9 +128,8 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
              tensor.name);
       }
       if (*at->second != tensor) {
-        fail(ErrorCode::kBadCoverage, "{}: tensor {} was written as {} {}, but is {} {}", where,
-             tensor.name, name_of(tensor.dtype), shape_text(tensor.shape),
-             name_of(at->second->dtype), shape_text(at->second->shape));
+        fail(ErrorCode::kBadCoverage, "{}: tensor {} was written as {}, but is {}", where,
+             tensor.name, shape_text(tensor.shape), shape_text(at->second->shape));
       }
     }
     for (const Tile& tile : index.tiles) {
@@ -128,8 +137,8 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
     }
   }
   for (const IndexedTensor& tensor : wanted) {
-    for (const TensorKind kind : kAllKinds) {
-      check_covered(tensor, kind, found[{tensor.name, kind}], where);
+    for (uint32_t kind = 0; kind < optimizer.kinds.size(); ++kind) {
+      check_covered(tensor, optimizer.kinds[kind].name, found[{tensor.name, kind}], where);
     }
   }
 }
@@ -175,16 +184,18 @@ void discard_checkpoint(const fs::path& root, int64_t step, const std::string& u
 }
 
 CheckpointWriter::CheckpointWriter(const fs::path& root, int64_t step, const std::string& uuid,
-                                   int writer)
-    : staging_(staging_directory(root, step, uuid)), writer_(writer) {
+                                   int writer, std::vector<StateKind> kinds)
+    : staging_(staging_directory(root, step, uuid)), writer_(writer), kinds_(std::move(kinds)) {
   SUTOR_ASSERT(writer >= 0);
 }
 
-void CheckpointWriter::add(TensorKind kind, const ShardedTensor& piece) {
+void CheckpointWriter::add(std::string_view kind, const ShardedTensor& piece) {
+  const auto index = static_cast<uint32_t>(OptimizerState{.kinds = kinds_}.index_of(kind));
+  SUTOR_ASSERT(piece.dtype == kinds_[index].dtype);
   SUTOR_ASSERT(!piece.global_shape.empty() && piece.lies_inside());
   SUTOR_ASSERT(!piece.name.empty() && piece.name.find('/') == std::string::npos);
   const bool no_columns = piece.columns() == 0 && !piece.has_whole_rows();
-  if (piece.row_count > 0 && !no_columns) parts_.push_back({kind, piece});
+  if (piece.row_count > 0 && !no_columns) parts_.push_back({index, piece});
 }
 
 TileIndex CheckpointWriter::plan(std::vector<const std::byte*>& sources) const {
@@ -196,10 +207,10 @@ TileIndex CheckpointWriter::plan(std::vector<const std::byte*>& sources) const {
   };
   std::stable_sort(sorted.begin(), sorted.end(),
                    [&](const Part* a, const Part* b) { return order(a) < order(b); });
-  TileIndex index;
+  TileIndex index{.kinds = kinds_};
   for (const Part* part : sorted) {
     const ShardedTensor& piece = part->piece;
-    const IndexedTensor tensor{piece.name, piece.dtype, piece.global_shape};
+    const IndexedTensor tensor{piece.name, piece.global_shape};
     if (index.tensors.empty() || index.tensors.back().name != piece.name) {
       index.tensors.push_back(tensor);
     }
@@ -247,7 +258,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   const fs::path staging = staging_directory(root, step, uuid);
   const fs::path final_path = root / step_directory(step);
   const Gathered gathered = gather(staging, records);
-  check_wanted(gathered, wanted, final_path.string());
+  check_wanted(gathered, wanted, meta.optimizer, final_path.string());
 
   Manifest manifest;
   manifest.meta = meta;
@@ -280,12 +291,15 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   return final_path;
 }
 
-int64_t estimate_checkpoint_bytes(const std::vector<IndexedTensor>& wanted) {
+int64_t estimate_checkpoint_bytes(const std::vector<IndexedTensor>& wanted,
+                                  const std::vector<StateKind>& kinds) {
   int64_t total = int64_t{1} << 20;
   for (const IndexedTensor& tensor : wanted) {
-    const int64_t bytes = tensor.rows() * tensor.row_bytes();
-    const int64_t tiles = bytes / kTileBytes + 1;
-    total += static_cast<int64_t>(std::size(kAllKinds)) * (bytes + bytes / 50 + 1024 * tiles);
+    for (const StateKind& kind : kinds) {
+      const int64_t bytes = tensor.rows() * tensor.row_bytes(kind.dtype);
+      const int64_t tiles = bytes / kTileBytes + 1;
+      total += bytes + bytes / 50 + 1024 * tiles;
+    }
   }
   return total;
 }

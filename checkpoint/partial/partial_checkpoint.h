@@ -1,5 +1,5 @@
-// Writing a partial checkpoint: the fp32 master weights and moments of the trained parameters, and
-// the training state; nothing frozen. Free of MPI: the caller makes the ranks agree. The order is
+// Writing a partial checkpoint: what the optimizer keeps of the trained parameters, and the
+// training state; nothing frozen. Free of MPI: the caller makes the ranks agree. The order is
 //   rank 0: begin_checkpoint; barrier; every rank: CheckpointWriter::add ..., write; gather the
 //   records; rank 0: publish_checkpoint. If any rank fails before: rank 0 discard_checkpoint.
 // Before publish_checkpoint renames the staging directory nothing is visible under the final name;
@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,14 +30,15 @@ void discard_checkpoint(const std::filesystem::path& root, int64_t step, const s
 // One rank's part. The staging directory must exist.
 class CheckpointWriter {
  public:
-  // `writer`: this rank's number; no two writers of a checkpoint share one.
+  // `writer`: this rank's number; no two writers of a checkpoint share one. `kinds`: what is stored
+  // of every tensor, the same for all writers.
   CheckpointWriter(const std::filesystem::path& root, int64_t step, const std::string& uuid,
-                   int writer);
+                   int writer, std::vector<StateKind> kinds);
 
-  // Rows, or columns of rows, that this rank owns, to be cut into tiles. The memory is read by
-  // write(), so it has to stay unchanged until then. Zero rows or columns are allowed and add
-  // nothing.
-  void add(TensorKind kind, const ShardedTensor& piece);
+  // Rows, or columns of rows, that this rank owns, to be cut into tiles, in the kind's dtype. The
+  // memory is read by write(), so it has to stay unchanged until then. Zero rows or columns are
+  // allowed and add nothing.
+  void add(std::string_view kind, const ShardedTensor& piece);
 
   // Writes and fsyncs w<writer>.h5 and w<writer>.idx and returns the record for rank 0 as JSON
   // text; "null" (and no file) when nothing was added. Throws E0701 naming tensor and kind when a
@@ -45,7 +47,7 @@ class CheckpointWriter {
 
  private:
   struct Part {
-    TensorKind kind;
+    uint32_t kind;
     ShardedTensor piece;
   };
   // Cuts the parts into tiles, sorted by dataset path; `sources` receives where each lies in
@@ -54,14 +56,15 @@ class CheckpointWriter {
 
   std::filesystem::path staging_;
   int writer_;
+  std::vector<StateKind> kinds_;
   std::vector<Part> parts_;
 };
 
 // Rank 0, after every writer succeeded. `records`: what each writer returned. `wanted`: every
-// trained tensor with its whole shape, fp32; each of its elements must stand exactly once under
-// each kind (E0346 names the first that does not). Writes state.h5 and MANIFEST.json, fsyncs,
-// renames, and updates LATEST. An invalid checkpoint of the same step is moved to the trash first;
-// a valid one is E0220. Returns the final directory.
+// trained tensor with its whole shape; each of its elements must stand exactly once under each kind
+// of meta.optimizer (E0346 names the first that does not). Writes state.h5 and MANIFEST.json,
+// fsyncs, renames, and updates LATEST. An invalid checkpoint of the same step is moved to the trash
+// first; a valid one is E0220. Returns the final directory.
 std::filesystem::path publish_checkpoint(const std::filesystem::path& root, int64_t step,
                                          const std::string& uuid,
                                          const std::vector<std::string>& records,
@@ -69,6 +72,7 @@ std::filesystem::path publish_checkpoint(const std::filesystem::path& root, int6
                                          const std::vector<IndexedTensor>& wanted);
 
 // Bytes that a checkpoint of these tensors takes, a little rounded up; without metrics.
-int64_t estimate_checkpoint_bytes(const std::vector<IndexedTensor>& wanted);
+int64_t estimate_checkpoint_bytes(const std::vector<IndexedTensor>& wanted,
+                                  const std::vector<StateKind>& kinds);
 
 }  // namespace sutor

@@ -78,6 +78,8 @@ enum ExitCode : int {
     "SUTOR_FAULT is malformed") \
   E(242, kNoFaults, kExitUsage, \
     "SUTOR_FAULT is set, but sutor was built without fault injection") \
+  E(280, kNoOptimizerForDType, kExitUsage, \
+    "the optimizer does not train weights of the model's dtype") \
   E(290, kNoKernels, kExitUsage, \
     "SUTOR_KERNELS names no kernels that this CPU runs, or it runs none at all") \
   E(291, kKernelsDiffer, kExitUsage, \
@@ -195,6 +197,8 @@ enum ExitCode : int {
     "the answer of a row is not one that its scorer can use") \
   E(361, kFailedJudge, kExitData, \
     "the judge ended early or gave something else than a score a line") \
+  E(380, kOtherOptimizer, kExitData, \
+    "a checkpoint holds the state of another optimizer") \
   E(390, kFaultThrown, kExitData, \
     "thrown because SUTOR_FAULT asked for it") \
   E(399, kPythonStepData, kExitData, \

@@ -16,13 +16,26 @@ namespace {
 
 constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
-std::vector<TrainedTensor> master_tensors(std::shared_ptr<const CheckpointReader> reader) {
+// Reads trained values as fp32, which holds those of every optimizer exactly.
+void read_values(const CheckpointReader& reader, const ShardedTensor& slice) {
+  const StateKind& kind = reader.optimizer().values_kind();
+  ShardedTensor stored = slice;
+  stored.dtype = kind.dtype;
+  std::vector<std::byte> bytes;
+  if (kind.dtype != DType::kF32) {
+    bytes.resize(stored.num_bytes());
+    stored.data = bytes.data();
+  }
+  reader.read(kind.name, stored);
+  if (kind.dtype == DType::kF32) return;
+  convert_elements(stored.data, kind.dtype, slice.data, DType::kF32, slice.num_elements());
+}
+
+std::vector<TrainedTensor> trained_values(std::shared_ptr<const CheckpointReader> reader) {
   std::vector<TrainedTensor> tensors;
   for (const IndexedTensor& indexed : reader->tensors()) {
     TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
-    tensor.read = [reader](const ShardedTensor& slice) {
-      reader->read(TensorKind::kMaster, slice);
-    };
+    tensor.read = [reader](const ShardedTensor& slice) { read_values(*reader, slice); };
     tensors.push_back(std::move(tensor));
   }
   return tensors;
@@ -143,7 +156,7 @@ Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::str
          path.string(), reader->meta().base_digest, base_digest);
   }
   const nlohmann::json lora = reader->meta().state.value("lora", nlohmann::json());
-  std::vector<TrainedTensor> tensors = master_tensors(reader);
+  std::vector<TrainedTensor> tensors = trained_values(reader);
   const ExpertConfig config = parse_expert_config(reader->meta().expert_config, path.string());
   if (!lora.is_object()) return Overlay(path.string(), config, std::move(tensors));
   const PeftOptions options{.rank = lora.at("rank"), .alpha = lora.at("alpha")};

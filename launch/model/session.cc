@@ -40,7 +40,6 @@ void Session::load_weights() {
   std::vector<ShardedTensor> pairs = store_.lora_tensors();
   parallel_tasks(threads, static_cast<int64_t>(pairs.size()),
                  [&](int64_t i) { load_initial(pairs[static_cast<size_t>(i)]); });
-  store_.masters_from_values();
 }
 
 std::string weights_text(const Session& session) {
@@ -59,7 +58,7 @@ void Session::load_initial(ShardedTensor& destination) const {
 }
 
 void Session::apply(const Overlay& overlay) {
-  for (const FlatGroup* group : store_.groups()) SUTOR_ASSERT(group->size() == 0);
+  for (const FlatBuffer* buffer : store_.buffers()) SUTOR_ASSERT(buffer->size() == 0);
   std::vector<ShardedTensor> tensors = store_.tensors();
   parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()),
                  [&](int64_t i) { overlay.load(tensors[i]); });

@@ -34,8 +34,6 @@ void repair_best(const std::filesystem::path& root, int64_t step) {
   write_pointer(root, kBestPointer, step);
 }
 
-constexpr const char* kKindNames[] = {"master", "exp_avg", "exp_avg_sq"};
-
 }  // namespace
 
 nlohmann::json to_json(const TrainState& state) {
@@ -72,18 +70,19 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
 }
 
 Checkpointer::Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
-                           ParameterStore& store, nlohmann::json provenance)
+                           ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance)
     : root_(std::move(root)),
       base_(base),
       plan_(plan),
       store_(store),
+      optimizer_(optimizer),
       world_(store.parallel().world()),
       provenance_(std::move(provenance)) {}
 
 std::vector<IndexedTensor> Checkpointer::wanted() const {
   std::vector<IndexedTensor> tensors;
   for (const std::string& name : plan_.trainable.names()) {
-    tensors.push_back({name, DType::kF32, store_.model().tensors.find(name)->shape});
+    tensors.push_back({name, store_.model().tensors.find(name)->shape});
   }
   return tensors;
 }
@@ -91,22 +90,19 @@ std::vector<IndexedTensor> Checkpointer::wanted() const {
 void Checkpointer::save(const TrainState& state, int keep) {
   const ProfileScope scope("save checkpoint");
   const bool root_rank = world_.rank() == 0;
+  const std::vector<StateKind>& kinds = optimizer_.declared().kinds;
   const std::string uuid = world_.broadcast_text(random_hex(), 0, "checkpoint name");
   agree(world_, problem_of([&] {
           if (!root_rank) return;
           std::filesystem::create_directories(root_);
-          begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted()));
+          begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted(), kinds));
         }),
         "begin checkpoint");
   std::string record;
   const std::string write_problem = problem_of([&] {
-    CheckpointWriter writer(root_, state.step, uuid, world_.rank());
-    for (FlatGroup* group : store_.groups()) {
-      for (size_t kind = 0; kind < 3; ++kind) {
-        for (const ShardedTensor& rows : group->state(kKindNames[kind])) {
-          writer.add(kAllKinds[kind], rows);
-        }
-      }
+    CheckpointWriter writer(root_, state.step, uuid, world_.rank(), kinds);
+    for (const StateKind& kind : kinds) {
+      for (const ShardedTensor& rows : optimizer_.state(kind.name)) writer.add(kind.name, rows);
     }
     record = writer.write();
   });
@@ -122,6 +118,7 @@ void Checkpointer::save(const TrainState& state, int keep) {
       meta.plan_digest = plan_.digest.text();
       meta.expert_config = nlohmann::json::parse(to_json(plan_.config));
       meta.layout = store_.parallel().layout().describe();
+      meta.optimizer = optimizer_.declared();
       meta.state = to_json(state);
       meta.provenance = provenance_;
       publish_checkpoint(root_, state.step, uuid, records, meta, wanted());
@@ -136,6 +133,29 @@ void Checkpointer::save(const TrainState& state, int keep) {
 
 void Checkpointer::mark_best(int64_t step) {
   if (world_.rank() == 0) write_pointer(root_, kBestPointer, step);
+}
+
+void Checkpointer::check_belongs(const CheckpointReader& reader) const {
+  const std::string where = reader.path().string();
+  const CheckpointMeta& meta = reader.meta();
+  if (meta.base_digest != base_.text()) {
+    fail(ErrorCode::kOtherBase,
+         "{} belongs to another base model: it was trained on {}, model.path is {}. Use the base "
+         "that it was trained on.",
+         where, meta.base_digest, base_.text());
+  }
+  if (meta.plan_digest != plan_.digest.text()) {
+    fail(ErrorCode::kOtherTrainable,
+         "{} trains other parameters than this recipe: plan {}, here {}. Use the expert config "
+         "that it was made with, or another output.",
+         where, meta.plan_digest, plan_.digest.text());
+  }
+  if (meta.optimizer != optimizer_.declared()) {
+    fail(ErrorCode::kOtherOptimizer,
+         "{} has the state of optimizer {}, this training has {}. Go on with `optim.name: {}`, "
+         "or start anew in another output.",
+         where, meta.optimizer.text(), optimizer_.declared().text(), meta.optimizer.optimizer);
+  }
 }
 
 bool Checkpointer::resume(TrainState& state, bool strict) {
@@ -155,35 +175,20 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
   if (chosen.empty()) return false;
   agree(world_, problem_of([&] {
           const CheckpointReader reader(chosen);
-          const CheckpointMeta& meta = reader.meta();
-          if (meta.base_digest != base_.text()) {
-            fail(
-                ErrorCode::kOtherBase,
-                "{} belongs to another base model: it was trained on {}, model.path is {}. Use the "
-                "base that it was trained on.",
-                chosen, meta.base_digest, base_.text());
-          }
-          if (meta.plan_digest != plan_.digest.text()) {
-            fail(ErrorCode::kOtherTrainable,
-                 "{} trains other parameters than this recipe: plan {}, here {}. Use the expert "
-                 "config that it was made with, or another output.",
-                 chosen, meta.plan_digest, plan_.digest.text());
-          }
-          const TrainState saved = train_state_from(meta.state, chosen);
+          check_belongs(reader);
+          const TrainState saved = train_state_from(reader.meta().state, chosen);
           check_same_training(saved, state, chosen, world_.rank() == 0);
-          for (FlatGroup* group : store_.groups()) {
-            for (size_t kind = 0; kind < 3; ++kind) {
-              for (const ShardedTensor& rows : group->state(kKindNames[kind])) {
-                reader.read(kAllKinds[kind], rows);
-              }
+          for (const StateKind& kind : optimizer_.declared().kinds) {
+            for (const ShardedTensor& rows : optimizer_.state(kind.name)) {
+              reader.read(kind.name, rows);
             }
-            group->values_from_masters();
           }
+          optimizer_.state_restored();
           state = continued(saved, state);
           if (world_.rank() == 0) repair_best(root_, state.best_step);
         }),
         "read checkpoint");
-  for (FlatGroup* group : store_.groups()) group->gather_values();
+  for (FlatBuffer* buffer : store_.buffers()) buffer->gather_values();
   return true;
 }
 

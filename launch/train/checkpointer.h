@@ -5,9 +5,11 @@
 
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/format/tile_index.h"
+#include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/comm/comm.h"
 #include "launch/data/sample_order.h"
 #include "launch/train/train_plan.h"
+#include "layers/optim/optimizer.h"
 #include "layers/storage/parameter_store.h"
 
 namespace sutor {
@@ -31,12 +33,12 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
 class Checkpointer {
  public:
   Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
-               ParameterStore& store, nlohmann::json provenance);
+               ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance);
 
   // Collective over the world. Every rank writes the rows that it steps; rank 0 publishes. When any
   // rank fails, nothing is published and every rank throws.
   void save(const TrainState& state, int keep);
-  // Collective. Restores masters, moments and weights of the newest complete checkpoint, or throws;
+  // Collective. Restores optimizer state and weights of the newest complete checkpoint, or throws;
   // nothing is restored (false) when the folder holds none. Prints what it passed over on rank 0.
   bool resume(TrainState& state, bool strict);
   // Points BEST at this step. Rank 0 acts.
@@ -44,11 +46,13 @@ class Checkpointer {
 
  private:
   std::vector<IndexedTensor> wanted() const;
+  void check_belongs(const CheckpointReader& reader) const;
 
   std::filesystem::path root_;
   Digest base_;
   const TrainPlan& plan_;
   ParameterStore& store_;
+  Optimizer& optimizer_;
   Comm& world_;
   nlohmann::json provenance_;
 };

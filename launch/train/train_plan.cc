@@ -102,8 +102,8 @@ void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm
 
 void check_marked(const TrainableSet& planned, ParameterStore& store) {
   std::string mine;
-  for (const FlatGroup* group : store.groups()) {
-    for (size_t i = 0; i < group->size(); ++i) mine += group->name(i) + "\n";
+  for (const FlatBuffer* buffer : store.buffers()) {
+    for (size_t i = 0; i < buffer->size(); ++i) mine += buffer->name(i) + "\n";
   }
   Comm& world = store.parallel().world();
   std::set<std::string> marked;

@@ -17,22 +17,21 @@ namespace {
 
 // For every name of the plan, in its order: 1 when some shard of the tensor on some rank differs
 // from what it was before any training. Collective.
-std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session) {
+std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session,
+                                     const Optimizer& optimizer) {
   std::map<std::string, size_t> index;
   for (const std::string& name : plan.trainable.names()) index.emplace(name, index.size());
   std::vector<int64_t> changed(index.size(), 0);
   const at::ScalarType dtype = session.store().dtype();
-  for (FlatGroup* group : session.store().groups()) {
-    for (const FlatGroup::Master& master : group->full_masters()) {
-      // A training starts from weights of the computing dtype.
-      const at::Tensor base = at::empty_like(master.values, master.values.options().dtype(dtype));
-      ShardedTensor shard = master.place;
-      shard.dtype = disk_dtype(dtype);
-      shard.data = static_cast<std::byte*>(base.data_ptr());
-      session.load_initial(shard);
-      if (!base.to(at::kFloat).equal(master.values)) changed[index.at(shard.name)] = 1;
-    }
-  }
+  optimizer.visit_values([&](const Optimizer::Value& value) {
+    // A training starts from weights of the computing dtype.
+    const at::Tensor base = at::empty_like(value.values, value.values.options().dtype(dtype));
+    ShardedTensor shard = value.place;
+    shard.dtype = disk_dtype(dtype);
+    shard.data = static_cast<std::byte*>(base.data_ptr());
+    session.load_initial(shard);
+    if (!base.to(at::kFloat).equal(value.values)) changed[index.at(shard.name)] = 1;
+  });
   session.parallel().world().all_reduce(std::span(changed), ReduceOp::kMax, "changed tensors");
   return changed;
 }
@@ -40,7 +39,8 @@ std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session) {
 }  // namespace
 
 void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& session,
-                        const PackingReport& data, int64_t total_steps) {
+                        const Optimizer& optimizer, const PackingReport& data,
+                        int64_t total_steps) {
   const ModelInfo& model = plan.model;
   std::map<std::string, std::pair<int64_t, int64_t>> tensors, parameters;  // role -> trained, all
   int64_t trained = 0, all = 0, experts = 0;
@@ -81,8 +81,8 @@ void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& se
                count.first, count.second, format_count(parameters[role].first),
                100.0 * parameters[role].first / parameters[role].second);
   }
-  int64_t state_bytes = 0;
-  for (const FlatGroup* group : session.store().groups()) state_bytes += group->state_bytes();
+  int64_t state_bytes = optimizer.bytes();
+  for (const FlatBuffer* buffer : session.store().buffers()) state_bytes += buffer->bytes();
   fmt::print("memory   trained weights, gradients and optimizer {} on this rank\n",
              format_bytes(state_bytes));
   fmt::print(
@@ -99,9 +99,10 @@ void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& se
 }
 
 FrozenWeightsCheck run_frozen_weights_check(const TrainPlan& plan, Session& session,
+                                            const Optimizer& optimizer,
                                             const Digest& frozen_before) {
   const ProfileScope scope("frozen-weights check");
-  const std::vector<int64_t> changed = changed_tensors(plan, session);
+  const std::vector<int64_t> changed = changed_tensors(plan, session, optimizer);
   int64_t moved = digest_of(session.store().frozen_tensors()) == frozen_before ? 0 : 1;
   session.parallel().world().all_reduce(std::span(&moved, 1), ReduceOp::kSum,
                                         "frozen-weights check");

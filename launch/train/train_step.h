@@ -1,12 +1,12 @@
 // One optimizer step over a global batch: forward and backward of this rank's micro-batches,
-// gradient reduction, clip, AdamW. No files, no printing.
+// gradient reduction, clip, optimizer. No files, no printing.
 #pragma once
 
 #include <span>
 
 #include "launch/data/micro_batch.h"
 #include "launch/model/session.h"
-#include "layers/optim/optim_options.h"
+#include "layers/optim/optimizer.h"
 
 namespace sutor {
 
@@ -19,7 +19,7 @@ struct StepInput {
 struct StepOptions {
   int lowest_layer = 0;     // TrainableSet::lowest_layer()
   double balance_loss = 0;  // TrainOptions::balance_loss
-  OptimOptions optim;
+  double clip = 1.0;        // OptimOptions::clip
   double lr = 0;
   int64_t step = 1;  // counts from 1
 };
@@ -32,6 +32,7 @@ struct StepResult {
 
 // Collective over the world. Throws E0701 when loss or gradient norm is not finite; parameters are
 // then as before.
-StepResult train_step(Session& session, const StepInput& input, const StepOptions& options);
+StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& input,
+                      const StepOptions& options);
 
 }  // namespace sutor

@@ -49,6 +49,7 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
       source_(source),
       plan_(make_train_plan(recipe, source.info)),
       stores_(recipe, source.info.vocab_size) {
+  require_optimizer_dtype(recipe);
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   base_ = base_digest(source_, world);
@@ -61,8 +62,9 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
   if (recipe.lora.init) check_lora_init(recipe.lora);
   session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world, options);
   check_marked(plan_.trainable, session_->store());
+  optimizer_ = make_optimizer(recipe.optim, recipe.train.seed, session_->store().buffers());
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
-                                                 session_->store(), provenance);
+                                                 session_->store(), *optimizer_, provenance);
 }
 
 void Trainer::open_data() {
@@ -133,10 +135,10 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
       nonempty_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
   const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
                             .balance_loss = recipe_.train.balance_loss,
-                            .optim = recipe_.optim,
+                            .clip = recipe_.optim.clip,
                             .lr = lr,
                             .step = step};
-  return {train_step(*session_, input, options), token_count(batch), input.supervised};
+  return {train_step(*session_, *optimizer_, input, options), token_count(batch), input.supervised};
 }
 
 void Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
@@ -195,12 +197,13 @@ void Trainer::save(bool final) {
 }
 
 void Trainer::print_banner() const {
-  print_train_banner(recipe_, plan_, *session_, stream_->report(), total_steps_);
+  print_train_banner(recipe_, plan_, *session_, *optimizer_, stream_->report(), total_steps_);
 }
 
 void Trainer::check_frozen_weights() {
   const int64_t step_peak = ops::peak_tensor_bytes();  // before the check's own buffers
-  const FrozenWeightsCheck check = run_frozen_weights_check(plan_, *session_, frozen_before_);
+  const FrozenWeightsCheck check =
+      run_frozen_weights_check(plan_, *session_, *optimizer_, frozen_before_);
   if (is_root()) {
     print_frozen_weights_check(check, state_, tokens_seen_, total_steps_);
     fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}\n",

@@ -58,6 +58,7 @@ class Trainer {
   TokenStores stores_;
   Digest base_;
   std::unique_ptr<Session> session_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<SampleStream> stream_;
   std::vector<EvalSet> eval_sets_;
   std::unique_ptr<Checkpointer> checkpointer_;

@@ -58,6 +58,7 @@ void add_manifest(InspectReport& report, const Manifest& manifest) {
   report.add("base", meta.base_digest);
   report.add("plan", meta.plan_digest);
   report.add("layout", meta.layout);
+  report.add("optimizer", meta.optimizer.text());
   report.add("trained tensors", manifest.tensors);
   report.add("trained parameters", manifest.parameters);
   const int64_t bytes = manifest.total_bytes();

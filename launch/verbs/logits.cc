@@ -98,8 +98,8 @@ void add_gradients(Session& session, const Rows& rows, std::map<std::string, at:
       {.lowest_layer = session.store().trainable().lowest_layer(), .loss_scale = scale});
   session.store().finish_reductions();
   out["loss"] = at::full({1}, result.loss_sum * scale, at::kFloat);
-  for (const FlatGroup* group : session.store().groups()) {
-    for (size_t i = 0; i < group->size(); ++i) out["grad." + group->name(i)] = group->grad(i);
+  for (const FlatBuffer* buffer : session.store().buffers()) {
+    for (size_t i = 0; i < buffer->size(); ++i) out["grad." + buffer->name(i)] = buffer->grad(i);
   }
 }
 

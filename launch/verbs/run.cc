@@ -32,6 +32,7 @@ int verb_run(const Arguments& arguments) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     const Recipe recipe = recipe_from(*values);
+    require_optimizer_dtype(recipe);
     set_threads(recipe.train.threads);
     with_profile(*values, world, [&] {
       run_recipe(recipe, world, (*values)["overwrite"].as<bool>(), provenance("run", arguments));

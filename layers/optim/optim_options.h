@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace sutor {
 
@@ -14,5 +15,12 @@ struct OptimOptions {
   std::string decay = "all";  // all | matrices (tensors of two or more axes)
   double clip = 1.0;          // 0 = no clipping
 };
+
+// What `optim.name` may be; optimizer.cc makes them.
+struct OptimizerName {
+  std::string_view name;
+  std::string_view model_dtype = "";  // that it needs; empty: any
+};
+inline constexpr OptimizerName kOptimizerNames[] = {{"adamw"}, {"adamw_bf16", "bf16"}};
 
 }  // namespace sutor

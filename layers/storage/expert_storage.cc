@@ -65,7 +65,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
 }
 
 LayerExperts::FlatTensor LayerExperts::add(const TensorEntry& entry, bool decays) {
-  FlatGroup& group = groups_.of(entry);
+  FlatBuffer& group = groups_.of(entry);
   const TensorShard shard = shard_of(entry, parallel_.coordinates().etp, parallel_.layout().etp());
   return {&group, group.add(entry.name, shard, decays)};
 }

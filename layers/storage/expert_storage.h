@@ -1,5 +1,5 @@
 // The routed experts of one layer on one rank: stacked, trainable ones first. Trainable weights are
-// in flat buffers (layers/optim/flat_group.h), frozen ones in plain tensors of the model dtype.
+// in flat buffers (layers/optim/flat_buffer.h), frozen ones in plain tensors of the model dtype.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,7 +12,7 @@
 
 #include "layers/esft/trainable_params.h"
 #include "layers/lora/expert_lora.h"
-#include "layers/optim/flat_group.h"
+#include "layers/optim/flat_buffer.h"
 #include "parallel_state/model/model_info.h"
 #include "parallel_state/parallel_state.h"
 
@@ -58,8 +58,8 @@ class LayerExperts {
  public:
   // The flat groups of the layer's experts: of tensors that etp shards, and of those it replicates.
   struct Groups {
-    FlatGroup &sharded, &replicated;
-    FlatGroup& of(const TensorEntry& entry) const {
+    FlatBuffer &sharded, &replicated;
+    FlatBuffer& of(const TensorEntry& entry) const {
       return entry.split.axis == TensorSplit::Axis::kNone ? replicated : sharded;
     }
   };
@@ -76,7 +76,7 @@ class LayerExperts {
 
  private:
   struct FlatTensor {
-    FlatGroup* group = nullptr;
+    FlatBuffer* group = nullptr;
     size_t index = 0;
   };
   // The tensors of an expert by projection and kind: {"gate", "weight"} ...

@@ -52,7 +52,7 @@ ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& train
     experts_.try_emplace(layer, model, parallel, layer, trainable, groups, dtype,
                          decay_matrices_only);
   }
-  for (FlatGroup* group : groups()) group->allocate();
+  for (FlatBuffer* buffer : buffers()) buffer->allocate();
   bind_dense();
   for (auto& [layer, experts] : experts_) experts.bind();
 }
@@ -84,30 +84,30 @@ void ParameterStore::make_buckets(int64_t bucket_elements) {
   bucket_of_layer_[-1] = buckets_.back().get();
 }
 
-std::vector<FlatGroup*> ParameterStore::groups() {
-  std::vector<FlatGroup*> all;
+std::vector<FlatBuffer*> ParameterStore::buffers() {
+  std::vector<FlatBuffer*> all;
   for (const auto& bucket : buckets_) {
-    for (FlatGroup* group : bucket->groups()) all.push_back(group);
+    for (FlatBuffer* buffer : bucket->buffers()) all.push_back(buffer);
   }
   all.push_back(&tied_);
   return all;
 }
 
 void ParameterStore::layer_complete(int layer) {
-  for (FlatGroup* group : groups()) group->progress_reduction();
+  for (FlatBuffer* buffer : buffers()) buffer->progress_reduction();
   Bucket& bucket = *bucket_of_layer_.at(layer);
   if (layer < 0 || layer != bucket.lowest_layer) return;
-  for (FlatGroup* group : bucket.groups()) group->start_reduction();
+  for (FlatBuffer* buffer : bucket.buffers()) buffer->start_reduction();
   bucket.started = true;
 }
 
 void ParameterStore::finish_reductions() {
   for (const auto& bucket : buckets_) {
     if (bucket->started) continue;
-    for (FlatGroup* group : bucket->groups()) group->start_reduction();
+    for (FlatBuffer* buffer : bucket->buffers()) buffer->start_reduction();
   }
   tied_.start_reduction();
-  for (FlatGroup* group : groups()) group->finish_reduction();
+  for (FlatBuffer* buffer : buffers()) buffer->finish_reduction();
   for (const auto& bucket : buckets_) bucket->started = false;
 }
 
@@ -118,7 +118,7 @@ TensorShard ParameterStore::shard_of(const TensorEntry& entry) const {
   return sutor::shard_of(entry, at.tp, layout.tp());
 }
 
-FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
+FlatBuffer& ParameterStore::buffer_of(const TensorEntry& entry) {
   const bool is_sharded = entry.split.axis != TensorSplit::Axis::kNone;
   Bucket& bucket = *bucket_of_layer_.at(entry.layer);
   if (entry.role == TensorRole::kEmbedding && parallel_.has_tied_group()) return tied_;
@@ -143,8 +143,8 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool decays) {
   if (entry.role == TensorRole::kNorm && !parallel_.sequence_parallel()) {
     parameter.grad_scale = 1.0 / parallel_.layout().tp();
   }
-  FlatGroup& group = group_of(entry);
-  trained_dense_.push_back({&parameter, {&group, group.add(entry.name, shard, decays)}});
+  FlatBuffer& buffer = buffer_of(entry);
+  trained_dense_.push_back({&parameter, {&buffer, buffer.add(entry.name, shard, decays)}});
   trained_dense_by_layer_.emplace(entry.layer, &parameter);
 }
 
@@ -200,11 +200,11 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
 
 std::vector<ShardedTensor> ParameterStore::lora_tensors() {
   std::vector<ShardedTensor> result;
-  for (FlatGroup* group : groups()) {
-    for (size_t i = 0; i < group->size(); ++i) {
-      const TensorEntry& entry = *model_.tensors.find(group->name(i));
+  for (FlatBuffer* buffer : buffers()) {
+    for (size_t i = 0; i < buffer->size(); ++i) {
+      const TensorEntry& entry = *model_.tensors.find(buffer->name(i));
       if (entry.role != TensorRole::kLora) continue;
-      result.push_back(sharded_tensor(entry, shard_of(entry), group->value(i)));
+      result.push_back(sharded_tensor(entry, shard_of(entry), buffer->value(i)));
     }
   }
   return result;
@@ -228,10 +228,6 @@ void ParameterStore::collect_gradients(int layer) {
     parameter.main_grad.add_(grad, parameter.grad_scale);
     grad.reset();
   }
-}
-
-void ParameterStore::masters_from_values() {
-  for (FlatGroup* group : groups()) group->masters_from_values();
 }
 
 }  // namespace sutor

@@ -1,4 +1,4 @@
-// All parameters of a rank. Trainable ones are in flat buffers (layers/optim/flat_group.h), frozen
+// All parameters of a rank. Trainable ones are in flat buffers (layers/optim/flat_buffer.h), frozen
 // ones in plain tensors of the model dtype; routed experts are stacked (expert_storage.h). Built
 // from names alone, before any block exists.
 #pragma once
@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "layers/esft/trainable_params.h"
-#include "layers/optim/flat_group.h"
+#include "layers/optim/flat_buffer.h"
 #include "layers/parallel/tensor_parallel.h"
 #include "layers/storage/expert_storage.h"
 #include "parallel_state/model/model_info.h"
@@ -61,9 +61,9 @@ class ParameterStore {
   ExpertStorage& experts(int layer) { return experts_.at(layer).storage(); }
 
   // The trainable parameters, in buckets of layers from the top down, and within a bucket by the
-  // ranks that replicate them. All ranks of a stage have the same groups in the same order, some of
-  // them empty.
-  std::vector<FlatGroup*> groups();
+  // ranks that replicate them. All ranks of a stage have the same buffers in the same order, some
+  // of them empty.
+  std::vector<FlatBuffer*> buffers();
   // Says that the gradients of the layer are complete, and those of the layers above: starts the
   // reduction of a bucket when its last layer is, during the backward pass. Collective over the
   // stage, for every layer that has a backward pass.
@@ -80,32 +80,30 @@ class ParameterStore {
   // Moves the gradients that autograd left at the dense parameters of a layer (-1: outside of
   // layers) into main_grad.
   void collect_gradients(int layer);
-  // Copies the compute copies to the fp32 masters, after the weights were loaded.
-  void masters_from_values();
 
  private:
-  // The groups of some layers, or of the parameters outside of layers.
+  // The buffers of some layers, or of the parameters outside of layers.
   struct Bucket {
     Bucket(const ParallelState& parallel, at::ScalarType dtype);
-    FlatGroup sharded_experts;     // tensors of routed experts that etp shards
-    FlatGroup replicated_experts;  // and those that it replicates: one of a pair, biases
-    FlatGroup sharded;             // dense parameters that tp shards
-    FlatGroup replicated;          // and those that it replicates
+    FlatBuffer sharded_experts;     // tensors of routed experts that etp shards
+    FlatBuffer replicated_experts;  // and those that it replicates: one of a pair, biases
+    FlatBuffer sharded;             // dense parameters that tp shards
+    FlatBuffer replicated;          // and those that it replicates
     int lowest_layer = -1;
     bool started = false;
-    std::vector<FlatGroup*> groups() {
+    std::vector<FlatBuffer*> buffers() {
       return {&sharded_experts, &replicated_experts, &sharded, &replicated};
     }
   };
 
   void make_buckets(int64_t bucket_elements);
   TensorShard shard_of(const TensorEntry& entry) const;
-  FlatGroup& group_of(const TensorEntry& entry);
+  FlatBuffer& buffer_of(const TensorEntry& entry);
   void add_dense(const TensorEntry& entry, bool decays);
   void bind_dense();
 
   struct FlatTensor {
-    FlatGroup* group = nullptr;
+    FlatBuffer* group = nullptr;
     size_t index = 0;
   };
 
@@ -118,7 +116,7 @@ class ParameterStore {
   std::unique_ptr<Comm> self_comm_ = make_self_comm();  // of a group that this layout does not have
   std::vector<std::unique_ptr<Bucket>> buckets_;        // the last one: outside of layers
   std::map<int, Bucket*> bucket_of_layer_;              // -1: outside of layers
-  FlatGroup tied_;                                      // an embedding that two stages have
+  FlatBuffer tied_;                                     // an embedding that two stages have
   std::vector<std::unique_ptr<Parameter>> dense_;
   std::vector<std::pair<Parameter*, FlatTensor>> trained_dense_;
   std::unordered_map<std::string, Parameter*> by_name_;

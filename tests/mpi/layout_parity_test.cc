@@ -96,7 +96,7 @@ struct Outcome {
   std::vector<double> losses, norms;
   // By name: the shards of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
   std::vector<std::pair<ShardedTensor, at::Tensor>> first_moments;
-  std::vector<FlatGroup::Master> weights;
+  std::vector<Optimizer::Value> weights;
   double most_over_mean_load = 0;
   int64_t starving = 0;  // experts without a token in the last step
 };
@@ -118,7 +118,7 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
     Parameter* router = session.store().find(entry.name);
     if (entry.role == TensorRole::kRouter && router) router->value.mul_(kSharpen);
   }
-  session.store().masters_from_values();
+  const auto optimizer = make_optimizer({.lr = 1e-3}, /*seed=*/0, session.store().buffers());
   const int dp_rank = session.parallel().coordinates().dp, dp = session.parallel().layout().dp();
   Outcome out;
   for (int64_t step = 1; step <= kSteps; ++step) {
@@ -130,25 +130,19 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
     micro.resize(micro_batch_count(job.rows, dp, 1), empty);
     int64_t supervised = 0;
     for (const MicroBatch& batch : all) supervised += batch.supervised;
-    const StepOptions step_options{.lowest_layer = job.trainable.lowest_layer(),
-                                   .optim = {.lr = 1e-3},
-                                   .lr = 1e-3,
-                                   .step = step};
-    const StepResult result = train_step(session, {micro, supervised, job.rows}, step_options);
+    const StepOptions step_options{.lowest_layer = job.lowest_layer, .lr = 1e-3, .step = step};
+    const StepResult result =
+        train_step(session, *optimizer, {micro, supervised, job.rows}, step_options);
     out.losses.push_back(result.loss);
     out.norms.push_back(result.grad_norm);
     if (step > 1) continue;
-    for (FlatGroup* group : session.store().groups()) {
-      for (const ShardedTensor& rows : group->state("exp_avg")) {
-        at::Tensor copy = at::empty({rows.row_count, rows.columns()}, at::kFloat);
-        std::memcpy(copy.data_ptr(), rows.data, rows.num_bytes());
-        out.first_moments.emplace_back(rows, copy);
-      }
+    for (const ShardedTensor& rows : optimizer->state("exp_avg")) {
+      at::Tensor copy = at::empty({rows.row_count, rows.columns()}, at::kFloat);
+      std::memcpy(copy.data_ptr(), rows.data, rows.num_bytes());
+      out.first_moments.emplace_back(rows, copy);
     }
   }
-  for (FlatGroup* group : session.store().groups()) {
-    for (FlatGroup::Master& master : group->full_masters()) out.weights.push_back(master);
-  }
+  optimizer->visit_values([&](const Optimizer::Value& value) { out.weights.push_back(value); });
   if (world.size() > 1) return out;
   const auto batch = packs(1, source.info.vocab_size, 11 * kSteps).front();
   const PackedBatch packed = make_packed_batch(batch.ids, batch.doc_offsets);

@@ -22,21 +22,23 @@ inline std::string content_of(const std::filesystem::path& file) {
 
 inline std::vector<IndexedTensor> sample_tensors() {
   const std::string expert = "model.layers.1.mlp.experts.7.";
-  return {{expert + "gate_proj.weight", DType::kF32, {24, 16}},
-          {expert + "down_proj.weight", DType::kF32, {16, 24}},
-          {"model.norm.weight", DType::kF32, {16}}};
+  return {{expert + "gate_proj.weight", {24, 16}},
+          {expert + "down_proj.weight", {16, 24}},
+          {"model.norm.weight", {16}}};
 }
 
-// All values of every tensor and kind, made from the name.
+// The kinds of state of the sample, all F32: those of adamw.
+inline const std::vector<StateKind>& sample_kinds() { return first_optimizer_state().kinds; }
+
+// The whole value of every tensor and kind, made from the name.
 class SampleValues {
  public:
   explicit SampleValues(std::vector<IndexedTensor> tensors, float scale = 1) {
     for (const IndexedTensor& tensor : tensors) {
-      for (const TensorKind kind : kAllKinds) {
-        std::vector<float>& values = values_[{tensor.name, kind}];
+      for (uint32_t kind = 0; kind < sample_kinds().size(); ++kind) {
+        std::vector<float>& values = values_[{tensor.name, sample_kinds()[kind].name}];
         values.resize(static_cast<size_t>(tensor.rows() * tensor.row_elements()));
-        const auto seed =
-            static_cast<uint32_t>(xxh3(tensor.name).low) + static_cast<uint32_t>(kind);
+        const auto seed = static_cast<uint32_t>(xxh3(tensor.name).low) + kind;
         for (size_t i = 0; i < values.size(); ++i) {
           values[i] = scale * static_cast<float>((seed + 7919 * i) % 65521) / 65521;
         }
@@ -46,23 +48,25 @@ class SampleValues {
   }
 
   const std::vector<IndexedTensor>& tensors() const { return tensors_; }
-  const std::vector<float>& of(const std::string& name, TensorKind kind) const {
+  const std::vector<float>& of(const std::string& name, const std::string& kind) const {
     return values_.at({name, kind});
   }
   // Rows [begin, begin + count) of a tensor as a view on its values.
-  ShardedTensor rows(const IndexedTensor& tensor, TensorKind kind, int64_t begin, int64_t count) {
+  ShardedTensor rows(const IndexedTensor& tensor, const std::string& kind, int64_t begin,
+                     int64_t count) {
     std::vector<float>& values = values_.at({tensor.name, kind});
     return {.name = tensor.name,
-            .dtype = tensor.dtype,
+            .dtype = DType::kF32,
             .global_shape = tensor.shape,
             .row_begin = begin,
             .row_count = count,
-            .data = reinterpret_cast<std::byte*>(values.data()) + begin * tensor.row_bytes()};
+            .data = reinterpret_cast<std::byte*>(values.data()) +
+                    begin * tensor.row_bytes(DType::kF32)};
   }
 
  private:
   std::vector<IndexedTensor> tensors_;
-  std::map<std::pair<std::string, TensorKind>, std::vector<float>> values_;
+  std::map<std::pair<std::string, std::string>, std::vector<float>> values_;
 };
 
 inline CheckpointMeta sample_meta(int64_t step) {
@@ -73,6 +77,7 @@ inline CheckpointMeta sample_meta(int64_t step) {
   meta.expert_config = {
       {"experts", {{"1", {7}}}}, {"shared_experts", false}, {"non_expert_modules", false}};
   meta.layout = "world 2: ep 2";
+  meta.optimizer = first_optimizer_state();
   meta.state = {{"step", step},
                 {"cursor", {{"epoch", 1}, {"position", 640}}},
                 {"rng", {{"seed", ~uint64_t{0}}}},
@@ -91,11 +96,11 @@ inline std::vector<std::string> write_shards(const std::filesystem::path& root, 
                                              int writers) {
   std::vector<std::string> records;
   for (int rank = 0; rank < writers; ++rank) {
-    CheckpointWriter writer(root, step, uuid, rank);
+    CheckpointWriter writer(root, step, uuid, rank, sample_kinds());
     for (const IndexedTensor& tensor : values.tensors()) {
       const auto [begin, end] = owned_rows(tensor.rows(), rank, writers);
-      for (const TensorKind kind : kAllKinds) {
-        writer.add(kind, values.rows(tensor, kind, begin, end - begin));
+      for (const StateKind& kind : sample_kinds()) {
+        writer.add(kind.name, values.rows(tensor, kind.name, begin, end - begin));
       }
     }
     records.push_back(writer.write());

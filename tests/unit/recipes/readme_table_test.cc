@@ -18,12 +18,6 @@ namespace {
 const std::filesystem::path kReadme =
     std::filesystem::path(SUTOR_TEST_DATA).parent_path() / "README.md";
 
-// Keys that the table leaves out: they have one value in this version.
-const std::set<std::string> kNotInTheTable = {
-    "optim.name",       "train.recompute",  "train.z_loss",
-    "train.early_stop", "checkpoint.async", "checkpoint.on_signal",
-    "log.wandb",        "log.experts",      "export.dtype"};
-
 // The cell without what stands in parentheses.
 std::string without_asides(const std::string& cell) {
   std::string text;
@@ -101,7 +95,7 @@ TEST(ReadmeTable, EveryKeyOfTheTableIsInTheSchema) {
 TEST(ReadmeTable, EveryKeyOfTheSchemaIsInTheTable) {
   const auto keys = table();
   for (const Field& field : recipe_fields()) {
-    EXPECT_TRUE(keys.count(field.key) || kNotInTheTable.count(field.key)) << field.key;
+    EXPECT_TRUE(keys.count(field.key)) << field.key;
   }
 }
 

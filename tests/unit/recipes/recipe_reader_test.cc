@@ -213,6 +213,26 @@ TEST(RecipeReader, WantsRequiredKeys) {
   EXPECT_THROW(require_train_data(read(kLeast)), Error);
 }
 
+TEST(RecipeReader, ListsTheOptimizersThatThereAre) {
+  expect_report("optim: {name: lion}\n",
+                "my.yaml:1:15: error[E0205]: `optim.name`: expected one of adamw, adamw_bf16");
+  EXPECT_EQ(read(kLeast, {"optim.name=adamw_bf16"}).optim.name, "adamw_bf16");
+}
+
+TEST(RecipeReader, AnOptimizerThatKeepsBf16AloneIsRefusedForAnotherModelDtype) {
+  EXPECT_NO_THROW(require_optimizer_dtype(read(kLeast, {"model.dtype=fp32"})));
+  EXPECT_NO_THROW(require_optimizer_dtype(read(kLeast, {"optim.name=adamw_bf16"})));
+  try {
+    require_optimizer_dtype(read(kLeast, {"optim.name=adamw_bf16", "model.dtype=fp32"}));
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kNoOptimizerForDType);
+    EXPECT_NE(std::string(error.what()).find("`adamw_bf16` trains weights of bf16 alone"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(RecipeReader, RefusesDataSetsOfOneName) {
   expect_report(
       kLeast + std::string("data: {train: [{path: a/x.jsonl}], eval: [{path: b/x.jsonl}]}\n"),

@@ -149,4 +149,9 @@ void interleave_pairs(const BFloat* from, int64_t from_stride, int64_t rows, int
   kernels().interleave_pairs(from, from_stride, rows, cols, to);
 }
 
+void adamw_bf16_step(const AdamWBf16Step& step, uint64_t first, BFloat* weight, BFloat* exp_avg,
+                     BFloat* exp_avg_sq, const float* grad, int64_t count) {
+  kernels().adamw_bf16_step(step, first, weight, exp_avg, exp_avg_sq, grad, count);
+}
+
 }  // namespace sutor::ops

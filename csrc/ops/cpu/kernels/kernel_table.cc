@@ -6,6 +6,7 @@ namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 KernelTable kernel_table() {
   KernelTable table;
   add_activation_kernels(table);
+  add_optimizer_kernels(table);
   add_row_kernels(table);
   add_softmax_kernels(table);
   add_transpose_kernels(table);

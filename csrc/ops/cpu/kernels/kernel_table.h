@@ -4,6 +4,7 @@
 // code of another.
 #pragma once
 
+#include "csrc/ops/cpu/adamw_bf16_kernel.h"
 #include "csrc/ops/cpu/gated_activation.h"
 #include "csrc/ops/cpu/row_kernels.h"
 #include "csrc/ops/cpu/softmax_kernels.h"
@@ -37,6 +38,7 @@ struct KernelTable {
   decltype(&ops::cross_entropy) cross_entropy;
   decltype(&ops::transpose) transpose;
   decltype(&ops::interleave_pairs) interleave_pairs;
+  decltype(&ops::adamw_bf16_step) adamw_bf16_step;
 };
 
 }  // namespace sutor::ops
@@ -46,6 +48,7 @@ namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 
 // Each fills in what its file has.
 void add_activation_kernels(KernelTable& table);
+void add_optimizer_kernels(KernelTable& table);
 void add_row_kernels(KernelTable& table);
 void add_softmax_kernels(KernelTable& table);
 void add_transpose_kernels(KernelTable& table);

@@ -29,7 +29,7 @@ std::vector<int64_t> steps_of(const fs::path& root) {
 }
 
 void save_steps(const fs::path& root, const std::vector<int64_t>& steps) {
-  SampleValues values({{"w", DType::kF32, {2, 4}}});
+  SampleValues values({{"w", {2, 4}}});
   for (const int64_t step : steps) save_sample(root, step, values, 1);
 }
 

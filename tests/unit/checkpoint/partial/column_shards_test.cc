@@ -24,6 +24,7 @@ namespace sutor {
 namespace {
 namespace fs = std::filesystem;
 using testing::expect_error;
+using testing::sample_kinds;
 using testing::sample_meta;
 using testing::SampleValues;
 using testing::TempDir;
@@ -46,7 +47,7 @@ std::vector<float> values_in(const std::vector<float>& whole, int64_t row,
 ShardedTensor shard_over(const IndexedTensor& tensor, const Rectangle& rectangle,
                          std::vector<float>& values) {
   return {.name = tensor.name,
-          .dtype = tensor.dtype,
+          .dtype = DType::kF32,
           .global_shape = tensor.shape,
           .row_begin = rectangle.row_begin,
           .row_count = rectangle.row_end - rectangle.row_begin,
@@ -56,7 +57,7 @@ ShardedTensor shard_over(const IndexedTensor& tensor, const Rectangle& rectangle
 }
 
 std::vector<float> read_rectangle(const CheckpointReader& reader, const IndexedTensor& tensor,
-                                  TensorKind kind, const Rectangle& rectangle) {
+                                  const std::string& kind, const Rectangle& rectangle) {
   std::vector<float> values(static_cast<size_t>((rectangle.row_end - rectangle.row_begin) *
                                                 (rectangle.col_end - rectangle.col_begin)));
   reader.read(kind, shard_over(tensor, rectangle, values));
@@ -69,10 +70,10 @@ std::vector<std::string> write_layout(const fs::path& root, const SampleValues& 
   begin_checkpoint(root, 1, "u");
   std::vector<std::string> records;
   for (int w = 0; w < writers; ++w) {
-    CheckpointWriter writer(root, 1, "u", w);
+    CheckpointWriter writer(root, 1, "u", w, sample_kinds());
     std::deque<std::vector<float>> memory;
     for (const IndexedTensor& tensor : values.tensors()) {
-      for (const TensorKind kind : kAllKinds) {
+      for (const auto& [kind, dtype] : sample_kinds()) {
         for (size_t i = static_cast<size_t>(w); i < layout.size(); i += writers) {
           memory.push_back(
               values_in(values.of(tensor.name, kind), tensor.row_elements(), layout[i]));
@@ -101,13 +102,13 @@ const std::vector<Layout> kLayouts = {
     {{0, 24, 0, 1}, {0, 12, 1, 16}, {12, 24, 1, 2}, {12, 24, 2, 16}}};
 
 TEST(ColumnShards, WhatAnyLayoutWroteAnyOtherReads) {
-  const SampleValues values({{"down", DType::kF32, {24, 16}}, {"three", DType::kF32, {24, 4, 4}}});
+  const SampleValues values({{"down", {24, 16}}, {"three", {24, 4, 4}}});
   for (const Layout& written : kLayouts) {
     TempDir dir;
     const CheckpointReader reader(save_layout(dir.path(), values, written));
     reader.verify();
     for (const IndexedTensor& tensor : values.tensors()) {
-      for (const TensorKind kind : kAllKinds) {
+      for (const auto& [kind, dtype] : sample_kinds()) {
         for (const Layout& wanted : kLayouts) {
           for (const Rectangle& rectangle : wanted) {
             EXPECT_EQ(read_rectangle(reader, tensor, kind, rectangle),
@@ -121,7 +122,7 @@ TEST(ColumnShards, WhatAnyLayoutWroteAnyOtherReads) {
 
 TEST(ColumnShards, EveryRectangleReadsFromTilesThatLieAcrossIt) {
   TempDir dir;
-  const SampleValues values({{"w", DType::kF32, {24, 16}}});
+  const SampleValues values({{"w", {24, 16}}});
   const IndexedTensor& tensor = values.tensors()[0];
   const CheckpointReader reader(save_layout(dir.path(), values, kLayouts[4]));
   for (int64_t row = 0; row <= 24; row += 3) {
@@ -129,8 +130,8 @@ TEST(ColumnShards, EveryRectangleReadsFromTilesThatLieAcrossIt) {
       for (int64_t col = 0; col <= 16; ++col) {
         for (int64_t col_end = col; col_end <= 16; ++col_end) {
           const Rectangle rectangle{row, row_end, col, col_end};
-          EXPECT_EQ(read_rectangle(reader, tensor, TensorKind::kExpAvg, rectangle),
-                    values_in(values.of("w", TensorKind::kExpAvg), 16, rectangle));
+          EXPECT_EQ(read_rectangle(reader, tensor, "exp_avg", rectangle),
+                    values_in(values.of("w", "exp_avg"), 16, rectangle));
         }
       }
     }
@@ -139,8 +140,8 @@ TEST(ColumnShards, EveryRectangleReadsFromTilesThatLieAcrossIt) {
 
 TEST(ColumnShards, TilesOfSeveralBlocksReadAtAnyColumns) {
   TempDir dir;
-  // 20.8 and 5.2 MB per kind; neither a row nor a shard's columns of it divide a block of 1 MiB.
-  const SampleValues values({{"w", DType::kF32, {5001, 1300}}});
+  // 20.8 and 5.2 MB a kind; neither a row nor a strip of one divides a block of 1 MiB.
+  const SampleValues values({{"w", {5001, 1300}}});
   const IndexedTensor& tensor = values.tensors()[0];
   const CheckpointReader reader(
       save_layout(dir.path(), values, {{0, 5001, 0, 1040}, {0, 5001, 1040, 1300}}));
@@ -153,27 +154,27 @@ TEST(ColumnShards, TilesOfSeveralBlocksReadAtAnyColumns) {
                                            {4032, 4034, 0, 1300},
                                            {300, 301, 1039, 1041},
                                            {251, 4700, 1299, 1300}}) {
-    EXPECT_TRUE(read_rectangle(reader, tensor, TensorKind::kMaster, rectangle) ==
-                values_in(values.of("w", TensorKind::kMaster), 1300, rectangle));
+    EXPECT_TRUE(read_rectangle(reader, tensor, "master", rectangle) ==
+                values_in(values.of("w", "master"), 1300, rectangle));
   }
 }
 
 TEST(ColumnShards, WideRowsReadAtAFewColumns) {
   TempDir dir;
   // Gaps of more than two blocks are not read over.
-  const SampleValues values({{"w", DType::kF32, {5, 900001}}});
+  const SampleValues values({{"w", {5, 900001}}});
   const CheckpointReader reader(
       save_layout(dir.path(), values, {{0, 5, 0, 800000}, {0, 5, 800000, 900001}}));
   for (const Rectangle& rectangle :
        Layout{{0, 5, 0, 3}, {1, 5, 262143, 262146}, {0, 4, 799999, 800002}, {0, 5, 7, 900000}}) {
-    EXPECT_TRUE(read_rectangle(reader, values.tensors()[0], TensorKind::kMaster, rectangle) ==
-                values_in(values.of("w", TensorKind::kMaster), 900001, rectangle));
+    EXPECT_TRUE(read_rectangle(reader, values.tensors()[0], "master", rectangle) ==
+                values_in(values.of("w", "master"), 900001, rectangle));
   }
 }
 
 TEST(ColumnShards, ShardsWithoutColumnsAddNothing) {
   TempDir dir;
-  const SampleValues values({{"w", DType::kF32, {24, 16}}});
+  const SampleValues values({{"w", {24, 16}}});
   const CheckpointReader reader(save_layout(
       dir.path(), values, {{0, 24, 0, 0}, {0, 24, 0, 16}, {0, 24, 16, 16}, {3, 3, 2, 5}}, 3));
   EXPECT_EQ(reader.manifest().files.size(), 1u);
@@ -181,7 +182,7 @@ TEST(ColumnShards, ShardsWithoutColumnsAddNothing) {
 
 TEST(ColumnShards, AMissingOrDoubleRectangleIsNotPublished) {
   TempDir dir;
-  const SampleValues values({{"w", DType::kF32, {24, 16}}});
+  const SampleValues values({{"w", {24, 16}}});
   const auto expect_refused = [&](const Layout& layout, const std::string& words) {
     expect_error(ErrorCode::kBadCoverage, {words + " of w (master) are there"},
                  [&] { save_layout(dir.path(), values, layout); });
@@ -206,7 +207,7 @@ TEST(ColumnShards, AMissingOrDoubleRectangleIsNotPublished) {
 TEST(ColumnShards, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
   std::mt19937 random(7);
   const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % n); };
-  const IndexedTensor tensor{"w", DType::kF32, {5, 4}};
+  const IndexedTensor tensor{"w", {5, 4}};
   int exact = 0;
   for (int round = 0; round < 20000; ++round) {
     // Split rectangles repeatedly; then, in half of the rounds, move or change one of them.
@@ -252,7 +253,7 @@ TEST(ColumnShards, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
     exact += once;
     bool accepted = true;
     try {
-      check_covered(tensor, TensorKind::kMaster, pointers, "here");
+      check_covered(tensor, "master", pointers, "here");
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kBadCoverage);
       accepted = false;
@@ -265,14 +266,14 @@ TEST(ColumnShards, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
 
 TEST(ColumnShards, TheFileIsBrowsableByFirstRowAndColumn) {
   TempDir dir;
-  const SampleValues values({{"w", DType::kF32, {24, 4, 4}}});
+  const SampleValues values({{"w", {24, 4, 4}}});
   const fs::path step = save_layout(dir.path(), values, kLayouts[3], 1);
   const h5::File file = h5::File::open(step / "w0000.h5");
   EXPECT_EQ(file.children("/w/master"), (std::vector<std::string>{"0,0", "0,8", "19,8", "5,0"}));
   EXPECT_EQ(file.get_text("/w", "shape"), "[24, 4, 4]");
   std::vector<int64_t> shape;
   EXPECT_EQ(file.read<float>("/w/master/19,8", &shape),
-            values_in(values.of("w", TensorKind::kMaster), 16, {19, 24, 8, 16}));
+            values_in(values.of("w", "master"), 16, {19, 24, 8, 16}));
   EXPECT_EQ(shape, (std::vector<int64_t>{5, 8}));
 }
 
@@ -286,7 +287,7 @@ void flip(const fs::path& path, int64_t at) {
 
 TEST(ColumnShards, AFlippedByteIsNamedByItsTileAndOtherColumnsStillRead) {
   TempDir dir;
-  const SampleValues values({{"w", DType::kF32, {24, 16}}});
+  const SampleValues values({{"w", {24, 16}}});
   const IndexedTensor& tensor = values.tensors()[0];
   const fs::path step = save_layout(dir.path(), values, kLayouts[2], 1);
   const int64_t offset = h5::File::open(step / "w0000.h5").dataset("/w/exp_avg/0,3").offset;
@@ -295,11 +296,11 @@ TEST(ColumnShards, AFlippedByteIsNamedByItsTileAndOtherColumnsStillRead) {
   const std::string name = "/w/exp_avg/0,3";
   for (const Rectangle& rectangle : Layout{{0, 24, 0, 16}, {5, 6, 10, 11}, {20, 24, 2, 5}}) {
     expect_error(ErrorCode::kCorrupted, {"w0000.h5", name},
-                 [&] { read_rectangle(reader, tensor, TensorKind::kExpAvg, rectangle); });
+                 [&] { read_rectangle(reader, tensor, "exp_avg", rectangle); });
   }
   for (const Rectangle& rectangle : Layout{{0, 24, 0, 3}, {0, 24, 13, 16}}) {
-    EXPECT_EQ(read_rectangle(reader, tensor, TensorKind::kExpAvg, rectangle),
-              values_in(values.of("w", TensorKind::kExpAvg), 16, rectangle));
+    EXPECT_EQ(read_rectangle(reader, tensor, "exp_avg", rectangle),
+              values_in(values.of("w", "exp_avg"), 16, rectangle));
   }
   expect_error(ErrorCode::kCorrupted, {"w0000.h5", name}, [&] { reader.verify(); });
   const Verification result = verify_checkpoint(step, 2);
@@ -313,13 +314,13 @@ TEST(ColumnShards, AValueThatIsNotFiniteIsNamedWithItsColumns) {
   data[7] = std::numeric_limits<float>::infinity();
   begin_checkpoint(dir.path(), 1, "u");
   CheckpointWriter writer(dir.path(), 1, "u", 0);
-  writer.add(TensorKind::kMaster, shard_over({"w", DType::kF32, {8, 9}}, {2, 5, 4, 8}, data));
+  writer.add("master", shard_over({"w", {8, 9}}, {2, 5, 4, 8}, data));
   expect_error(ErrorCode::kDiverged, {"rows 2 to 4, columns 4 to 7"}, [&] { writer.write(); });
 }
 
 TEST(ColumnShards, TheLayoutThatWroteIsNoDifference) {
   TempDir a, b;
-  SampleValues values({{"w", DType::kF32, {24, 16}}, {"x", DType::kF32, {24, 2, 8}}});
+  SampleValues values({{"w", {24, 16}}, {"x", {24, 2, 8}}});
   TensorSet rows(save_layout(a.path(), values, kLayouts[1]), ArtifactKind::kCheckpoint, nullptr);
   TensorSet columns(save_layout(b.path(), values, kLayouts[4]), ArtifactKind::kCheckpoint, nullptr);
   EXPECT_TRUE(diff_sets(rows, columns, /*distances=*/true, 2).equal());
@@ -327,16 +328,16 @@ TEST(ColumnShards, TheLayoutThatWroteIsNoDifference) {
 
 TEST(ColumnShards, TrainedTensorsStreamWholeRowsFromColumnTiles) {
   TempDir dir;
-  const SampleValues values({{"w", DType::kF32, {24, 16}}});
+  const SampleValues values({{"w", {24, 16}}});
   const CheckpointReader reader(save_layout(dir.path(), values, kLayouts[4]));
   const TrainedTensor tensor{.name = "w", .shape = {24, 16}, .read = [&](const auto& slice) {
-                               reader.read(TensorKind::kMaster, slice);
+                               reader.read("master", slice);
                              }};
   std::vector<std::byte> found;
   stream_converted(tensor, DType::kF32, [&](std::span<const std::byte> bytes) {
     found.insert(found.end(), bytes.begin(), bytes.end());
   });
-  const std::vector<float>& expected = values.of("w", TensorKind::kMaster);
+  const std::vector<float>& expected = values.of("w", "master");
   ASSERT_EQ(found.size(), expected.size() * sizeof(float));
   EXPECT_EQ(std::memcmp(found.data(), expected.data(), found.size()), 0);
 }
@@ -344,7 +345,7 @@ TEST(ColumnShards, TrainedTensorsStreamWholeRowsFromColumnTiles) {
 // ---- the index
 
 TileIndex sample_index() {
-  TileIndex index{{{"w", DType::kF32, {24, 16}}}, {}};
+  TileIndex index{sample_kinds(), {{"w", {24, 16}}}, {}};
   Tile tile{.row_begin = 3, .row_count = 2, .col_begin = 4, .col_count = 5, .offset = 64};
   tile.digest = {1, 2};
   tile.block_crcs = {9};
@@ -358,6 +359,24 @@ TEST(ColumnIndex, ColumnsComeBack) {
   EXPECT_EQ(std::tie(tile.row_begin, tile.row_count, tile.col_begin, tile.col_count, tile.offset),
             std::make_tuple(3, 2, 4, 5, 64));
   EXPECT_EQ(index.bytes_of(tile), 2 * 5 * 4);
+}
+
+TEST(ColumnIndex, KindsAreListedUnlessTheyAreThoseOfAdamw) {
+  EXPECT_EQ(encode_index(sample_index())[8], 2);
+  TileIndex other = sample_index();
+  other.kinds = {{"sum", DType::kF32}, {"weight", DType::kBF16}};
+  other.tiles[0].kind = 1;
+  const std::string bytes = encode_index(other);
+  EXPECT_EQ(bytes[8], 3);
+  const TileIndex index = decode_index(bytes, 1000, "x.idx");
+  EXPECT_EQ(index.kinds, other.kinds);
+  EXPECT_EQ(index.tensors, other.tensors);
+  EXPECT_EQ(index.tiles.at(0).kind, 1u);
+  EXPECT_EQ(index.bytes_of(index.tiles[0]), 2 * 5 * 2);
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    expect_error(ErrorCode::kBadTileIndex, {"x.idx"},
+                 [&] { decode_index(bytes.substr(0, size), 1000, "x.idx"); });
+  }
 }
 
 TEST(ColumnIndex, ColumnsThatTheTensorDoesNotHaveAreE0345) {
@@ -396,10 +415,10 @@ TEST(ColumnIndex, TheFirstVersionHasTilesOfWholeRows) {
   const Tile& tile = index.tiles.at(0);
   EXPECT_EQ(std::tie(tile.row_begin, tile.row_count, tile.col_begin, tile.col_count, tile.offset),
             std::make_tuple(3, 2, 0, 16, 64));
-  EXPECT_EQ(tile.kind, TensorKind::kExpAvg);
-  EXPECT_EQ(dataset_path(index.tensors[0], tile), "/w/exp_avg/3");
-  bytes[8] = 3;
-  expect_error(ErrorCode::kBadTileIndex, {"version 3", "1 to 2"},
+  EXPECT_EQ(index.kinds.at(tile.kind).name, "exp_avg");
+  EXPECT_EQ(dataset_path(index.tensors[0], "exp_avg", tile), "/w/exp_avg/3");
+  bytes[8] = 4;
+  expect_error(ErrorCode::kBadTileIndex, {"version 4", "1 to 3"},
                [&] { decode_index(bytes, 1000, "x.idx"); });
 }
 

@@ -24,6 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::content_of;
 using testing::expect_error;
+using testing::sample_kinds;
 using testing::sample_meta;
 using testing::sample_tensors;
 using testing::SampleValues;
@@ -32,10 +33,10 @@ using testing::TempDir;
 using testing::write_shards;
 
 std::vector<float> read_rows(const CheckpointReader& reader, const IndexedTensor& tensor,
-                             TensorKind kind, int64_t begin, int64_t count) {
+                             const std::string& kind, int64_t begin, int64_t count) {
   std::vector<float> values(static_cast<size_t>(count * tensor.row_elements()));
   reader.read(kind, {.name = tensor.name,
-                     .dtype = tensor.dtype,
+                     .dtype = DType::kF32,
                      .global_shape = tensor.shape,
                      .row_begin = begin,
                      .row_count = count,
@@ -52,7 +53,7 @@ void expect_same(const std::vector<float>& found, const float* expected) {
 
 void expect_all_rows(const CheckpointReader& reader, const SampleValues& values) {
   for (const IndexedTensor& tensor : values.tensors()) {
-    for (const TensorKind kind : kAllKinds) {
+    for (const auto& [kind, dtype] : sample_kinds()) {
       expect_same(read_rows(reader, tensor, kind, 0, tensor.rows()),
                   values.of(tensor.name, kind).data());
     }
@@ -68,9 +69,8 @@ TEST(PartialCheckpointTest, EverySplitOfWritersReadsBackAtEverySplitOfReaders) {
     for (const IndexedTensor& tensor : values.tensors()) {
       for (int64_t begin = 0; begin < tensor.rows(); begin += 3) {
         for (int64_t count = 0; begin + count <= tensor.rows(); count += 5) {
-          expect_same(
-              read_rows(reader, tensor, TensorKind::kExpAvg, begin, count),
-              values.of(tensor.name, TensorKind::kExpAvg).data() + begin * tensor.row_elements());
+          expect_same(read_rows(reader, tensor, "exp_avg", begin, count),
+                      values.of(tensor.name, "exp_avg").data() + begin * tensor.row_elements());
         }
       }
     }
@@ -80,16 +80,15 @@ TEST(PartialCheckpointTest, EverySplitOfWritersReadsBackAtEverySplitOfReaders) {
 
 TEST(PartialCheckpointTest, ATensorOfSeveralTilesAndBlocksReadsAtAnyRows) {
   TempDir dir;
-  // 17.6 MB per kind: two tiles; a row of 4.4 kB does not divide a block of 1 MiB.
-  const IndexedTensor tensor{"w", DType::kF32, {4000, 1100}};
+  // 17.6 MB a kind: two tiles; a row of 4.4 kB does not divide a block of 1 MiB.
+  const IndexedTensor tensor{"w", {4000, 1100}};
   SampleValues values({tensor});
   const CheckpointReader reader(save_sample(dir.path(), 1, values, 1));
   EXPECT_EQ(reader.manifest().files.at(0).tiles, 6);
-  const float* expected = values.of("w", TensorKind::kMaster).data();
+  const float* expected = values.of("w", "master").data();
   for (const auto& [begin, count] : std::vector<std::pair<int64_t, int64_t>>{
            {0, 4000}, {0, 1}, {3999, 1}, {3810, 8}, {200, 700}, {238, 239}}) {
-    expect_same(read_rows(reader, tensor, TensorKind::kMaster, begin, count),
-                expected + begin * 1100);
+    expect_same(read_rows(reader, tensor, "master", begin, count), expected + begin * 1100);
   }
 }
 
@@ -111,26 +110,86 @@ TEST(PartialCheckpointTest, MetaAndStateComeBack) {
   EXPECT_EQ(content_of(dir / "LATEST"), "step-00000120\n");
 }
 
-TEST(PartialCheckpointTest, HalfPrecisionKeepsNanPayloadsAndSignedZeros) {
+// Another optimizer's: kinds of different dtypes, the values in bf16.
+const OptimizerState kMixed{.optimizer = "mixed",
+                            .kinds = {{"weight", DType::kBF16}, {"sum", DType::kF32}},
+                            .values = "weight"};
+
+CheckpointMeta mixed_meta() {
+  CheckpointMeta meta = sample_meta(1);
+  meta.optimizer = kMixed;
+  return meta;
+}
+
+template <typename T>
+ShardedTensor four(DType dtype, std::vector<T>& data) {
+  return {.name = "w",
+          .dtype = dtype,
+          .global_shape = {4},
+          .row_count = 4,
+          .data = reinterpret_cast<std::byte*>(data.data())};
+}
+
+TEST(PartialCheckpointTest, EveryKindComesBackInItsOwnDtypeBitByBit) {
   TempDir dir;
-  std::vector<uint16_t> bits = {0x7fc1, 0x8000, 0xff81, 0x0001};
-  const IndexedTensor tensor{"w", DType::kBF16, {4}};
-  const ShardedTensor rows{.name = "w",
-                           .dtype = DType::kBF16,
-                           .global_shape = {4},
-                           .row_count = 4,
-                           .data = reinterpret_cast<std::byte*>(bits.data())};
+  std::vector<uint16_t> bits = {0x7f7f, 0x8000, 0xff01, 0x0001};
+  std::vector<float> sums = {-0.0f, 1e-42f, 3, -3e38f};
   begin_checkpoint(dir.path(), 1, "u");
-  CheckpointWriter writer(dir.path(), 1, "u", 0);
-  for (const TensorKind kind : kAllKinds) writer.add(kind, rows);
+  CheckpointWriter writer(dir.path(), 1, "u", 0, kMixed.kinds);
+  writer.add("sum", four(DType::kF32, sums));
+  writer.add("weight", four(DType::kBF16, bits));
   const std::string record = writer.write();
   const CheckpointReader reader(
-      publish_checkpoint(dir.path(), 1, "u", {record}, sample_meta(1), {tensor}));
-  std::vector<uint16_t> back(4);
-  ShardedTensor into = rows;
-  into.data = reinterpret_cast<std::byte*>(back.data());
-  reader.read(TensorKind::kExpAvg, into);
-  EXPECT_EQ(back, bits);
+      publish_checkpoint(dir.path(), 1, "u", {record}, mixed_meta(), {{"w", {4}}}));
+  EXPECT_EQ(reader.optimizer(), kMixed);
+  std::vector<uint16_t> bits_back(4);
+  std::vector<float> sums_back(4);
+  reader.read("weight", four(DType::kBF16, bits_back));
+  reader.read("sum", four(DType::kF32, sums_back));
+  EXPECT_EQ(bits_back, bits);
+  expect_same(sums_back, sums.data());
+  reader.verify();
+  expect_error(ErrorCode::kNotInCheckpoint, "sum of w as F32",
+               [&] { reader.read("sum", four(DType::kBF16, bits_back)); });
+}
+
+TEST(PartialCheckpointTest, ValuesOfBf16ThatAreNotFiniteAreNotSaved) {
+  for (const uint16_t bad : {0x7fc1, 0xff80}) {
+    TempDir dir;
+    std::vector<uint16_t> bits = {0, 0, bad, 0};
+    begin_checkpoint(dir.path(), 1, "u");
+    CheckpointWriter writer(dir.path(), 1, "u", 0, kMixed.kinds);
+    writer.add("weight", four(DType::kBF16, bits));
+    expect_error(ErrorCode::kDiverged, "weight of w", [&] { writer.write(); });
+  }
+}
+
+TEST(PartialCheckpointTest, AManifestWithoutAnOptimizerIsOfAdamw) {
+  TempDir dir;
+  SampleValues values(sample_tensors());
+  const fs::path step = save_sample(dir.path(), 3, values);
+  std::string text = content_of(step / "MANIFEST.json");
+  nlohmann::json body = nlohmann::json::parse(text.substr(text.find('\n') + 1).insert(0, "{"));
+  EXPECT_EQ(body.at("optimizer").at("name"), "adamw");
+  body.erase("optimizer");
+  const std::string rest = body.dump().substr(1);
+  std::ofstream(step / "MANIFEST.json") << "{\"digest\": \"" << xxh3(rest).text() << "\",\n"
+                                        << rest;
+  const CheckpointReader reader(step);
+  EXPECT_EQ(reader.optimizer(), first_optimizer_state());
+  expect_all_rows(reader, values);
+}
+
+TEST(PartialCheckpointTest, StateThatTheManifestDoesNotNameIsNotRead) {
+  TempDir dir;
+  SampleValues values(sample_tensors());
+  const fs::path step = save_sample(dir.path(), 3, values);
+  std::string text = content_of(step / "MANIFEST.json");
+  text = text.substr(text.find('\n') + 1);
+  text.replace(text.find("\"exp_avg\""), 9, "\"velocity\"");
+  std::ofstream(step / "MANIFEST.json") << "{\"digest\": \"" << xxh3(text).text() << "\",\n"
+                                        << text;
+  expect_error(ErrorCode::kBadTileIndex, "velocity F32", [&] { CheckpointReader reader(step); });
 }
 
 TEST(PartialCheckpointTest, TheFileIsBrowsableByNames) {
@@ -142,8 +201,7 @@ TEST(PartialCheckpointTest, TheFileIsBrowsableByNames) {
   EXPECT_EQ(file.children(name), (std::vector<std::string>{"exp_avg", "exp_avg_sq", "master"}));
   EXPECT_EQ(file.get_text(name, "shape"), "[24, 16]");
   std::vector<int64_t> shape;
-  EXPECT_EQ(file.read<float>(name + "/master/0", &shape),
-            values.of(name.substr(1), TensorKind::kMaster));
+  EXPECT_EQ(file.read<float>(name + "/master/0", &shape), values.of(name.substr(1), "master"));
   EXPECT_EQ(shape, (std::vector<int64_t>{24, 16}));
 }
 
@@ -159,7 +217,7 @@ TEST(PartialCheckpointTest, EqualContentGivesEqualBytes) {
 
 TEST(PartialCheckpointTest, AWriterWithoutRowsWritesNoFileAndTakesPart) {
   TempDir dir;
-  SampleValues values({{"w", DType::kF32, {1, 8}}});
+  SampleValues values({{"w", {1, 8}}});
   const CheckpointReader reader(save_sample(dir.path(), 1, values, 4));
   expect_all_rows(reader, values);
   EXPECT_EQ(reader.manifest().files.size(), 1u);
@@ -171,9 +229,8 @@ TEST(PartialCheckpointTest, BytesStayWithinTheirGoal) {
     TempDir dir;
     std::vector<IndexedTensor> list;
     for (int i = 0; i < tensors; ++i) {
-      list.push_back({fmt::format("model.layers.12.mlp.experts.{}.down_proj.weight", i),
-                      DType::kF32,
-                      {rows, columns}});
+      list.push_back(
+          {fmt::format("model.layers.12.mlp.experts.{}.down_proj.weight", i), {rows, columns}});
     }
     SampleValues values(list);
     const CheckpointReader reader(save_sample(dir.path(), 1, values, 2));
@@ -184,7 +241,7 @@ TEST(PartialCheckpointTest, BytesStayWithinTheirGoal) {
     const double payload = 12.0 * static_cast<double>(tensors * rows * columns);
     EXPECT_LE(static_cast<double>(bytes), 1.02 * payload + 1024.0 * tiles + (1 << 20));
     EXPECT_LE(bytes, payload + payload / 50 + 1024 * tiles + 65536) << "without the flat megabyte";
-    EXPECT_LE(bytes, estimate_checkpoint_bytes(list) + 1024 * tiles);
+    EXPECT_LE(bytes, estimate_checkpoint_bytes(list, sample_kinds()) + 1024 * tiles);
   }
 }
 
@@ -224,7 +281,7 @@ TEST(PartialCheckpointTest, MissingDoubleUnwantedAndMisshapenTensorsAreNotPublis
   expect_error(ErrorCode::kBadCoverage, {"more than once"},
                publish({records[0], records[1], records[1]}, wanted));
   auto more = wanted;
-  more.push_back({"model.other", DType::kF32, {2, 2}});
+  more.push_back({"model.other", {2, 2}});
   expect_error(ErrorCode::kBadCoverage, {"model.other"}, publish(records, more));
   auto fewer = wanted;
   fewer.pop_back();
@@ -240,10 +297,10 @@ TEST(PartialCheckpointTest, MissingDoubleUnwantedAndMisshapenTensorsAreNotPublis
 
 TEST(PartialCheckpointTest, AnAbsentKindIsNotPublished) {
   TempDir dir;
-  SampleValues values({{"w", DType::kF32, {2, 8}}});
+  SampleValues values({{"w", {2, 8}}});
   begin_checkpoint(dir.path(), 1, "u");
-  CheckpointWriter writer(dir.path(), 1, "u", 0);
-  writer.add(TensorKind::kMaster, values.rows(values.tensors()[0], TensorKind::kMaster, 0, 2));
+  CheckpointWriter writer(dir.path(), 1, "u", 0, sample_kinds());
+  writer.add("master", values.rows(values.tensors()[0], "master", 0, 2));
   const std::string record = writer.write();
   expect_error(ErrorCode::kBadCoverage, {"exp_avg"}, [&] {
     publish_checkpoint(dir.path(), 1, "u", {record}, sample_meta(1), values.tensors());
@@ -257,12 +314,12 @@ TEST(PartialCheckpointTest, ValuesThatAreNotFiniteAreNotSaved) {
     std::vector<float> data(12, 1.0f);
     data[7] = bad;
     begin_checkpoint(dir.path(), 1, "u");
-    CheckpointWriter writer(dir.path(), 1, "u", 0);
-    writer.add(TensorKind::kExpAvgSq, {.name = "w",
-                                       .dtype = DType::kF32,
-                                       .global_shape = {3, 4},
-                                       .row_count = 3,
-                                       .data = reinterpret_cast<std::byte*>(data.data())});
+    CheckpointWriter writer(dir.path(), 1, "u", 0, sample_kinds());
+    writer.add("exp_avg_sq", {.name = "w",
+                              .dtype = DType::kF32,
+                              .global_shape = {3, 4},
+                              .row_count = 3,
+                              .data = reinterpret_cast<std::byte*>(data.data())});
     expect_error(ErrorCode::kDiverged, {"exp_avg_sq of w"}, [&] { writer.write(); });
   }
 }
@@ -282,16 +339,16 @@ TEST(PartialCheckpointTest, ACompleteCheckpointIsNotReplacedButABrokenOneIs) {
 
 TEST(PartialCheckpointTest, AskingForOtherTensorsShapesOrTypesIsAnError) {
   TempDir dir;
-  SampleValues values({{"w", DType::kF32, {2, 8}}});
+  SampleValues values({{"w", {2, 8}}});
   const CheckpointReader reader(save_sample(dir.path(), 1, values));
   std::vector<std::byte> room(1024);
   const auto read = [&](const std::string& name, DType dtype, std::vector<int64_t> shape) {
     return [&, name, dtype, shape] {
-      reader.read(TensorKind::kMaster, {.name = name,
-                                        .dtype = dtype,
-                                        .global_shape = shape,
-                                        .row_count = 1,
-                                        .data = room.data()});
+      reader.read("master", {.name = name,
+                             .dtype = dtype,
+                             .global_shape = shape,
+                             .row_count = 1,
+                             .data = room.data()});
     };
   };
   expect_error(ErrorCode::kNotInCheckpoint, {"does not have v"}, read("v", DType::kF32, {2, 8}));
@@ -341,9 +398,9 @@ TEST(PartialCheckpointTest, ReadingCorruptRowsNamesFileAndTile) {
   flip(step / "w0000.h5", static_cast<size_t>(offset) + 64 * 3, 1);
   const CheckpointReader reader(step);
   const IndexedTensor tensor = sample_tensors()[0];
-  read_rows(reader, tensor, TensorKind::kMaster, 0, 24);
-  const std::string message = expect_error(
-      ErrorCode::kCorrupted, [&] { read_rows(reader, tensor, TensorKind::kExpAvg, 3, 1); });
+  read_rows(reader, tensor, "master", 0, 24);
+  const std::string message =
+      expect_error(ErrorCode::kCorrupted, [&] { read_rows(reader, tensor, "exp_avg", 3, 1); });
   EXPECT_NE(message.find("w0000.h5"), std::string::npos) << message;
   EXPECT_NE(message.find(name + "/exp_avg/0"), std::string::npos) << message;
 }

@@ -74,8 +74,7 @@ class Overlays : public ::testing::Test {
 };
 
 TEST_F(Overlays, OfACheckpointGivesColumns) {
-  const Overlay overlay =
-      Overlay::of_checkpoint(save({{kWeight, DType::kF32, {5, 12}}}), base_, load_base());
+  const Overlay overlay = Overlay::of_checkpoint(save({{kWeight, {5, 12}}}), base_, load_base());
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     expect_pieces_of_whole(entry_, dtype,
                            [&](const ShardedTensor& piece) { EXPECT_TRUE(overlay.load(piece)); });
@@ -83,11 +82,10 @@ TEST_F(Overlays, OfACheckpointGivesColumns) {
 }
 
 TEST_F(Overlays, OfLowRankPairsGivesColumnsOfTheAdaptedMatrix) {
-  const Overlay overlay =
-      Overlay::of_checkpoint(save({{lora_name(kWeight, 'A'), DType::kF32, {3, 12}},
-                                   {lora_name(kWeight, 'B'), DType::kF32, {5, 3}}},
-                                  {{"rank", 3}, {"alpha", 6}}),
-                             base_, load_base());
+  const Overlay overlay = Overlay::of_checkpoint(
+      save({{lora_name(kWeight, 'A'), {3, 12}}, {lora_name(kWeight, 'B'), {5, 3}}},
+           {{"rank", 3}, {"alpha", 6}}),
+      base_, load_base());
   ASSERT_EQ(overlay.tensors().size(), 1u);
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     expect_pieces_of_whole(entry_, dtype,

@@ -11,6 +11,7 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "layers/models/registry.h"
+#include "layers/optim/optimizer.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/thread_comm.h"
@@ -39,7 +40,7 @@ TrainPlan plan_of(const std::vector<int>& experts = {1, 5}) {
       model(), config, {.also_train = {"model.norm.weight", "model.layers.0.mlp.gate.weight"}});
   Hasher digest;
   for (const std::string& name : trainable.names()) digest.update(name);
-  return {config, std::move(trainable), digest.digest()};
+  return {model(), config, std::move(trainable), digest.digest()};
 }
 
 const Digest kBase = xxh3("the base model");
@@ -54,8 +55,9 @@ class Training {
             {}, model(),
             [this](const TensorEntry& entry) { return plan_.trainable.contains(entry.name); },
             world),
-        store_(model(), plan_.trainable.names(), parallel_, at::kFloat, false),
-        checkpointer_(root, base, plan_, store_, {{"program", "sutor"}}) {
+        store_(model(), plan_.trainable, parallel_, at::kFloat, false),
+        optimizer_(make_optimizer({}, /*seed=*/0, store_.buffers())),
+        checkpointer_(root, base, plan_, store_, *optimizer_, {{"program", "sutor"}}) {
     state.best_metric = "task.loss";
     state.data_digest = "xxh3:7";
     state.schedule = "optim.lr: 0.1\n";
@@ -100,15 +102,12 @@ class Training {
   template <typename F>
   void for_each_element(F&& f) {
     const char* kinds[] = {"master", "exp_avg", "exp_avg_sq"};
-    for (FlatGroup* group : store_.groups()) {
-      for (int kind = 0; kind < 3; ++kind) {
-        for (const ShardedTensor& shard : group->state(kinds[kind])) {
-          ASSERT_TRUE(shard.has_whole_rows());
-          auto* data = reinterpret_cast<float*>(shard.data);
-          const int64_t first = shard.row_begin * shard.row_elements();
-          for (int64_t i = 0; i < shard.num_elements(); ++i)
-            f(data[i], shard.name, kind, first + i);
-        }
+    for (int kind = 0; kind < 3; ++kind) {
+      for (const ShardedTensor& shard : optimizer_->state(kinds[kind])) {
+        ASSERT_TRUE(shard.has_whole_rows());
+        auto* data = reinterpret_cast<float*>(shard.data);
+        const int64_t first = shard.row_begin * shard.row_elements();
+        for (int64_t i = 0; i < shard.num_elements(); ++i) f(data[i], shard.name, kind, first + i);
       }
     }
   }
@@ -116,6 +115,7 @@ class Training {
   TrainPlan plan_;
   ParallelState parallel_;
   ParameterStore store_;
+  std::unique_ptr<Optimizer> optimizer_;
   Checkpointer checkpointer_;
 };
 

@@ -9,6 +9,8 @@
 #include "launch/model/session.h"
 #include "launch/train/micro_step.h"
 #include "layers/esft/trainable_params.h"
+#include "layers/optim/gradient_clip.h"
+#include "layers/optim/optimizer.h"
 
 namespace sutor {
 namespace {
@@ -99,21 +101,21 @@ TEST_P(Golden, LossAndEveryGradientEqualThoseOfTransformers) {
                        {.lowest_layer = all.lowest_layer(), .loss_scale = scale});
   const float loss = tensor_of(expected_, "loss").item<float>();
   EXPECT_NEAR(result.loss_sum * scale / loss, 1.0, 1e-6);
-  for (FlatGroup* group : session->store().groups()) {
-    for (size_t i = 0; i < group->size(); ++i) {
-      const std::string name = "grad." + group->name(i);
+  for (FlatBuffer* buffer : session->store().buffers()) {
+    for (size_t i = 0; i < buffer->size(); ++i) {
+      const std::string name = "grad." + buffer->name(i);
       if (!expected_.find(name)) continue;
       const at::Tensor wanted = tensor_of(expected_, name);
       const float norm = wanted.norm().item<float>();
-      EXPECT_LE((group->grad(i) - wanted).norm().item<float>(), 1e-4 * norm + 1e-9) << name;
+      EXPECT_LE((buffer->grad(i) - wanted).norm().item<float>(), 1e-4 * norm + 1e-9) << name;
     }
   }
 }
 
-std::vector<FlatGroup*> trained_groups(ParameterStore& store) {
-  std::vector<FlatGroup*> found;
-  for (FlatGroup* group : store.groups()) {
-    if (group->size() > 0) found.push_back(group);
+std::vector<FlatBuffer*> trained_buffers(ParameterStore& store) {
+  std::vector<FlatBuffer*> found;
+  for (FlatBuffer* buffer : store.buffers()) {
+    if (buffer->size() > 0) found.push_back(buffer);
   }
   return found;
 }
@@ -121,8 +123,8 @@ std::vector<FlatGroup*> trained_groups(ParameterStore& store) {
 // Values of all trained tensors by name.
 std::map<std::string, at::Tensor> trained_values(ParameterStore& store) {
   std::map<std::string, at::Tensor> values;
-  for (FlatGroup* group : trained_groups(store)) {
-    for (size_t i = 0; i < group->size(); ++i) values[group->name(i)] = group->value(i).clone();
+  for (FlatBuffer* buffer : trained_buffers(store)) {
+    for (size_t i = 0; i < buffer->size(); ++i) values[buffer->name(i)] = buffer->value(i).clone();
   }
   return values;
 }
@@ -131,27 +133,24 @@ TEST_P(Golden, ThreeStepsOnChosenExpertsEqualThoseOfTransformers) {
   const TrainableSet chosen = trainable_set(source_.info, config_);
   const auto session = open(chosen);
   ParameterStore& store = session->store();
-  const std::vector<FlatGroup*> groups = trained_groups(store);
+  const std::vector<FlatBuffer*> buffers = trained_buffers(store);
   const MicroBatch micro = batch();
   const double scale = 1.0 / static_cast<double>(micro.supervised);
   const at::Tensor losses = tensor_of(expected_, "train.losses");
   const at::Tensor norms = tensor_of(expected_, "train.grad_norms");
   const OptimOptions optim{.lr = 1e-3};
+  const auto optimizer = make_optimizer(optim, /*seed=*/0, buffers);
   const auto before = trained_values(store);
   for (int64_t step = 1; step <= losses.numel(); ++step) {
-    for (FlatGroup* group : groups) group->zero_grad();
+    for (FlatBuffer* buffer : buffers) buffer->zero_grad();
     const MicroStepResult result =
         forward_backward(session->model(), store, {&micro, 1},
                          {.lowest_layer = chosen.lowest_layer(), .loss_scale = scale});
-    double squares = 0;
-    for (FlatGroup* group : groups) squares += group->sum_of_squares();
-    const double norm = std::sqrt(squares);
+    const double norm = gradient_norm(buffers, *world_);
     EXPECT_NEAR(result.loss_sum * scale / losses[step - 1].item<double>(), 1.0, 1e-5);
     EXPECT_NEAR(norm / norms[step - 1].item<double>(), 1.0, 1e-4);
-    for (FlatGroup* group : groups) {
-      if (norm > 1) group->scale_gradients(static_cast<float>(1 / (norm + 1e-6)));
-      group->adamw_step(optim, optim.lr, step);
-    }
+    clip_gradients(buffers, norm, optim.clip);
+    optimizer->step(optim.lr, step);
   }
   // Over all trained tensors: where a gradient is near AdamW's eps, rounding decides the step.
   double difference = 0, update = 0;
@@ -172,7 +171,9 @@ TEST_P(Golden, NothingFrozenMovesOrGetsAGradient) {
                    {.lowest_layer = chosen.lowest_layer(), .loss_scale = 1.0});
   EXPECT_EQ(digest_of(session->store().frozen_tensors()), before);
   int64_t elements = 0;
-  for (const FlatGroup* group : trained_groups(session->store())) elements += group->num_elements();
+  for (const FlatBuffer* buffer : trained_buffers(session->store())) {
+    elements += buffer->num_elements();
+  }
   EXPECT_EQ(elements, chosen.num_parameters());
 }
 
