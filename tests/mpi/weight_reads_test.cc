@@ -1,6 +1,7 @@
 // The ranks of a node fetch the bytes that one of them needs, each once, and no others: counted on
 // one node and on two, from directories and base stores, with experts of their own or stacked, at
 // every kind of layout. Every rank gets the values that it would have read itself.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
