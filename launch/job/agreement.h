@@ -30,9 +30,10 @@ std::string problem_of(Body&& body) {
 void agree(Comm& world, const std::string& problem, const char* what);
 
 // Decisions that follow from the state of the file system are rank 0's: another node may see
-// another state, and any state may change between two ranks' looks. Both are collective, and what
-// `body` throws on rank 0 becomes the error of all ranks. Runs `body` on rank 0 while the others
-// wait.
+// another state, and any state may change between two ranks' looks. Both of these are collective,
+// and what `body` throws on rank 0 becomes the error of all ranks.
+
+// Runs `body` on rank 0 while the others wait.
 void on_rank_0(Comm& world, const char* what, const std::function<void()>& body);
 // The same, and tells all ranks what it returned.
 std::string from_rank_0(Comm& world, const char* what, const std::function<std::string()>& body);

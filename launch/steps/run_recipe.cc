@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -40,9 +40,10 @@ struct StepFiles {
 
 class RecipeRun {
  public:
-  RecipeRun(const Recipe& recipe, Comm& world, const nlohmann::json& provenance)
+  RecipeRun(const Recipe& recipe, Comm& world, bool overwrite, const nlohmann::json& provenance)
       : recipe_(recipe),
         world_(world),
+        overwrite_(overwrite),
         provenance_(provenance),
         paths_(recipe.output),
         source_(recipe.model),
@@ -50,33 +51,30 @@ class RecipeRun {
     on_rank_0(world, "read the ledger of steps", [&] { ledger_.emplace(paths_.step_ledger()); });
   }
 
-  void go(bool overwrite) {
-    step(
-        RecipeStep::kPrepare, [&] { return prepare_files(); }, [&] { prepare(); });
+  void go() {
+    step(RecipeStep::kPrepare, &RecipeRun::prepare_files, &RecipeRun::prepare);
     if (needs_expert_config(recipe_) && !recipe_.esft.config) {
-      step(
-          RecipeStep::kScore, [&] { return score_files(); },
-          [&] { run_score(recipe_, source_, world_, {}); });
-      step(
-          RecipeStep::kSelect, [&] { return select_files(); }, [&] { select(); });
+      step(RecipeStep::kScore, &RecipeRun::score_files, &RecipeRun::score);
+      step(RecipeStep::kSelect, &RecipeRun::select_files, &RecipeRun::select);
     }
-    step(
-        RecipeStep::kTrain, [&] { return train_files(); }, [&] { train(overwrite); });
-    step(
-        RecipeStep::kExport, [&] { return export_files(); }, [&] { export_(); });
+    step(RecipeStep::kTrain, &RecipeRun::train_files, &RecipeRun::train);
+    step(RecipeStep::kExport, &RecipeRun::export_files, &RecipeRun::export_);
   }
 
  private:
+  using Texts = std::vector<std::string>;
+  using Files = StepFiles (RecipeRun::*)() const;
+  using Body = void (RecipeRun::*)();
+
   bool root() const { return world_.rank() == 0; }
 
   // Runs `body` unless the step is valid. What is on the disk is for rank 0 to say, so that `files`
   // is called there alone, when the steps before have ended.
-  void step(RecipeStep step, const std::function<StepFiles()>& files,
-            const std::function<void()>& body) {
+  void step(RecipeStep step, Files files, Body body) {
     StepFiles found;
     Digest fingerprint;
     const std::string decision = from_rank_0(world_, "validity of a step", [&]() -> std::string {
-      found = files();
+      found = (this->*files)();
       fingerprint = step_fingerprint(step_keys(recipe_, step), found.inputs,
                                      base_counts(step) ? Texts{base_} : Texts{}, digests_);
       if (ledger_->valid(step, fingerprint, found.outputs)) return "skip";
@@ -91,7 +89,7 @@ class RecipeRun {
       fmt::print("== {}\n", name_of(step));
       std::fflush(stdout);
     }
-    body();
+    (this->*body)();
     world_.barrier("end of a step");
     on_rank_0(world_, "record a step", [&] {
       for (const auto& output : found.outputs) {
@@ -101,8 +99,6 @@ class RecipeRun {
       ledger_->finished(step, fingerprint);
     });
   }
-
-  using Texts = std::vector<std::string>;
 
   // Tokenizing reads no weights.
   static bool base_counts(RecipeStep step) { return step != RecipeStep::kPrepare; }
@@ -146,6 +142,8 @@ class RecipeRun {
 
   StepFiles score_files() const { return {token_files(recipe_.data.train), {paths_.scores()}}; }
 
+  void score() { run_score(recipe_, source_, world_, {}); }
+
   StepFiles select_files() const { return {{paths_.scores()}, {paths_.expert_config()}}; }
 
   void select() {
@@ -159,11 +157,11 @@ class RecipeRun {
     return {inputs, {paths_.checkpoints()}};
   }
 
-  void train(bool overwrite) {
+  void train() {
     // An unfinished training of the same keys and data goes on; of others it is refused.
     const bool resume = from_rank_0(world_, "look for checkpoints", [&] {
                           const bool any = !list_checkpoints(paths_.checkpoints()).empty();
-                          return std::string(any && !overwrite ? "resume" : "start");
+                          return std::string(any && !overwrite_ ? "resume" : "start");
                         }) == "resume";
     run_train(recipe_, source_, world_, {.resume = resume, .overwrite = !resume}, provenance_);
   }
@@ -192,6 +190,7 @@ class RecipeRun {
 
   const Recipe& recipe_;
   Comm& world_;
+  bool overwrite_;
   const nlohmann::json& provenance_;
   RunPaths paths_;
   ModelSource source_;  // opened once: its digest is computed once, by rank 0
@@ -204,7 +203,7 @@ class RecipeRun {
 
 void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
                 const nlohmann::json& provenance) {
-  RecipeRun(recipe, world, provenance).go(overwrite);
+  RecipeRun(recipe, world, overwrite, provenance).go();
 }
 
 }  // namespace sutor
