@@ -45,7 +45,6 @@ Trainer::Trainer(const Recipe& recipe, Comm& world, const nlohmann::json& proven
       source_(recipe.model),
       plan_(make_train_plan(recipe, source_.info)),
       stores_(recipe, source_.info.vocab_size) {
-  require_optimizer_dtype(recipe);
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   base_ = base_digest(source_, world);

@@ -23,6 +23,7 @@ constexpr VerbHelp kHelp{
 
 void run_train(const Recipe& recipe, Comm& world, const ResumeMode& mode,
                const nlohmann::json& provenance) {
+  require_optimizer_dtype(recipe);  // before anything is deleted
   const RunPaths paths(recipe.output);
   set_threads(recipe.train.threads);
   if (!mode.resume && !mode.overwrite && paths.holds_training()) {

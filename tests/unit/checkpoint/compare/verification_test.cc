@@ -123,7 +123,8 @@ TEST(CheckpointVerification, NamesEveryBadTileAndMissingFile) {
   const Verification result = verify_checkpoint(step, 2);
   ASSERT_EQ(result.damage.size(), 2u);
   const Tile& tile = index.tiles.back();
-  EXPECT_EQ(result.damage[1].part, "tile " + dataset_path(index.tensors[tile.tensor], tile));
+  EXPECT_EQ(result.damage[1].part,
+            "tile " + dataset_path(index.tensors[tile.tensor], index.kinds[tile.kind].name, tile));
   EXPECT_EQ(result.damage[1].expected, tile.digest.text());
   fs::remove(step / "w0000.h5");
   fs::remove(step / kStateFile);

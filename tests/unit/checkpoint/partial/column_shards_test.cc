@@ -310,7 +310,7 @@ TEST(ColumnPieces, AValueThatIsNotFiniteIsNamedWithItsColumns) {
   std::vector<float> data(12, 1.0f);
   data[7] = std::numeric_limits<float>::infinity();
   begin_checkpoint(dir.path(), 1, "u");
-  CheckpointWriter writer(dir.path(), 1, "u", 0);
+  CheckpointWriter writer(dir.path(), 1, "u", 0, sample_kinds());
   writer.add("master", piece_of({"w", {8, 9}}, {2, 5, 4, 8}, data));
   expect_error(701, {"rows 2 to 4, columns 4 to 7"}, [&] { writer.write(); });
 }
