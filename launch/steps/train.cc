@@ -6,6 +6,7 @@
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
 #include "launch/log/run_paths.h"
+#include "recipes/recipe_reader.h"
 
 namespace sutor {
 namespace {
@@ -30,6 +31,7 @@ void clear_output(const Recipe& recipe, const ResumeMode& mode) {
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
                const nlohmann::json& provenance) {
+  require_optimizer_dtype(recipe);  // before anything is deleted
   set_threads(recipe.train.threads);
   on_rank_0(world, "clear the output folder", [&] { clear_output(recipe, mode); });
   Trainer trainer(recipe, source, world, provenance);

@@ -49,7 +49,6 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
       source_(source),
       plan_(make_train_plan(recipe, source.info)),
       stores_(recipe, source.info.vocab_size) {
-  require_optimizer_dtype(recipe);
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   base_ = base_digest(source_, world);

@@ -127,7 +127,7 @@ TEST(CheckpointVerification, NamesEveryBadTileAndMissingFile) {
   ASSERT_EQ(result.corruption.size(), 2u);
   const Tile& tile = index.tiles.back();
   EXPECT_EQ(result.corruption[1].location,
-            "tile " + dataset_path(index.tensors[tile.tensor], tile));
+            "tile " + dataset_path(index.tensors[tile.tensor], index.kinds[tile.kind].name, tile));
   EXPECT_EQ(result.corruption[1].expected, tile.digest.text());
   fs::remove(step / "w0000.h5");
   fs::remove(step / kStateFile);

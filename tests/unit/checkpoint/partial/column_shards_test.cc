@@ -313,7 +313,7 @@ TEST(ColumnShards, AValueThatIsNotFiniteIsNamedWithItsColumns) {
   std::vector<float> data(12, 1.0f);
   data[7] = std::numeric_limits<float>::infinity();
   begin_checkpoint(dir.path(), 1, "u");
-  CheckpointWriter writer(dir.path(), 1, "u", 0);
+  CheckpointWriter writer(dir.path(), 1, "u", 0, sample_kinds());
   writer.add("master", shard_over({"w", {8, 9}}, {2, 5, 4, 8}, data));
   expect_error(ErrorCode::kDiverged, {"rows 2 to 4, columns 4 to 7"}, [&] { writer.write(); });
 }
