@@ -22,12 +22,12 @@ class ByteComparison {
 
   // Compares the next piece. False from the first one on that differs; the other place is not read
   // any more then.
-  bool add(std::span<const std::byte> piece) {
-    if (!equal_ || piece.empty()) return equal_;
-    buffer_.resize(piece.size());
+  bool add(std::span<const std::byte> chunk) {
+    if (!equal_ || chunk.empty()) return equal_;
+    buffer_.resize(chunk.size());
     other_(at_, buffer_);
-    at_ += static_cast<int64_t>(piece.size());
-    equal_ = std::memcmp(piece.data(), buffer_.data(), piece.size()) == 0;
+    at_ += static_cast<int64_t>(chunk.size());
+    equal_ = std::memcmp(chunk.data(), buffer_.data(), chunk.size()) == 0;
     return equal_;
   }
   bool equal() const { return equal_; }

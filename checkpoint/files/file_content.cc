@@ -9,15 +9,15 @@
 namespace sutor {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
 void stream(const InputFile& file, const std::function<void(std::span<const std::byte>)>& sink) {
-  std::vector<std::byte> buffer(static_cast<size_t>(std::min(kPieceBytes, file.size())));
-  for (int64_t at = 0; at < file.size(); at += kPieceBytes) {
-    const auto piece =
-        std::span(buffer).first(static_cast<size_t>(std::min(kPieceBytes, file.size() - at)));
-    file.read_at(at, piece);
-    sink(piece);
+  std::vector<std::byte> buffer(static_cast<size_t>(std::min(kChunkBytes, file.size())));
+  for (int64_t at = 0; at < file.size(); at += kChunkBytes) {
+    const auto chunk =
+        std::span(buffer).first(static_cast<size_t>(std::min(kChunkBytes, file.size() - at)));
+    file.read_at(at, chunk);
+    sink(chunk);
   }
 }
 
@@ -33,15 +33,15 @@ bool same_content(const InputFile& a, const InputFile& b) {
 
 Digest content_digest(const InputFile& file) {
   Hasher hasher;
-  stream(file, [&](std::span<const std::byte> piece) { hasher.update(piece); });
+  stream(file, [&](std::span<const std::byte> chunk) { hasher.update(chunk); });
   return hasher.digest();
 }
 
 Digest append_hashed(const InputFile& from, OutputFile& to) {
   Hasher hasher;
-  stream(from, [&](std::span<const std::byte> piece) {
-    hasher.update(piece);
-    to.append(piece);
+  stream(from, [&](std::span<const std::byte> chunk) {
+    hasher.update(chunk);
+    to.append(chunk);
   });
   return hasher.digest();
 }

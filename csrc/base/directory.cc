@@ -24,7 +24,8 @@ bool same_directory(const fs::path& path, const struct stat& expected) {
 }
 
 [[noreturn]] void fail_exists(const fs::path& path) {
-  fail(220, "{} exists already. Remove it or name another output.", path.string());
+  fail(ErrorCode::kOutputExists, "{} exists already. Remove it or name another output.",
+       path.string());
 }
 
 }  // namespace

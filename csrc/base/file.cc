@@ -27,8 +27,8 @@ constexpr mode_t kFileMode = 0640;
 constexpr size_t kMaxTransfer = size_t{1} << 30;
 
 [[noreturn]] void fail_read(const fs::path& path, int error) {
-  if (error == ENOENT) fail(301, "{} does not exist", path.string());
-  fail(301, "cannot read {}: {}", path.string(), std::strerror(error));
+  if (error == ENOENT) fail(ErrorCode::kUnreadableFile, "{} does not exist", path.string());
+  fail(ErrorCode::kUnreadableFile, "cannot read {}: {}", path.string(), std::strerror(error));
 }
 
 FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
@@ -36,7 +36,9 @@ FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
   if (fd.get() < 0) fail_read(path, errno);
   struct stat status;
   if (::fstat(fd.get(), &status) != 0) fail_read(path, errno);
-  if (!S_ISREG(status.st_mode)) fail(301, "{} is not a regular file", path.string());
+  if (!S_ISREG(status.st_mode)) {
+    fail(ErrorCode::kUnreadableFile, "{} is not a regular file", path.string());
+  }
   *size = status.st_size;
   return fd;
 }
@@ -75,11 +77,11 @@ void check_space(const struct statvfs& space, const fs::path& path, int64_t byte
 
 void fail_write(const fs::path& path, std::string_view what, int error, int64_t bytes) {
   if (error == ENOSPC || error == EDQUOT) {
-    fail(501, "{} while writing {}{}. Free some space or choose another output.",
+    fail(ErrorCode::kDiskFull, "{} while writing {}{}. Free some space or choose another output.",
          error == ENOSPC ? "the disk is full" : "the disk quota is used up", path.string(),
          bytes > 0 ? fmt::format(" ({} bytes wanted)", bytes) : "");
   }
-  fail(502, "cannot {} {}: {}", what, path.string(), std::strerror(error));
+  fail(ErrorCode::kWriteFailed, "cannot {} {}: {}", what, path.string(), std::strerror(error));
 }
 
 void reserve_space(int fd, const fs::path& path, int64_t bytes) {
@@ -115,7 +117,8 @@ std::string read_file(const fs::path& path, int64_t max_bytes) {
   int64_t size = 0;
   const FileDescriptor fd = open_for_reading(path, &size);
   if (size > max_bytes) {
-    fail(301, "{} has {} bytes; at most {} are expected there", path.string(), size, max_bytes);
+    fail(ErrorCode::kUnreadableFile, "{} has {} bytes; at most {} are expected there",
+         path.string(), size, max_bytes);
   }
   std::string content(static_cast<size_t>(size), '\0');
   size_t done = 0;
@@ -166,8 +169,8 @@ void InputFile::read_at(int64_t offset, std::span<std::byte> into) const {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_read(path_, errno);
     if (n == 0) {
-      fail(303, "{} is truncated: {} more bytes were expected at offset {}", path_.string(),
-           into.size(), offset);
+      fail(ErrorCode::kBrokenFile, "{} is truncated: {} more bytes were expected at offset {}",
+           path_.string(), into.size(), offset);
     }
     into = into.subspan(static_cast<size_t>(n));
     offset += n;

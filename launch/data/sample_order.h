@@ -14,7 +14,7 @@
 namespace sutor {
 
 // A run of tokens of one document; attention, positions and targets do not leave it.
-struct Piece {
+struct Segment {
   int store = 0;           // index into the token stores
   int64_t begin = 0;       // first token in the store
   int64_t length = 0;      // tokens, 1 .. seq_len
@@ -22,7 +22,7 @@ struct Piece {
 };
 
 struct Sample {
-  std::vector<Piece> pieces;
+  std::vector<Segment> segments;
   int64_t tokens = 0;      // 1 .. seq_len
   int64_t supervised = 0;  // targets of the pieces
 };

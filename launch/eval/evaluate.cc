@@ -25,8 +25,10 @@ struct DocumentCounts {
       const int64_t t = packed.split ? packed.split->tokens[i] : static_cast<int64_t>(i);
       if (batch.targets[t] == kNoTarget) continue;
       const auto& offsets = batch.doc_offsets;
-      const auto piece = std::upper_bound(offsets.begin(), offsets.end(), t) - offsets.begin() - 1;
-      const auto next = std::upper_bound(begins.begin(), begins.end(), sample.pieces[piece].begin);
+      const auto segment =
+          std::upper_bound(offsets.begin(), offsets.end(), t) - offsets.begin() - 1;
+      const auto next =
+          std::upper_bound(begins.begin(), begins.end(), sample.segments[segment].begin);
       const auto document = static_cast<size_t>(next - begins.begin()) - 1;
       ++targets[document];
       missed[document] += is_correct[i] == 0;

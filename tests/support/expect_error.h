@@ -12,7 +12,7 @@
 namespace sutor::testing {
 
 // Expects an Error of this code whose message holds all the words. Returns the message.
-inline std::string expect_error(int code, const std::vector<std::string>& words,
+inline std::string expect_error(ErrorCode code, const std::vector<std::string>& words,
                                 const std::function<void()>& action) {
   try {
     action();
@@ -24,11 +24,11 @@ inline std::string expect_error(int code, const std::vector<std::string>& words,
     }
     return error.what();
   }
-  ADD_FAILURE() << "no error; expected E" << code;
+  ADD_FAILURE() << "no error; expected " << fmt::format("{}", code);
   return "";
 }
 
-inline std::string expect_error(int code, const std::function<void()>& action) {
+inline std::string expect_error(ErrorCode code, const std::function<void()>& action) {
   return expect_error(code, {}, action);
 }
 

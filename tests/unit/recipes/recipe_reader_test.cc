@@ -251,7 +251,8 @@ TEST(RecipeReader, InheritsFromABaseAndRefusesCircles) {
   EXPECT_NE(recipe.origins.at("model.dtype").find("base.yaml:1:25"), std::string::npos);
 
   dir.write("shared/base.yaml", "base: ../my.yaml\n");
-  testing::expect_error(208, {"my.yaml -> base.yaml -> my.yaml"}, [&] { read_recipe(file); });
+  testing::expect_error(ErrorCode::kCircularBase, {"my.yaml -> base.yaml -> my.yaml"},
+                        [&] { read_recipe(file); });
 }
 
 TEST(RecipeReader, ReplacesEnvironmentVariables) {

@@ -69,9 +69,9 @@ TEST(CheckpointListTest, TheNewestGoodOneIsFoundAndTheBadOnesAreNamed) {
   ASSERT_EQ(newest.passed_over.size(), 2u);
   EXPECT_NE(newest.passed_over[0].find("step-00000030/w0000.idx"), std::string::npos);
   EXPECT_NE(newest.passed_over[1].find("step-00000020/state.h5"), std::string::npos);
-  expect_error(345, [&] { newest_valid_checkpoint(dir.path(), true); });
+  expect_error(ErrorCode::kBadTileIndex, [&] { newest_valid_checkpoint(dir.path(), true); });
   fs::remove_all(dir / "step-00000010");
-  expect_error(349, [&] { newest_valid_checkpoint(dir.path()); });
+  expect_error(ErrorCode::kNoCheckpoint, [&] { newest_valid_checkpoint(dir.path()); });
 }
 
 TEST(CheckpointListTest, RetentionKeepsNewestBestLatestAndProtected) {
@@ -112,8 +112,8 @@ TEST(CheckpointListTest, OnlyStepDirectoriesAreRemovedAndLinksAreNotFollowed) {
   save_steps(dir.path(), {10});
   fs::create_directory_symlink(other.path(), dir / "step-00000020");
   fs::create_directory(dir / "mine");
-  expect_error(341, [&] { remove_checkpoint(dir / "step-00000020"); });
-  expect_error(341, [&] { remove_checkpoint(dir / "mine"); });
+  expect_error(ErrorCode::kIncomplete, [&] { remove_checkpoint(dir / "step-00000020"); });
+  expect_error(ErrorCode::kIncomplete, [&] { remove_checkpoint(dir / "mine"); });
   fs::create_directory_symlink(other.path(), dir / "step-00000010/link");
   remove_checkpoint(dir / "step-00000010");
   EXPECT_FALSE(fs::exists(dir / "step-00000010"));

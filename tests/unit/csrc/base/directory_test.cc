@@ -29,7 +29,7 @@ TEST(MakeDirectory, MakesParentsAndNamesWhatIsInTheWay) {
   make_directory(dir / "a/b");
   EXPECT_TRUE(fs::is_directory(dir / "a/b"));
   dir.write("file", "x");
-  expect_error(502, {"file/c"}, [&] { make_directory(dir / "file/c"); });
+  expect_error(ErrorCode::kWriteFailed, {"file/c"}, [&] { make_directory(dir / "file/c"); });
 }
 
 TEST(RemoveTree, RemovesAllButWhatLinksPointAt) {
@@ -47,7 +47,8 @@ TEST(RenameNew, RefusesANameThatIsTaken) {
   TempDir dir;
   dir.write("from/x", "content");
   dir.write("taken/y", "other");
-  expect_error(220, {"taken", "exists"}, [&] { rename_new(dir / "from", dir / "taken"); });
+  expect_error(ErrorCode::kOutputExists, {"taken", "exists"},
+               [&] { rename_new(dir / "from", dir / "taken"); });
   EXPECT_EQ(dir.read("taken/y"), "other");
   rename_new(dir / "from", dir / "free");
   EXPECT_EQ(dir.read("free/x"), "content");
@@ -96,13 +97,14 @@ TEST(StagedDirectory, VanishesUnlessPublished) {
 TEST(StagedDirectory, NeverReplaces) {
   TempDir dir;
   fs::create_directory(dir / "out");
-  expect_error(220, {"out", "exists"}, [&] { StagedDirectory staged(dir / "out"); });
+  expect_error(ErrorCode::kOutputExists, {"out", "exists"},
+               [&] { StagedDirectory staged(dir / "out"); });
   StagedDirectory staged(dir / "late");
   fs::create_directory(dir / "late");  // somebody was faster
-  expect_error(220, {"late"}, [&] { staged.publish(); });
+  expect_error(ErrorCode::kOutputExists, {"late"}, [&] { staged.publish(); });
   EXPECT_TRUE(fs::is_empty(dir / "late"));
   fs::create_symlink("/nowhere", dir / "link");
-  expect_error(220, {"link"}, [&] { StagedDirectory other(dir / "link"); });
+  expect_error(ErrorCode::kOutputExists, {"link"}, [&] { StagedDirectory other(dir / "link"); });
 }
 
 }  // namespace

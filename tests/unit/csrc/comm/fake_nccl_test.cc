@@ -30,8 +30,9 @@ TEST(FakeNccl, RanksThatDoNotAskForTheSameGetNcclsErrorWithTheOperationsName) {
   testing::run_ranks(2, [](Comm& control) {
     const std::unique_ptr<Comm> comm = make_nccl_comm(control);
     std::vector<float> data(1 + comm->rank());
-    const std::string text =
-        expect_error(605, [&] { comm->all_reduce(std::span(data), ReduceOp::kSum, "gradients"); });
+    const std::string text = expect_error(ErrorCode::kNcclFailed, [&] {
+      comm->all_reduce(std::span(data), ReduceOp::kSum, "gradients");
+    });
     EXPECT_EQ(text,
               "NCCL failed in `gradients`: invalid usage. Said by the fake. (NCCL_DEBUG=INFO tells "
               "more.)");
@@ -41,7 +42,7 @@ TEST(FakeNccl, RanksThatDoNotAskForTheSameGetNcclsErrorWithTheOperationsName) {
 TEST(FakeNccl, MoreRanksThanGpusOnAHostAreRefused) {
   testing::run_ranks(9, [](Comm& control) {
     if (control.rank() == 8) {
-      const std::string text = expect_error(605, [&] { make_nccl_comm(control); });
+      const std::string text = expect_error(ErrorCode::kNoGpu, [&] { make_nccl_comm(control); });
       EXPECT_NE(text.find("8 GPUs, but at least 9 ranks"), std::string::npos) << text;
       return;
     }

@@ -8,7 +8,8 @@ namespace sutor {
 namespace {
 
 TEST(NoNcclComm, NamesTheOptionThatIsMissing) {
-  const std::string text = testing::expect_error(606, [] { make_nccl_comm(*make_self_comm()); });
+  const std::string text =
+      testing::expect_error(ErrorCode::kNoNccl, [] { make_nccl_comm(*make_self_comm()); });
   EXPECT_NE(text.find("built without NCCL: configure with -DSUTOR_CUDA=ON"), std::string::npos);
 }
 

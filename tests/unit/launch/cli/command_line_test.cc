@@ -36,7 +36,7 @@ TEST(CommandLine, ReadsValuesInBothFormsAndNegativeNumbers) {
 
 TEST(CommandLine, UnknownOptionsAreRefusedWithTheNearestOne) {
   const auto refuse = [](const Arguments& arguments) {
-    return expect_error(202, [&] { parse(arguments); });
+    return expect_error(ErrorCode::kBadArgument, [&] { parse(arguments); });
   };
   EXPECT_NE(refuse({"--topp", "0.2"}).find("`--topp` (did you mean `--top-p`?)"),
             std::string::npos);
@@ -47,9 +47,14 @@ TEST(CommandLine, UnknownOptionsAreRefusedWithTheNearestOne) {
 }
 
 TEST(CommandLine, MalformedAndSurplusArgumentsAreRefused) {
-  EXPECT_NE(expect_error(202, [] { parse({"--top-p", "much"}); }).find("top-p"), std::string::npos);
-  expect_error(202, [] { parse({"--top-p"}); });
-  EXPECT_NE(expect_error(202,
+  EXPECT_NE(expect_error(ErrorCode::kBadArgument,
+                         [] {
+                           parse({"--top-p", "much"});
+                         })
+                .find("top-p"),
+            std::string::npos);
+  expect_error(ErrorCode::kBadArgument, [] { parse({"--top-p"}); });
+  EXPECT_NE(expect_error(ErrorCode::kBadArgument,
                          [] {
                            parse({"a", "b"});
                          })

@@ -74,21 +74,22 @@ TEST(ExpertScores, ALayerWithoutTokensScoresZero) {
 TEST(ExpertScores, BrokenRouterOutputsAreRefused) {
   ExpertScores scores({5}, 4, 1);
   const auto refuse = [&](int64_t id, float weight) {
-    return expect_error(330, [&] { scores.add(5, std::vector{id}, std::vector{weight}, 1); });
+    return expect_error(ErrorCode::kBadRouting,
+                        [&] { scores.add(5, std::vector{id}, std::vector{weight}, 1); });
   };
   EXPECT_NE(refuse(4, 0.5F).find("expert 4"), std::string::npos);
   refuse(-1, 0.5F);
   refuse(0, -0.1F);
   refuse(0, 1.5F);
   EXPECT_NE(refuse(0, std::numeric_limits<float>::quiet_NaN()).find("finite"), std::string::npos);
-  expect_error(331, [&] { scores.token_score(6, 0); });
+  expect_error(ErrorCode::kIncompleteScores, [&] { scores.token_score(6, 0); });
 }
 
 TEST(ExpertScores, ScoresOfOtherShapesAreNotAdded) {
   ExpertScores scores({1}, 4, 2);
-  expect_error(331, [&] { scores.merge(ExpertScores({2}, 4, 2)); });
-  expect_error(331, [&] { scores.merge(ExpertScores({1}, 8, 2)); });
-  expect_error(331, [&] { scores.merge(ExpertScores({1}, 4, 1)); });
+  expect_error(ErrorCode::kOtherScores, [&] { scores.merge(ExpertScores({2}, 4, 2)); });
+  expect_error(ErrorCode::kOtherScores, [&] { scores.merge(ExpertScores({1}, 8, 2)); });
+  expect_error(ErrorCode::kOtherScores, [&] { scores.merge(ExpertScores({1}, 4, 1)); });
 }
 
 }  // namespace

@@ -231,7 +231,8 @@ TEST(MegatronNames, AFusedNameOfWhichOnlyAPartTrainsIsRefused) {
   const Placed p(qwen_like(2, 4), {}, 1);
   const TrainableSet plan = trainable_set(
       p.model, {}, {.also_train = {"model\\.layers\\.0\\.self_attn\\.q_proj\\.weight"}});
-  const std::string text = expect_error(215, [&] { p.names(plan, "megatron-te", 0); });
+  const std::string text =
+      expect_error(ErrorCode::kNoNameInScheme, [&] { p.names(plan, "megatron-te", 0); });
   EXPECT_NE(text.find("linear_qkv"), std::string::npos) << text;
   EXPECT_EQ(p.names(plan, "sutor", 0).trainable,
             std::vector<std::string>{"layers.0.self_attn.q_proj.weight"});
@@ -253,7 +254,7 @@ TEST(NameScheme, PatternsFillInEveryPlaceholder) {
 
 TEST(NameScheme, UnknownSchemesAndPatternsAreRefused) {
   const auto refuse = [](const char* text) {
-    return expect_error(214, [&] { NameScheme scheme(text); });
+    return expect_error(ErrorCode::kBadNamePattern, [&] { NameScheme scheme(text); });
   };
   EXPECT_NE(refuse("megatron").find("megatron-te"), std::string::npos);
   EXPECT_NE(refuse("{layer}.{expert}.{projection}").find("unknown placeholder"), std::string::npos);
@@ -268,7 +269,7 @@ TEST(NameScheme, APatternIsRefusedWhenMoreThanRoutedExpertsTrains) {
   config.experts = {{1, {0}}};
   config.shared_experts = true;
   const TrainableSet plan = trainable_set(p.model, config);
-  expect_error(214, [&] { p.names(plan, "{layer}.{expert}.{proj}", 0); });
+  expect_error(ErrorCode::kBadNamePattern, [&] { p.names(plan, "{layer}.{expert}.{proj}", 0); });
 }
 
 }  // namespace

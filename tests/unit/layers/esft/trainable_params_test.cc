@@ -81,26 +81,31 @@ TEST(TrainableSet, PatternsAddAndExempt) {
 TEST(TrainableSet, PatternsThatCannotBeMeantAreRefused) {
   const ModelInfo model = qwen_like(2, 4);
   const ExpertConfig config = config_of({{0, {1}}});
-  const auto refuse = [&](TrainablePatterns patterns, int code) {
+  const auto refuse = [&](TrainablePatterns patterns, ErrorCode code) {
     return expect_error(code, [&] { trainable_set(model, config, patterns); });
   };
   // A part of a name is no match: full names only.
-  EXPECT_NE(refuse({.also_train = {"mlp.gate"}}, 316).find("matches no parameter"),
+  EXPECT_NE(
+      refuse({.also_train = {"mlp.gate"}}, ErrorCode::kBadPattern).find("matches no parameter"),
+      std::string::npos);
+  refuse({.keep_frozen = {"nothing"}}, ErrorCode::kBadPattern);
+  EXPECT_NE(refuse({.also_train = {"("}}, ErrorCode::kBadPattern).find("no regular expression"),
             std::string::npos);
-  refuse({.keep_frozen = {"nothing"}}, 316);
-  EXPECT_NE(refuse({.also_train = {"("}}, 316).find("no regular expression"), std::string::npos);
-  EXPECT_NE(refuse({.also_train = {".*experts\\.2\\.up_proj\\.weight"}}, 317).find("1 of its 3"),
+  EXPECT_NE(refuse({.also_train = {".*experts\\.2\\.up_proj\\.weight"}}, ErrorCode::kDividedExpert)
+                .find("1 of its 3"),
             std::string::npos);
-  EXPECT_NE(refuse({.keep_frozen = {".*experts\\.1\\..*"}}, 317).find("expert 1"),
-            std::string::npos);
+  EXPECT_NE(
+      refuse({.keep_frozen = {".*experts\\.1\\..*"}}, ErrorCode::kDividedExpert).find("expert 1"),
+      std::string::npos);
 }
 
 TEST(TrainableSet, NothingToTrainIsAnError) {
   const ModelInfo model = qwen_like(2, 4);
-  expect_error(315, [&] { trainable_set(model, config_of({})); });
-  expect_error(315,
+  expect_error(ErrorCode::kNothingTrains, [&] { trainable_set(model, config_of({})); });
+  expect_error(ErrorCode::kNothingTrains,
                [&] { trainable_set(model, config_of({}, true)); });  // Qwen3 has no shared experts
-  expect_error(315, [&] { full_trainable_set(model, {.keep_frozen = {".*"}}); });
+  expect_error(ErrorCode::kNothingTrains,
+               [&] { full_trainable_set(model, {.keep_frozen = {".*"}}); });
 }
 
 TEST(TrainableSet, FullTrainsEveryTensor) {

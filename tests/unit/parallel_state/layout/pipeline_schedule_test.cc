@@ -169,7 +169,7 @@ template <typename Spoil>
 std::string refusal(int stage, int lowest, Spoil&& spoil) {
   PipelineSchedule schedule = make_pipeline_schedule(3, 4, lowest);
   spoil(schedule.actions[stage]);
-  return expect_error(7005, [&] { check_pipeline_schedule(schedule); });
+  return expect_error(ErrorCode::kBadSchedule, [&] { check_pipeline_schedule(schedule); });
 }
 
 void swap_actions(std::vector<PipelineAction>& actions, PipelineAction a, PipelineAction b) {

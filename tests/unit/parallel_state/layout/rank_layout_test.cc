@@ -282,7 +282,7 @@ TEST(RankLayout, EmbeddingGroupsHoldTheFirstAndTheLastStage) {
 
 TEST(RankLayout, RefusalsShowTheArithmetic) {
   const auto refuse = [](const ParallelOptions& options, int world) {
-    return expect_error(211, [&] { RankLayout(options, world); });
+    return expect_error(ErrorCode::kBadLayout, [&] { RankLayout(options, world); });
   };
   EXPECT_EQ(refuse({.tp = 2, .cp = 3, .pp = 2}, 16),
             "tp(2) * pp(2) * cp(3) = 12 does not divide world size 16.");
@@ -301,11 +301,12 @@ TEST(RankLayout, RefusalsShowTheArithmetic) {
 
 TEST(RankLayout, PipelinesOfBothGridsMustAgree) {
   // ws 16, pp 2, cp 2, ep 2 in this order is refused by Megatron-Core too.
-  const std::string text = expect_error(
-      211, [] { RankLayout({.cp = 2, .pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 16); });
+  const std::string text = expect_error(ErrorCode::kBadLayout, [] {
+    RankLayout({.cp = 2, .pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 16);
+  });
   EXPECT_NE(text.find("Put pp last"), std::string::npos) << text;
-  const std::string unequal =
-      expect_error(211, [] { RankLayout({.pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 8); });
+  const std::string unequal = expect_error(
+      ErrorCode::kBadLayout, [] { RankLayout({.pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 8); });
   EXPECT_NE(unequal.find("dp and edp must be equal"), std::string::npos) << unequal;
 }
 
@@ -316,8 +317,8 @@ TEST(RankLayout, AxesOfSizeOneMayBeLeftOutOfTheOrder) {
 
 TEST(RankLayout, UnknownGroupNamesAreRefused) {
   const RankLayout layout({}, 2);
-  expect_error(211, [&] { layout.groups("tp-ep"); });  // axes of two grids
-  expect_error(211, [&] { layout.groups("dq"); });
+  expect_error(ErrorCode::kBadLayout, [&] { layout.groups("tp-ep"); });  // axes of two grids
+  expect_error(ErrorCode::kBadLayout, [&] { layout.groups("dq"); });
 }
 
 }  // namespace

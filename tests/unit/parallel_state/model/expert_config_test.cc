@@ -72,18 +72,19 @@ TEST(ExpertConfig, BadFilesAreRefusedWithTheReason) {
   const TempDir dir;
   for (const auto& c : cases) {
     const auto path = dir.write("config.json", c.text);
-    const std::string text = expect_error(310, [&] { read_expert_config(path); });
+    const std::string text =
+        expect_error(ErrorCode::kBadExpertConfig, [&] { read_expert_config(path); });
     EXPECT_NE(text.find(c.reason), std::string::npos) << c.text << "\n" << text;
     EXPECT_NE(text.find("config.json"), std::string::npos) << text;
   }
-  expect_error(301, [&] { read_expert_config(dir / "missing.json"); });
+  expect_error(ErrorCode::kUnreadableFile, [&] { read_expert_config(dir / "missing.json"); });
 }
 
 TEST(CheckExpertConfig, PublishedQwenConfigIsRefusedWithTheFixNamedAndAcceptedWithIt) {
   const ExpertConfig config = read_expert_config(kGolden / "qwen3_coder.config.json");
   const ModelInfo model = qwen_like(48, 128);
-  const std::string text =
-      expect_error(311, [&] { check_expert_config(config, model, 0, "qwen.json"); });
+  const std::string text = expect_error(
+      ErrorCode::kNoSuchLayer, [&] { check_expert_config(config, model, 0, "qwen.json"); });
   EXPECT_NE(text.find("qwen.json"), std::string::npos);
   EXPECT_NE(text.find("--layer-base 1"), std::string::npos) << text;
   EXPECT_NE(text.find("esft.layer_base: 1"), std::string::npos) << text;
@@ -98,7 +99,8 @@ TEST(CheckExpertConfig, PublishedDeepSeekConfigFitsItsModelAsItIs) {
   const ModelInfo model = deepseek_like(27, 1, 64);
   EXPECT_EQ(check_expert_config(config, model, 0, "intent.json").experts, config.experts);
   // A wrong base moves layer 1 onto the dense layer 0.
-  const std::string text = expect_error(312, [&] { check_expert_config(config, model, 1, "x"); });
+  const std::string text = expect_error(ErrorCode::kNoExpertsInLayer,
+                                        [&] { check_expert_config(config, model, 1, "x"); });
   EXPECT_NE(text.find("layer base"), std::string::npos) << text;
 }
 
@@ -110,20 +112,21 @@ TEST(CheckExpertConfig, ASelectionThatSkipsTheLowestLayerIsNotTakenForShifted) {
 
 TEST(CheckExpertConfig, ConfigsOfOtherModelsAreRefused) {
   const ModelInfo model = deepseek_like(4, 1, 8);
-  const auto refuse = [&](const ExpertConfig& config, int code) {
+  const auto refuse = [&](const ExpertConfig& config, ErrorCode code) {
     return expect_error(code, [&] { check_expert_config(config, model, 0, "config.json"); });
   };
   ExpertConfig config;
   config.experts = {{9, {0}}};
-  EXPECT_NE(refuse(config, 311).find("4 layers are 0 to 3"), std::string::npos);
+  EXPECT_NE(refuse(config, ErrorCode::kNoSuchLayer).find("4 layers are 0 to 3"), std::string::npos);
   config.experts = {{0, {0}}};
-  EXPECT_NE(refuse(config, 312).find("no routed experts"), std::string::npos);
+  EXPECT_NE(refuse(config, ErrorCode::kNoExpertsInLayer).find("no routed experts"),
+            std::string::npos);
   config.experts = {{1, {8}}};
-  EXPECT_NE(refuse(config, 313).find("expert 8"), std::string::npos);
+  EXPECT_NE(refuse(config, ErrorCode::kNoSuchExpert).find("expert 8"), std::string::npos);
   config.experts = {{1, {}}};
-  refuse(config, 315);
+  refuse(config, ErrorCode::kNothingTrains);
   config.shared_experts = true;
-  expect_error(213, [&] { check_expert_config(config, model, -1, "x"); });
+  expect_error(ErrorCode::kBadArgument, [&] { check_expert_config(config, model, -1, "x"); });
   EXPECT_TRUE(check_expert_config(config, model, 0, "x").trains_anything());
 }
 

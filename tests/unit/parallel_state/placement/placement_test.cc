@@ -47,7 +47,7 @@ TEST(StageMap, NumbersOfLayersMayBeGiven) {
   const StageMap map(std::vector<int>{1, 4, 3});
   EXPECT_EQ(map.num_layers(), 8);
   EXPECT_EQ(map.stage_of(4), 1);
-  EXPECT_EQ(expect_error(211,
+  EXPECT_EQ(expect_error(ErrorCode::kBadLayout,
                          [] {
                            StageMap(std::vector<int>{1, 0});
                          }),
@@ -56,16 +56,17 @@ TEST(StageMap, NumbersOfLayersMayBeGiven) {
 
 TEST(StageMap, AutoNeedsToKnowWhatTrainsExceptOnOneStage) {
   EXPECT_EQ(StageMap(8, 1, "auto").layers_of(0), 8);
-  EXPECT_NE(expect_error(211, [] { StageMap(8, 2, "auto"); }).find("not known here"),
-            std::string::npos);
+  EXPECT_NE(
+      expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 2, "auto"); }).find("not known here"),
+      std::string::npos);
 }
 
 TEST(StageMap, WrongTablesAreRefused) {
-  expect_error(211, [] { StageMap(8, 3, "1,4,4"); });
-  expect_error(211, [] { StageMap(8, 2, "1,4,3"); });
-  expect_error(211, [] { StageMap(8, 3, "1,x,3"); });
-  expect_error(211, [] { StageMap(8, 3, "8,0,0"); });
-  expect_error(211, [] { StageMap(2, 3); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 3, "1,4,4"); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 2, "1,4,3"); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 3, "1,x,3"); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(8, 3, "8,0,0"); });
+  expect_error(ErrorCode::kBadLayout, [] { StageMap(2, 3); });
 }
 
 TEST(ExpertPlacement, ContiguousBlocksAsInMegatron) {
@@ -81,11 +82,12 @@ TEST(ExpertPlacement, ContiguousBlocksAsInMegatron) {
 }
 
 TEST(ExpertPlacement, ASizeThatDoesNotDivideNamesThoseThatDo) {
-  EXPECT_EQ(expect_error(210, [] { ExpertPlacement(128, 6, 8); }),
+  EXPECT_EQ(expect_error(ErrorCode::kBadPlacement, [] { ExpertPlacement(128, 6, 8); }),
             "parallel.ep=6 does not divide 128 experts. Divisors that fit 8 ranks: 1, 2, 4, 8.");
-  EXPECT_EQ(expect_error(210, [] { ExpertPlacement(128, {.pp = 2, .ep = 6}, 16); }),
-            "parallel.ep=6 does not divide 128 experts. Divisors that fit 8 ranks: 1, 2, 4, 8.");
-  EXPECT_EQ(expect_error(210, [] { ExpertPlacement(6, 4); }),
+  EXPECT_EQ(
+      expect_error(ErrorCode::kBadPlacement, [] { ExpertPlacement(128, {.pp = 2, .ep = 6}, 16); }),
+      "parallel.ep=6 does not divide 128 experts. Divisors that fit 8 ranks: 1, 2, 4, 8.");
+  EXPECT_EQ(expect_error(ErrorCode::kBadPlacement, [] { ExpertPlacement(6, 4); }),
             "parallel.ep=4 does not divide 6 experts. Divisors: 1, 2, 3, 6.");
 }
 
@@ -103,8 +105,12 @@ TEST(ExpertPlacement, LayersMayBePermuted) {
                 expert);
     }
   }
-  expect_error(210, [] { ExpertPlacement(4, 2, 0, {{3, {.rank_of = {1, 0, 1, 1}}}}); });
-  expect_error(210, [] { ExpertPlacement(4, 2, 0, {{3, {.rank_of = {0, 1}}}}); });
+  expect_error(ErrorCode::kBadPlacement, [] {
+    ExpertPlacement(4, 2, 0, {{3, {.rank_of = {1, 0, 1, 1}}}});
+  });
+  expect_error(ErrorCode::kBadPlacement, [] {
+    ExpertPlacement(4, 2, 0, {{3, {.rank_of = {0, 1}}}});
+  });
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ using testing::TempDir;
 
 void expect_refused(const std::filesystem::path& path, const std::string& dataset,
                     const std::string& reason) {
-  expect_error(309, {reason}, [&] { File::open(path).dataset(dataset); });
+  expect_error(ErrorCode::kBadHdf5, {reason}, [&] { File::open(path).dataset(dataset); });
 }
 
 // Makes a file with the plain library, as a stranger would.
@@ -113,7 +113,7 @@ TEST(H5Test, AWriteThatThrowsLeavesTheOldFileAndNoOther) {
 TEST(H5Test, CreateRefusesToOverwrite) {
   TempDir dir;
   dir.write("x.h5", "mine");
-  expect_error(502, [&] { File::create(dir / "x.h5"); });
+  expect_error(ErrorCode::kWriteFailed, [&] { File::create(dir / "x.h5"); });
   EXPECT_EQ(dir.read("x.h5"), "mine");
 }
 
@@ -121,9 +121,9 @@ TEST(H5Test, FilesThatAreNotHdf5AreNamedAndNothingIsPrinted) {
   TempDir dir;
   dir.write("x.h5", "this is text");
   ::testing::internal::CaptureStderr();
-  expect_error(309, {"x.h5"}, [&] { File::open(dir / "x.h5"); });
-  expect_error(399, [&] { File::open(dir / "absent.h5", 399); });
-  expect_error(309, [&] { File::open(dir.path()); });
+  expect_error(ErrorCode::kBadHdf5, {"x.h5"}, [&] { File::open(dir / "x.h5"); });
+  expect_error(ErrorCode::kPythonStepData, [&] { File::open(dir / "absent.h5", 399); });
+  expect_error(ErrorCode::kBadHdf5, [&] { File::open(dir.path()); });
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
 }
 
@@ -133,7 +133,7 @@ TEST(H5Test, EveryTruncationIsRefused) {
   const std::string bytes = dir.read("x.h5");
   for (size_t size = 0; size < bytes.size(); size += 7) {
     const auto path = dir.write("y.h5", std::string_view(bytes).substr(0, size));
-    expect_error(309, [&] { File::open(path).read<int32_t>("/a/b"); });
+    expect_error(ErrorCode::kBadHdf5, [&] { File::open(path).read<int32_t>("/a/b"); });
   }
 }
 
@@ -147,7 +147,7 @@ TEST(H5Test, SoftAndExternalLinksAreRefused) {
   expect_refused(path, "/loop", "link");
   expect_refused(path, "/outside", "link");
   expect_refused(path, "/outside/b", "link");
-  expect_error(309, [&] { File::open(path).children("/"); });
+  expect_error(ErrorCode::kBadHdf5, [&] { File::open(path).children("/"); });
   EXPECT_FALSE(File::open(path).has("/outside"));
 }
 
@@ -227,7 +227,7 @@ TEST(H5Test, AWrongElementTypeNamesBoth) {
   TempDir dir;
   write_file(dir / "x.h5", fill_sample);
   const std::string message =
-      expect_error(309, [&] { File::open(dir / "x.h5").read<int64_t>("/a/b"); });
+      expect_error(ErrorCode::kBadHdf5, [&] { File::open(dir / "x.h5").read<int64_t>("/a/b"); });
   EXPECT_NE(message.find("I64"), std::string::npos) << message;
   EXPECT_NE(message.find("I32"), std::string::npos) << message;
 }
