@@ -18,7 +18,7 @@ void check_same_kernels(const std::vector<std::string>& levels) {
   }
   // Names of levels sort from the lowest to the highest.
   fail(
-      291,
+      ErrorCode::kKernelsDiffer,
       "ranks have different kernels: {}. What several ranks compute alike would differ. Their CPUs "
       "or settings are unequal; start all ranks with SUTOR_KERNELS={}, or on equal nodes.",
       fmt::join(found, ", "), ranks.begin()->first);

@@ -111,7 +111,9 @@ void MpiComm::all_to_all(const void* send, std::span<const int64_t> send_rows, v
       at[r] = static_cast<int>(total);
       total += rows[r];
     }
-    if (total > INT32_MAX) fail(601, "{}: {} rows in one exchange are beyond MPI", name, total);
+    if (total > INT32_MAX) {
+      fail(ErrorCode::kExchangeTooLarge, "{}: {} rows in one exchange are beyond MPI", name, total);
+    }
   };
   fill(send_rows, send_counts, send_at);
   fill(recv_rows, recv_counts, recv_at);

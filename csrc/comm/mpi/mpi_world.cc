@@ -69,7 +69,7 @@ void MpiComm::finish(int exit_code) {
   journal_->write_if_asked();
   if (watchdog_) watchdog_->finalizing(exit_code);
   MPI_Finalize();
-  if (watchdog_) watchdog_->goodbye();
+  if (watchdog_) watchdog_->deregister();
 }
 
 void MpiComm::abort(int exit_code) {

@@ -26,7 +26,7 @@ void PolledComm::check(int result, const char* name) const {
   char text[MPI_MAX_ERROR_STRING] = "";
   int length = 0;
   MPI_Error_string(result, text, &length);
-  fail(603, "MPI failed in `{}` on rank {}: {}", name, rank, text);
+  fail(ErrorCode::kMpiFailed, "MPI failed in `{}` on rank {}: {}", name, rank, text);
 }
 
 bool PolledComm::test(std::span<MPI_Request> requests, const char* name) const {
@@ -50,7 +50,7 @@ void PolledComm::wait(std::span<MPI_Request> requests, const char* name) const {
       // The watchdog says more about it, and earlier.
       static const double limit = wait_limit_seconds() + kWatchdogFirst;
       if (waited.count() > limit) {
-        fail(602,
+        fail(ErrorCode::kCommTimeout,
              "rank {} of {} waited {:.0f} s in `{}` for the other ranks. One of them is stuck or "
              "gone (SUTOR_COMM_TIMEOUT sets the limit in seconds).",
              rank, size, waited.count(), name);

@@ -22,16 +22,17 @@ const KernelLevel& choose_level(const std::vector<KernelLevel>& levels, const ch
   }
   const std::string list = usable.empty() ? "none" : fmt::format("{}", fmt::join(usable, ", "));
   if (best == nullptr && asked) {
-    fail(290, "SUTOR_KERNELS={}: there are no such kernels. Those that this CPU runs: {}", wanted,
-         list);
+    fail(ErrorCode::kNoKernels,
+         "SUTOR_KERNELS={}: there are no such kernels. Those that this CPU runs: {}", wanted, list);
   }
   if (best == nullptr) {
-    fail(290,
+    fail(ErrorCode::kNoKernels,
          "this CPU runs none of the kernels that the program was built with: the lowest are {}",
          levels.front().name);
   }
   if (!best->runs_here) {
-    fail(290, "SUTOR_KERNELS={}: this CPU lacks instructions that they use. Those that it runs: {}",
+    fail(ErrorCode::kNoKernels,
+         "SUTOR_KERNELS={}: this CPU lacks instructions that they use. Those that it runs: {}",
          wanted, list);
   }
   return *best;

@@ -59,7 +59,8 @@ TEST_F(QuantizedReads, ScalesThatDoNotFitAreFoundWithoutReadingThem) {
   dir_.write("config.json", R"({"dtype": "float32",
              "quantization_config": {"quant_method": "fp8", "weight_block_size": [2, 8]}})");
   const HfDirectory model(dir_.path());
-  testing::expect_error(307, {"fp8_scale_inv", "do not fit"}, [&] { model.check(other); });
+  testing::expect_error(ErrorCode::kBadStoredDType, {"fp8_scale_inv", "do not fit"},
+                        [&] { model.check(other); });
   EXPECT_EQ(model.fetched_bytes(), 0);
 }
 

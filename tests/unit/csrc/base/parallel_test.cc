@@ -61,11 +61,11 @@ TEST(ThreadTeam, NestedTasksRunOnceEachOnNoMoreThanItsThreads) {
 TEST(ThreadTeam, AnErrorOfANestedTaskEndsBothLevels) {
   ThreadTeam team(3);
   std::atomic<int> begun = 0;
-  expect_error(303, {"inner"}, [&] {
+  expect_error(ErrorCode::kBrokenFile, {"inner"}, [&] {
     team.run(2, 100, [&](int64_t) {
       ++begun;
       team.run(0, 5, [](int64_t i) {
-        if (i == 3) fail(303, "inner");
+        if (i == 3) fail(ErrorCode::kBrokenFile, "inner");
       });
     });
   });

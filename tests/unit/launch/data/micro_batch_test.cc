@@ -59,7 +59,7 @@ TEST(MicroBatch, OneByOneTheyAreTheSamplesOfTheRankInOrderAndThenEmpty) {
   const std::vector<Sample> samples = eval_samples(store, 8).samples;
   for (const int64_t ranks : {1, 3, 9}) {
     for (int64_t rank = 0; rank < ranks; ++rank) {
-      const Range share = rank_share({0, 7}, rank, ranks);
+      const Range share = rank_range({0, 7}, rank, ranks);
       const auto all = micro_batches(stores, samples, share, 2);
       for (int64_t i = 0; i < micro_batch_count(7, ranks, 2); ++i) {
         const MicroBatch batch = rank_micro_batch(stores, samples, rank, ranks, 2, i);

@@ -12,7 +12,8 @@ TEST(KernelAgreement, EqualOnesAreLetPassAndUnequalOnesNamedWithTheLowest) {
   check_same_kernels({"x86-64-v4"});
   check_same_kernels({"x86-64-v3", "x86-64-v3", "x86-64-v3"});
   testing::expect_error(
-      291, {"x86-64-v3 (ranks 1)", "x86-64-v4 (ranks 0, 2)", "SUTOR_KERNELS=x86-64-v3"}, [] {
+      ErrorCode::kKernelsDiffer,
+      {"x86-64-v3 (ranks 1)", "x86-64-v4 (ranks 0, 2)", "SUTOR_KERNELS=x86-64-v3"}, [] {
         check_same_kernels({"x86-64-v4", "x86-64-v3", "x86-64-v4"});
       });
 }

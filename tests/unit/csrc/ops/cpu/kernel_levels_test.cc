@@ -166,7 +166,8 @@ TEST_P(KernelsOfLevel, SoftmaxSeesItsWindowAloneAndItsGradientIsTheFormula) {
   table.row_dots(p.data(), gradient.data(), delta.data(), kRows, kCols);
   table.softmax_backward(p.data(), ds.data(), delta.data(), kRows, kCols, 0.3F);
   for (int64_t r = 0; r < kRows; ++r) {
-    const int64_t end = std::min(kCols, mask.first_visible + r + 1), begin = end - mask.window;
+    const int64_t end = std::min(kCols, mask.first_visible + r + 1),
+                  begin = end - mask.sliding_window;
     double sum = std::exp(0.5), dot = 0;
     for (int64_t c = begin; c < end; ++c) sum += std::exp(0.3 * scores[r * kCols + c]);
     EXPECT_NEAR(lse[r], std::log(sum), 1e-5);
@@ -249,11 +250,11 @@ TEST(KernelLevels, TheHighestThatTheCpuRunsIsChosenUnlessOneIsAskedFor) {
 
 TEST(KernelLevels, OneThatTheCpuLacksOrThatWasNotBuiltIsRefused) {
   const std::vector<KernelLevel> levels = three_levels();
-  testing::expect_error(290, {"lacks instructions", "low, middle"},
+  testing::expect_error(ErrorCode::kNoKernels, {"lacks instructions", "low, middle"},
                         [&] { choose_level(levels, "high"); });
-  testing::expect_error(290, {"no such kernels", "lowest"},
+  testing::expect_error(ErrorCode::kNoKernels, {"no such kernels", "lowest"},
                         [&] { choose_level(levels, "lowest"); });
-  testing::expect_error(290, {"runs none"}, [] {
+  testing::expect_error(ErrorCode::kNoKernels, {"runs none"}, [] {
     choose_level({{"high", false, nullptr}}, nullptr);
   });
 }
