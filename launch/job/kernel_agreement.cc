@@ -20,7 +20,7 @@ void check_same_kernels(const std::vector<std::string>& levels) {
   fail(
       ErrorCode::kKernelsDiffer,
       "ranks have different kernels: {}. What several ranks compute alike would differ. Their CPUs "
-      "are unequal; start all ranks with SUTOR_KERNELS={}, or on equal nodes.",
+      "or settings are unequal; start all ranks with SUTOR_KERNELS={}, or on equal nodes.",
       fmt::join(found, ", "), ranks.begin()->first);
 }
 
