@@ -5,12 +5,11 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/format_versions.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
-
-constexpr int kFormatVersion = 1;
 
 // The global name: the first published adapters start below `model.`.
 std::string global_name(const std::string& name) {
@@ -55,7 +54,7 @@ void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& 
   std::map<std::string, Digest> digests;
   write_shards(staged.path(), tensors, max_shard_bytes, digests);
   write_new_file(staged.path() / kExpertConfigFile, to_json(config));
-  nlohmann::json info = {{"format_version", kFormatVersion},
+  nlohmann::json info = {{"format_version", kAdapterVersion},
                          {"base_digest", origin.base_digest},
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
@@ -101,9 +100,9 @@ void Adapter::read_info() {
   };
   const auto info = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
   if (!info.is_object()) refuse("not a JSON object");
-  if (info.value("format_version", nlohmann::json()) != kFormatVersion) {
+  if (info.value("format_version", nlohmann::json()) != kAdapterVersion) {
     fail(ErrorCode::kNotAdapter, "{}: format_version {} is unknown; this program reads version {}",
-         file.string(), info.value("format_version", nlohmann::json()).dump(), kFormatVersion);
+         file.string(), info.value("format_version", nlohmann::json()).dump(), kAdapterVersion);
   }
   const auto base = info.find("base_digest");
   if (base == info.end() || !base->is_string()) refuse("`base_digest` is missing");

@@ -8,13 +8,13 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/format_versions.h"
 #include "csrc/base/parallel.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kFormatVersion = 1;
 constexpr int kShardsAtOnce = 4;  // each may hold a piece that is made
 
 void copy_verbatim(const fs::path& from, const fs::path& to) {
@@ -75,7 +75,7 @@ nlohmann::json rounding_json(const RoundingReport& report) {
 }
 
 void write_info(const MergedExport& result, const ExportOrigin& origin, const fs::path& to) {
-  nlohmann::json info = {{"format_version", kFormatVersion},
+  nlohmann::json info = {{"format_version", kMergedExportVersion},
                          {"base_digest", origin.base_digest},
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};

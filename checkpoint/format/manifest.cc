@@ -7,6 +7,7 @@
 #include "checkpoint/format/tile_index.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/format_versions.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -84,7 +85,7 @@ FileRecord file_record(const json& value, const std::string& where) {
 std::string encode_manifest(const Manifest& manifest) {
   const CheckpointMeta& meta = manifest.meta;
   json body = {{"format", kFormat},
-               {"format_version", kManifestVersion},
+               {"format_version", kCheckpointManifestVersion},
                {"step", meta.step},
                {"uuid", manifest.uuid},
                {"base_digest", meta.base_digest},
@@ -105,7 +106,7 @@ std::string encode_manifest(const Manifest& manifest) {
 }
 
 Manifest decode_manifest(const std::string& text, const std::string& where) {
-  const json body = parse_manifest_json(text, where, kFormat, kManifestVersion);
+  const json body = parse_manifest_json(text, where, kFormat, kCheckpointManifestVersion);
   Manifest manifest;
   manifest.meta.step = member<int64_t>(body, "step", where);
   manifest.uuid = member<std::string>(body, "uuid", where);

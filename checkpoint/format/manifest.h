@@ -14,8 +14,6 @@
 
 namespace sutor {
 
-inline constexpr int64_t kManifestVersion = 1;
-
 // The training state without its tensors.
 struct CheckpointMeta {
   int64_t step = 0;

@@ -13,12 +13,12 @@
 
 #include "checkpoint/format/index_encoding.h"
 #include "csrc/base/error.h"
+#include "csrc/base/format_versions.h"
 
 namespace sutor {
 namespace {
 
 constexpr std::string_view kMagic = "SUTORIDX";
-constexpr uint32_t kVersion = 3;
 constexpr uint32_t kFirstKindsVersion = 2;
 constexpr uint32_t kWholeRowsVersion = 1;
 constexpr size_t kMaxAxes = 8;
@@ -178,7 +178,7 @@ std::string extent_text(const IndexedTensor& tensor, int64_t row_begin, int64_t 
 std::string encode_index(const TileIndex& index) {
   const bool first_kinds = index.kinds == first_optimizer_state().kinds;
   std::string bytes(kMagic);
-  put(bytes, first_kinds ? kFirstKindsVersion : kVersion);
+  put(bytes, first_kinds ? kFirstKindsVersion : kTileIndexVersion);
   put(bytes, static_cast<uint32_t>(index.tensors.size()));
   put(bytes, static_cast<uint64_t>(index.tiles.size()));
   if (!first_kinds) put_kinds(bytes, index.kinds);
@@ -210,9 +210,9 @@ TileIndex decode_index(std::string_view bytes, int64_t file_bytes, const std::st
   IndexCursor cursor(bytes, where);
   if (cursor.take(kMagic.size()) != kMagic) cursor.fail_index("it does not begin with SUTORIDX");
   const auto version = cursor.take<uint32_t>();
-  if (version < kWholeRowsVersion || version > kVersion) {
+  if (version < kWholeRowsVersion || version > kTileIndexVersion) {
     cursor.fail_index(fmt::format("it has version {}, this program reads {} to {}", version,
-                                  kWholeRowsVersion, kVersion));
+                                  kWholeRowsVersion, kTileIndexVersion));
   }
   const auto tensors = cursor.take<uint32_t>();
   const auto tiles = cursor.take<uint64_t>();

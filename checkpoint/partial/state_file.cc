@@ -2,13 +2,13 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
 
 namespace sutor {
 namespace {
 
 constexpr std::string_view kFormat = "sutor.training_state";
-constexpr int64_t kVersion = 1;
 constexpr ErrorCode kCorruptFile = ErrorCode::kCorrupted;
 
 constexpr const char* kStep = "checkpoint_step";
@@ -23,7 +23,7 @@ void write_state_file(const std::filesystem::path& path, const CheckpointMeta& m
   SUTOR_ASSERT(meta.state.is_object());
   h5::File file = h5::File::create(path);
   file.set_text("/", "format", kFormat);
-  file.set_int("/", "format_version", kVersion);
+  file.set_int("/", "format_version", kStateFileVersion);
   file.set_int("/", kStep, meta.step);
   for (const auto& [key, value] : meta.state.items()) {
     SUTOR_ASSERT(!key.empty() && !is_reserved(key));
@@ -35,8 +35,9 @@ void write_state_file(const std::filesystem::path& path, const CheckpointMeta& m
 
 nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step) {
   const h5::File file = h5::File::open(path, kCorruptFile);
-  if (file.get_text("/", "format") != kFormat || file.get_int("/", "format_version") != kVersion) {
-    file.fail_read(fmt::format("it is not a {} of version {}", kFormat, kVersion));
+  if (file.get_text("/", "format") != kFormat ||
+      file.get_int("/", "format_version") != kStateFileVersion) {
+    file.fail_read(fmt::format("it is not a {} of version {}", kFormat, kStateFileVersion));
   }
   if (file.get_int("/", kStep) != step) {
     file.fail_read(fmt::format("it is of step {}, not of step {}", file.get_int("/", kStep), step));

@@ -10,12 +10,12 @@
 #include <algorithm>
 
 #include "checkpoint/format/index_encoding.h"
+#include "csrc/base/format_versions.h"
 
 namespace sutor {
 namespace {
 
 constexpr std::string_view kMagic = "SUTORSTX";
-constexpr uint32_t kVersion = 1;
 constexpr size_t kDigestBytes = 16;
 
 void put_digest(std::string& bytes, const Digest& digest) {
@@ -93,7 +93,7 @@ ByteRanges StoreIndex::ranges() const {
 
 std::string encode_store_index(const StoreIndex& index) {
   std::string bytes(kMagic);
-  put(bytes, kVersion);
+  put(bytes, kStoreIndexVersion);
   put(bytes, static_cast<uint32_t>(index.tensors.size()));
   put(bytes, static_cast<uint64_t>(index.tiles.size()));
   put(bytes, index.file_bytes);
@@ -124,8 +124,9 @@ std::string encode_store_index(const StoreIndex& index) {
 StoreIndex decode_store_index(std::string_view bytes, const std::string& where) {
   IndexCursor cursor(bytes, where);
   if (cursor.take(kMagic.size()) != kMagic) cursor.fail_index("it does not begin with SUTORSTX");
-  if (const auto version = cursor.take<uint32_t>(); version != kVersion) {
-    cursor.fail_index(fmt::format("it has version {}, this program reads {}", version, kVersion));
+  if (const auto version = cursor.take<uint32_t>(); version != kStoreIndexVersion) {
+    cursor.fail_index(
+        fmt::format("it has version {}, this program reads {}", version, kStoreIndexVersion));
   }
   if (bytes.size() < kMagic.size() + kDigestBytes) cursor.fail_index("it ends early");
   IndexCursor end(bytes.substr(bytes.size() - kDigestBytes), where);

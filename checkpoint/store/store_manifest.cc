@@ -7,6 +7,7 @@
 #include "checkpoint/huggingface/hf_index.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/format_versions.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -42,7 +43,7 @@ void check_next_name(const std::string& before, const std::string& name, bool pl
 
 json to_json(const StoreManifest& manifest) {
   json body = {{"format", kFormat},
-               {"format_version", kStoreVersion},
+               {"format_version", kBaseStoreVersion},
                {"weights", manifest.weights.text()},
                {"tensors", manifest.tensors},
                {"data_bytes", manifest.data_bytes},
@@ -123,7 +124,7 @@ std::string encode_store_manifest(const StoreManifest& manifest) {
 }
 
 StoreManifest decode_store_manifest(const std::string& text, const std::string& where) {
-  const json body = parse_manifest_json(text, where, kFormat, kStoreVersion);
+  const json body = parse_manifest_json(text, where, kFormat, kBaseStoreVersion);
   StoreManifest manifest;
   manifest.weights = digest_member(body, "weights", where);
   manifest.tensors = member<int64_t>(body, "tensors", where);

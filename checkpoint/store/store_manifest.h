@@ -14,8 +14,6 @@
 
 namespace sutor {
 
-inline constexpr int64_t kStoreVersion = 1;
-
 // A safetensors file of the directory: its header is kept as it was, its tensors are in data files.
 struct StoreShardRecord {
   std::string name;  // plain; records are in the order of names

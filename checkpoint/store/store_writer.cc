@@ -9,6 +9,7 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/file_size.h"
 #include "csrc/base/error.h"
+#include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
 #include "csrc/base/parallel.h"
 #include "csrc/base/text/text.h"
@@ -43,7 +44,7 @@ std::string tile_path(const StoreSlice& slice, int64_t row) {
 }  // namespace
 
 std::string store_fingerprint(const ModelDirectory& source, const StorePlan& plan) {
-  std::string text = fmt::format("base store {}, max_file_bytes {}\nsource {}\n", kStoreVersion,
+  std::string text = fmt::format("base store {}, max_file_bytes {}\nsource {}\n", kBaseStoreVersion,
                                  plan.max_file_bytes, source.quick_digest().text());
   for (const auto& shard : source.shards()) {
     text += identity_of(source.path() / shard->name()) + "\n";

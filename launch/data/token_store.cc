@@ -7,6 +7,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
 
 namespace sutor {

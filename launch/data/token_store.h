@@ -33,8 +33,6 @@
 
 namespace sutor {
 
-inline constexpr int64_t kTokenStoreVersion = 1;
-
 // The attributes. The writer computes tokens, documents, supervised_tokens and max_id.
 struct TokenStoreInfo {
   std::string producer;

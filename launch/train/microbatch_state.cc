@@ -16,7 +16,7 @@ void run_backward(const at::Tensor& out, const at::Tensor& grad) {
 }  // namespace
 
 MicrobatchState::MicrobatchState(const CausalModel& model, ParameterStore& store,
-                                 const MicroBatch& micro_batch, const MicroStepOptions& options)
+                                 const MicroBatch& micro_batch, const PipelineOptions& options)
     : model_(model),
       store_(store),
       options_(options),

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "launch/train/micro_step.h"
+#include "launch/train/pipeline_runner.h"
 #include "layers/blocks/head_loss.h"
 
 namespace sutor {
@@ -11,7 +11,7 @@ namespace sutor {
 class MicrobatchState {
  public:
   MicrobatchState(const CausalModel& model, ParameterStore& store, const MicroBatch& micro_batch,
-                  const MicroStepOptions& options);
+                  const PipelineOptions& options);
 
   const PackedBatch& batch() const { return batch_; }
 
@@ -22,7 +22,7 @@ class MicrobatchState {
   // the input, undefined where the previous stage has no backward pass. `last`: this is the last
   // micro-batch's backward pass of the step.
   at::Tensor backward(const at::Tensor& grad, bool last);
-  MicroStepResult result() const { return {loss_.loss_sum, context_.balance_loss}; }
+  PipelineResult result() const { return {loss_.loss_sum, context_.balance_loss}; }
 
  private:
   // The autograd graph of one layer that has a backward pass, from `in` to `out`.
@@ -34,7 +34,7 @@ class MicrobatchState {
 
   const CausalModel& model_;
   ParameterStore& store_;
-  const MicroStepOptions options_;
+  const PipelineOptions options_;
   std::vector<int64_t> targets_;
   PackedBatch batch_;
   ForwardContext context_;

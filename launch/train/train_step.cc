@@ -4,21 +4,21 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
-#include "launch/train/micro_step.h"
+#include "launch/train/pipeline_runner.h"
 #include "layers/optim/gradient_clip.h"
 
 namespace sutor {
 StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& input,
                       const StepOptions& options) {
   ParameterStore& store = session.store();
-  MicroStepOptions micro{.lowest_layer = options.lowest_layer};
+  PipelineOptions micro{.lowest_layer = options.lowest_layer};
   // A batch without any target still routes, so that all ranks stay in step; it moves nothing.
   micro.loss_scale = input.supervised > 0 ? 1.0 / static_cast<double>(input.supervised) : 0.0;
   micro.balance_weight = options.balance_loss / static_cast<double>(input.nonempty_micro_batches);
 
   const std::vector<FlatBuffer*> buffers = store.buffers();
   for (FlatBuffer* buffer : buffers) buffer->zero_grad();
-  const MicroStepResult own = forward_backward(session.model(), store, input.micro_batches, micro);
+  const PipelineResult own = forward_backward(session.model(), store, input.micro_batches, micro);
   // The ranks of a tensor-parallel group all have the loss of the same tokens.
   const bool counts = session.parallel().coordinates().tp == 0;
   double sums[2] = {counts ? own.loss_sum : 0.0, own.balance_loss};

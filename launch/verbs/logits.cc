@@ -13,7 +13,7 @@
 #include "launch/cli/command_line.h"
 #include "launch/job/job.h"
 #include "launch/model/session.h"
-#include "launch/train/micro_step.h"
+#include "launch/train/pipeline_runner.h"
 #include "layers/esft/trainable_params.h"
 #include "parallel_state/model/expert_config.h"
 
@@ -93,7 +93,7 @@ void add_gradients(Session& session, const Rows& rows, std::map<std::string, at:
     fail(ErrorCode::kNoData, "rows of one token have no next token to predict");
   }
   const double scale = 1.0 / static_cast<double>(batch.supervised);
-  const MicroStepResult result = forward_backward(
+  const PipelineResult result = forward_backward(
       session.model(), session.store(), std::span(&batch, 1),
       {.lowest_layer = session.store().trainable().lowest_layer(), .loss_scale = scale});
   session.store().finish_reductions();

@@ -7,7 +7,7 @@
 
 #include "csrc/base/safetensors.h"
 #include "launch/model/session.h"
-#include "launch/train/micro_step.h"
+#include "launch/train/pipeline_runner.h"
 #include "layers/esft/trainable_params.h"
 #include "layers/optim/gradient_clip.h"
 #include "layers/optim/optimizer.h"
@@ -96,7 +96,7 @@ TEST_P(Golden, LossAndEveryGradientEqualThoseOfTransformers) {
   const auto session = open(all);
   const MicroBatch micro = batch();
   const double scale = 1.0 / static_cast<double>(micro.supervised);
-  const MicroStepResult result =
+  const PipelineResult result =
       forward_backward(session->model(), session->store(), {&micro, 1},
                        {.lowest_layer = all.lowest_layer(), .loss_scale = scale});
   const float loss = tensor_of(expected_, "loss").item<float>();
@@ -143,7 +143,7 @@ TEST_P(Golden, ThreeStepsOnChosenExpertsEqualThoseOfTransformers) {
   const auto before = trained_values(store);
   for (int64_t step = 1; step <= losses.numel(); ++step) {
     for (FlatBuffer* buffer : buffers) buffer->zero_grad();
-    const MicroStepResult result =
+    const PipelineResult result =
         forward_backward(session->model(), store, {&micro, 1},
                          {.lowest_layer = chosen.lowest_layer(), .loss_scale = scale});
     const double norm = gradient_norm(buffers, *world_);

@@ -11,7 +11,7 @@
 
 namespace sutor {
 
-struct MicroStepOptions {
+struct PipelineOptions {
   int lowest_layer = 0;       // TrainableSet::lowest_layer()
   double loss_scale = 1;      // 1 / supervised tokens of the global batch
   double balance_weight = 0;  // balance_loss / micro-batches of the step, 0 = none
@@ -19,7 +19,7 @@ struct MicroStepOptions {
 
 // This rank's summands: the step's values are their sums over all ranks, counting each
 // tensor-parallel group once.
-struct MicroStepResult {
+struct PipelineResult {
   double loss_sum = 0;      // nats over the supervised tokens, not scaled
   double balance_loss = 0;  // weighted
 };
@@ -29,8 +29,8 @@ struct MicroStepResult {
 // autograd; the backward pass runs layer by layer. When that of the last micro-batch has passed a
 // layer, the layer's gradients are complete, and this calls ParameterStore::layer_complete; the
 // caller must call finish_reductions at the end.
-MicroStepResult forward_backward(const CausalModel& model, ParameterStore& store,
-                                 std::span<const MicroBatch> micro_batches,
-                                 const MicroStepOptions& options);
+PipelineResult forward_backward(const CausalModel& model, ParameterStore& store,
+                                std::span<const MicroBatch> micro_batches,
+                                const PipelineOptions& options);
 
 }  // namespace sutor

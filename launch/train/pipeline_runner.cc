@@ -1,5 +1,5 @@
 // Carries out the pipeline schedule (1F1B) of one stage.
-#include "launch/train/micro_step.h"
+#include "launch/train/pipeline_runner.h"
 
 #include <torch/types.h>
 
@@ -22,7 +22,7 @@ int lowest_stage(const StageMap& stages, int lowest_layer) {
 class StageRunner {
  public:
   StageRunner(const CausalModel& model, ParameterStore& store,
-              std::span<const MicroBatch> micro_batches, const MicroStepOptions& options)
+              std::span<const MicroBatch> micro_batches, const PipelineOptions& options)
       : model_(model),
         store_(store),
         micro_batches_(micro_batches),
@@ -30,7 +30,7 @@ class StageRunner {
         pipeline_(model.parallel().pp()),
         stage_(model.parallel().stage()) {}
 
-  MicroStepResult run() {
+  PipelineResult run() {
     const PipelineSchedule schedule =
         make_pipeline_schedule(pipeline_.size(), static_cast<int>(micro_batches_.size()),
                                lowest_stage(model_.parallel().stages(), options_.lowest_layer));
@@ -83,7 +83,7 @@ class StageRunner {
   }
 
   void add_result(int micro_batch) {
-    const MicroStepResult own = state(micro_batch).result();
+    const PipelineResult own = state(micro_batch).result();
     result_.loss_sum += own.loss_sum;
     result_.balance_loss += own.balance_loss;
   }
@@ -91,7 +91,7 @@ class StageRunner {
   const CausalModel& model_;
   ParameterStore& store_;
   std::span<const MicroBatch> micro_batches_;
-  const MicroStepOptions& options_;
+  const PipelineOptions& options_;
   Comm& pipeline_;
   const int stage_;
   bool keeps_ = false;  // states, for a backward pass
@@ -99,14 +99,14 @@ class StageRunner {
   int backwards_ = 0;
   std::map<int, std::unique_ptr<MicrobatchState>> states_;  // of micro-batches in flight
   at::Tensor rows_, grad_;                                  // of the previous action
-  MicroStepResult result_;
+  PipelineResult result_;
 };
 
 }  // namespace
 
-MicroStepResult forward_backward(const CausalModel& model, ParameterStore& store,
-                                 std::span<const MicroBatch> micro_batches,
-                                 const MicroStepOptions& options) {
+PipelineResult forward_backward(const CausalModel& model, ParameterStore& store,
+                                std::span<const MicroBatch> micro_batches,
+                                const PipelineOptions& options) {
   return StageRunner(model, store, micro_batches, options).run();
 }
 
