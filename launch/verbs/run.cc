@@ -16,6 +16,7 @@
 #include "launch/train/train_plan.h"
 #include "launch/verbs/prepare.h"
 #include "launch/verbs/select.h"
+#include "recipes/recipe_reader.h"
 
 namespace po = boost::program_options;
 

@@ -7,6 +7,7 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/job.h"
 #include "launch/stages/stages.h"
+#include "recipes/recipe_reader.h"
 
 namespace po = boost::program_options;
 
