@@ -12,7 +12,7 @@
 namespace sutor {
 
 // Empty for contiguous; for balanced the ranks that the run's scores and the trained tensors
-// (global names) suggest, found by rank 0. Collective. Throws E0331 when there are no scores.
+// (global names) suggest, found by rank 0. Collective. Throws E0324 when there are no scores.
 ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
                          const std::vector<std::string>& trained, Comm& world);
 

@@ -55,7 +55,8 @@ void check_same_training(const TrainState& saved, const TrainState& now, const s
   }
   if (saved.data_digest != now.data_digest) refused += "\n  the training data";
   if (!refused.empty()) {
-    fail(221, "{} was made with other keys or data; going on would mix two trainings:{}", where,
+    fail(ErrorCode::kOtherRecipe,
+         "{} was made with other keys or data; going on would mix two trainings:{}", where,
          refused);
   }
   if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);
@@ -92,7 +93,7 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.best_step = json.at("best").at("step");
     return state;
   } catch (const nlohmann::json::exception& error) {
-    fail(342, "{}: the training state cannot be read: {}", where, error.what());
+    fail(ErrorCode::kBadManifest, "{}: the training state cannot be read: {}", where, error.what());
   }
 }
 
@@ -166,19 +167,19 @@ void Checkpointer::check_belongs(const CheckpointReader& reader) const {
   const std::string where = reader.path().string();
   const CheckpointMeta& meta = reader.meta();
   if (meta.base_digest != base_.text()) {
-    fail(305,
+    fail(ErrorCode::kOtherBase,
          "{} belongs to another base model: it was trained on {}, model.path is {}. Use the base "
          "that it was trained on.",
          where, meta.base_digest, base_.text());
   }
   if (meta.plan_digest != plan_.digest.text()) {
-    fail(350,
+    fail(ErrorCode::kOtherTrainable,
          "{} trains other parameters than this recipe: plan {}, here {}. Use the expert config "
          "that it was made with, or another output.",
          where, meta.plan_digest, plan_.digest.text());
   }
   if (meta.optimizer != optimizer_.declared()) {
-    fail(380,
+    fail(ErrorCode::kOtherOptimizer,
          "{} holds the state of optimizer {}, this training has {}. Go on with `optim.name: {}`, "
          "or start anew in another output.",
          where, meta.optimizer.text(), optimizer_.declared().text(), meta.optimizer.optimizer);
@@ -192,7 +193,8 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
           remove_leftovers(root_);
           const NewestCheckpoint newest = newest_valid_checkpoint(root_, strict);
           for (const std::string& reason : newest.passed_over) {
-            fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
+            fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
+                       WarningCode::kCheckpointPassedOver, reason);
           }
           if (newest.entry) chosen = newest.entry->path.string();
         }),

@@ -10,6 +10,7 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/job.h"
+#include "launch/job/python_step.h"
 #include "launch/model/session.h"
 #include "launch/stages/stage_ledger.h"
 #include "launch/stages/stages.h"
@@ -115,8 +116,9 @@ class Run {
       alone([&] {
         const int code = prepare_tokens(recipe_, 0);
         // The script has said what is wrong; exit with its code.
-        if (code != kExitOk)
-          fail(code * 100 + 99, "preparing the data failed, see the message above");
+        if (code != kExitOk) {
+          fail(step_error(code), "preparing the data failed, see the message above");
+        }
       });
     });
   }

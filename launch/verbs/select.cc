@@ -45,7 +45,8 @@ int parse_layer(std::string_view text, const std::string& whole) {
   int layer = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
   if (error != std::errc() || end != text.data() + text.size() || layer < 0 || layer > 99'999) {
-    fail(202, "--layers {}: `{}` is no layer number. Give numbers and ranges, e.g. 1,2,5-9.", whole,
+    fail(ErrorCode::kBadArgument,
+         "--layers {}: `{}` is no layer number. Give numbers and ranges, e.g. 1,2,5-9.", whole,
          text);
   }
   return layer;
@@ -60,7 +61,9 @@ std::vector<int> parse_layers(const std::string& text) {
     const int first = parse_layer(part.substr(0, dash), text);
     const int last =
         dash == std::string_view::npos ? first : parse_layer(part.substr(dash + 1), text);
-    if (last < first) fail(202, "--layers {}: the range {} runs backwards.", text, part);
+    if (last < first) {
+      fail(ErrorCode::kBadArgument, "--layers {}: the range {} runs backwards.", text, part);
+    }
     for (int layer = first; layer <= last; ++layer) layers.push_back(layer);
     begin = end + 1;
   }
@@ -71,7 +74,8 @@ void check_scores(const SelectJob& job, const ScoreTable& scores, const Selectio
   if (job.model.empty()) return;
   const ModelInfo model = read_model_info(job.model);
   if (scores.num_experts != model.num_experts) {
-    fail(335, "{}: these scores are of {} experts a layer, but the model {} has {}. Score again.",
+    fail(ErrorCode::kOtherScores,
+         "{}: these scores are of {} experts a layer, but the model {} has {}. Score again.",
          job.scores.string(), scores.num_experts, job.model.string(), model.num_experts);
   }
   check_expert_config(selection.config, model, job.layer_base, job.scores.string());
@@ -107,11 +111,10 @@ void print_table(const SelectJob& job, const ScoreTable& scores, const Selection
 void warn_of_whole_layers(const Selection& selection) {
   for (const LayerSelection& line : selection.layers) {
     if (!line.all) continue;
-    fmt::print(
-        stderr,
-        "warning[W0302]: layer {}: its scores add up to {:.4f} only, below top_p {}, so every "
-        "expert is taken\n",
-        line.layer, line.share, selection.top_p);
+    fmt::print(stderr,
+               "warning[{}]: layer {}: its scores add up to {:.4f} only, below top_p {}, so every "
+               "expert is taken\n",
+               WarningCode::kWholeLayerSelected, line.layer, line.share, selection.top_p);
   }
 }
 
@@ -184,7 +187,7 @@ SelectJob job_of(const po::variables_map& values) {
   take<std::string>(values, "scores", job.scores);
   take<std::string>(values, "out", job.out);
   if (!with_recipe && (job.scores.empty() || job.out.empty())) {
-    fail(202, "sutor select: give a recipe, or --scores PATH and --out FILE.");
+    fail(ErrorCode::kBadArgument, "sutor select: give a recipe, or --scores PATH and --out FILE.");
   }
   take<std::string>(values, "method", job.options.method);
   take<double>(values, "top-p", job.options.top_p);

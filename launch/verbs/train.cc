@@ -28,7 +28,7 @@ void run_train(const Recipe& recipe, Comm& world, const ResumeMode& mode,
   const RunPaths paths(recipe.output);
   set_threads(recipe.train.threads);
   if (!mode.resume && !mode.overwrite && paths.holds_training()) {
-    fail(220,
+    fail(ErrorCode::kOutputExists,
          "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
          "--overwrite to delete it, or set another output.",
          recipe.output);
@@ -60,11 +60,14 @@ int verb_train(const Arguments& arguments) {
     ResumeMode mode{.overwrite = (*values)["overwrite"].as<bool>()};
     if (values->count("resume")) {
       const std::string how = (*values)["resume"].as<std::string>();
-      if (how != "newest" && how != "strict")
-        fail(202, "--resume takes nothing or =strict, found `{}`", how);
+      if (how != "newest" && how != "strict") {
+        fail(ErrorCode::kBadArgument, "--resume takes nothing or =strict, found `{}`", how);
+      }
       mode.resume = true;
       mode.strict = how == "strict";
-      if (mode.overwrite) fail(202, "--resume and --overwrite exclude each other");
+      if (mode.overwrite) {
+        fail(ErrorCode::kBadArgument, "--resume and --overwrite exclude each other");
+      }
     }
     const Recipe recipe = recipe_from(*values);
     with_profile(*values, world,

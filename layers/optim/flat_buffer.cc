@@ -9,7 +9,7 @@
 
 namespace sutor {
 
-size_t FlatBuffer::add(const std::string& name, const TensorPiece& shard, bool decays) {
+size_t FlatBuffer::add(const std::string& name, const TensorShard& shard, bool decays) {
   tensors_.push_back({name, shard, decays, 0, shard.num_elements()});
   return tensors_.size() - 1;
 }

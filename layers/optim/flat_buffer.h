@@ -22,7 +22,7 @@ class FlatBuffer {
 
   // `shard`: what this rank has of the tensor, the same on all replicas. Tensors are laid out in
   // the order of adding, decayed ones first. Returns the index.
-  size_t add(const std::string& name, const TensorPiece& shard, bool decays);
+  size_t add(const std::string& name, const TensorShard& shard, bool decays);
   void allocate();  // after the last add()
 
   size_t size() const { return tensors_.size(); }
@@ -69,7 +69,7 @@ class FlatBuffer {
  private:
   struct Flat {
     std::string name;
-    TensorPiece shard;
+    TensorShard shard;
     bool decays;
     int64_t begin = 0, count = 0;
   };

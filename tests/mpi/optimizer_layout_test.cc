@@ -116,7 +116,7 @@ class Training {
     const int dp = parallel.layout().dp();
     for (int64_t step = 1; step <= kSteps; ++step) {
       const auto all = documents(count, session_.source().info.vocab_size, step);
-      const Range mine = rank_share({0, count}, parallel.coordinates().dp, dp);
+      const Range mine = rank_range({0, count}, parallel.coordinates().dp, dp);
       std::vector<MicroBatch> micro(all.begin() + mine.begin, all.begin() + mine.end);
       MicroBatch empty;
       empty.doc_offsets = {0};

@@ -18,7 +18,7 @@ namespace sutor::testing {
 
 struct BufferTensor {
   std::string name;
-  TensorPiece shard;
+  TensorShard shard;
   bool decays = true;
 };
 

@@ -224,7 +224,7 @@ TEST(RecipeReader, AnOptimizerThatKeepsBf16AloneIsRefusedForAnotherModelDtype) {
     require_optimizer_dtype(read(kLeast, {"optim.name=adamw_bf16", "model.dtype=fp32"}));
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
-    EXPECT_EQ(error.code(), 280);
+    EXPECT_EQ(error.code(), ErrorCode::kNoOptimizerForDType);
     EXPECT_NE(std::string(error.what()).find("`adamw_bf16` trains weights of bf16 alone"),
               std::string::npos)
         << error.what();
@@ -274,7 +274,7 @@ TEST(RecipeReader, InheritsFromABaseAndRefusesCircles) {
     read_recipe(file);
     FAIL() << "the circle was accepted";
   } catch (const Error& error) {
-    EXPECT_EQ(error.code(), 208);
+    EXPECT_EQ(error.code(), ErrorCode::kCircularBase);
     EXPECT_NE(std::string(error.what()).find("my.yaml -> base.yaml -> my.yaml"), std::string::npos);
   }
 }

@@ -130,7 +130,7 @@ TEST(OptimizerCheckpoints, AreRefusedByTheOtherOneByName) {
   fs::copy(kOldCheckpoint, dir / "step-00000003");
   Training bf16(dir.path(), "adamw_bf16", at::kBFloat16);
   const auto before = bf16.values();
-  expect_error(380,
+  expect_error(ErrorCode::kOtherOptimizer,
                {"optimizer adamw (master F32", "adamw_bf16 (weight BF16", "optim.name: adamw`"},
                [&] { bf16.resume(); });
   expect_equal(bf16.values(), before);
@@ -140,7 +140,8 @@ TEST(OptimizerCheckpoints, AreRefusedByTheOtherOneByName) {
   writer.step();
   writer.save();
   Training adamw(other.path(), "adamw", at::kBFloat16);
-  expect_error(380, {"optimizer adamw_bf16", "optim.name: adamw_bf16`"}, [&] { adamw.resume(); });
+  expect_error(ErrorCode::kOtherOptimizer, {"optimizer adamw_bf16", "optim.name: adamw_bf16`"},
+               [&] { adamw.resume(); });
 }
 
 TEST(OptimizerCheckpoints, ValuesInBf16AreReadExactly) {

@@ -276,7 +276,7 @@ TEST(AdamWBf16, ShardsOfRowsAndColumnsHaveTheBitsOfTheWholeTensor) {
   const StateValues whole =
       trained("adamw_bf16", at::kBFloat16, 1, {testing::whole_tensor("w", {40, 24})});
   const std::vector<int64_t> shape{40, 24};
-  for (const TensorPiece& shard : {TensorPiece{shape, 0, 40, 0, 7},
+  for (const TensorShard& shard : {TensorShard{shape, 0, 40, 0, 7},
                                    {shape, 0, 40, 7, 17},
                                    {shape, 13, 27, 0, 24},
                                    {shape, 0, 13, 0, 24}}) {
