@@ -25,9 +25,9 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "diff",
-    "Compares two of: base store, model directory, checkpoint (step-*), adapter. Uses recorded "
-    "digests\nwhere both have them. A checkpoint's weights are its masters, rounded to the other "
-    "side's dtype.\nExit code 0: equal; 1: they differ.",
+    "Compares two of: base store, model directory, checkpoint (step-*), adapter. Recorded digests "
+    "are\nused where both have them. Trained weights of a checkpoint beside another dtype count as "
+    "rounded to\nthe narrower one.\nExit code 0: equal; 1: they differ.",
     "sutor diff A B [--tensors] [--threads N] [--json]",
     "sutor diff base/ DeepSeek-V2-Lite/\n"
     "sutor diff DeepSeek-V2-Lite/ runs/my/export/merged --tensors"};

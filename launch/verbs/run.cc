@@ -5,6 +5,7 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/job.h"
 #include "launch/steps/run_recipe.h"
+#include "recipes/recipe_reader.h"
 
 namespace po = boost::program_options;
 
