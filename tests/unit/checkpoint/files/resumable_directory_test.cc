@@ -91,10 +91,10 @@ TEST_F(ResumableDirectoryTest, ALinkOrAFileIsNeverReplaced) {
   dir_.write("elsewhere/precious", "x");
   fs::create_directories(out_.parent_path());
   fs::create_directory_symlink(dir_ / "elsewhere", out_);
-  expect_error(ErrorCode::kOutputExists, {"no directory"}, [&] { open("plan", true); });
+  expect_error(ErrorCode::kOutputExists, {"not a directory"}, [&] { open("plan", true); });
   fs::remove(out_);
   dir_.write("folder/out", "a file");
-  expect_error(ErrorCode::kOutputExists, {"no directory"}, [&] { open("plan", true); });
+  expect_error(ErrorCode::kOutputExists, {"not a directory"}, [&] { open("plan", true); });
   EXPECT_EQ(dir_.read("elsewhere/precious"), "x");
 }
 

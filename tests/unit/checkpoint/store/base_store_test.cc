@@ -203,7 +203,7 @@ TEST_F(BaseStoreTest, WhatAStoreCannotHoldIsNamed) {
   testing::write_bytes(dir_ / "m/x", {{"fine", "F32", {1}}});
   fs::rename(dir_ / "m/x", dir_ / "m/model.safetensors");
   dir_.write("m/bad\xff", "");
-  expect_error(ErrorCode::kNotStorable, {"no UTF-8"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
+  expect_error(ErrorCode::kNotStorable, {"not UTF-8"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
 }
 
 // ---- reading
