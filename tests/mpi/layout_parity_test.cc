@@ -130,7 +130,8 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
     micro.resize(micro_batch_count(job.rows, dp, 1), empty);
     int64_t supervised = 0;
     for (const MicroBatch& batch : all) supervised += batch.supervised;
-    const StepOptions step_options{.lowest_layer = job.lowest_layer, .lr = 1e-3, .step = step};
+    const StepOptions step_options{
+        .lowest_layer = job.trainable.lowest_layer(), .lr = 1e-3, .step = step};
     const StepResult result =
         train_step(session, *optimizer, {micro, supervised, job.rows}, step_options);
     out.losses.push_back(result.loss);

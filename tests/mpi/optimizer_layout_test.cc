@@ -92,8 +92,8 @@ class Training {
   Training(const ModelSource& source, Comm& world, const ParallelOptions& layout,
            const TrainableSet& trainable)
       : trainable_(trainable),
-        session_(source, world,
-                 {.parallel = layout, .dtype = at::kBFloat16, .trained = trainable.names()}),
+        session_(source, source.info, trainable, world,
+                 {.parallel = layout, .dtype = at::kBFloat16}),
         optimizer_(
             make_optimizer({.name = "adamw_bf16", .lr = kLr}, kSeed, session_.store().buffers())) {}
 
@@ -116,7 +116,7 @@ class Training {
     const int dp = parallel.layout().dp();
     for (int64_t step = 1; step <= kSteps; ++step) {
       const auto all = documents(count, session_.source().info.vocab_size, step);
-      const Range mine = rank_range({0, count}, parallel.coordinates().dp, dp);
+      const IndexRange mine = leading_range(count, parallel.coordinates().dp, dp);
       std::vector<MicroBatch> micro(all.begin() + mine.begin, all.begin() + mine.end);
       MicroBatch empty;
       empty.doc_offsets = {0};

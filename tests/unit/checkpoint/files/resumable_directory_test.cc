@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "csrc/base/directory.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 

@@ -157,8 +157,7 @@ TEST(SampleOrder, EvaluationKeepsFileOrder) {
   EXPECT_EQ(begins(eval_samples(store, 8)), (std::vector<std::vector<int64_t>>{{0}, {3}, {5}}));
 }
 
-EXPECT_EQ(batches_per_epoch(10, 4), 3);
-}
+TEST(SampleOrder, TheLastBatchOfAnEpochMayBeShort) { EXPECT_EQ(batches_per_epoch(10, 4), 3); }
 
 TEST(SampleStream, ResumesAtTheNextSample) {
   TempDir dir;

@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "checkpoint/compare/tensor_diff.h"
-#include "csrc/base/h5.h"
+#include "csrc/base/hdf5/h5.h"
 #include "launch/model/overlay.h"
 #include "launch/model/session.h"
 #include "launch/train/checkpointer.h"

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "recipes/recipe_reader.h"
+#include "recipes/recipe_steps.h"
 #include "tests/support/expect_error.h"
 
 namespace sutor {
@@ -19,7 +20,7 @@ TrainState state_of(const std::vector<std::string>& changes) {
                                    "data.eval=[{path: held.jsonl}]"};
   sets.insert(sets.end(), changes.begin(), changes.end());
   TrainState state;
-  state.schedule = stage_keys(recipe_of_sets(sets), Stage::kTrain);
+  state.schedule = step_keys(recipe_of_sets(sets), RecipeStep::kTrain);
   state.data_digest = "xxh3:1";
   return state;
 }
