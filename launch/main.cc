@@ -69,6 +69,6 @@ int main(int argc, char** argv) {
     if (verb.name != name) continue;
     return sutor::run_alone([&] { return verb.run(sutor::Arguments(argv + 2, argv + argc)); });
   }
-  fmt::print(stderr, "error[E0202]: no verb `{}`\n\n", name);
+  fmt::print(stderr, "error[{}]: no verb `{}`\n\n", sutor::ErrorCode::kBadArgument, name);
   return usage(stderr);
 }

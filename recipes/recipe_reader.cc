@@ -40,7 +40,8 @@ void fill_source(const std::string& name, const std::smatch& match, const Recipe
   if (list.size() <= index) list.resize(index + 1);
   const std::string expected = read_source_key(match[3].str(), value.node, list[index]);
   if (!expected.empty()) {
-    fail(205, "{}: `{}`: expected {}, got {}", value.where, name, expected, describe(value.node));
+    fail(ErrorCode::kBadValue, "{}: `{}`: expected {}, got {}", value.where, name, expected,
+         describe(value.node));
   }
   if (list[index].weight != 1) {
     fail(204, "{}: `{}: {}` is not available in this version; leave it at 1", value.where, name,
@@ -60,7 +61,8 @@ void fill(const RecipeValues& values, Recipe& recipe) {
     const Field& field = *find_field(name);
     const std::string expected = field.read(value.node, recipe);
     if (!expected.empty()) {
-      fail(205, "{}: `{}`: expected {}, got {}", value.where, name, expected, describe(value.node));
+      fail(ErrorCode::kBadValue, "{}: `{}`: expected {}, got {}", value.where, name, expected,
+           describe(value.node));
     }
     refuse_unready(field, recipe, value.where);
   }
@@ -76,20 +78,21 @@ void name_sources(Recipe& recipe) {
       const std::string item = fmt::format("data.{}[{}]", list, i);
       DataSource& source = sources[i];
       if (source.path.empty()) {
-        fail(206, "{}: `{}.path` is required", place_of(recipe, item + ".name"), item);
+        fail(ErrorCode::kMissingKey, "{}: `{}.path` is required", place_of(recipe, item + ".name"),
+             item);
       }
       if (source.name.empty()) {
         source.name = std::filesystem::path(source.path).stem().string();
       }
       if (!std::regex_match(source.name, safe)) {
-        fail(205,
+        fail(ErrorCode::kBadValue,
              "{}: `{}.name`: expected letters, digits, `_`, `.` and `-` (a file is named after "
              "it), got `{}`",
              place_of(recipe, item + (recipe.origins.count(item + ".name") ? ".name" : ".path")),
              item, source.name);
       }
       if (!names.insert(source.name).second) {
-        fail(205, "{}: two data sets are called `{}`; give one another `name`",
+        fail(ErrorCode::kBadValue, "{}: two data sets are called `{}`; give one another `name`",
              place_of(recipe, item + ".path"), source.name);
       }
     }
@@ -106,7 +109,7 @@ void check_order(const Recipe& recipe) {
   }
   std::sort(axes.begin(), axes.end());
   if (axes != std::vector<std::string>{"cp", "dp", "ep", "pp", "tp"}) {
-    fail(205,
+    fail(ErrorCode::kBadValue,
          "{}: `parallel.order`: expected tp, cp, ep, dp and pp in some order, joined by `-`, got "
          "`{}`",
          place_of(recipe, "parallel.order"), order);
@@ -118,10 +121,11 @@ void check_select(const Recipe& recipe) {
   const std::string where = place_of(recipe, "esft.select.method");
   if (recipe.esft.config) return;
   if (select.method == "top_n" && !select.n) {
-    fail(206, "{}: `esft.select.n` (experts a layer) is required for method top_n", where);
+    fail(ErrorCode::kMissingKey,
+         "{}: `esft.select.n` (experts a layer) is required for method top_n", where);
   }
   if (select.method == "budget" && !select.budget) {
-    fail(206,
+    fail(ErrorCode::kMissingKey,
          "{}: `esft.select.budget` (share of all routed experts) is required for method budget",
          where);
   }
@@ -130,7 +134,7 @@ void check_select(const Recipe& recipe) {
 void check_eval(const Recipe& recipe) {
   for (const DataSource& source : recipe.data.eval) {
     if (source.format != "store" || !source.scorer) continue;
-    fail(206,
+    fail(ErrorCode::kMissingKey,
          "{}: the evaluation set `{}` has a scorer, which needs rows with prompts and answers: "
          "give their file instead of a token store",
          recipe.file, source.name);
@@ -139,7 +143,8 @@ void check_eval(const Recipe& recipe) {
   std::vector<std::string> choices;
   for (const DataSource& source : recipe.data.eval) choices.push_back(source.name + ".loss");
   if (std::find(choices.begin(), choices.end(), *recipe.eval.best) == choices.end()) {
-    fail(205, "{}: `eval.best`: expected {}, got `{}`", place_of(recipe, "eval.best"),
+    fail(ErrorCode::kBadValue, "{}: `eval.best`: expected {}, got `{}`",
+         place_of(recipe, "eval.best"),
          choices.empty() ? "nothing, as data.eval is empty"
                          : fmt::format("one of {}", fmt::join(choices, ", ")),
          *recipe.eval.best);
@@ -149,7 +154,7 @@ void check_eval(const Recipe& recipe) {
 void check_required(const Recipe& recipe) {
   for (const auto& [key, value] :
        {std::pair{"model.path", &recipe.model.path}, std::pair{"output", &recipe.output}}) {
-    if (value->empty()) fail(206, "{}: `{}` is required", recipe.file, key);
+    if (value->empty()) fail(ErrorCode::kMissingKey, "{}: `{}` is required", recipe.file, key);
   }
 }
 
@@ -186,7 +191,8 @@ double parse_figure(std::string_view text, std::string_view key) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !(value >= 0)) {
-    fail(205, "`{}`: expected a number of at least 0 or a share like 3%, got `{}`", key, text);
+    fail(ErrorCode::kBadValue, "`{}`: expected a number of at least 0 or a share like 3%, got `{}`",
+         key, text);
   }
   return value;
 }
@@ -215,7 +221,8 @@ Recipe recipe_of_sets(const std::vector<std::string>& sets) {
 
 void require_train_data(const Recipe& recipe) {
   if (recipe.data.train.empty()) {
-    fail(206, "{}: `data.train` is required: a list like [{{path: rows.jsonl}}]", recipe.file);
+    fail(ErrorCode::kMissingKey, "{}: `data.train` is required: a list like [{{path: rows.jsonl}}]",
+         recipe.file);
   }
 }
 

@@ -44,7 +44,8 @@ std::string expand(const std::string& text, const std::string& where) {
     const std::string name = (*it)[1];
     const char* value = std::getenv(name.c_str());
     if (!value) {
-      fail(209, "{}: the environment variable {} of `{}` is not set", where, name, text);
+      fail(ErrorCode::kUnsetVariable, "{}: the environment variable {} of `{}` is not set", where,
+           name, text);
     }
     result.append(last, (*it)[0].first).append(value);
     last = (*it)[0].second;
@@ -74,12 +75,15 @@ class Walker {
     std::map<std::string, std::string> seen;
     for (const auto& item : node) {
       const std::string key_at = position(item.first);
-      if (!item.first.IsScalar())
-        fail(205, "{}: expected a key, got {}", key_at, describe(item.first));
+      if (!item.first.IsScalar()) {
+        fail(ErrorCode::kBadValue, "{}: expected a key, got {}", key_at, describe(item.first));
+      }
       const std::string name = prefix + item.first.Scalar();
       const auto [first, is_new] = seen.emplace(name, key_at);
-      if (!is_new)
-        fail(207, "{}: key `{}` is written twice (first at {})", key_at, name, first->second);
+      if (!is_new) {
+        fail(ErrorCode::kRepeatedKey, "{}: key `{}` is written twice (first at {})", key_at, name,
+             first->second);
+      }
       if (name != "base") place(name, item.second, key_at);
     }
   }
@@ -94,17 +98,17 @@ class Walker {
     } else if (is_source_list(name)) {
       source_list(name, node, at);
     } else if (find_field(name)) {
-      if (node.IsMap()) fail(205, "{}: `{}` is a value, got a mapping", at, name);
+      if (node.IsMap()) fail(ErrorCode::kBadValue, "{}: `{}` is a value, got a mapping", at, name);
       values_[name] = {expand(node, at), at};
     } else if (is_section(name)) {
       if (node.IsNull()) return;
       if (!node.IsMap()) {
-        fail(205, "{}: `{}` is a section with the keys {}; got {}", at, name,
+        fail(ErrorCode::kBadValue, "{}: `{}` is a section with the keys {}; got {}", at, name,
              fmt::join(keys_under(name), ", "), describe(node));
       }
       map(node, name + ".");
     } else {
-      fail(201, "{}: unknown key `{}` ({})", key_at, name, suggestion(name));
+      fail(ErrorCode::kUnknownKey, "{}: unknown key `{}` ({})", key_at, name, suggestion(name));
     }
   }
 
@@ -116,15 +120,16 @@ class Walker {
 
   void source_list(const std::string& name, const YAML::Node& node, const std::string& at) {
     if (!node.IsSequence()) {
-      fail(205, "{}: `{}` is a list like [{{path: rows.jsonl}}]; got {}", at, name, describe(node));
+      fail(ErrorCode::kBadValue, "{}: `{}` is a list like [{{path: rows.jsonl}}]; got {}", at, name,
+           describe(node));
     }
     std::erase_if(values_, [&](const auto& item) { return item.first.starts_with(name + "["); });
     for (size_t i = 0; i < node.size(); ++i) {
       const std::string item = fmt::format("{}[{}]", name, i);
       const std::string item_at = position(node[i], at);
       if (!node[i].IsMap()) {
-        fail(205, "{}: an item of `{}` is a mapping with the keys {}; got {}", item_at, name,
-             fmt::join(source_keys(), ", "), describe(node[i]));
+        fail(ErrorCode::kBadValue, "{}: an item of `{}` is a mapping with the keys {}; got {}",
+             item_at, name, fmt::join(source_keys(), ", "), describe(node[i]));
       }
       map(node[i], item + ".");
     }
@@ -137,15 +142,18 @@ class Walker {
     const int64_t index = std::stoll(match[2]);
     const std::string item = fmt::format("{}[{}]", list, index);
     if (index > 0 && !values_.count(fmt::format("{}[{}].path", list, index - 1))) {
-      fail(205, "{}: `{}` has no item {} before it", key_at, item, index - 1);
+      fail(ErrorCode::kBadValue, "{}: `{}` has no item {} before it", key_at, item, index - 1);
     }
     if (key.empty()) {
-      if (!node.IsMap()) fail(205, "{}: `{}` is a mapping, got {}", at, item, describe(node));
+      if (!node.IsMap()) {
+        fail(ErrorCode::kBadValue, "{}: `{}` is a mapping, got {}", at, item, describe(node));
+      }
       std::erase_if(values_, [&](const auto& each) { return each.first.starts_with(item + "."); });
       return map(node, item + ".");
     }
     if (std::find(source_keys().begin(), source_keys().end(), key) == source_keys().end()) {
-      fail(201, "{}: unknown key `{}` ({})", key_at, match[0].str(), suggestion(match[0]));
+      fail(ErrorCode::kUnknownKey, "{}: unknown key `{}` ({})", key_at, match[0].str(),
+           suggestion(match[0]));
     }
     values_[item + "." + key] = {expand(node, at), at};
   }
@@ -157,23 +165,26 @@ class Walker {
 YAML::Node load_yaml(const std::filesystem::path& path) {
   std::ifstream stream(path);
   if (!stream || std::filesystem::is_directory(path)) {
-    fail(203, "recipe {} cannot be read: {}", path.string(),
+    fail(ErrorCode::kUnreadableRecipe, "recipe {} cannot be read: {}", path.string(),
          std::filesystem::exists(path) ? "it is no readable file" : "it does not exist");
   }
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(stream);
-    if (documents.size() > 1)
-      fail(203, "{}: {} YAML documents; a recipe is one", path.string(), documents.size());
+    if (documents.size() > 1) {
+      fail(ErrorCode::kUnreadableRecipe, "{}: {} YAML documents; a recipe is one", path.string(),
+           documents.size());
+    }
     YAML::Node root = documents.empty() ? YAML::Node(YAML::NodeType::Map) : documents[0];
     if (root.IsNull()) return YAML::Node(YAML::NodeType::Map);
     if (!root.IsMap()) {
-      fail(203, "{}:1:1: a recipe is a mapping like `model: {{path: ...}}`; got {}", path.string(),
+      fail(ErrorCode::kUnreadableRecipe,
+           "{}:1:1: a recipe is a mapping like `model: {{path: ...}}`; got {}", path.string(),
            describe(root));
     }
     return root;
   } catch (const YAML::Exception& error) {
-    fail(203, "{}:{}:{}: not valid YAML: {}", path.string(), error.mark.line + 1,
-         error.mark.column + 1, error.msg);
+    fail(ErrorCode::kUnreadableRecipe, "{}:{}:{}: not valid YAML: {}", path.string(),
+         error.mark.line + 1, error.mark.column + 1, error.msg);
   }
 }
 
@@ -187,18 +198,20 @@ void read_file_values(const std::filesystem::path& path, std::vector<std::filesy
     const YAML::Mark mark = item.second.Mark();
     const std::string at = fmt::format("{}:{}:{}", path.string(), mark.line + 1, mark.column + 1);
     if (!item.second.IsScalar()) {
-      fail(205, "{}: `base` is the path of another recipe, got {}", at, describe(item.second));
+      fail(ErrorCode::kBadValue, "{}: `base` is the path of another recipe, got {}", at,
+           describe(item.second));
     }
     const std::filesystem::path base = path.parent_path() / expand(item.second.Scalar(), at);
     if (std::find(chain.begin(), chain.end(), std::filesystem::weakly_canonical(base)) !=
         chain.end()) {
       std::vector<std::string> names;
       for (const auto& link : chain) names.push_back(link.filename().string());
-      fail(208, "{}: `base` goes round in a circle: {} -> {}", at, fmt::join(names, " -> "),
-           base.filename().string());
+      fail(ErrorCode::kCircularBase, "{}: `base` goes round in a circle: {} -> {}", at,
+           fmt::join(names, " -> "), base.filename().string());
     }
-    if (!std::filesystem::exists(base))
-      fail(203, "{}: base recipe {} does not exist", at, base.string());
+    if (!std::filesystem::exists(base)) {
+      fail(ErrorCode::kUnreadableRecipe, "{}: base recipe {} does not exist", at, base.string());
+    }
     read_file_values(base, chain, values);
   }
   Walker(values, path.string()).map(root, "");
@@ -207,7 +220,8 @@ void read_file_values(const std::filesystem::path& path, std::vector<std::filesy
 void apply_set(const std::string& set, RecipeValues& values) {
   const size_t equals = set.find('=');
   if (equals == std::string::npos || equals == 0) {
-    fail(205, "--set {}: expected key=value, for example --set optim.lr=1e-4", set);
+    fail(ErrorCode::kBadValue, "--set {}: expected key=value, for example --set optim.lr=1e-4",
+         set);
   }
   const std::string key = set.substr(0, equals);
   const std::string where = "--set " + key;
@@ -215,7 +229,8 @@ void apply_set(const std::string& set, RecipeValues& values) {
   try {
     node = YAML::Load(set.substr(equals + 1));
   } catch (const YAML::Exception& error) {
-    fail(203, "{}: the value `{}` is not valid YAML: {}", where, set.substr(equals + 1), error.msg);
+    fail(ErrorCode::kUnreadableRecipe, "{}: the value `{}` is not valid YAML: {}", where,
+         set.substr(equals + 1), error.msg);
   }
   Walker(values, "").place(key, node, where);
 }

@@ -20,7 +20,7 @@ std::map<int64_t, fs::path> steps_in(const fs::path& folder) {
       if (step && entry.is_directory()) steps[*step] = entry.path();
     }
   } catch (const fs::filesystem_error& error) {
-    fail(301, "cannot list {}: {}", folder.string(), error.code().message());
+    fail(ErrorCode::kUnreadableFile, "cannot list {}: {}", folder.string(), error.code().message());
   }
   return steps;
 }
@@ -61,8 +61,8 @@ ArtifactKind artifact_kind(const fs::path& path) {
 }
 
 fs::path steps_folder(const fs::path& path) {
-  const bool whole_run = steps_in(path).empty() && fs::is_directory(path / "checkpoints");
-  return whole_run ? path / "checkpoints" : path;
+  const bool is_run_folder = steps_in(path).empty() && fs::is_directory(path / "checkpoints");
+  return is_run_folder ? path / "checkpoints" : path;
 }
 
 std::vector<fs::path> steps_below(const fs::path& path) {

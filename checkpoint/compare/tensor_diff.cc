@@ -11,8 +11,8 @@
 namespace sutor {
 namespace {
 
-constexpr int64_t kPieceElements = int64_t{1} << 18;
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kChunkElements = int64_t{1} << 18;
+constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
 bool is_float(const std::optional<DType>& dtype) {
   return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
@@ -42,8 +42,8 @@ class ElementReader {
 Digest digest_of(const SetTensor& tensor) {
   Hasher hasher;
   std::vector<std::byte> buffer;
-  for (int64_t at = 0; at < tensor.bytes; at += kPieceBytes) {
-    buffer.resize(static_cast<size_t>(std::min(kPieceBytes, tensor.bytes - at)));
+  for (int64_t at = 0; at < tensor.bytes; at += kChunkBytes) {
+    buffer.resize(static_cast<size_t>(std::min(kChunkBytes, tensor.bytes - at)));
     tensor.read(at, buffer);
     hasher.update(buffer);
   }
@@ -52,8 +52,8 @@ Digest digest_of(const SetTensor& tensor) {
 
 bool same_bytes(const SetTensor& a, const SetTensor& b) {
   std::vector<std::byte> left, right;
-  for (int64_t at = 0; at < a.bytes; at += kPieceBytes) {
-    left.resize(static_cast<size_t>(std::min(kPieceBytes, a.bytes - at)));
+  for (int64_t at = 0; at < a.bytes; at += kChunkBytes) {
+    left.resize(static_cast<size_t>(std::min(kChunkBytes, a.bytes - at)));
     right.resize(left.size());
     a.read(at, left);
     b.read(at, right);
@@ -66,9 +66,9 @@ bool same_bytes(const SetTensor& a, const SetTensor& b) {
 bool same_rounded(const SetTensor& a, const SetTensor& b, DType dtype) {
   ElementReader left(a, dtype), right(b, dtype);
   const int64_t count = num_elements(a.shape);
-  for (int64_t at = 0; at < count; at += kPieceElements) {
-    const int64_t piece = std::min(kPieceElements, count - at);
-    const auto in_a = left.read(at, piece), in_b = right.read(at, piece);
+  for (int64_t at = 0; at < count; at += kChunkElements) {
+    const int64_t chunk = std::min(kChunkElements, count - at);
+    const auto in_a = left.read(at, chunk), in_b = right.read(at, chunk);
     if (std::memcmp(in_a.data(), in_b.data(), in_a.size()) != 0) return false;
   }
   return true;
@@ -108,11 +108,11 @@ Distance distance_of(const SetTensor& a, const SetTensor& b) {
   Distance distance;
   double squares = 0, reference = 0;
   const int64_t count = num_elements(a.shape);
-  for (int64_t at = 0; at < count; at += kPieceElements) {
-    const int64_t piece = std::min(kPieceElements, count - at);
-    const float* in_a = floats(left.read(at, piece), round_a, *b.dtype, piece);
-    const float* in_b = floats(right.read(at, piece), round_b, *a.dtype, piece);
-    for (int64_t i = 0; i < piece; ++i) {
+  for (int64_t at = 0; at < count; at += kChunkElements) {
+    const int64_t chunk = std::min(kChunkElements, count - at);
+    const float* in_a = floats(left.read(at, chunk), round_a, *b.dtype, chunk);
+    const float* in_b = floats(right.read(at, chunk), round_b, *a.dtype, chunk);
+    for (int64_t i = 0; i < chunk; ++i) {
       const double delta = static_cast<double>(in_b[i]) - static_cast<double>(in_a[i]);
       // A NaN stays: nothing is larger.
       if (std::isnan(delta) || std::abs(delta) > distance.max_abs) {

@@ -56,22 +56,22 @@ std::optional<ResolvedSource> source_of(const ModelDirectory& model, const Tenso
 
 // Values of a tensor whose rows do not follow each other on disk, as bytes: many rows at a time,
 // for a transposed one is read as a whole for any of them.
-class RowWindow {
+class RowReadBuffer {
  public:
-  RowWindow(const ModelDirectory& model, const TensorEntry& entry, DType dtype)
+  RowReadBuffer(const ModelDirectory& model, const TensorEntry& entry, DType dtype)
       : model_(model), entry_(entry), dtype_(dtype) {
-    window_.name = entry.name;
-    window_.dtype = dtype;
-    window_.global_shape = entry.shape;
-    row_bytes_ = window_.row_elements() * static_cast<int64_t>(size_of(dtype));
+    rows_.name = entry.name;
+    rows_.dtype = dtype;
+    rows_.global_shape = entry.shape;
+    row_bytes_ = rows_.row_elements() * static_cast<int64_t>(size_of(dtype));
   }
 
   void read(int64_t offset, std::span<std::byte> into) {
     const std::lock_guard lock(mutex_);
     while (!into.empty()) {
       fetch(offset / row_bytes_);
-      const int64_t at = offset - window_.row_begin * row_bytes_;
-      const size_t size = std::min(into.size(), window_.num_bytes() - static_cast<size_t>(at));
+      const int64_t at = offset - rows_.row_begin * row_bytes_;
+      const size_t size = std::min(into.size(), rows_.num_bytes() - static_cast<size_t>(at));
       std::copy_n(bytes_.begin() + at, size, into.begin());
       into = into.subspan(size);
       offset += static_cast<int64_t>(size);
@@ -82,15 +82,15 @@ class RowWindow {
 
  private:
   void fetch(int64_t row) {
-    if (row >= window_.row_begin && row < window_.row_begin + window_.row_count) return;
-    window_.row_begin = row;
-    window_.row_count = std::clamp(kStoredWindow / row_bytes_, int64_t{1}, entry_.shape[0] - row);
-    bytes_.resize(window_.num_bytes());
-    window_.data = bytes_.data();
-    model_.load(entry_, window_);
+    if (row >= rows_.row_begin && row < rows_.row_begin + rows_.row_count) return;
+    rows_.row_begin = row;
+    rows_.row_count = std::clamp(kReadBufferBytes / row_bytes_, int64_t{1}, entry_.shape[0] - row);
+    bytes_.resize(rows_.num_bytes());
+    rows_.data = bytes_.data();
+    model_.load(entry_, rows_);
   }
   void forget() {
-    window_.row_count = 0;
+    rows_.row_count = 0;
     std::vector<std::byte>().swap(bytes_);
   }
 
@@ -99,33 +99,33 @@ class RowWindow {
   DType dtype_;
   int64_t row_bytes_ = 0;
   std::mutex mutex_;
-  ShardedTensor window_;
+  ShardedTensor rows_;
   std::vector<std::byte> bytes_;
 };
 
 // MXFP4 is given as the numbers that it stands for, which bf16 holds exactly.
-SetTensor part_of(const ModelDirectory& model, const TensorEntry& entry,
-                  const ResolvedSource& source) {
+SetTensor slice_of(const ModelDirectory& model, const TensorEntry& entry,
+                   const ResolvedSource& source) {
   const SafetensorsEntry& stored = *source.stored.entry;
-  SetTensor part = of_entry(stored);
-  part.shape = entry.shape;
+  SetTensor slice = of_entry(stored);
+  slice.shape = entry.shape;
   if (source.contiguous()) {
-    part.bytes = source.end() - source.begin();
-    part.read = [file = source.stored.file, begin = source.begin()](int64_t offset,
-                                                                    std::span<std::byte> into) {
+    slice.bytes = source.end() - source.begin();
+    slice.read = [file = source.stored.file, begin = source.begin()](int64_t offset,
+                                                                     std::span<std::byte> into) {
       file->read_at(begin + offset, into);
     };
-    return part;
+    return slice;
   }
   if (source.encoding == Encoding::kMxfp4) {
-    part.dtype_name = "MXFP4";
-    part.dtype = DType::kBF16;
+    slice.dtype_name = "MXFP4";
+    slice.dtype = DType::kBF16;
   }
-  const DType dtype = part.dtype.value_or(DType::kF32);
-  part.bytes = num_elements(entry.shape) * static_cast<int64_t>(size_of(dtype));
-  part.read = [window = std::make_shared<RowWindow>(model, entry, dtype)](
-                  int64_t offset, std::span<std::byte> into) { window->read(offset, into); };
-  return part;
+  const DType dtype = slice.dtype.value_or(DType::kF32);
+  slice.bytes = num_elements(entry.shape) * static_cast<int64_t>(size_of(dtype));
+  slice.read = [buffer = std::make_shared<RowReadBuffer>(model, entry, dtype)](
+                   int64_t offset, std::span<std::byte> into) { buffer->read(offset, into); };
+  return slice;
 }
 
 std::string text_of(const ExpertConfig& config) {
@@ -158,7 +158,7 @@ TensorSet::TensorSet(const fs::path& path, ArtifactKind kind, const TensorMap* m
   } else if (kind == ArtifactKind::kCheckpoint) {
     open_checkpoint();
   } else {
-    fail(336,
+    fail(ErrorCode::kUnknownArtifact,
          "{} is {}. What can be compared: base stores, directories with config.json, step-* "
          "directories, adapters (expert_cfg.json or adapter_config.json).",
          path.string(), name_of(kind));
@@ -206,7 +206,7 @@ void TensorSet::split() {
     }
     taken_apart.insert(stored.name);
     if (source->scales) taken_apart.insert(source->scales->entry->name);
-    add(entry.name, part_of(*opened_->model, entry, *source));
+    add(entry.name, slice_of(*opened_->model, entry, *source));
   }
   for (const std::string& name : taken_apart) tensors_.erase(name);
 }

@@ -36,7 +36,7 @@ struct SetTensor {
 
 class TensorSet {
  public:
-  // Throws what the readers of the kind throw; E0336 for a kind that holds no tensors.
+  // Throws what the readers of the kind throw; E0352 for a kind that holds no tensors.
   // `model`: what the family makes of a model's config.json; null when sutor does not know it.
   TensorSet(const std::filesystem::path& path, ArtifactKind kind, const TensorMap* model);
 

@@ -29,78 +29,85 @@ int64_t size_of_file(const fs::path& path) {
 
 // Sizes of all files that a manifest names, and files that it does not name. Whether all named ones
 // are there in full.
-bool check_folder(const fs::path& folder, const std::vector<FileSize>& files, DamageList& damage) {
+bool check_folder(const fs::path& folder, const std::vector<FileSize>& files,
+                  CorruptionList& corruption) {
   std::set<fs::path> known = {fs::path(kManifestFile)};
-  bool whole = true;
+  bool complete = true;
   for (const FileSize& file : files) {
     known.insert(file.name);
     const std::string found = wrong_size(folder / file.name, file.bytes);
     if (found.empty()) continue;
-    whole = false;
-    damage.add({.code = 344,
-                .file = (folder / file.name).string(),
-                .expected = fmt::format("{} bytes", file.bytes),
-                .found = found});
+    complete = false;
+    corruption.add({.code = ErrorCode::kWrongFileSize,
+                    .file = (folder / file.name).string(),
+                    .expected = fmt::format("{} bytes", file.bytes),
+                    .found = found});
   }
   for (const fs::path& file : files_below(folder)) {
     if (known.contains(file)) continue;
-    damage.add({.code = 344,
-                .file = (folder / file).string(),
-                .expected = "no such file, as the manifest does not name it",
-                .found = fmt::format("{} bytes", size_of_file(folder / file)),
-                .mend = "Move it away."});
+    corruption.add({.code = ErrorCode::kWrongFileSize,
+                    .file = (folder / file).string(),
+                    .expected = "no such file, as the manifest does not name it",
+                    .found = fmt::format("{} bytes", size_of_file(folder / file)),
+                    .repair = "Move it away."});
   }
-  return whole;
+  return complete;
 }
 
 // Names, shapes and dtypes against the family; then the digests that an export recorded.
-void check_model(const ModelDirectory& directory, const TensorMap* model, DamageList& damage) {
+void check_model(const ModelDirectory& directory, const TensorMap* model,
+                 CorruptionList& corruption) {
   if (!model) return;
-  damage.check(directory.path(), [&] { directory.check(*model); });
+  corruption.check(directory.path(), [&] { directory.check(*model); });
 }
 
 // An export says what the tensors hash to that it changed.
 void check_export_info(const ModelDirectory& directory, const TensorMap* model,
                        const std::map<std::string, Digest>& digests, int threads,
-                       DamageList& damage) {
+                       CorruptionList& corruption) {
   const fs::path file = directory.files_root() / kMergedInfoFile;
   if (!model || !fs::exists(file)) return;
   const auto info = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
   if (!info.is_object() || !info.contains("tensors") || !info["tensors"].is_object()) {
-    fail(303, "{}: it does not list `tensors`", file.string());
+    fail(ErrorCode::kBrokenFile, "{}: it does not list `tensors`", file.string());
   }
   std::vector<std::pair<std::string, Digest>> recorded;
   for (const auto& [name, digest] : info["tensors"].items()) {
-    if (!digest.is_string()) fail(303, "{}: the digest of `{}` is no string", file.string(), name);
+    if (!digest.is_string()) {
+      fail(ErrorCode::kBrokenFile, "{}: the digest of `{}` is no string", file.string(), name);
+    }
     recorded.emplace_back(name, parse_digest(digest.get<std::string>(), file.string()));
   }
   parallel_tasks(threads, static_cast<int64_t>(recorded.size()), [&](int64_t i) {
     const auto& [name, expected] = recorded[static_cast<size_t>(i)];
-    damage.check(file, [&, &name = name, &expected = expected] {
+    corruption.check(file, [&, &name = name, &expected = expected] {
       const TensorEntry* entry = model->find(name);
       const auto source = entry ? directory.resolve(*entry) : std::nullopt;
-      if (!source) fail(301, "{} lists tensor `{}`, which no file holds", file.string(), name);
+      if (!source) {
+        fail(ErrorCode::kMissingTensor, "{} lists tensor `{}`, which no file holds", file.string(),
+             name);
+      }
       const StoredTensor& stored = source->stored;
-      const bool whole = source->contiguous() && source->begin() == stored.entry->begin &&
-                         source->end() == stored.entry->end;
+      const bool entire = source->contiguous() && source->begin() == stored.entry->begin &&
+                          source->end() == stored.entry->end;
       const Digest found =
-          whole ? digests.at(stored.entry->name) : stored_digest(directory, *entry, *source);
+          entire ? digests.at(stored.entry->name) : stored_digest(directory, *entry, *source);
       if (found == expected) return;
-      damage.add({.file = stored.file->where(),
-                  .part = fmt::format("tensor `{}`", name),
-                  .expected = fmt::format("{} ({})", expected.text(), kMergedInfoFile),
-                  .found = found.text()});
+      corruption.add({.file = stored.file->where(),
+                      .location = fmt::format("tensor `{}`", name),
+                      .expected = fmt::format("{} ({})", expected.text(), kMergedInfoFile),
+                      .found = found.text()});
     });
   });
 }
 
 // Every header that can be told to belong to the model; whether all are sound.
-bool check_shards(const fs::path& path, DamageList& damage) {
+bool check_shards(const fs::path& path, CorruptionList& corruption) {
   std::set<std::string> names;
   if (fs::exists(path / kSingleWeightsFile)) {
     names.insert(kSingleWeightsFile);
   } else if (fs::exists(path / kIndexFile)) {
-    if (!damage.check(path / kIndexFile, [&] {
+    if (!corruption.check(path / kIndexFile, [&] {
           for (const auto& [name, file] : read_hf_index(path / kIndexFile).weight_map) {
             names.insert(file);
           }
@@ -108,20 +115,20 @@ bool check_shards(const fs::path& path, DamageList& damage) {
       return false;
     }
   }
-  bool whole = true;
+  bool complete = true;
   for (const std::string& name : names) {
     const fs::path file = path / name;
     if (!fs::exists(file)) {
-      damage.add({.code = 304,
-                  .file = file.string(),
-                  .expected = "a file, as the index names it",
-                  .found = "nothing"});
-      whole = false;
+      corruption.add({.code = ErrorCode::kContradictoryShards,
+                      .file = file.string(),
+                      .expected = "a file, as the index names it",
+                      .found = "nothing"});
+      complete = false;
       continue;
     }
-    whole &= damage.check(file, [&] { SafetensorsShard{file}; });
+    complete &= corruption.check(file, [&] { SafetensorsShard{file}; });
   }
-  return whole;
+  return complete;
 }
 
 }  // namespace
@@ -130,19 +137,19 @@ Verification verify_model(const fs::path& path, const TensorMap* model, int thre
   Verification result{.kind = "model directory", .path = path.string()};
   result.checked = model ? "headers, offsets, index, config and shapes"
                          : "headers, offsets and index; the family is not known to sutor";
-  DamageList damage(kFetchAgain);
-  if (check_shards(path, damage)) {
-    damage.check(path, [&] {
+  CorruptionList corruption(kFetchAgain);
+  if (check_shards(path, corruption)) {
+    corruption.check(path, [&] {
       const HfDirectory directory(path);
       result.tensors = static_cast<int64_t>(directory.num_tensors());
       result.bytes = directory.total_bytes();
-      check_model(directory, model, damage);
+      check_model(directory, model, corruption);
       result.tensor_digests = directory.tensor_digests(threads);
       result.weights = directory.digest_of(result.tensor_digests);
-      check_export_info(directory, model, result.tensor_digests, threads, damage);
+      check_export_info(directory, model, result.tensor_digests, threads, corruption);
     });
   }
-  result.damage = damage.take();
+  result.corruption = corruption.take();
   return result;
 }
 
@@ -150,47 +157,49 @@ Verification verify_base_store(const fs::path& path, const TensorMap* model, int
   Verification result{.kind = "base store", .path = path.string()};
   result.checked = "every tile, tensor, header, index and other file against the manifest";
   if (!model) result.checked += "; the family is not known to sutor";
-  DamageList damage(kStoreRemedy);
-  bool whole = false;
-  damage.check(path,
-               [&] { whole = check_folder(path, load_store_manifest(path).file_sizes(), damage); });
-  if (whole) {
-    damage.check(path, [&] {
+  CorruptionList corruption(kStoreRemedy);
+  bool complete = false;
+  corruption.check(path, [&] {
+    complete = check_folder(path, load_store_manifest(path).file_sizes(), corruption);
+  });
+  if (complete) {
+    corruption.check(path, [&] {
       const BaseStore store(path);
       result.tensors = static_cast<int64_t>(store.num_tensors());
       result.bytes = store.manifest().total_bytes() + size_of_file(path / kManifestFile);
       result.weights = store.manifest().weights;
       result.tensor_digests = store.tensor_digests();
-      check_model(store, model, damage);
-      for (Damage& found : store.find_damage(threads)) damage.add(std::move(found));
+      check_model(store, model, corruption);
+      for (Corruption& found : store.find_corruption(threads)) corruption.add(std::move(found));
     });
   }
-  result.damage = damage.take();
+  result.corruption = corruption.take();
   return result;
 }
 
 Verification verify_checkpoint(const fs::path& path, int threads) {
   Verification result{.kind = "partial checkpoint", .path = path.string()};
   result.checked = "every tile, index and the state against the manifest";
-  DamageList damage(kCheckpointRemedy);
-  bool whole = false;
-  damage.check(path, [&] { whole = check_folder(path, load_manifest(path).file_sizes(), damage); });
-  if (whole) {
-    damage.check(path, [&] {
+  CorruptionList corruption(kCheckpointRemedy);
+  bool complete = false;
+  corruption.check(
+      path, [&] { complete = check_folder(path, load_manifest(path).file_sizes(), corruption); });
+  if (complete) {
+    corruption.check(path, [&] {
       const CheckpointReader reader(path);
       result.tensors = reader.manifest().tensors;
       result.bytes = reader.manifest().total_bytes() + size_of_file(path / kManifestFile);
-      for (Damage& found : reader.find_damage(threads)) damage.add(std::move(found));
+      for (Corruption& found : reader.find_corruption(threads)) corruption.add(std::move(found));
     });
   }
-  result.damage = damage.take();
+  result.corruption = corruption.take();
   return result;
 }
 
 Verification verify_adapter_files(const fs::path& path, int threads) {
   Verification result{.kind = "adapter", .path = path.string()};
-  DamageList damage(kExportAgain);
-  damage.check(path, [&] {
+  CorruptionList corruption(kExportAgain);
+  corruption.check(path, [&] {
     const Adapter adapter(path);
     const bool recorded = !adapter.recorded_digests().empty();
     result.checked = recorded
@@ -209,26 +218,26 @@ Verification verify_adapter_files(const fs::path& path, int threads) {
     for (const auto& [name, expected] : adapter.recorded_digests()) {
       const Digest& found = result.tensor_digests.at(name);
       if (found == expected) continue;
-      damage.add({.file = adapter.tensors().at(name).file->where(),
-                  .part = fmt::format("tensor `{}`", name),
-                  .expected = fmt::format("{} ({})", expected.text(), kAdapterInfoFile),
-                  .found = found.text()});
+      corruption.add({.file = adapter.tensors().at(name).file->where(),
+                      .location = fmt::format("tensor `{}`", name),
+                      .expected = fmt::format("{} ({})", expected.text(), kAdapterInfoFile),
+                      .found = found.text()});
     }
   });
-  result.damage = damage.take();
+  result.corruption = corruption.take();
   return result;
 }
 
 Verification verify_peft_adapter(const fs::path& path) {
   Verification result{.kind = "peft adapter", .path = path.string()};
   result.checked = "header and configuration; it records no digests";
-  DamageList damage(kExportAgain);
-  damage.check(path, [&] {
+  CorruptionList corruption(kExportAgain);
+  corruption.check(path, [&] {
     const PeftAdapter adapter(path);
     result.tensors = static_cast<int64_t>(adapter.num_tensors());
     result.bytes = size_of_file(path / kPeftWeightsFile);
   });
-  result.damage = damage.take();
+  result.corruption = corruption.take();
   return result;
 }
 

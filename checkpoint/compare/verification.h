@@ -24,7 +24,7 @@ struct Verification {
   std::string checked{};                           // what the digests of that were compared with
   std::optional<Digest> weights{};                 // ModelDirectory::digest()
   std::map<std::string, Digest> tensor_digests{};  // of models and adapters
-  std::vector<Damage> damage{};
+  std::vector<Corruption> corruption{};
 };
 
 // `model`: what the family makes of config.json; null when sutor does not know it, and then the

@@ -70,24 +70,29 @@ void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& 
 }
 
 Adapter::Adapter(const fs::path& path) : path_(path) {
-  if (!fs::is_directory(path_)) fail(308, "adapter {} is not a directory", path_.string());
+  if (!fs::is_directory(path_)) {
+    fail(ErrorCode::kNotAdapter, "adapter {} is not a directory", path_.string());
+  }
   if (!fs::exists(path_ / kExpertConfigFile)) {
-    fail(308, "{} is no adapter: it has no {}", path_.string(), kExpertConfigFile);
+    fail(ErrorCode::kNotAdapter, "{} is no adapter: it has no {}", path_.string(),
+         kExpertConfigFile);
   }
   config_ = read_expert_config(path_ / kExpertConfigFile);
   std::vector<fs::path> files;
   for (const fs::directory_entry& file : fs::directory_iterator(path_)) {
     if (file.path().extension() == ".safetensors") files.push_back(file.path());
   }
-  if (files.empty()) fail(308, "{} is no adapter: it has no *.safetensors", path_.string());
+  if (files.empty()) {
+    fail(ErrorCode::kNotAdapter, "{} is no adapter: it has no *.safetensors", path_.string());
+  }
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
     files_.push_back(std::make_unique<SafetensorsShard>(file));
     for (const SafetensorsEntry& entry : files_.back()->tensors()) {
       const StoredTensor stored{files_.size() - 1, files_.back().get(), &entry};
       if (!tensors_.emplace(global_name(entry.name), stored).second) {
-        fail(308, "{}: tensor `{}` stands twice, the second time in {}", path_.string(),
-             global_name(entry.name), file.filename().string());
+        fail(ErrorCode::kNotAdapter, "{}: tensor `{}` stands twice, the second time in {}",
+             path_.string(), global_name(entry.name), file.filename().string());
       }
     }
   }
@@ -97,13 +102,13 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
 void Adapter::read_info() {
   const fs::path file = path_ / kAdapterInfoFile;
   const auto refuse = [&](const std::string& reason) {
-    fail(308, "{}: {}. Export the adapter again.", file.string(), reason);
+    fail(ErrorCode::kNotAdapter, "{}: {}. Export the adapter again.", file.string(), reason);
   };
   const auto info = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
   if (!info.is_object()) refuse("not a JSON object");
   if (info.value("format_version", nlohmann::json()) != kFormatVersion) {
-    fail(308, "{}: format_version {} is unknown; this program reads version {}", file.string(),
-         info.value("format_version", nlohmann::json()).dump(), kFormatVersion);
+    fail(ErrorCode::kNotAdapter, "{}: format_version {} is unknown; this program reads version {}",
+         file.string(), info.value("format_version", nlohmann::json()).dump(), kFormatVersion);
   }
   const auto base = info.find("base_digest");
   if (base == info.end() || !base->is_string()) refuse("`base_digest` is missing");
@@ -129,15 +134,16 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
   for (const auto& [name, stored] : tensors_) {
     const SafetensorsEntry& entry = *stored.entry;
     if (entry.dtype != DType::kF32 && entry.dtype != DType::kBF16 && entry.dtype != DType::kF16) {
-      fail(307, "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16",
-           stored.file->where(), name, entry.dtype_name);
+      fail(ErrorCode::kBadStoredDType,
+           "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16", stored.file->where(),
+           name, entry.dtype_name);
     }
     tensors.push_back({.name = name,
                        .shape = entry.shape,
                        .dtype = *entry.dtype,
                        .stored_dtype = *entry.dtype,
-                       .read = [stored](const ShardedTensor& piece) {
-                         stored.file->load(stored.entry->begin, piece.dtype, piece);
+                       .read = [stored](const ShardedTensor& slice) {
+                         stored.file->load(stored.entry->begin, slice.dtype, slice);
                        }});
   }
   return tensors;
@@ -145,7 +151,7 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
 
 void Adapter::check_base(const Digest& base, const std::string& base_name) const {
   if (!base_digest_ || *base_digest_ == base) return;
-  fail(305,
+  fail(ErrorCode::kOtherBase,
        "adapter {} was trained on base {}, but {} is {}. Give the model that it was trained on.",
        path_.string(), base_digest_->text(), base_name, base.text());
 }

@@ -12,7 +12,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;  // keys stay where they are
 
-Json parse(const std::filesystem::path& path, int code) {
+Json parse(const std::filesystem::path& path, ErrorCode code) {
   Json json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) fail(code, "{} is not a JSON object", path.string());
   return json;
@@ -29,7 +29,7 @@ Json& plain_modules(Json& quantization) {
 }
 
 std::string config_text(const ModelDirectory& base, const ExportPlan& plan) {
-  Json config = parse(base.files_root() / "config.json", 300);
+  Json config = parse(base.files_root() / "config.json", ErrorCode::kNoModel);
   const auto quantization = config.find("quantization_config");
   if (quantization != config.end() && !plan.still_quantized) {
     config.erase("quantization_config");
@@ -45,13 +45,13 @@ std::string config_text(const ModelDirectory& base, const ExportPlan& plan) {
 }
 
 std::string index_text(const ModelDirectory& base, const ExportPlan& plan) {
-  Json index = parse(base.files_root() / kIndexFile, 304);
+  Json index = parse(base.files_root() / kIndexFile, ErrorCode::kContradictoryShards);
   std::map<std::string, std::string> new_names;
   int64_t total = 0;
   for (const OutputShard& shard : plan.shards) {
     for (const OutputTensor& tensor : shard.tensors) {
       new_names[tensor.base.entry->name] = tensor.name;
-      total += tensor.pieces.back().end;
+      total += tensor.slices.back().end;
     }
   }
   Json weight_map = Json::object();

@@ -24,7 +24,7 @@ bool is_unused_weights(const fs::path& file, const ModelDirectory& base) {
   return is_single && name == kIndexFile;
 }
 
-using PiecesOf = std::map<const SafetensorsEntry*, std::vector<OutputPiece>>;
+using SlicesOf = std::map<const SafetensorsEntry*, std::vector<OutputSlice>>;
 
 bool is_quantized(const ResolvedSource& found) { return found.encoding != Encoding::kPlain; }
 
@@ -33,11 +33,12 @@ ResolvedSource resolved(const ModelDirectory& base, const TensorMap& model,
   const TensorEntry* entry = model.find(name);
   const auto found = entry ? base.resolve(*entry) : std::nullopt;
   if (!found) {
-    fail(301, "the base model {} has no tensor `{}`. Is it the model that was trained?",
+    fail(ErrorCode::kMissingTensor,
+         "the base model {} has no tensor `{}`. Is it the model that was trained?",
          base.path().string(), name);
   }
   if (found->encoding == Encoding::kInt4Groups) {
-    fail(307,
+    fail(ErrorCode::kBadStoredDType,
          "{}: `{}` is packed by four bits, and trained values cannot take the place of it. Export "
          "an adapter, or train on a copy of the model in BF16.",
          found->stored.file->where(), found->stored.entry->name);
@@ -46,96 +47,99 @@ ResolvedSource resolved(const ModelDirectory& base, const TensorMap& model,
 }
 
 // Puts a tensor into the piece of these bytes.
-OutputPiece& place(std::vector<OutputPiece>& pieces, OutputPiece like, PlacedTensor tensor) {
+OutputSlice& add_to_slice(std::vector<OutputSlice>& slices, OutputSlice like,
+                          TensorInSlice tensor) {
   tensor.origin -= like.begin;
-  const auto at = std::find_if(pieces.begin(), pieces.end(), [&](const OutputPiece& piece) {
-    return piece.begin == like.begin && piece.end == like.end;
+  const auto at = std::find_if(slices.begin(), slices.end(), [&](const OutputSlice& slice) {
+    return slice.begin == like.begin && slice.end == like.end;
   });
-  OutputPiece& piece = at == pieces.end() ? pieces.emplace_back(std::move(like)) : *at;
-  piece.tensors.push_back(std::move(tensor));
-  return piece;
+  OutputSlice& slice = at == slices.end() ? slices.emplace_back(std::move(like)) : *at;
+  slice.tensors.push_back(std::move(tensor));
+  return slice;
 }
 
 // Trained values where the base has plain ones.
-void place_plain(PiecesOf& pieces, const TensorEntry& entry, const ResolvedSource& found) {
+void add_plain(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource& found) {
   const SafetensorsEntry& stored = *found.stored.entry;
   if (!stored.dtype) {
-    fail(307, "{}: tensor `{}` is {}, into which trained values cannot be converted",
+    fail(ErrorCode::kBadStoredDType,
+         "{}: tensor `{}` is {}, into which trained values cannot be converted",
          found.stored.file->where(), stored.name, stored.dtype_name);
   }
-  OutputPiece piece{.form = PieceForm::kElements, .dtype = *stored.dtype};
-  piece.begin = found.contiguous() ? found.begin() : found.matrix_begin;
-  piece.end = found.contiguous() ? found.end() : found.matrix_begin + found.matrix_bytes;
-  piece.begin -= stored.begin;
-  piece.end -= stored.begin;
-  OutputPiece& placed =
-      place(pieces[&stored], piece,
-            {&entry, found, true, found.origin - stored.begin, found.row_stride, found.col_stride});
-  SUTOR_ASSERT(!found.contiguous() || placed.tensors.size() == 1);
+  OutputSlice slice{.form = SliceForm::kElements, .dtype = *stored.dtype};
+  slice.begin = found.contiguous() ? found.begin() : found.matrix_begin;
+  slice.end = found.contiguous() ? found.end() : found.matrix_begin + found.matrix_bytes;
+  slice.begin -= stored.begin;
+  slice.end -= stored.begin;
+  OutputSlice& filled = add_to_slice(
+      slices[&stored], slice,
+      {&entry, found, true, found.origin - stored.begin, found.row_stride, found.col_stride});
+  SUTOR_ASSERT(!found.contiguous() || filled.tensors.size() == 1);
 }
 
 // A matrix and its scales, quantised anew.
-void place_requantized(PiecesOf& pieces, const TensorEntry& entry, const ResolvedSource& found) {
+void add_requantized(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource& found) {
   const SafetensorsEntry& stored = *found.stored.entry;
   const SafetensorsEntry& scales = *found.scales->entry;
-  PlacedTensor tensor{&entry, found, true, found.origin - stored.begin, found.row_stride, 0};
-  OutputPiece piece{.begin = found.matrix_begin - stored.begin};
-  piece.end = piece.begin + found.matrix_bytes;
+  TensorInSlice tensor{&entry, found, true, found.origin - stored.begin, found.row_stride, 0};
+  OutputSlice slice{.begin = found.matrix_begin - stored.begin};
+  slice.end = slice.begin + found.matrix_bytes;
   if (found.encoding == Encoding::kFp8Blocks) {
-    piece.form = PieceForm::kFp8;
-    place(pieces[&stored], piece, tensor);
-    place(pieces[&scales], {.form = PieceForm::kFp8Scales, .end = scales.num_bytes()}, tensor);
+    slice.form = SliceForm::kFp8;
+    add_to_slice(slices[&stored], slice, tensor);
+    add_to_slice(slices[&scales], {.form = SliceForm::kFp8Scales, .end = scales.num_bytes()},
+                 tensor);
     return;
   }
-  piece.form = PieceForm::kMxfp4;
-  place(pieces[&stored], piece, tensor);
-  piece.form = PieceForm::kMxfp4Scales;
-  for (int64_t* bytes : {&piece.begin, &piece.end, &tensor.origin, &tensor.row_stride}) {
+  slice.form = SliceForm::kMxfp4;
+  add_to_slice(slices[&stored], slice, tensor);
+  slice.form = SliceForm::kMxfp4Scales;
+  for (int64_t* bytes : {&slice.begin, &slice.end, &tensor.origin, &tensor.row_stride}) {
     *bytes /= kMxfp4GroupBytes;
   }
-  place(pieces[&scales], piece, tensor);
+  add_to_slice(slices[&scales], slice, tensor);
 }
 
 // A matrix as numbers in the place of its elements; its scales go.
-void place_dequantized(PiecesOf& pieces, const TensorEntry& entry, const ResolvedSource& found,
-                       bool trained, DType dtype) {
-  const ElementPlaces places =
-      element_places(entry, *found.source, static_cast<int64_t>(size_of(dtype)));
-  OutputPiece piece{.form = PieceForm::kElements,
-                    .begin = places.matrix_begin,
-                    .end = places.matrix_begin + places.matrix_bytes,
+void add_dequantized(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource& found,
+                     bool trained, DType dtype) {
+  const ElementLayout layout =
+      element_layout(entry, *found.source, static_cast<int64_t>(size_of(dtype)));
+  OutputSlice slice{.form = SliceForm::kElements,
+                    .begin = layout.matrix_begin,
+                    .end = layout.matrix_begin + layout.matrix_bytes,
                     .dtype = dtype,
                     .over_base = false};
-  place(pieces[found.stored.entry], piece,
-        {&entry, found, trained, places.origin, places.row_stride, places.col_stride});
+  add_to_slice(slices[found.stored.entry], slice,
+               {&entry, found, trained, layout.origin, layout.row_stride, layout.col_stride});
 }
 
-bool is_filled(const OutputPiece& piece) {
+bool is_filled(const OutputSlice& slice) {
   int64_t elements = 0;
-  for (const PlacedTensor& tensor : piece.tensors) {
+  for (const TensorInSlice& tensor : slice.tensors) {
     elements += tensor.base.rows * tensor.base.columns;
   }
-  return elements * static_cast<int64_t>(size_of(piece.dtype)) == piece.bytes();
+  return elements * static_cast<int64_t>(size_of(slice.dtype)) == slice.bytes();
 }
 
 // Sorts the pieces and fills what lies between them with the base's bytes.
-std::vector<OutputPiece> completed(std::vector<OutputPiece> pieces, int64_t bytes,
+std::vector<OutputSlice> completed(std::vector<OutputSlice> slices, int64_t bytes,
                                    bool dequantized) {
-  std::sort(pieces.begin(), pieces.end(),
-            [](const OutputPiece& a, const OutputPiece& b) { return a.begin < b.begin; });
-  std::vector<OutputPiece> all;
+  std::sort(slices.begin(), slices.end(),
+            [](const OutputSlice& a, const OutputSlice& b) { return a.begin < b.begin; });
+  std::vector<OutputSlice> all;
   int64_t at = 0;
   const auto copy_to = [&](int64_t end) {
     SUTOR_ASSERT(at <= end && (at == end || !dequantized));
     if (at < end) all.push_back({.begin = at, .end = end});
   };
-  for (OutputPiece& piece : pieces) {
-    copy_to(piece.begin);
-    at = piece.end;
-    all.push_back(std::move(piece));
+  for (OutputSlice& slice : slices) {
+    copy_to(slice.begin);
+    at = slice.end;
+    all.push_back(std::move(slice));
   }
   copy_to(bytes);
-  for (const OutputPiece& piece : all) SUTOR_ASSERT(piece.over_base || is_filled(piece));
+  for (const OutputSlice& slice : all) SUTOR_ASSERT(slice.over_base || is_filled(slice));
   if (all.empty()) all.push_back({});  // a tensor without elements
   return all;
 }
@@ -171,11 +175,11 @@ class Planner {
     for (const auto& [name, found] : trained_) {
       const TensorEntry& entry = *model_.find(name);
       if (!is_quantized(found)) {
-        place_plain(pieces_, entry, found);
+        add_plain(slices_, entry, found);
         continue;
       }
       check_scales(found, entry, base_.config());
-      if (!dequantize) place_requantized(pieces_, entry, found);
+      if (!dequantize) add_requantized(slices_, entry, found);
     }
     for (const auto& shard : base_.shards()) plan_.shards.push_back({.base = shard.get()});
     for (const auto& [name, stored] : base_.tensors()) add_tensor(stored);
@@ -199,7 +203,7 @@ class Planner {
       const auto found = base_.resolve(entry);
       if (!found || !is_quantized(*found)) continue;
       check_scales(*found, entry, base_.config());
-      place_dequantized(pieces_, entry, *found, trained, dtype);
+      add_dequantized(slices_, entry, *found, trained, dtype);
       dequantized_.insert_or_assign(found->stored.entry, found->source);
       dropped_.insert(found->scales->entry);
       plan_.dequantized_modules.insert(module_of(entry, *found));
@@ -227,7 +231,7 @@ class Planner {
     } else if (is_scale(entry.name)) {
       plan_.still_quantized = true;
     }
-    tensor.pieces = completed(std::move(pieces_[&entry]), bytes, tensor.dequantized);
+    tensor.slices = completed(std::move(slices_[&entry]), bytes, tensor.dequantized);
     shard.tensors.push_back(std::move(tensor));
   }
 
@@ -266,7 +270,7 @@ class Planner {
   const TensorMap& model_;
   ExportPlan plan_;
   std::map<std::string, ResolvedSource> trained_;
-  PiecesOf pieces_;
+  SlicesOf slices_;
   std::map<const SafetensorsEntry*, const DiskSource*> dequantized_;
   std::set<const SafetensorsEntry*> dropped_;
 };
@@ -276,12 +280,13 @@ class Planner {
 QuantizedRule parse_quantized_rule(const std::string& text) {
   if (text == "dequantize") return QuantizedRule::kDequantize;
   if (text == "requantize") return QuantizedRule::kRequantize;
-  fail(202, "quantised matrices: expected dequantize or requantize, got `{}`", text);
+  fail(ErrorCode::kBadArgument, "quantised matrices: expected dequantize or requantize, got `{}`",
+       text);
 }
 
-bool OutputPiece::is_one_tensor() const {
-  if (form != PieceForm::kElements || tensors.size() != 1) return false;
-  const PlacedTensor& tensor = tensors[0];
+bool OutputSlice::is_one_tensor() const {
+  if (form != SliceForm::kElements || tensors.size() != 1) return false;
+  const TensorInSlice& tensor = tensors[0];
   const auto element = static_cast<int64_t>(size_of(dtype));
   const int64_t row = tensor.base.columns * element;
   return tensor.origin == 0 && tensor.col_stride == element &&

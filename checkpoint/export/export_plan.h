@@ -21,7 +21,7 @@ enum class QuantizedRule {
 // "dequantize" or "requantize"; E0202 for another word.
 QuantizedRule parse_quantized_rule(const std::string& text);
 
-enum class PieceForm {
+enum class SliceForm {
   kCopied,       // the base's bytes
   kElements,     // numbers in `dtype`
   kFp8,          // E4M3 elements of one re-quantised matrix
@@ -32,7 +32,7 @@ enum class PieceForm {
 
 // A model tensor in a piece: row r begins at byte origin + r * row_stride, its element c another
 // c * col_stride further on (0 in packed forms, which take whole rows).
-struct PlacedTensor {
+struct TensorInSlice {
   const TensorEntry* entry = nullptr;
   ResolvedSource base;  // where the base has it
   bool trained = false;
@@ -40,13 +40,13 @@ struct PlacedTensor {
 };
 
 // Consecutive bytes of a tensor in the export.
-struct OutputPiece {
-  PieceForm form = PieceForm::kCopied;
+struct OutputSlice {
+  SliceForm form = SliceForm::kCopied;
   int64_t begin = 0, end = 0;  // of the tensor's
   DType dtype = DType::kF32;   // of kElements
   // Whether the base's bytes of the same place stand where no tensor is: else the tensors fill it.
   bool over_base = true;
-  std::vector<PlacedTensor> tensors;
+  std::vector<TensorInSlice> tensors;
 
   int64_t bytes() const { return end - begin; }
   // One tensor's elements, in their order, and nothing else.
@@ -59,9 +59,9 @@ struct OutputTensor {
   std::string dtype_name;
   std::vector<int64_t> shape;
   bool dequantized = false;
-  std::vector<OutputPiece> pieces;  // all bytes, in their order
+  std::vector<OutputSlice> slices;  // all bytes, in their order
 
-  bool copied() const { return pieces.size() == 1 && pieces[0].form == PieceForm::kCopied; }
+  bool copied() const { return slices.size() == 1 && slices[0].form == SliceForm::kCopied; }
 };
 
 struct OutputShard {
@@ -82,7 +82,7 @@ struct ExportPlan {
   bool new_headers() const { return !dequantized_modules.empty(); }
 };
 
-// `trained`: names. Throws E0301 for one that the model or the base does not have, E0307 for one
+// `trained`: names. Throws E0314 for one that the model or the base does not have, E0307 for one
 // that the base holds packed by four bits (INT4).
 ExportPlan plan_export(const ModelDirectory& base, const TensorMap& model,
                        const std::vector<std::string>& trained, QuantizedRule rule);

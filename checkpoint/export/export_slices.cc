@@ -11,7 +11,7 @@
 namespace sutor {
 namespace {
 
-constexpr int64_t kPieceElements = int64_t{1} << 18;
+constexpr int64_t kChunkElements = int64_t{1} << 18;
 
 // Adds some rows: what was wanted, what is stored, and what the base has (null: not asked for).
 void add_rows(RoundingSums& sums, const float* wanted, const float* stored, const float* base,
@@ -26,17 +26,17 @@ void add_rows(RoundingSums& sums, const float* wanted, const float* stored, cons
 }
 
 // Whole packed rows, or their scales, which follow each other in `bytes`.
-void put_packed(const PlacedTensor& tensor, int64_t row_bytes, int64_t row, int64_t count,
-                const std::byte* bytes, std::byte* piece) {
+void put_packed(const TensorInSlice& tensor, int64_t row_bytes, int64_t row, int64_t count,
+                const std::byte* bytes, std::byte* slice) {
   for (int64_t r = 0; r < count; ++r) {
-    std::memcpy(piece + tensor.origin + (row + r) * tensor.row_stride, bytes + r * row_bytes,
+    std::memcpy(slice + tensor.origin + (row + r) * tensor.row_stride, bytes + r * row_bytes,
                 static_cast<size_t>(row_bytes));
   }
 }
 
 }  // namespace
 
-PieceMaker::PieceMaker(const ModelDirectory& base, const std::vector<TrainedTensor>& trained)
+SliceBuilder::SliceBuilder(const ModelDirectory& base, const std::vector<TrainedTensor>& trained)
     : base_(base) {
   for (const TrainedTensor& tensor : trained) {
     const bool fresh = trained_.emplace(tensor.name, &tensor).second;
@@ -44,30 +44,31 @@ PieceMaker::PieceMaker(const ModelDirectory& base, const std::vector<TrainedTens
   }
 }
 
-void PieceMaker::make(const OutputTensor& tensor, const OutputPiece& piece, const ByteSink& sink) {
+void SliceBuilder::make(const OutputTensor& tensor, const OutputSlice& slice,
+                        const ByteSink& sink) {
   const SafetensorsEntry& entry = *tensor.base.entry;
   const ModelShard& file = *tensor.base.file;
-  if (piece.form == PieceForm::kCopied) {
-    file.stream(entry.begin + piece.begin, entry.begin + piece.end, sink);
+  if (slice.form == SliceForm::kCopied) {
+    file.stream(entry.begin + slice.begin, entry.begin + slice.end, sink);
     return;
   }
-  if (piece.is_one_tensor() || piece.form == PieceForm::kFp8) {
-    make_alone(piece, sink);
+  if (slice.is_one_tensor() || slice.form == SliceForm::kFp8) {
+    make_single_tensor(slice, sink);
     return;
   }
-  std::vector<std::byte> bytes(static_cast<size_t>(piece.bytes()));
-  if (piece.over_base) file.read_at(entry.begin + piece.begin, bytes);
-  parallel_tasks(0, static_cast<int64_t>(piece.tensors.size()), [&](int64_t i) {
-    make_part(piece, piece.tensors[static_cast<size_t>(i)], bytes);
+  std::vector<std::byte> bytes(static_cast<size_t>(slice.bytes()));
+  if (slice.over_base) file.read_at(entry.begin + slice.begin, bytes);
+  parallel_tasks(0, static_cast<int64_t>(slice.tensors.size()), [&](int64_t i) {
+    make_tensor(slice, slice.tensors[static_cast<size_t>(i)], bytes);
   });
   sink(bytes);
 }
 
 // A piece that is one tensor's elements, row after row.
-void PieceMaker::make_alone(const OutputPiece& piece, const ByteSink& sink) {
-  const PlacedTensor& tensor = piece.tensors[0];
-  const bool fp8 = piece.form == PieceForm::kFp8;
-  const int64_t element = fp8 ? 1 : static_cast<int64_t>(size_of(piece.dtype));
+void SliceBuilder::make_single_tensor(const OutputSlice& slice, const ByteSink& sink) {
+  const TensorInSlice& tensor = slice.tensors[0];
+  const bool fp8 = slice.form == SliceForm::kFp8;
+  const int64_t element = fp8 ? 1 : static_cast<int64_t>(size_of(slice.dtype));
   const int64_t row_bytes = tensor.base.columns * element;
   const RowBytes to = [&](int64_t, int64_t count, const std::byte* bytes) {
     sink({bytes, static_cast<size_t>(count * row_bytes)});
@@ -75,23 +76,23 @@ void PieceMaker::make_alone(const OutputPiece& piece, const ByteSink& sink) {
   if (fp8) {
     requantize(tensor, to, nullptr);
   } else {
-    make_elements(piece, tensor, to);
+    make_elements(slice, tensor, to);
   }
 }
 
 // What one tensor has in a piece; `bytes`: the piece's.
-void PieceMaker::make_part(const OutputPiece& piece, const PlacedTensor& tensor,
-                           std::vector<std::byte>& bytes) {
-  if (piece.form == PieceForm::kElements) {
-    const auto element = static_cast<int64_t>(size_of(piece.dtype));
-    make_elements(piece, tensor, [&](int64_t row, int64_t count, const std::byte* from) {
+void SliceBuilder::make_tensor(const OutputSlice& slice, const TensorInSlice& tensor,
+                               std::vector<std::byte>& bytes) {
+  if (slice.form == SliceForm::kElements) {
+    const auto element = static_cast<int64_t>(size_of(slice.dtype));
+    make_elements(slice, tensor, [&](int64_t row, int64_t count, const std::byte* from) {
       scatter_rows(from, count, tensor.base.columns, element,
                    bytes.data() + tensor.origin + row * tensor.row_stride, tensor.row_stride,
                    tensor.col_stride);
     });
     return;
   }
-  if (piece.form == PieceForm::kMxfp4) {
+  if (slice.form == SliceForm::kMxfp4) {
     requantize(
         tensor,
         [&](int64_t row, int64_t count, const std::byte* from) {
@@ -102,7 +103,7 @@ void PieceMaker::make_part(const OutputPiece& piece, const PlacedTensor& tensor,
   }
   std::vector<std::byte> scales;
   requantize(tensor, {}, &scales);
-  if (piece.form == PieceForm::kFp8Scales) {
+  if (slice.form == SliceForm::kFp8Scales) {
     SUTOR_ASSERT(scales.size() == bytes.size());
     bytes = std::move(scales);
   } else {
@@ -112,16 +113,16 @@ void PieceMaker::make_part(const OutputPiece& piece, const PlacedTensor& tensor,
 }
 
 // Rows of the tensor in the piece's dtype, some at a time.
-void PieceMaker::make_elements(const OutputPiece& piece, const PlacedTensor& tensor,
-                               const RowBytes& to) {
+void SliceBuilder::make_elements(const OutputSlice& slice, const TensorInSlice& tensor,
+                                 const RowBytes& to) {
   const FloatRows base = rows_of(base_, *tensor.entry);
   const FloatRows from = tensor.trained ? rows_of(*trained_.at(tensor.entry->name)) : base;
   const bool measured = tensor.trained && tensor.base.encoding != Encoding::kPlain;
-  const auto element = static_cast<int64_t>(size_of(piece.dtype));
+  const auto element = static_cast<int64_t>(size_of(slice.dtype));
   if (from.rows * from.columns == 0) return;
-  const int64_t at_once = std::clamp(kPieceElements / from.columns, int64_t{1}, from.rows);
+  const int64_t at_once = std::clamp(kChunkElements / from.columns, int64_t{1}, from.rows);
   std::vector<float> wanted(static_cast<size_t>(at_once * from.columns)), stored, before;
-  std::vector<std::byte> bytes(wanted.size() * size_of(piece.dtype));
+  std::vector<std::byte> bytes(wanted.size() * size_of(slice.dtype));
   Hasher hasher;
   TensorRecord made;
   if (measured) made.rounding.emplace();
@@ -129,12 +130,12 @@ void PieceMaker::make_elements(const OutputPiece& piece, const PlacedTensor& ten
     const int64_t count = std::min(at_once, from.rows - row), elements = count * from.columns;
     from.read(row, count, wanted.data());
     convert_elements(reinterpret_cast<const std::byte*>(wanted.data()), DType::kF32, bytes.data(),
-                     piece.dtype, elements);
+                     slice.dtype, elements);
     if (tensor.trained) hasher.update({bytes.data(), static_cast<size_t>(elements * element)});
     if (measured) {
       stored.resize(wanted.size());
       before.resize(wanted.size());
-      convert_elements(bytes.data(), piece.dtype, reinterpret_cast<std::byte*>(stored.data()),
+      convert_elements(bytes.data(), slice.dtype, reinterpret_cast<std::byte*>(stored.data()),
                        DType::kF32, elements);
       base.read(row, count, before.data());
       add_rows(*made.rounding, wanted.data(), stored.data(), before.data(), elements);
@@ -146,8 +147,8 @@ void PieceMaker::make_elements(const OutputPiece& piece, const PlacedTensor& ten
 }
 
 // With `scales` only those are wanted, and nothing is recorded.
-void PieceMaker::requantize(const PlacedTensor& tensor, const RowBytes& elements,
-                            std::vector<std::byte>* scales) {
+void SliceBuilder::requantize(const TensorInSlice& tensor, const RowBytes& elements,
+                              std::vector<std::byte>* scales) {
   const FloatRows base = rows_of(base_, *tensor.entry);
   const FloatRows from = rows_of(*trained_.at(tensor.entry->name));
   const bool fp8 = tensor.base.encoding == Encoding::kFp8Blocks;
@@ -174,7 +175,7 @@ void PieceMaker::requantize(const PlacedTensor& tensor, const RowBytes& elements
   record(tensor.entry->name, {hasher.digest(), sums});
 }
 
-void PieceMaker::record(const std::string& name, TensorRecord record) {
+void SliceBuilder::record(const std::string& name, TensorRecord record) {
   const std::lock_guard lock(mutex_);
   records_[name] = std::move(record);
 }

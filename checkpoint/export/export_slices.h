@@ -22,14 +22,14 @@ struct TensorRecord {
   std::optional<RoundingSums> rounding;  // of those that the base has quantised
 };
 
-class PieceMaker {
+class SliceBuilder {
  public:
   // Arguments must outlive it.
-  PieceMaker(const ModelDirectory& base, const std::vector<TrainedTensor>& trained);
+  SliceBuilder(const ModelDirectory& base, const std::vector<TrainedTensor>& trained);
 
   // Gives the bytes of a piece of `tensor` to `sink`, in their order. At most the piece and about
   // 4 MiB are held; of a piece that is one tensor's elements the latter only. Thread-safe.
-  void make(const OutputTensor& tensor, const OutputPiece& piece, const ByteSink& sink);
+  void make(const OutputTensor& tensor, const OutputSlice& slice, const ByteSink& sink);
 
   // Of all trained tensors whose pieces were made.
   const std::map<std::string, TensorRecord>& records() const { return records_; }
@@ -37,11 +37,11 @@ class PieceMaker {
  private:
   using RowBytes = std::function<void(int64_t row, int64_t count, const std::byte* bytes)>;
 
-  void make_alone(const OutputPiece& piece, const ByteSink& sink);
-  void make_part(const OutputPiece& piece, const PlacedTensor& tensor,
-                 std::vector<std::byte>& bytes);
-  void make_elements(const OutputPiece& piece, const PlacedTensor& tensor, const RowBytes& to);
-  void requantize(const PlacedTensor& tensor, const RowBytes& elements,
+  void make_single_tensor(const OutputSlice& slice, const ByteSink& sink);
+  void make_tensor(const OutputSlice& slice, const TensorInSlice& tensor,
+                   std::vector<std::byte>& bytes);
+  void make_elements(const OutputSlice& slice, const TensorInSlice& tensor, const RowBytes& to);
+  void requantize(const TensorInSlice& tensor, const RowBytes& elements,
                   std::vector<std::byte>* scales);
   void record(const std::string& name, TensorRecord record);
 

@@ -17,14 +17,15 @@ namespace fs = std::filesystem;
 namespace {
 
 [[noreturn]] void fail_equal(const std::string& name, const std::string& where) {
-  fail(102,
+  fail(ErrorCode::kTrainedEqualsBase,
        "{}: tensor `{}` was to be trained but equals the base bit for bit. Did it get any token, "
        "and is the learning rate large enough for the stored dtype?",
        where, name);
 }
 
 [[noreturn]] void fail_untrained(const std::string& name, const std::string& where) {
-  fail(101, "{}: tensor `{}` was not trained but differs from the base", where, name);
+  fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` was not trained but differs from the base",
+       where, name);
 }
 
 // Whether two files hold the same bytes at these places.
@@ -32,11 +33,11 @@ bool same_bytes(const ModelShard& a, int64_t in_a, const ModelShard& b, int64_t 
                 int64_t bytes) {
   bool equal = true;
   std::vector<std::byte> other;
-  a.stream(in_a, in_a + bytes, [&](std::span<const std::byte> piece) {
-    other.resize(piece.size());
+  a.stream(in_a, in_a + bytes, [&](std::span<const std::byte> chunk) {
+    other.resize(chunk.size());
     b.read_at(in_b, other);
-    equal = equal && std::memcmp(piece.data(), other.data(), piece.size()) == 0;
-    in_b += static_cast<int64_t>(piece.size());
+    equal = equal && std::memcmp(chunk.data(), other.data(), chunk.size()) == 0;
+    in_b += static_cast<int64_t>(chunk.size());
   });
   return equal;
 }
@@ -49,14 +50,14 @@ Digest values_digest(const ModelDirectory& directory, const TensorEntry& entry, 
 }
 
 // Zeroes where the tensor lies in the piece.
-void blank(const OutputPiece& piece, const PlacedTensor& tensor, std::vector<std::byte>& bytes) {
-  const bool elements = piece.form == PieceForm::kElements;
+void blank(const OutputSlice& slice, const TensorInSlice& tensor, std::vector<std::byte>& bytes) {
+  const bool elements = slice.form == SliceForm::kElements;
   const int64_t columns = tensor.base.columns;
-  const auto size = static_cast<int64_t>(size_of(piece.dtype));
+  const auto size = static_cast<int64_t>(size_of(slice.dtype));
   const bool by_row = !elements || tensor.col_stride == size;
   int64_t run = size;
-  if (piece.form == PieceForm::kMxfp4) run = columns / 2;
-  if (piece.form == PieceForm::kMxfp4Scales) run = columns / kMxfp4Group;
+  if (slice.form == SliceForm::kMxfp4) run = columns / 2;
+  if (slice.form == SliceForm::kMxfp4Scales) run = columns / kMxfp4Group;
   if (elements && by_row) run = columns * size;
   for (int64_t r = 0; r < tensor.base.rows; ++r) {
     std::byte* const row = bytes.data() + tensor.origin + r * tensor.row_stride;
@@ -77,23 +78,23 @@ class Verifier {
     const StoredTensor found = *merged_.find(tensor.name);
     VerifyReport report;
     bool trained = false;
-    for (const OutputPiece& piece : tensor.pieces) {
-      if (piece.form == PieceForm::kCopied) {
+    for (const OutputSlice& slice : tensor.slices) {
+      if (slice.form == SliceForm::kCopied) {
         const SafetensorsEntry& entry = *tensor.base.entry;
-        if (!same_bytes(*tensor.base.file, entry.begin + piece.begin, *found.file,
-                        found.entry->begin + piece.begin, piece.bytes())) {
+        if (!same_bytes(*tensor.base.file, entry.begin + slice.begin, *found.file,
+                        found.entry->begin + slice.begin, slice.bytes())) {
           fail_untrained(tensor.name, found.file->where());
         }
         continue;
       }
-      if (piece.over_base) check_between(tensor, piece, found);
-      for (const PlacedTensor& placed : piece.tensors) {
-        check_placed(piece, placed, found);
-        trained = trained || placed.trained;
+      if (slice.over_base) check_between(tensor, slice, found);
+      for (const TensorInSlice& contained : slice.tensors) {
+        check_tensor(slice, contained, found);
+        trained = trained || contained.trained;
         // The scales are a part of the tensor that their elements stand for.
         const bool counts =
-            piece.form != PieceForm::kFp8Scales && piece.form != PieceForm::kMxfp4Scales;
-        if (placed.trained && counts) ++report.changed;
+            slice.form != SliceForm::kFp8Scales && slice.form != SliceForm::kMxfp4Scales;
+        if (contained.trained && counts) ++report.changed;
       }
     }
     if (tensor.dequantized) ++report.dequantized;
@@ -103,44 +104,45 @@ class Verifier {
 
  private:
   // What lies beside the tensors of the piece.
-  void check_between(const OutputTensor& tensor, const OutputPiece& piece,
+  void check_between(const OutputTensor& tensor, const OutputSlice& slice,
                      const StoredTensor& found) const {
-    const bool filled = piece.is_one_tensor() || piece.form == PieceForm::kFp8 ||
-                        piece.form == PieceForm::kFp8Scales;
+    const bool filled = slice.is_one_tensor() || slice.form == SliceForm::kFp8 ||
+                        slice.form == SliceForm::kFp8Scales;
     if (filled) return;
-    std::vector<std::byte> ours(static_cast<size_t>(piece.bytes())), theirs(ours.size());
-    found.file->read_at(found.entry->begin + piece.begin, ours);
-    tensor.base.file->read_at(tensor.base.entry->begin + piece.begin, theirs);
-    for (const PlacedTensor& placed : piece.tensors) {
-      blank(piece, placed, ours);
-      blank(piece, placed, theirs);
+    std::vector<std::byte> ours(static_cast<size_t>(slice.bytes())), theirs(ours.size());
+    found.file->read_at(found.entry->begin + slice.begin, ours);
+    tensor.base.file->read_at(tensor.base.entry->begin + slice.begin, theirs);
+    for (const TensorInSlice& contained : slice.tensors) {
+      blank(slice, contained, ours);
+      blank(slice, contained, theirs);
     }
     if (ours != theirs) fail_untrained(tensor.name, found.file->where());
   }
 
-  void check_placed(const OutputPiece& piece, const PlacedTensor& placed,
+  void check_tensor(const OutputSlice& slice, const TensorInSlice& contained,
                     const StoredTensor& stored) const {
-    const TensorEntry& entry = *placed.entry;
+    const TensorEntry& entry = *contained.entry;
     const bool scales =
-        piece.form == PieceForm::kFp8Scales || piece.form == PieceForm::kMxfp4Scales;
+        slice.form == SliceForm::kFp8Scales || slice.form == SliceForm::kMxfp4Scales;
     if (scales) return;  // checked with the elements
     const auto found = merged_.resolve(entry);
     SUTOR_ASSERT(found && found->stored.entry == stored.entry);
     const Digest digest = stored_digest(merged_, entry, *found);
-    const bool elements = piece.form == PieceForm::kElements;
-    if (!placed.trained) {
-      if (digest == values_digest(base_, entry, piece.dtype)) return;
-      fail(101, "{}: tensor `{}` is not the base's, dequantised", stored.file->where(), entry.name);
+    const bool elements = slice.form == SliceForm::kElements;
+    if (!contained.trained) {
+      if (digest == values_digest(base_, entry, slice.dtype)) return;
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is not the base's, dequantised",
+           stored.file->where(), entry.name);
     }
     const Digest& expected = changed_.at(entry.name);
     if (digest != expected) {
-      fail(101, "{}: tensor `{}` is {}, but the trained values are {}", stored.file->where(),
-           entry.name, digest.text(), expected.text());
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is {}, but the trained values are {}",
+           stored.file->where(), entry.name, digest.text(), expected.text());
     }
-    const bool quantized = placed.base.encoding != Encoding::kPlain;
+    const bool quantized = contained.base.encoding != Encoding::kPlain;
     if (quantized && rule_ == QuantizedRule::kRequantize) return;
-    const Digest before = quantized && elements ? values_digest(base_, entry, piece.dtype)
-                                                : stored_digest(base_, entry, placed.base);
+    const Digest before = quantized && elements ? values_digest(base_, entry, slice.dtype)
+                                                : stored_digest(base_, entry, contained.base);
     if (digest == before) fail_equal(entry.name, stored.file->where());
   }
 
@@ -151,7 +153,7 @@ class Verifier {
 };
 
 void verify_header(const OutputShard& shard, const fs::path& path) {
-  if (!fs::exists(path)) fail(101, "{} is missing", path.string());
+  if (!fs::exists(path)) fail(ErrorCode::kNotAsExpected, "{} is missing", path.string());
   const SafetensorsShard merged(path);
   bool same = shard.same_header;
   if (shard.same_header) {
@@ -167,8 +169,8 @@ void verify_header(const OutputShard& shard, const fs::path& path) {
                    });
   }
   if (!same) {
-    fail(101, "{}: the header or the size differs from {}that of {}", path.string(),
-         shard.same_header ? "" : "what becomes of ", shard.base->where());
+    fail(ErrorCode::kNotAsExpected, "{}: the header or the size differs from {}that of {}",
+         path.string(), shard.same_header ? "" : "what becomes of ", shard.base->where());
   }
 }
 
@@ -178,24 +180,31 @@ void verify_other_files(const ModelDirectory& base, const fs::path& merged,
                         bool anything_trained) {
   std::set<fs::path> known = copied;
   for (const fs::path& file : copied) {
-    if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
+    if (!fs::exists(merged / file)) {
+      fail(ErrorCode::kNotAsExpected, "{} is missing", (merged / file).string());
+    }
     const fs::path original = base.files_root() / file;
     if (!same_content(InputFile(original), InputFile(merged / file))) {
-      fail(101, "{} differs from {}", (merged / file).string(), original.string());
+      fail(ErrorCode::kNotAsExpected, "{} differs from {}", (merged / file).string(),
+           original.string());
     }
   }
   for (const auto& [file, text] : rewritten) {
     known.insert(file);
-    if (!fs::exists(merged / file)) fail(101, "{} is missing", (merged / file).string());
+    if (!fs::exists(merged / file)) {
+      fail(ErrorCode::kNotAsExpected, "{} is missing", (merged / file).string());
+    }
     if (read_file(merged / file) != text) {
-      fail(101, "{} is not what becomes of that of {}", (merged / file).string(),
-           base.path().string());
+      fail(ErrorCode::kNotAsExpected, "{} is not what becomes of that of {}",
+           (merged / file).string(), base.path().string());
     }
   }
   for (const auto& shard : base.shards()) known.insert(shard->name());
   if (anything_trained) known.insert(kMergedInfoFile);
   for (const fs::path& file : files_below(merged)) {
-    if (!known.count(file)) fail(101, "{} is not in the base", (merged / file).string());
+    if (!known.count(file)) {
+      fail(ErrorCode::kNotAsExpected, "{} is not in the base", (merged / file).string());
+    }
   }
 }
 
@@ -235,7 +244,8 @@ VerifyReport verify_adapter(const ModelDirectory& base, const TensorMap& model,
   adapter.check_base(base.digest(), base.path().string());
   for (const auto& [name, stored] : adapter.tensors()) {
     if (!changed.count(name)) {
-      fail(101, "{}: tensor `{}` was not trained", stored.file->where(), name);
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` was not trained", stored.file->where(),
+           name);
     }
   }
   std::vector<TrainedTensor> tensors = adapter.trained_tensors();
@@ -243,11 +253,12 @@ VerifyReport verify_adapter(const ModelDirectory& base, const TensorMap& model,
   for (const auto& [name, digest] : changed) {
     const auto at = found.find(name);
     if (at == found.end()) {
-      fail(101, "{}: the trained tensor `{}` is missing", adapter.path().string(), name);
+      fail(ErrorCode::kNotAsExpected, "{}: the trained tensor `{}` is missing",
+           adapter.path().string(), name);
     }
     if (at->second != digest) {
-      fail(101, "{}: tensor `{}` is {}, but the trained values are {}", adapter.path().string(),
-           name, at->second.text(), digest.text());
+      fail(ErrorCode::kNotAsExpected, "{}: tensor `{}` is {}, but the trained values are {}",
+           adapter.path().string(), name, at->second.text(), digest.text());
     }
   }
   // In the base's dtype, so that a mere change of dtype does not pass for training.

@@ -16,7 +16,7 @@ namespace {
 constexpr int kFormatVersion = 1;
 constexpr int kShardsAtOnce = 4;
 
-void copy_whole(const fs::path& from, const fs::path& to) {
+void copy_verbatim(const fs::path& from, const fs::path& to) {
   const InputFile source(from);
   fs::create_directories(to.parent_path());
   OutputFile target(to);
@@ -33,18 +33,18 @@ void write_text(const std::string& text, const fs::path& to) {
 }
 
 // The base's layout: what lies between the pieces that are made anew is copied in one go.
-void write_in_place(const OutputShard& shard, PieceMaker& maker, const fs::path& to) {
+void write_in_place(const OutputShard& shard, SliceBuilder& builder, const fs::path& to) {
   const ModelShard& base = *shard.base;
   OutputFile target(to);
   target.reserve(base.size());
   target.append(base.header_bytes());
   int64_t at = base.header().data_begin;
   for (const OutputTensor& tensor : shard.tensors) {
-    for (const OutputPiece& piece : tensor.pieces) {
-      if (piece.form == PieceForm::kCopied) continue;
-      base.append_to(target, at, tensor.base.entry->begin + piece.begin);
-      maker.make(tensor, piece, [&](std::span<const std::byte> bytes) { target.append(bytes); });
-      at = tensor.base.entry->begin + piece.end;
+    for (const OutputSlice& slice : tensor.slices) {
+      if (slice.form == SliceForm::kCopied) continue;
+      base.append_to(target, at, tensor.base.entry->begin + slice.begin);
+      builder.make(tensor, slice, [&](std::span<const std::byte> bytes) { target.append(bytes); });
+      at = tensor.base.entry->begin + slice.end;
       SUTOR_ASSERT(target.written() == at);
     }
   }
@@ -52,15 +52,15 @@ void write_in_place(const OutputShard& shard, PieceMaker& maker, const fs::path&
   target.finish();
 }
 
-void write_anew(const OutputShard& shard, PieceMaker& maker, const fs::path& to) {
+void write_anew(const OutputShard& shard, SliceBuilder& builder, const fs::path& to) {
   std::vector<SafetensorsDeclaration> declarations;
   for (const OutputTensor& tensor : shard.tensors) {
     declarations.push_back({tensor.name, tensor.dtype_name, tensor.shape});
   }
   SafetensorsWriter writer(to, declarations, shard.base->header().metadata);
   for (const OutputTensor& tensor : shard.tensors) {
-    for (const OutputPiece& piece : tensor.pieces) {
-      maker.make(tensor, piece, [&](std::span<const std::byte> bytes) { writer.append(bytes); });
+    for (const OutputSlice& slice : tensor.slices) {
+      builder.make(tensor, slice, [&](std::span<const std::byte> bytes) { writer.append(bytes); });
     }
   }
   writer.finish();
@@ -90,11 +90,11 @@ void write_info(const MergedExport& result, const ExportOrigin& origin, const fs
   write_text(info.dump(2) + "\n", to);
 }
 
-MergedExport result_of(const PieceMaker& maker, const ModelDirectory& base, const TensorMap& model,
-                       QuantizedRule rule) {
+MergedExport result_of(const SliceBuilder& builder, const ModelDirectory& base,
+                       const TensorMap& model, QuantizedRule rule) {
   MergedExport result;
   result.rounding.rule = rule;
-  for (const auto& [name, record] : maker.records()) {
+  for (const auto& [name, record] : builder.records()) {
     result.digests[name] = record.digest;
     if (!record.rounding) continue;
     result.rounding.tensors[name] = *record.rounding;
@@ -135,20 +135,20 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
   std::vector<std::string> names;
   for (const TrainedTensor& tensor : trained) names.push_back(tensor.name);
   const ExportPlan plan = plan_export(base, model, names, rule);
-  PieceMaker maker(base, trained);
+  SliceBuilder builder(base, trained);
   StagedDirectory staged(directory);
   parallel_tasks(kShardsAtOnce, static_cast<int64_t>(plan.shards.size()), [&](int64_t i) {
     const OutputShard& shard = plan.shards[static_cast<size_t>(i)];
     const fs::path to = staged.path() / shard.base->name();
-    (shard.same_header ? write_in_place : write_anew)(shard, maker, to);
+    (shard.same_header ? write_in_place : write_anew)(shard, builder, to);
   });
   for (const fs::path& file : copied_files(base, !trained.empty(), plan.new_headers())) {
-    copy_whole(base.files_root() / file, staged.path() / file);
+    copy_verbatim(base.files_root() / file, staged.path() / file);
   }
   for (const auto& [file, text] : rewritten_files(base, plan)) {
     write_text(text, staged.path() / file);
   }
-  MergedExport result = result_of(maker, base, model, rule);
+  MergedExport result = result_of(builder, base, model, rule);
   if (!trained.empty()) write_info(result, origin, staged.path() / kMergedInfoFile);
   staged.publish();
   return result;

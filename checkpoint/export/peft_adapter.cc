@@ -73,13 +73,13 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
 PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
   const fs::path config_file = path / kPeftConfigFile;
   if (!fs::exists(config_file) || !fs::exists(path / kPeftWeightsFile)) {
-    fail(308, "{} is no peft adapter: it needs {} and {}", path.string(), kPeftConfigFile,
-         kPeftWeightsFile);
+    fail(ErrorCode::kNotAdapter, "{} is no peft adapter: it needs {} and {}", path.string(),
+         kPeftConfigFile, kPeftWeightsFile);
   }
   const auto config =
       nlohmann::json::parse(read_file(config_file), nullptr, /*allow_exceptions=*/false);
   const auto refuse = [&](const std::string& reason) {
-    fail(308, "{}: {}", config_file.string(), reason);
+    fail(ErrorCode::kNotAdapter, "{}: {}", config_file.string(), reason);
   };
   if (!config.is_object() || config.value("peft_type", "") != "LORA") refuse("not a LORA adapter");
   for (const char* key : {"use_rslora", "use_dora", "fan_in_fan_out"}) {
@@ -112,15 +112,19 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
 void PeftAdapter::load(const ShardedTensor& destination) const {
   const auto found = tensors_.find(destination.name);
   if (found == tensors_.end()) {
-    fail(308, "{} has no tensor `{}`: it adapts other modules than lora.targets", path_.string(),
-         destination.name);
+    fail(ErrorCode::kNotAdapter, "{} has no tensor `{}`: it adapts other modules than lora.targets",
+         path_.string(), destination.name);
   }
   const SafetensorsEntry& entry = *found->second;
   if (entry.shape != destination.global_shape) {
-    fail(302, "{}: `{}` has shape [{}], lora.rank and the model ask for [{}]", path_.string(),
-         destination.name, fmt::join(entry.shape, ", "), fmt::join(destination.global_shape, ", "));
+    fail(ErrorCode::kWrongShape, "{}: `{}` has shape [{}], lora.rank and the model ask for [{}]",
+         path_.string(), destination.name, fmt::join(entry.shape, ", "),
+         fmt::join(destination.global_shape, ", "));
   }
-  if (!entry.dtype) fail(307, "{}: `{}` is {}", path_.string(), entry.name, entry.dtype_name);
+  if (!entry.dtype) {
+    fail(ErrorCode::kBadStoredDType, "{}: `{}` is {}", path_.string(), entry.name,
+         entry.dtype_name);
+  }
   file_->load(entry.begin, *entry.dtype, destination);
 }
 

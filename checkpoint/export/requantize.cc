@@ -8,7 +8,7 @@
 namespace sutor {
 namespace {
 
-constexpr int64_t kPieceElements = int64_t{1} << 18;
+constexpr int64_t kChunkElements = int64_t{1} << 18;
 
 // Its name, rows and columns; read() is the caller's.
 FloatRows rows_like(const std::string& name, const std::vector<int64_t>& shape) {
@@ -20,8 +20,8 @@ FloatRows rows_like(const std::string& name, const std::vector<int64_t>& shape) 
 
 void require_finite(const FloatRows& values, const float* from, int64_t count) {
   if (std::all_of(from, from + count, [](float value) { return std::isfinite(value); })) return;
-  fail(307, "`{}` holds a trained value that is no finite number: it cannot be quantised",
-       values.name);
+  fail(ErrorCode::kNotQuantizable,
+       "`{}` holds a trained value that is no finite number: it cannot be quantised", values.name);
 }
 
 // Calls use(block, begin, end) for the runs of elements that share a scale, row after row.
@@ -61,11 +61,11 @@ FloatRows rows_of(const TrainedTensor& trained) {
       trained.read(trained.rows(row, count, bytes));
       return;
     }
-    ShardedTensor piece = trained.rows(row, count, nullptr);
-    std::vector<std::byte> stored(piece.num_bytes());
-    piece.data = stored.data();
-    trained.read(piece);
-    convert_elements(stored.data(), trained.dtype, bytes, DType::kF32, piece.num_elements());
+    ShardedTensor slice = trained.rows(row, count, nullptr);
+    std::vector<std::byte> stored(slice.num_bytes());
+    slice.data = stored.data();
+    trained.read(slice);
+    convert_elements(stored.data(), trained.dtype, bytes, DType::kF32, slice.num_elements());
   };
   return rows;
 }
@@ -110,7 +110,7 @@ std::vector<std::byte> requantize_fp8(const FloatRows& values, const BlockScales
 std::vector<std::byte> requantize_mxfp4(const FloatRows& values, const QuantizedSink& sink) {
   const int64_t columns = values.columns, groups = columns / kMxfp4Group;
   SUTOR_ASSERT(columns % kMxfp4Group == 0 && columns > 0);
-  const int64_t at_once = std::clamp(kPieceElements / columns, int64_t{1}, values.rows);
+  const int64_t at_once = std::clamp(kChunkElements / columns, int64_t{1}, values.rows);
   std::vector<float> wanted(static_cast<size_t>(at_once * columns)), stored(wanted.size());
   std::vector<std::byte> blocks(wanted.size() / 2);
   std::vector<std::byte> scales(static_cast<size_t>(values.rows * groups));

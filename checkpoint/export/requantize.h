@@ -34,7 +34,7 @@ struct QuantizedRows {
 using QuantizedSink = std::function<void(const QuantizedRows&)>;
 
 // Give all rows to `sink` in their order and return the bytes of the scales. A row of blocks is
-// held at a time, of MXFP4 about a MiB. Throw E0307 naming the matrix when a value is not finite.
+// held at a time, of MXFP4 about a MiB. Throw E0319 naming the matrix when a value is not finite.
 std::vector<std::byte> requantize_fp8(const FloatRows& values, const BlockScales& base,
                                       const QuantizedSink& sink);
 std::vector<std::byte> requantize_mxfp4(const FloatRows& values, const QuantizedSink& sink);

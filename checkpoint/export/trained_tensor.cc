@@ -18,18 +18,18 @@ ShardedTensor TrainedTensor::rows(int64_t row_begin, int64_t row_count, std::byt
           .data = into};
 }
 
-TrainedTensor trained_tensor(const ShardedTensor& whole) {
-  const int64_t rows = whole.global_shape.empty() ? 1 : whole.global_shape[0];
-  SUTOR_ASSERT(whole.row_begin == 0 && whole.row_count == rows && whole.has_whole_rows());
-  const std::byte* data = whole.data;
-  return {.name = whole.name,
-          .shape = whole.global_shape,
-          .dtype = whole.dtype,
-          .stored_dtype = whole.dtype,
-          .read = [data](const ShardedTensor& piece) {
-            std::byte* to = piece.data;
-            stream_strips(
-                strips_in_whole(piece, piece.dtype), /*worth_skipping=*/0,
+TrainedTensor trained_tensor(const ShardedTensor& tensor) {
+  const int64_t rows = tensor.global_shape.empty() ? 1 : tensor.global_shape[0];
+  SUTOR_ASSERT(tensor.row_begin == 0 && tensor.row_count == rows && tensor.has_whole_rows());
+  const std::byte* data = tensor.data;
+  return {.name = tensor.name,
+          .shape = tensor.global_shape,
+          .dtype = tensor.dtype,
+          .stored_dtype = tensor.dtype,
+          .read = [data](const ShardedTensor& slice) {
+            std::byte* to = slice.data;
+            stream_ranges(
+                ranges_of_slice(slice, slice.dtype), /*worth_skipping=*/0,
                 [data](int64_t begin, int64_t end, const ByteSink& sink) {
                   sink({data + begin, static_cast<size_t>(end - begin)});
                 },
@@ -45,20 +45,22 @@ void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& ba
     const TensorEntry* entry = model.find(tensor.name);
     const auto found = entry ? base.resolve(*entry) : std::nullopt;
     if (!found) {
-      fail(301, "the base model {} has no tensor `{}`. Is it the model that was trained?",
+      fail(ErrorCode::kMissingTensor,
+           "the base model {} has no tensor `{}`. Is it the model that was trained?",
            base.path().string(), tensor.name);
     }
     if (entry->shape != tensor.shape) {
-      fail(302, "tensor `{}` was trained in shape [{}], but the base model {} has [{}]",
-           tensor.name, fmt::join(tensor.shape, ", "), base.path().string(),
-           fmt::join(entry->shape, ", "));
+      fail(ErrorCode::kWrongShape,
+           "tensor `{}` was trained in shape [{}], but the base model {} has [{}]", tensor.name,
+           fmt::join(tensor.shape, ", "), base.path().string(), fmt::join(entry->shape, ", "));
     }
     if (found->encoding != Encoding::kPlain) {
       tensor.stored_dtype = config_dtype(base.config());
       continue;
     }
     if (!found->stored.entry->dtype) {
-      fail(307, "{}: tensor `{}` is {}, into which trained values cannot be converted",
+      fail(ErrorCode::kBadStoredDType,
+           "{}: tensor `{}` is {}, into which trained values cannot be converted",
            found->stored.file->where(), found->stored.entry->name, found->stored.entry->dtype_name);
     }
     tensor.stored_dtype = *found->stored.entry->dtype;
@@ -67,18 +69,18 @@ void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& ba
 
 void stream_converted(const TrainedTensor& tensor, DType dtype,
                       const std::function<void(std::span<const std::byte>)>& sink) {
-  constexpr int64_t kPieceBytes = int64_t{1} << 20;
+  constexpr int64_t kChunkBytes = int64_t{1} << 20;
   int64_t row_elements = 1;
   for (size_t axis = 1; axis < tensor.shape.size(); ++axis) row_elements *= tensor.shape[axis];
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   if (rows * row_elements == 0) return;
   const auto from_bytes = row_elements * static_cast<int64_t>(size_of(tensor.dtype));
   const auto to_bytes = row_elements * static_cast<int64_t>(size_of(dtype));
-  const int64_t piece_rows = std::clamp(kPieceBytes / from_bytes, int64_t{1}, rows);
-  std::vector<std::byte> from(static_cast<size_t>(piece_rows * from_bytes));
-  std::vector<std::byte> to(static_cast<size_t>(piece_rows * to_bytes));
-  for (int64_t row = 0; row < rows; row += piece_rows) {
-    const int64_t count = std::min(piece_rows, rows - row);
+  const int64_t chunk_rows = std::clamp(kChunkBytes / from_bytes, int64_t{1}, rows);
+  std::vector<std::byte> from(static_cast<size_t>(chunk_rows * from_bytes));
+  std::vector<std::byte> to(static_cast<size_t>(chunk_rows * to_bytes));
+  for (int64_t row = 0; row < rows; row += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, rows - row);
     tensor.read(tensor.rows(row, count, from.data()));
     convert_elements(from.data(), tensor.dtype, to.data(), dtype, count * row_elements);
     sink(std::span<const std::byte>(to).first(static_cast<size_t>(count * to_bytes)));

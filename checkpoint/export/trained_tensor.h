@@ -23,17 +23,17 @@ struct TrainedTensor {
   DType dtype = DType::kF32;         // of what read() gives
   DType stored_dtype = DType::kF32;  // of what an adapter holds; a merged export takes the base's
   // Fills a piece of this tensor: of its name, shape and `dtype`, any rows and columns.
-  std::function<void(const ShardedTensor& piece)> read;
+  std::function<void(const ShardedTensor& slice)> read;
 
   // Of all columns, over memory that has room for it.
   ShardedTensor rows(int64_t row_begin, int64_t row_count, std::byte* into) const;
 };
 
-// Over memory that has to outlive it. `whole` must hold all its rows.
-TrainedTensor trained_tensor(const ShardedTensor& whole);
+// Over memory that has to outlive it. `tensor` must hold all its rows.
+TrainedTensor trained_tensor(const ShardedTensor& tensor);
 
 // Sets every stored_dtype to that of the base, of a quantised tensor to that of its config.json.
-// Throws E0301 for a name that the model does not have, E0302 for another shape.
+// Throws E0314 for a name that the model does not have, E0302 for another shape.
 void store_as_base(std::vector<TrainedTensor>& tensors, const ModelDirectory& base,
                    const TensorMap& model);
 

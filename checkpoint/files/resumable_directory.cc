@@ -63,7 +63,8 @@ std::string noted(const fs::path& file) {
 [[noreturn]] void fail_busy(const fs::path& staging) {
   std::string owner = noted(staging / kOwnerFile);
   while (!owner.empty() && owner.back() == '\n') owner.pop_back();
-  fail(401, "{} is being written by another job{}. Wait for it or end it; then start again.",
+  fail(ErrorCode::kBusy,
+       "{} is being written by another job{}. Wait for it or end it; then start again.",
        staging.string(), owner.empty() ? "" : ": " + owner);
 }
 
@@ -81,7 +82,7 @@ fs::path StagingPaths::new_part() const {
   return parts / fmt::format("{:08x}{:08x}", random(), random());
 }
 
-void StagingPaths::place(const fs::path& part, const fs::path& name) const {
+void StagingPaths::move_to_content(const fs::path& part, const fs::path& name) const {
   make_folder((content / name).parent_path());
   rename_over(part, content / name);
 }
@@ -96,17 +97,18 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
     std::error_code error;
     if (!present(final_)) return;
     if (!overwrite_) {
-      fail(220, "{} exists already. Remove it, name another output, or add --overwrite.",
+      fail(ErrorCode::kOutputExists,
+           "{} exists already. Remove it, name another output, or add --overwrite.",
            final_.string());
     }
     if (!fs::is_directory(fs::symlink_status(final_, error))) {
-      fail(220, "{} is no directory, so it is not replaced", final_.string());
+      fail(ErrorCode::kOutputExists, "{} is no directory, so it is not replaced", final_.string());
     }
   };
   if (!present(paths_.root)) check_free();
   make_folder(parent_of(final_));
   lock();
-  judge(plan);
+  determine_state(plan);
   if (state_ == State::kPublished) return;
   try {
     check_free();
@@ -151,7 +153,7 @@ void ResumableDirectory::lock() {
   }
 }
 
-void ResumableDirectory::judge(const std::string& plan) {
+void ResumableDirectory::determine_state(const std::string& plan) {
   if (noted(paths_.root / kDoneFile) == plan) {
     // An earlier start had everything, and was about to make the final name or had done so. With
     // `overwrite` both names may have been exchanged already or not: begin anew.

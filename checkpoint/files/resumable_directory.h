@@ -24,7 +24,7 @@ struct StagingPaths {
   std::filesystem::path new_part() const;
   // Moves a part that is complete and on the disk to its place below content/, and makes the
   // folders on the way. What an earlier start left there is replaced.
-  void place(const std::filesystem::path& part, const std::filesystem::path& name) const;
+  void move_to_content(const std::filesystem::path& part, const std::filesystem::path& name) const;
 };
 
 class ResumableDirectory {
@@ -48,7 +48,7 @@ class ResumableDirectory {
 
  private:
   void lock();
-  void judge(const std::string& plan);
+  void determine_state(const std::string& plan);
   void clear();
 
   std::filesystem::path final_;

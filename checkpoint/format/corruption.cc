@@ -15,23 +15,23 @@ std::string sentence(std::string text) {
 
 }  // namespace
 
-std::string Damage::text() const {
+std::string Corruption::text() const {
   std::string text = problem;
   if (text.empty()) {
-    text = fmt::format("{}: {}{}expected {}, found {}", file, part, part.empty() ? "" : ": ",
-                       expected, found);
+    text = fmt::format("{}: {}{}expected {}, found {}", file, location,
+                       location.empty() ? "" : ": ", expected, found);
   }
   text = sentence(std::move(text));
-  return mend.empty() ? text : text + " " + mend;
+  return repair.empty() ? text : text + " " + repair;
 }
 
-void DamageList::add(Damage damage) {
-  if (damage.mend.empty()) damage.mend = mend_;
+void CorruptionList::add(Corruption corruption) {
+  if (corruption.repair.empty()) corruption.repair = repair_;
   const std::lock_guard lock(mutex_);
-  found_.push_back(std::move(damage));
+  found_.push_back(std::move(corruption));
 }
 
-bool DamageList::check(const std::filesystem::path& file, const std::function<void()>& body) {
+bool CorruptionList::check(const std::filesystem::path& file, const std::function<void()>& body) {
   try {
     body();
     return true;
@@ -41,10 +41,10 @@ bool DamageList::check(const std::filesystem::path& file, const std::function<vo
   }
 }
 
-std::vector<Damage> DamageList::take() {
+std::vector<Corruption> CorruptionList::take() {
   const std::lock_guard lock(mutex_);
-  std::stable_sort(found_.begin(), found_.end(), [](const Damage& a, const Damage& b) {
-    return std::tie(a.file, a.part) < std::tie(b.file, b.part);
+  std::stable_sort(found_.begin(), found_.end(), [](const Corruption& a, const Corruption& b) {
+    return std::tie(a.file, a.location) < std::tie(b.file, b.location);
   });
   return std::move(found_);
 }

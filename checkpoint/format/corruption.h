@@ -9,37 +9,39 @@
 #include <string>
 #include <vector>
 
+#include "csrc/base/error_codes.h"
+
 namespace sutor {
 
-struct Damage {
-  int code = 347;          // as the error of a reader that stumbles over it has
-  std::string file;        // its path
-  std::string part{};      // "tensor `x`, tile at byte 0"; empty: the file as a whole
+struct Corruption {
+  ErrorCode code = ErrorCode::kCorrupted;  // as the error of a reader that stumbles over it has
+  std::string file;                        // its path
+  std::string location{};  // "tensor `x`, tile at byte 0"; empty: the file as a whole
   std::string expected{};  // both are empty when `problem` says it all
   std::string found{};
   std::string problem{};  // a reader's message, which names the file
-  std::string mend{};     // a sentence
+  std::string repair{};   // a sentence
 
   // One line without the code: "<file>: <part>: expected ..., found .... <mend>"
   std::string text() const;
 };
 
 // Collects damage from several threads.
-class DamageList {
+class CorruptionList {
  public:
-  // `mend`: of what is added without one.
-  explicit DamageList(std::string mend) : mend_(std::move(mend)) {}
+  // `repair`: of what is added without one.
+  explicit CorruptionList(std::string repair) : repair_(std::move(repair)) {}
 
-  void add(Damage damage);
+  void add(Corruption corruption);
   // Runs a check; what it throws as an Error is damage of `file`. Whether it threw nothing.
   bool check(const std::filesystem::path& file, const std::function<void()>& body);
   // By file and part.
-  std::vector<Damage> take();
+  std::vector<Corruption> take();
 
  private:
-  std::string mend_;
+  std::string repair_;
   std::mutex mutex_;
-  std::vector<Damage> found_;
+  std::vector<Corruption> found_;
 };
 
 }  // namespace sutor

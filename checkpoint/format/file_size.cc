@@ -19,9 +19,10 @@ void check_file_size(const fs::path& path, int64_t expected) {
   const std::string found = wrong_size(path, expected);
   if (found.empty()) return;
   if (found == "nothing" || found == "no regular file") {
-    fail(344, "{} is missing or no regular file", path.string());
+    fail(ErrorCode::kWrongFileSize, "{} is missing or no regular file", path.string());
   }
-  fail(344, "{} has {}, but the manifest says {} bytes", path.string(), found, expected);
+  fail(ErrorCode::kWrongFileSize, "{} has {}, but the manifest says {} bytes", path.string(), found,
+       expected);
 }
 
 }  // namespace sutor

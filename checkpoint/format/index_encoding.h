@@ -49,7 +49,7 @@ class IndexCursor {
   }
   size_t left() const { return rest_.size(); }
   [[noreturn]] void fail_index(const std::string& reason) const {
-    fail(345, "{} is no valid tile index: {}", where_, reason);
+    fail(ErrorCode::kBadTileIndex, "{} is no valid tile index: {}", where_, reason);
   }
 
  private:

@@ -113,7 +113,8 @@ Manifest load_manifest(const fs::path& directory) {
   const fs::path path = directory / kManifestFile;
   std::error_code error;
   if (!fs::exists(path, error)) {
-    fail(341, "{} is no complete checkpoint: it has no {}", directory.string(), kManifestFile);
+    fail(ErrorCode::kIncomplete, "{} is no complete checkpoint: it has no {}", directory.string(),
+         kManifestFile);
   }
   return decode_manifest(read_file(path, kMaxManifestBytes), path.string());
 }

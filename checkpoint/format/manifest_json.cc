@@ -16,7 +16,7 @@ std::string digest_line(std::string_view rest) {
 }  // namespace
 
 void fail_manifest(const std::string& where, const std::string& reason) {
-  fail(342, "{} is damaged: {}", where, reason);
+  fail(ErrorCode::kBadManifest, "{} is damaged: {}", where, reason);
 }
 
 std::string encode_manifest_json(const json& body) {
@@ -43,7 +43,8 @@ json parse_manifest_json(const std::string& text, const std::string& where, std:
   }
   const auto found = member<int64_t>(parsed, "format_version", where);
   if (found != version) {
-    fail(343, "{} has format version {}; this program reads version {}", where, found, version);
+    fail(ErrorCode::kUnknownVersion, "{} has format version {}; this program reads version {}",
+         where, found, version);
   }
   return parsed;
 }

@@ -1,5 +1,5 @@
-// Strips: equal runs of bytes at equal distances, which is how some columns of a matrix lie where
-// whole rows follow each other. They are cut out of consecutive bytes and put in place here.
+// StridedRanges: equal runs of bytes at equal distances, which is how some columns of a matrix lie
+// where whole rows follow each other. They are cut out of consecutive bytes and put in place here.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@ using ByteSink = std::function<void(std::span<const std::byte>)>;
 // Gives bytes [begin, end) of something to the sink, piece by piece in their order.
 using ByteStream = std::function<void(int64_t begin, int64_t end, const ByteSink& sink)>;
 
-struct Strips {
+struct StridedRanges {
   int64_t begin = 0;   // first byte of the first one
   int64_t bytes = 0;   // of each
   int64_t stride = 0;  // from the first byte of one to that of the next; at least `bytes`
@@ -27,15 +27,15 @@ struct Strips {
 };
 
 // Where a piece lies in its whole tensor, stored row after row in `dtype` from byte 0 on.
-Strips strips_in_whole(const ShardedTensor& piece, DType dtype);
+StridedRanges ranges_of_slice(const ShardedTensor& slice, DType dtype);
 
 // Gives the bytes of all strips to `sink`, in their order and in pieces of any size that are no
 // larger than those of `stream`. Gaps of `worth_skipping` bytes or more are never asked for;
 // shorter ones are read and dropped, which costs less than another read.
-void stream_strips(const Strips& strips, int64_t worth_skipping, const ByteStream& stream,
+void stream_ranges(const StridedRanges& ranges, int64_t worth_skipping, const ByteStream& stream,
                    const ByteSink& sink);
 
 // Copies what it gets, in its order, to strips of `bytes` bytes from `to` on, `stride` apart.
-ByteSink into_strips(std::byte* to, int64_t bytes, int64_t stride);
+ByteSink into_ranges(std::byte* to, int64_t bytes, int64_t stride);
 
 }  // namespace sutor

@@ -18,11 +18,11 @@ void BlockCrcs::update(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     if (filled_ == block_bytes_) filled_ = 0;
     if (filled_ == 0) crcs_.push_back(0);
-    const auto piece =
+    const auto chunk =
         bytes.first(std::min(bytes.size(), static_cast<size_t>(block_bytes_ - filled_)));
-    crcs_.back() = crc32c(piece, crcs_.back());
-    filled_ += static_cast<int64_t>(piece.size());
-    bytes = bytes.subspan(piece.size());
+    crcs_.back() = crc32c(chunk, crcs_.back());
+    filled_ += static_cast<int64_t>(chunk.size());
+    bytes = bytes.subspan(chunk.size());
   }
 }
 

@@ -55,7 +55,7 @@ class CoverageSweep {
   }
   [[noreturn]] void fail_at(int64_t row_begin, int64_t row_end, int64_t col_begin, int64_t col_end,
                             const char* how) const {
-    fail(346, "{}: {} of {} ({}) are there {}", where_,
+    fail(ErrorCode::kBadCoverage, "{}: {} of {} ({}) are there {}", where_,
          extent_text(tensor_, row_begin, row_end, col_begin, col_end), tensor_.name, name_of(kind_),
          how);
   }

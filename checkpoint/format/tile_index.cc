@@ -28,7 +28,8 @@ uint8_t code_of(DType dtype) {
   for (const auto& [known, code] : kDTypeCodes) {
     if (known == dtype) return code;
   }
-  fail(7001, "internal error: checkpoints hold floats, not {}", name_of(dtype));
+  fail(ErrorCode::kBrokenInvariant, "internal error: checkpoints hold floats, not {}",
+       name_of(dtype));
 }
 
 IndexedTensor take_tensor(IndexCursor& cursor) {

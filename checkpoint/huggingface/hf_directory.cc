@@ -14,10 +14,10 @@ namespace {
 constexpr int64_t kMaxConfigBytes = int64_t{64} << 20;
 
 std::string read_config(const fs::path& path) {
-  if (!fs::is_directory(path)) fail(300, "{} is not a directory", path.string());
+  if (!fs::is_directory(path)) fail(ErrorCode::kNoModel, "{} is not a directory", path.string());
   if (!fs::exists(path / "config.json")) {
-    fail(300, "{} is no model directory: it has no config.json, and it is no base store",
-         path.string());
+    fail(ErrorCode::kNoModel,
+         "{} is no model directory: it has no config.json, and it is no base store", path.string());
   }
   return read_file(path / "config.json", kMaxConfigBytes);
 }
@@ -33,7 +33,8 @@ HfDirectory::HfDirectory(const fs::path& path) : ModelDirectory(path) {
   } else {
     const bool pickled =
         fs::exists(path / "pytorch_model.bin") || fs::exists(path / "pytorch_model.bin.index.json");
-    fail(301, "{} holds neither {} nor {}.{}", path.string(), kSingleWeightsFile, kIndexFile,
+    fail(ErrorCode::kUnreadableFile, "{} holds neither {} nor {}.{}", path.string(),
+         kSingleWeightsFile, kIndexFile,
          pickled ? " Its pytorch_model.bin files are not read: save the model as safetensors first."
                  : "");
   }
@@ -42,7 +43,8 @@ HfDirectory::HfDirectory(const fs::path& path) : ModelDirectory(path) {
 void HfDirectory::open_shard(const std::string& file_name) {
   const fs::path file = path() / file_name;
   if (!fs::exists(file)) {
-    fail(304, "{}: the shard {} that the index names is missing. Fetch the model again.",
+    fail(ErrorCode::kContradictoryShards,
+         "{}: the shard {} that the index names is missing. Fetch the model again.",
          path().string(), file_name);
   }
   add_shard(std::make_unique<SafetensorsShard>(file));
@@ -56,20 +58,23 @@ void HfDirectory::open_sharded() {
   for (const auto& [name, file] : index.weight_map) {
     const auto found = find(name);
     if (!found || found->file->name() != file) {
-      fail(304, "{}: the index says that {} holds tensor `{}`, but it does not{}", path().string(),
-           file, name, found ? fmt::format(" ({} does)", found->file->name()) : "");
+      fail(ErrorCode::kContradictoryShards,
+           "{}: the index says that {} holds tensor `{}`, but it does not{}", path().string(), file,
+           name, found ? fmt::format(" ({} does)", found->file->name()) : "");
     }
   }
   int64_t total = 0;
   for (const auto& [name, stored] : tensors()) {
     if (!index.weight_map.count(name)) {
-      fail(304, "{}: {} holds tensor `{}`, which the index does not list", path().string(),
+      fail(ErrorCode::kContradictoryShards,
+           "{}: {} holds tensor `{}`, which the index does not list", path().string(),
            stored.file->name(), name);
     }
     total += stored.entry->num_bytes();
   }
   if (index.total_size && *index.total_size != total) {
-    fail(304, "{}: total_size of {} is {}, but the tensors have {} bytes together", path().string(),
+    fail(ErrorCode::kContradictoryShards,
+         "{}: total_size of {} is {}, but the tensors have {} bytes together", path().string(),
          kIndexFile, *index.total_size, total);
   }
 }
@@ -112,7 +117,8 @@ std::set<fs::path> files_below(const fs::path& directory) {
       if (entry.is_regular_file()) files.insert(entry.path().lexically_relative(directory));
     }
   } catch (const fs::filesystem_error& error) {
-    fail(301, "cannot list {}: {}", directory.string(), error.code().message());
+    fail(ErrorCode::kUnreadableFile, "cannot list {}: {}", directory.string(),
+         error.code().message());
   }
   return files;
 }

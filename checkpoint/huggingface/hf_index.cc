@@ -36,7 +36,7 @@ bool is_plain_name(const std::string& name) {
 HfIndex read_hf_index(const std::filesystem::path& path) {
   const std::string text = read_file(path, int64_t{1} << 30);
   const auto refuse = [&](const std::string& reason) {
-    fail(304, "{}: {}", path.string(), reason);
+    fail(ErrorCode::kContradictoryShards, "{}: {}", path.string(), reason);
   };
   std::optional<std::string> duplicate;
   const nlohmann::json json = parse_index(text, duplicate);
@@ -64,28 +64,29 @@ HfIndex read_hf_index(const std::filesystem::path& path) {
 }
 
 HfShardPlan plan_shards(const std::vector<SafetensorsDeclaration>& tensors, int64_t max_bytes) {
-  std::vector<std::vector<SafetensorsDeclaration>> parts(1);
-  int64_t part_bytes = 0;
+  std::vector<std::vector<SafetensorsDeclaration>> groups(1);
+  int64_t group_bytes = 0;
   int64_t total_bytes = 0;
   for (const SafetensorsDeclaration& tensor : tensors) {
     const int64_t bytes = tensor.num_bytes();
-    if (part_bytes + bytes > max_bytes && !parts.back().empty()) {
-      parts.emplace_back();
-      part_bytes = 0;
+    if (group_bytes + bytes > max_bytes && !groups.back().empty()) {
+      groups.emplace_back();
+      group_bytes = 0;
     }
-    parts.back().push_back(tensor);
-    part_bytes += bytes;
+    groups.back().push_back(tensor);
+    group_bytes += bytes;
     total_bytes += bytes;
   }
   HfShardPlan plan;
   nlohmann::json weight_map = nlohmann::json::object();
-  for (size_t i = 0; i < parts.size(); ++i) {
+  for (size_t i = 0; i < groups.size(); ++i) {
     HfShard shard;
-    shard.file_name = parts.size() == 1
+    shard.file_name = groups.size() == 1
                           ? kSingleWeightsFile
-                          : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, parts.size());
-    for (const SafetensorsDeclaration& tensor : parts[i]) weight_map[tensor.name] = shard.file_name;
-    shard.tensors = std::move(parts[i]);
+                          : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, groups.size());
+    for (const SafetensorsDeclaration& tensor : groups[i])
+      weight_map[tensor.name] = shard.file_name;
+    shard.tensors = std::move(groups[i]);
     sort_as_safetensors(shard.tensors);
     plan.shards.push_back(std::move(shard));
   }
@@ -106,7 +107,8 @@ int64_t parse_byte_size(const std::string& text, const std::string& option) {
   const auto unit = kUnits.find(std::string(end, text.data() + text.size()));
   const double bytes = unit == kUnits.end() ? 0 : number * unit->second;
   if (error != std::errc() || !(bytes >= 1) || bytes > 1e18) {
-    fail(202, "{}: expected a size like 5GB, 500MB or 64MiB, found `{}`", option, text);
+    fail(ErrorCode::kBadArgument, "{}: expected a size like 5GB, 500MB or 64MiB, found `{}`",
+         option, text);
   }
   return static_cast<int64_t>(bytes);
 }

@@ -40,8 +40,8 @@ void load_transposed(const ResolvedSource& found, DType dtype, const ShardedTens
     block.resize(static_cast<size_t>(lines * line * size));
     for (int64_t col = 0; col < columns; col += lines) {
       const int64_t count = std::min(lines, columns - col);
-      found.stored.file->load_strips(
-          found.strips(to.row_begin + row, rows, to.col_begin + col, count), dtype, block.data(),
+      found.stored.file->load_ranges(
+          found.ranges(to.row_begin + row, rows, to.col_begin + col, count), dtype, block.data(),
           to.dtype);
       const auto turn_bits = size == 2 ? turn<uint16_t> : turn<uint32_t>;
       turn_bits(block.data(), count, line, step, rows, to.data + (row * columns + col) * size,
@@ -59,7 +59,8 @@ DType config_dtype(const nlohmann::json& config) {
     if (*at == "float32") return DType::kF32;
     if (*at == "bfloat16") return DType::kBF16;
     if (*at == "float16") return DType::kF16;
-    fail(307, "config.json: `{}` is {}; expected \"float32\", \"bfloat16\" or \"float16\"", key,
+    fail(ErrorCode::kBadStoredDType,
+         "config.json: `{}` is {}; expected \"float32\", \"bfloat16\" or \"float16\"", key,
          at->dump());
   }
   return DType::kF32;
@@ -68,7 +69,7 @@ DType config_dtype(const nlohmann::json& config) {
 void ModelDirectory::set_config(std::string text, const std::string& where) {
   config_text_ = std::move(text);
   config_ = nlohmann::json::parse(config_text_, nullptr, /*allow_exceptions=*/false);
-  if (!config_.is_object()) fail(300, "{} is not a JSON object", where);
+  if (!config_.is_object()) fail(ErrorCode::kNoModel, "{} is not a JSON object", where);
 }
 
 void ModelDirectory::add_shard(std::unique_ptr<ModelShard> added) {
@@ -78,8 +79,8 @@ void ModelDirectory::add_shard(std::unique_ptr<ModelShard> added) {
   for (const SafetensorsEntry& entry : shard.tensors()) {
     const auto [at, inserted] = tensors_.emplace(entry.name, StoredTensor{number, &shard, &entry});
     if (!inserted) {
-      fail(304, "{}: tensor `{}` stands in two shards, {} and {}", path_.string(), entry.name,
-           at->second.file->name(), shard.name());
+      fail(ErrorCode::kContradictoryShards, "{}: tensor `{}` stands in two shards, {} and {}",
+           path_.string(), entry.name, at->second.file->name(), shard.name());
     }
   }
 }
@@ -136,7 +137,7 @@ void ModelDirectory::check(const TensorMap& model) const {
   }
   if (missing.empty()) return;
   const size_t named = std::min(kNamed, missing.size());
-  fail(301,
+  fail(ErrorCode::kMissingTensor,
        "{}: {} of {} tensors are missing: {}{}. Is config.json that of these weights, and was "
        "everything fetched?",
        path_.string(), missing.size(), model.size(),
@@ -163,7 +164,9 @@ std::vector<std::string> ModelDirectory::unexpected(const TensorMap& model) cons
 
 void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destination) const {
   const std::optional<ResolvedSource> found = resolve(tensor);
-  if (!found) fail(301, "{}: tensor `{}` is missing", path_.string(), tensor.name);
+  if (!found) {
+    fail(ErrorCode::kMissingTensor, "{}: tensor `{}` is missing", path_.string(), tensor.name);
+  }
   SUTOR_ASSERT(destination.global_shape == tensor.shape);
   if (found->encoding != Encoding::kPlain) {
     load_quantized(*found, tensor, config_, destination);
@@ -175,12 +178,12 @@ void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destin
     return;
   }
   SUTOR_ASSERT(destination.lies_inside());
-  found->stored.file->load_strips(found->strips(destination.row_begin, destination.row_count,
+  found->stored.file->load_ranges(found->ranges(destination.row_begin, destination.row_count,
                                                 destination.col_begin, destination.columns()),
                                   dtype, destination.data, destination.dtype);
 }
 
-int64_t ModelDirectory::row_to_cut(const TensorEntry& tensor, int64_t row, int64_t bytes) const {
+int64_t ModelDirectory::read_end_row(const TensorEntry& tensor, int64_t row, int64_t bytes) const {
   const std::optional<ResolvedSource> found = resolve(tensor);
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   // Each read of some columns of the disk's lines reads over the others.
@@ -189,7 +192,7 @@ int64_t ModelDirectory::row_to_cut(const TensorEntry& tensor, int64_t row, int64
   const int64_t wanted = row + std::max<int64_t>(1, bytes / row_bytes);
   if (wanted >= rows) return rows;
   const int64_t begin = found->origin + row * row_bytes;
-  const int64_t seam = found->stored.file->last_seam(begin, found->origin + wanted * row_bytes);
+  const int64_t seam = found->stored.file->last_read_end(begin, found->origin + wanted * row_bytes);
   const bool between_rows = (seam - begin) % row_bytes == 0;
   return seam > begin && between_rows ? row + (seam - begin) / row_bytes : rows;
 }

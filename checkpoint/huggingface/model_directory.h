@@ -1,9 +1,9 @@
 // A model on disk: config.json, weights as a set of safetensors files, and everything else that
 // lies beside them. Either a Hugging Face directory (hf_directory.h) or a base store (base_store.h)
 // made of one; whoever reads weights need not know which.
-// Errors: E0300 config.json, E0301 missing files or tensors, E0302 wrong shape, E0303 a broken or
-// truncated safetensors file, E0304 shards contradict each other, E0307 a dtype that sutor does not
-// compute with; of a base store E0341 to E0347 as well.
+// Errors: E0300 config.json, E0301 missing files, E0314 missing tensors, E0302 wrong shape, E0303 a
+// broken or truncated safetensors file, E0304 shards contradict each other, E0307 a dtype that
+// sutor does not compute with; of a base store E0341 to E0347 as well.
 #pragma once
 
 #include <filesystem>
@@ -52,7 +52,7 @@ class ModelDirectory {
   std::optional<ResolvedSource> resolve(const TensorEntry& tensor) const;
   bool has_source(const TensorEntry& tensor) const;
   // Every tensor of the model is here, in the right shape (E0302) and in F32, BF16 or F16 (E0307).
-  // Missing ones are listed (E0301).
+  // Missing ones are listed (E0314).
   void check(const TensorMap& model) const;
   // Names that no tensor of the model is read from, sorted. They are kept by a merged export.
   std::vector<std::string> unexpected(const TensorMap& model) const;
@@ -64,7 +64,7 @@ class ModelDirectory {
   // Where a read of the tensor that begins at row `row` should end when it is to fetch about
   // `bytes` bytes: the row before which the last tile ends that is within reach, so that reads
   // which meet there fetch nothing twice. All rows that are left when no such place is in reach.
-  int64_t row_to_cut(const TensorEntry& tensor, int64_t row, int64_t bytes) const;
+  int64_t read_end_row(const TensorEntry& tensor, int64_t row, int64_t bytes) const;
 
   // xxh3-128 of each tensor's bytes, by name. A directory reads everything once, on `threads`
   // threads (0 = all), and keeps them; a store has them.

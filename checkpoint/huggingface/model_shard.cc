@@ -9,7 +9,7 @@ namespace {
 
 // Large enough for the disk, small enough to stay in a core's cache while it is hashed or
 // converted.
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
 // About what a disk reads ahead: a shorter gap is read from it anyhow.
 constexpr int64_t kFileGapBytes = int64_t{64} << 10;
@@ -24,33 +24,33 @@ void ModelShard::read(const SafetensorsEntry& entry, int64_t offset,
 
 void ModelShard::stream(int64_t begin, int64_t end, const ByteSink& sink) const {
   if (begin >= end) return;
-  std::vector<std::byte> buffer(static_cast<size_t>(std::min(kPieceBytes, end - begin)));
+  std::vector<std::byte> buffer(static_cast<size_t>(std::min(kChunkBytes, end - begin)));
   while (begin < end) {
-    const int64_t stop = std::min(piece_end(begin), end);
-    SUTOR_ASSERT(begin < stop && stop <= begin + kPieceBytes);
-    const auto piece = std::span(buffer).first(static_cast<size_t>(stop - begin));
-    read_at(begin, piece);
-    sink(piece);
+    const int64_t stop = std::min(chunk_end(begin), end);
+    SUTOR_ASSERT(begin < stop && stop <= begin + kChunkBytes);
+    const auto chunk = std::span(buffer).first(static_cast<size_t>(stop - begin));
+    read_at(begin, chunk);
+    sink(chunk);
     begin = stop;
   }
 }
 
-void ModelShard::load(int64_t tensor_begin, DType dtype, const ShardedTensor& piece) const {
-  SUTOR_ASSERT(piece.lies_inside());
-  Strips strips = strips_in_whole(piece, dtype);
-  strips.begin += tensor_begin;
-  load_strips(strips, dtype, piece.data, piece.dtype);
+void ModelShard::load(int64_t tensor_begin, DType dtype, const ShardedTensor& slice) const {
+  SUTOR_ASSERT(slice.lies_inside());
+  StridedRanges ranges = ranges_of_slice(slice, dtype);
+  ranges.begin += tensor_begin;
+  load_ranges(ranges, dtype, slice.data, slice.dtype);
 }
 
-void ModelShard::load_strips(const Strips& strips, DType from_dtype, std::byte* to,
+void ModelShard::load_ranges(const StridedRanges& ranges, DType from_dtype, std::byte* to,
                              DType to_dtype) const {
-  if (strips.contiguous() && from_dtype == to_dtype) {
-    read_at(strips.begin, {to, static_cast<size_t>(strips.end() - strips.begin)});
+  if (ranges.contiguous() && from_dtype == to_dtype) {
+    read_at(ranges.begin, {to, static_cast<size_t>(ranges.end() - ranges.begin)});
     return;
   }
   const auto from_size = static_cast<int64_t>(size_of(from_dtype));
-  stream_strips(
-      strips, worth_skipping(),
+  stream_ranges(
+      ranges, worth_skipping(),
       [this](int64_t begin, int64_t end, const ByteSink& sink) { stream(begin, end, sink); },
       [&](std::span<const std::byte> bytes) {
         const int64_t elements = static_cast<int64_t>(bytes.size()) / from_size;
@@ -61,7 +61,7 @@ void ModelShard::load_strips(const Strips& strips, DType from_dtype, std::byte* 
 
 Digest ModelShard::digest(int64_t begin, int64_t end) const {
   Hasher hasher;
-  stream(begin, end, [&](std::span<const std::byte> piece) { hasher.update(piece); });
+  stream(begin, end, [&](std::span<const std::byte> chunk) { hasher.update(chunk); });
   return hasher.digest();
 }
 
@@ -84,7 +84,7 @@ void SafetensorsShard::append_to(OutputFile& file, int64_t begin, int64_t end) c
   count(end - begin);
 }
 
-int64_t SafetensorsShard::piece_end(int64_t begin) const { return begin + kPieceBytes; }
+int64_t SafetensorsShard::chunk_end(int64_t begin) const { return begin + kChunkBytes; }
 
 int64_t SafetensorsShard::worth_skipping() const { return kFileGapBytes; }
 

@@ -42,13 +42,14 @@ class ModelShard {
   void stream(int64_t begin, int64_t end, const ByteSink& sink) const;
   // Fills a piece of the tensor whose bytes, in `dtype`, begin at `tensor_begin`; converted to the
   // piece's dtype. The memory beyond the piece is bounded.
-  void load(int64_t tensor_begin, DType dtype, const ShardedTensor& piece) const;
+  void load(int64_t tensor_begin, DType dtype, const ShardedTensor& slice) const;
   // Fills `to` with the bytes of the strips, which hold elements of `from_dtype`, converted to
   // `to_dtype`, one after the other. The memory beyond that is bounded.
-  void load_strips(const Strips& strips, DType from_dtype, std::byte* to, DType to_dtype) const;
+  void load_ranges(const StridedRanges& ranges, DType from_dtype, std::byte* to,
+                   DType to_dtype) const;
   // The last place in (begin, end] where a read may end, and another one begin, without either
   // fetching what the other does; `begin` when there is none.
-  virtual int64_t last_seam(int64_t begin, int64_t end) const = 0;
+  virtual int64_t last_read_end(int64_t begin, int64_t end) const = 0;
   // Of bytes [begin, end), behind the header.
   Digest digest(int64_t begin, int64_t end) const;
   // Appends bytes [begin, end), behind the header, to a file.
@@ -58,7 +59,7 @@ class ModelShard {
 
  protected:
   // Where a piece that begins at `begin` had best end; at most 1 MiB further on.
-  virtual int64_t piece_end(int64_t begin) const = 0;
+  virtual int64_t chunk_end(int64_t begin) const = 0;
   // A gap between wanted bytes from which on two reads cost less than one over the gap.
   virtual int64_t worth_skipping() const = 0;
   void count(int64_t bytes) const { fetched_ += bytes; }
@@ -78,11 +79,11 @@ class SafetensorsShard final : public ModelShard {
   const SafetensorsHeader& header() const override { return file_.header(); }
   std::string header_bytes() const override;
   void read_at(int64_t offset, std::span<std::byte> into) const override;
-  int64_t last_seam(int64_t, int64_t end) const override { return end; }
+  int64_t last_read_end(int64_t, int64_t end) const override { return end; }
   void append_to(OutputFile& file, int64_t begin, int64_t end) const override;
 
  protected:
-  int64_t piece_end(int64_t begin) const override;
+  int64_t chunk_end(int64_t begin) const override;
   int64_t worth_skipping() const override;
 
  private:

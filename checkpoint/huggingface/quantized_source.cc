@@ -8,7 +8,7 @@
 namespace sutor {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
 // `weight_block_size` of the quantization_config, of FP8: {rows, columns}.
 std::pair<int64_t, int64_t> fp8_block(const nlohmann::json& config) {
@@ -29,13 +29,13 @@ std::string_view scale_suffix(Encoding encoding) {
 
 void require_scales(const ResolvedSource& found) {
   if (found.scales) return;
-  fail(307, "{}: tensor `{}` is {}, and there is no `{}{}` with its scales",
+  fail(ErrorCode::kBadStoredDType, "{}: tensor `{}` is {}, and there is no `{}{}` with its scales",
        found.stored.file->where(), found.stored.entry->name, found.stored.entry->dtype_name,
        found.source->name, scale_suffix(found.encoding));
 }
 
 // The stored tensor and nothing else, as it stands.
-bool is_whole(const DiskSource& source) {
+bool is_entire_tensor(const DiskSource& source) {
   return source.index < 0 && source.row_begin == 0 && source.row_step == 1 && !source.transposed;
 }
 
@@ -46,7 +46,8 @@ void check_mxfp4(const ResolvedSource& found) {
   const SafetensorsEntry& scales = *found.scales->entry;
   const std::vector<int64_t> expected(blocks.shape.begin(), blocks.shape.end() - 1);
   if (scales.dtype == DType::kU8 && scales.shape == expected) return;
-  fail(307, "{}: the scales `{}` {} {} do not fit the blocks `{}` {}: expected U8 {}",
+  fail(ErrorCode::kBadStoredDType,
+       "{}: the scales `{}` {} {} do not fit the blocks `{}` {}: expected U8 {}",
        found.scales->file->where(), scales.name, scales.dtype_name, shape_text(scales.shape),
        blocks.name, shape_text(blocks.shape), shape_text(expected));
 }
@@ -64,14 +65,14 @@ void load_blocks(const ResolvedSource& found, const TensorEntry& tensor, const B
   }
   const int64_t columns = to.columns();
   if (to.num_elements() == 0) return;
-  const int64_t piece = std::clamp(kPieceBytes / raw.columns(), int64_t{1}, to.row_count);
-  std::vector<std::byte> bytes(static_cast<size_t>(piece * raw.columns()));
+  const int64_t chunk_rows = std::clamp(kChunkBytes / raw.columns(), int64_t{1}, to.row_count);
+  std::vector<std::byte> bytes(static_cast<size_t>(chunk_rows * raw.columns()));
   std::vector<float> values(static_cast<size_t>(columns));
   std::byte* out = to.data;
   raw.data = bytes.data();
-  for (int64_t begin = 0; begin < to.row_count; begin += piece) {
+  for (int64_t begin = 0; begin < to.row_count; begin += chunk_rows) {
     raw.row_begin = to.row_begin + begin;
-    raw.row_count = std::min(piece, to.row_count - begin);
+    raw.row_count = std::min(chunk_rows, to.row_count - begin);
     found.stored.file->load(found.origin, DType::kU8, raw);
     for (int64_t i = 0; i < raw.row_count; ++i) {
       const std::byte* row = raw.data + i * raw.columns();
@@ -90,23 +91,23 @@ void load_mxfp4(const ResolvedSource& found, const ShardedTensor& to) {
   const int64_t first_group = to.col_begin / kMxfp4Group;
   const int64_t groups = (to.col_begin + columns + kMxfp4Group - 1) / kMxfp4Group - first_group;
   const int64_t row_bytes = groups * kMxfp4GroupBytes;
-  const int64_t piece = std::clamp(kPieceBytes / row_bytes, int64_t{1}, to.row_count);
-  std::vector<std::byte> blocks(static_cast<size_t>(piece * row_bytes));
-  std::vector<std::byte> scales(static_cast<size_t>(piece * groups));
+  const int64_t chunk_rows = std::clamp(kChunkBytes / row_bytes, int64_t{1}, to.row_count);
+  std::vector<std::byte> blocks(static_cast<size_t>(chunk_rows * row_bytes));
+  std::vector<std::byte> scales(static_cast<size_t>(chunk_rows * groups));
   std::vector<float> values(static_cast<size_t>(groups * kMxfp4Group));
   const float* wanted = values.data() + (to.col_begin - first_group * kMxfp4Group);
-  const auto load = [](const ModelShard& file, Strips rows, int64_t skipped, int64_t bytes,
+  const auto load = [](const ModelShard& file, StridedRanges rows, int64_t skipped, int64_t bytes,
                        std::vector<std::byte>& into) {
     rows.begin += skipped;
     rows.bytes = bytes;
-    file.load_strips(rows, DType::kU8, into.data(), DType::kU8);
+    file.load_ranges(rows, DType::kU8, into.data(), DType::kU8);
   };
   std::byte* out = to.data;
-  for (int64_t begin = 0; begin < to.row_count; begin += piece) {
-    const int64_t row = to.row_begin + begin, count = std::min(piece, to.row_count - begin);
-    load(*found.stored.file, found.strips(row, count, 0, found.columns),
+  for (int64_t begin = 0; begin < to.row_count; begin += chunk_rows) {
+    const int64_t row = to.row_begin + begin, count = std::min(chunk_rows, to.row_count - begin);
+    load(*found.stored.file, found.ranges(row, count, 0, found.columns),
          first_group * kMxfp4GroupBytes, row_bytes, blocks);
-    load(*found.scales->file, found.scale_strips(row, count), first_group, groups, scales);
+    load(*found.scales->file, found.scale_ranges(row, count), first_group, groups, scales);
     for (int64_t i = 0; i < count; ++i) {
       dequantize_mxfp4(blocks.data() + i * row_bytes, scales.data() + i * groups, groups,
                        values.data());
@@ -135,7 +136,8 @@ BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
   const bool fp8 = found.encoding == Encoding::kFp8Blocks;
   const SafetensorsEntry& entry = *found.scales->entry;
   BlockScales scales{.dtype = computable(*found.scales)};
-  bool fits = entry.shape.size() == 2 && tensor.shape.size() == 2 && is_whole(*found.source);
+  bool fits =
+      entry.shape.size() == 2 && tensor.shape.size() == 2 && is_entire_tensor(*found.source);
   const int64_t rows = fits ? tensor.shape[0] : 0, cols = fits ? tensor.shape[1] : 0;
   if (fits) {
     scales.cols = entry.shape[1];
@@ -153,7 +155,8 @@ BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
            covers(scales.block_cols, cols, entry.shape[1]);
   }
   if (!fits) {
-    fail(307, "{}: the scales `{}` {} do not fit the matrix `{}` {} (blocks of {} x {})",
+    fail(ErrorCode::kBadStoredDType,
+         "{}: the scales `{}` {} do not fit the matrix `{}` {} (blocks of {} x {})",
          found.stored.file->where(), entry.name, shape_text(entry.shape), weight.name,
          shape_text(tensor.shape), scales.block_rows, scales.block_cols);
   }

@@ -75,19 +75,19 @@ TensorMap stored_tensors(const TensorMap& model) {
 
 void write_tensor(const TensorEntry& tensor, const RandomModelOptions& options,
                   SafetensorsWriter& writer) {
-  constexpr int64_t kPieceElements = int64_t{1} << 18;
-  constexpr int64_t kBatchPieces = 64;
+  constexpr int64_t kChunkElements = int64_t{1} << 18;
+  constexpr int64_t kBatchChunks = 64;
   const DType dtype = dtype_of(tensor, options);
   const auto size = static_cast<int64_t>(size_of(dtype));
   const int64_t elements = num_elements(tensor.shape);
   std::vector<std::byte> batch;
-  for (int64_t begin = 0; begin < elements; begin += kBatchPieces * kPieceElements) {
-    const int64_t count = std::min(kBatchPieces * kPieceElements, elements - begin);
+  for (int64_t begin = 0; begin < elements; begin += kBatchChunks * kChunkElements) {
+    const int64_t count = std::min(kBatchChunks * kChunkElements, elements - begin);
     batch.resize(static_cast<size_t>(count * size));
-    parallel_tasks(0, (count + kPieceElements - 1) / kPieceElements, [&](int64_t piece) {
-      const int64_t first = piece * kPieceElements;
+    parallel_tasks(0, (count + kChunkElements - 1) / kChunkElements, [&](int64_t chunk) {
+      const int64_t first = chunk * kChunkElements;
       random_elements(tensor, options.seed, options.std, begin + first,
-                      std::min(kPieceElements, count - first), dtype, batch.data() + first * size);
+                      std::min(kChunkElements, count - first), dtype, batch.data() + first * size);
     });
     writer.append(batch);
   }

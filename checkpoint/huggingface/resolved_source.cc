@@ -28,7 +28,7 @@ DiskMatrix disk_matrix(const TensorEntry& tensor, const DiskSource& source) {
 void expect_shape(const ResolvedSource& found, const std::vector<int64_t>& expected) {
   const SafetensorsEntry& entry = *found.stored.entry;
   if (entry.shape == expected) return;
-  fail(302,
+  fail(ErrorCode::kWrongShape,
        "{}: tensor `{}` has shape {}, but config.json asks for {}. Are these the weights of this "
        "config.json?",
        found.stored.file->where(), entry.name, shape_text(entry.shape), shape_text(expected));
@@ -41,12 +41,12 @@ void locate_elements(const TensorEntry& tensor, ResolvedSource& found) {
   const SafetensorsEntry& entry = *found.stored.entry;
   const int64_t elements = entry.num_elements();
   found.element_bytes = elements == 0 ? 0 : entry.num_bytes() / elements;
-  const ElementPlaces places = element_places(tensor, source, found.element_bytes);
-  found.row_stride = places.row_stride;
-  found.col_stride = places.col_stride;
-  found.origin = entry.begin + places.origin;
-  found.matrix_begin = entry.begin + places.matrix_begin;
-  found.matrix_bytes = places.matrix_bytes;
+  const ElementLayout layout = element_layout(tensor, source, found.element_bytes);
+  found.row_stride = layout.row_stride;
+  found.col_stride = layout.col_stride;
+  found.origin = entry.begin + layout.origin;
+  found.matrix_begin = entry.begin + layout.matrix_begin;
+  found.matrix_bytes = layout.matrix_bytes;
 }
 
 // Eight elements of a row in a word.
@@ -56,7 +56,7 @@ void locate_int4(const TensorEntry& tensor, ResolvedSource& found) {
                     entry.dtype == DType::kI32 &&
                     entry.shape == std::vector<int64_t>{tensor.shape[0], tensor.shape[1] / 8};
   if (!fits) {
-    fail(302,
+    fail(ErrorCode::kWrongShape,
          "{}: tensor `{}` is {} {}, but a matrix {} packed by four bits is I32 with an eighth of "
          "the columns",
          found.stored.file->where(), entry.name, entry.dtype_name, shape_text(entry.shape),
@@ -78,7 +78,7 @@ void locate_mxfp4(const TensorEntry& tensor, ResolvedSource& found) {
   std::vector<int64_t> expected = {rows, groups, kMxfp4GroupBytes};
   if (source.index >= 0) expected.insert(expected.begin(), source.disk_shape[0]);
   if (tensor.shape.size() != 2 || found.columns % kMxfp4Group != 0 || entry.dtype != DType::kU8) {
-    fail(302,
+    fail(ErrorCode::kWrongShape,
          "{}: tensor `{}` is {} {}, but a matrix {} in MXFP4 is U8 {}, with a multiple of {} "
          "columns",
          found.stored.file->where(), entry.name, entry.dtype_name, shape_text(entry.shape),
@@ -95,7 +95,7 @@ void locate_mxfp4(const TensorEntry& tensor, ResolvedSource& found) {
 
 }  // namespace
 
-ElementPlaces element_places(const TensorEntry& tensor, const DiskSource& source,
+ElementLayout element_layout(const TensorEntry& tensor, const DiskSource& source,
                              int64_t element_bytes) {
   const DiskMatrix disk = disk_matrix(tensor, source);
   const bool turned = source.transposed;
@@ -104,13 +104,13 @@ ElementPlaces element_places(const TensorEntry& tensor, const DiskSource& source
   SUTOR_ASSERT(source.row_step > 0 && source.row_begin + (rows - 1) * source.row_step <
                                           (turned ? disk.columns : disk.rows));
   const int64_t line = disk.columns * element_bytes, row = turned ? element_bytes : line;
-  ElementPlaces places;
-  places.matrix_bytes = disk.rows * line;
-  places.matrix_begin = disk.number * places.matrix_bytes;
-  places.row_stride = source.row_step * row;
-  places.col_stride = turned ? line : element_bytes;
-  places.origin = places.matrix_begin + source.row_begin * row;
-  return places;
+  ElementLayout layout;
+  layout.matrix_bytes = disk.rows * line;
+  layout.matrix_begin = disk.number * layout.matrix_bytes;
+  layout.row_stride = source.row_step * row;
+  layout.col_stride = turned ? line : element_bytes;
+  layout.origin = layout.matrix_begin + source.row_begin * row;
+  return layout;
 }
 
 bool ResolvedSource::contiguous() const {
@@ -128,8 +128,8 @@ int64_t ResolvedSource::end() const {
   return origin + rows * columns * element_bytes;
 }
 
-Strips ResolvedSource::strips(int64_t row_begin, int64_t row_count, int64_t col_begin,
-                              int64_t col_count) const {
+StridedRanges ResolvedSource::ranges(int64_t row_begin, int64_t row_count, int64_t col_begin,
+                                     int64_t col_count) const {
   const int64_t first = origin + row_begin * row_stride + col_begin * col_stride;
   if (transposed()) {
     const int64_t span = row_count > 0 ? (row_count - 1) * row_stride + element_bytes : 0;
@@ -139,7 +139,7 @@ Strips ResolvedSource::strips(int64_t row_begin, int64_t row_count, int64_t col_
   return {.begin = first, .bytes = bytes, .stride = row_stride, .count = row_count};
 }
 
-Strips ResolvedSource::scale_strips(int64_t row_begin, int64_t row_count) const {
+StridedRanges ResolvedSource::scale_ranges(int64_t row_begin, int64_t row_count) const {
   SUTOR_ASSERT(encoding == Encoding::kMxfp4);
   const int64_t first = origin + row_begin * row_stride - stored.entry->begin;
   return {.begin = scales->entry->begin + first / kMxfp4GroupBytes,
@@ -163,7 +163,7 @@ void locate(const TensorEntry& tensor, ResolvedSource& found) {
 DType computable(const StoredTensor& stored) {
   const std::optional<DType> dtype = stored.entry->dtype;
   if (dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) return *dtype;
-  fail(307,
+  fail(ErrorCode::kBadStoredDType,
        "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16 weights, and reads F8_E4M3, "
        "MXFP4 and packed 4-bit matrices that have their scales beside them. Convert the checkpoint "
        "to one of these first.",

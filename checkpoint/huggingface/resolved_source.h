@@ -50,18 +50,19 @@ struct ResolvedSource {
   int64_t end() const;
   // A piece of a plain or FP8 one that is not transposed, or of a transposed one by its columns:
   // one strip a row (column) of the piece. Packed: whole rows, whatever the piece's columns.
-  Strips strips(int64_t row_begin, int64_t row_count, int64_t col_begin, int64_t col_count) const;
+  StridedRanges ranges(int64_t row_begin, int64_t row_count, int64_t col_begin,
+                       int64_t col_count) const;
   // MXFP4: the scales of whole rows.
-  Strips scale_strips(int64_t row_begin, int64_t row_count) const;
+  StridedRanges scale_ranges(int64_t row_begin, int64_t row_count) const;
 };
 
 // Where elements of `element_bytes` lie in a stored tensor of the source's plain form, from its
 // first byte on.
-struct ElementPlaces {
+struct ElementLayout {
   int64_t origin = 0, row_stride = 0, col_stride = 0;  // as in ResolvedSource
   int64_t matrix_begin = 0, matrix_bytes = 0;
 };
-ElementPlaces element_places(const TensorEntry& tensor, const DiskSource& source,
+ElementLayout element_layout(const TensorEntry& tensor, const DiskSource& source,
                              int64_t element_bytes);
 
 // Fills the places of `found`, whose source, stored tensor, encoding and scales are set. Throws

@@ -7,10 +7,10 @@
 namespace sutor {
 namespace {
 
-void stream_bytes(const ModelShard& file, const Strips& strips, const ByteSink& sink) {
+void stream_bytes(const ModelShard& file, const StridedRanges& ranges, const ByteSink& sink) {
   constexpr int64_t kReadOver = int64_t{64} << 10;
-  stream_strips(
-      strips, kReadOver,
+  stream_ranges(
+      ranges, kReadOver,
       [&](int64_t begin, int64_t end, const ByteSink& to) { file.stream(begin, end, to); }, sink);
 }
 
@@ -18,18 +18,18 @@ void stream_bytes(const ModelShard& file, const Strips& strips, const ByteSink& 
 
 void stream_values(const ModelDirectory& directory, const TensorEntry& tensor, DType dtype,
                    const ByteSink& sink, int64_t bytes_at_once) {
-  ShardedTensor piece{.name = tensor.name, .dtype = dtype, .global_shape = tensor.shape};
+  ShardedTensor slice{.name = tensor.name, .dtype = dtype, .global_shape = tensor.shape};
   const int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0];
-  const int64_t row_bytes = piece.row_elements() * static_cast<int64_t>(size_of(dtype));
+  const int64_t row_bytes = slice.row_elements() * static_cast<int64_t>(size_of(dtype));
   if (rows * row_bytes == 0) return;
   const int64_t at_once = std::clamp(bytes_at_once / row_bytes, int64_t{1}, rows);
   std::vector<std::byte> bytes(static_cast<size_t>(at_once * row_bytes));
-  piece.data = bytes.data();
+  slice.data = bytes.data();
   for (int64_t row = 0; row < rows; row += at_once) {
-    piece.row_begin = row;
-    piece.row_count = std::min(at_once, rows - row);
-    directory.load(tensor, piece);
-    sink({bytes.data(), piece.num_bytes()});
+    slice.row_begin = row;
+    slice.row_count = std::min(at_once, rows - row);
+    directory.load(tensor, slice);
+    sink({bytes.data(), slice.num_bytes()});
   }
 }
 
@@ -40,12 +40,12 @@ void stream_stored(const ModelDirectory& directory, const TensorEntry& tensor,
     stream_values(directory, tensor, computable(found.stored), sink);
     return;
   }
-  stream_bytes(file, found.strips(0, found.rows, 0, found.columns), sink);
+  stream_bytes(file, found.ranges(0, found.rows, 0, found.columns), sink);
   if (found.encoding == Encoding::kPlain) return;
   check_scales(found, tensor, directory.config());
   const SafetensorsEntry& scales = *found.scales->entry;
   if (found.encoding == Encoding::kMxfp4) {
-    stream_bytes(*found.scales->file, found.scale_strips(0, found.rows), sink);
+    stream_bytes(*found.scales->file, found.scale_ranges(0, found.rows), sink);
   } else {
     found.scales->file->stream(scales.begin, scales.end, sink);
   }

@@ -13,9 +13,9 @@ namespace sutor {
 
 // Gives the tensor's values in `dtype`, row after row, to `sink`; at most `bytes_at_once` or one
 // row are held. A transposed one is read as a whole for each of these, so they had best be large.
-inline constexpr int64_t kStoredWindow = int64_t{32} << 20;
+inline constexpr int64_t kReadBufferBytes = int64_t{32} << 20;
 void stream_values(const ModelDirectory& directory, const TensorEntry& tensor, DType dtype,
-                   const ByteSink& sink, int64_t bytes_at_once = kStoredWindow);
+                   const ByteSink& sink, int64_t bytes_at_once = kReadBufferBytes);
 
 // Plain: the values in the stored dtype. FP8 and INT4: the stored matrix, then its scales. MXFP4:
 // the blocks of the tensor's rows, then the scales of its rows. `found`: what `tensor` resolves to.

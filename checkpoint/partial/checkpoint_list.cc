@@ -24,7 +24,7 @@ std::vector<std::string> names_in(const fs::path& root) {
   for (; !error && at != fs::directory_iterator(); at.increment(error)) {
     names.push_back(at->path().filename().string());
   }
-  if (error) fail(301, "cannot list {}: {}", root.string(), error.message());
+  if (error) fail(ErrorCode::kUnreadableFile, "cannot list {}: {}", root.string(), error.message());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -48,7 +48,8 @@ std::vector<CheckpointEntry> step_directories(const fs::path& root) {
 
 void check_step(const Manifest& manifest, const CheckpointEntry& entry) {
   if (manifest.meta.step == entry.step) return;
-  fail(342, "{} holds a checkpoint of step {}", entry.path.string(), manifest.meta.step);
+  fail(ErrorCode::kBadManifest, "{} holds a checkpoint of step {}", entry.path.string(),
+       manifest.meta.step);
 }
 
 void remove_tree(const fs::path& path) {
@@ -88,7 +89,7 @@ NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict) {
     return newest;
   }
   if (!entries.empty()) {
-    fail(349,
+    fail(ErrorCode::kNoCheckpoint,
          "{} holds {} checkpoints and none can be read. Repair or remove them to start anew.\n  {}",
          root.string(), entries.size(), fmt::join(newest.passed_over, "\n  "));
   }
@@ -98,7 +99,8 @@ NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict) {
 void remove_checkpoint(const fs::path& directory) {
   const std::optional<int64_t> step = parse_step_directory(directory.filename().string());
   if (!step || !is_real_directory(directory)) {
-    fail(341, "{} is no step directory, so it is not removed", directory.string());
+    fail(ErrorCode::kIncomplete, "{} is no step directory, so it is not removed",
+         directory.string());
   }
   const fs::path root = directory.has_parent_path() ? directory.parent_path() : fs::path(".");
   const fs::path trash = trash_directory(root, *step);

@@ -32,12 +32,13 @@ TileIndex CheckpointReader::load_index(const FileRecord& record) const {
   const fs::path path = path_ / index_file(record.writer);
   const std::string bytes = read_file(path, record.index_bytes);
   if (xxh3(bytes) != record.index_digest) {
-    fail(345, "{} is damaged: its digest is not the one in the manifest", path.string());
+    fail(ErrorCode::kBadTileIndex, "{} is damaged: its digest is not the one in the manifest",
+         path.string());
   }
   TileIndex index = decode_index(bytes, record.bytes, path.string());
   if (static_cast<int64_t>(index.tiles.size()) != record.tiles) {
-    fail(345, "{} lists {} tiles, but the manifest says {}", path.string(), index.tiles.size(),
-         record.tiles);
+    fail(ErrorCode::kBadTileIndex, "{} lists {} tiles, but the manifest says {}", path.string(),
+         index.tiles.size(), record.tiles);
   }
   return index;
 }
@@ -49,7 +50,8 @@ void CheckpointReader::read_indices() {
       const auto [at, added] = stored_.try_emplace(tensor.name);
       if (added) at->second.tensor = tensor;
       if (at->second.tensor != tensor) {
-        fail(346, "{}: writers give {} different shapes", path_.string(), tensor.name);
+        fail(ErrorCode::kBadCoverage, "{}: writers give {} different shapes", path_.string(),
+             tensor.name);
       }
     }
     for (Tile& tile : index.tiles) {
@@ -62,26 +64,28 @@ void CheckpointReader::read_indices() {
   for (auto& [name, stored] : stored_) {
     for (const TensorKind kind : kAllKinds) {
       std::vector<const Tile*> tiles;
-      for (auto& [range, places] : stored.columns[static_cast<size_t>(kind)]) {
-        std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
-          return a.tile.row_begin < b.tile.row_begin;
-        });
-        for (const Place& place : places) tiles.push_back(&place.tile);
+      for (auto& [range, column_tiles] : stored.columns[static_cast<size_t>(kind)]) {
+        std::sort(column_tiles.begin(), column_tiles.end(),
+                  [](const StoredTile& a, const StoredTile& b) {
+                    return a.tile.row_begin < b.tile.row_begin;
+                  });
+        for (const StoredTile& stored_tile : column_tiles) tiles.push_back(&stored_tile.tile);
       }
       check_covered(stored.tensor, kind, tiles, path_.string());
     }
     tensors_.push_back(stored.tensor);
   }
   if (static_cast<int64_t>(tensors_.size()) != manifest_.tensors) {
-    fail(346, "{}: the files hold {} tensors, but the manifest says {}", path_.string(),
-         tensors_.size(), manifest_.tensors);
+    fail(ErrorCode::kBadCoverage, "{}: the files hold {} tensors, but the manifest says {}",
+         path_.string(), tensors_.size(), manifest_.tensors);
   }
 }
 
 void CheckpointReader::read_state() {
   const fs::path path = path_ / kStateFile;
   if (xxh3(read_file(path, manifest_.state_bytes)) != manifest_.state_digest) {
-    fail(347, "{} is damaged: its digest is not the one in the manifest", path.string());
+    fail(ErrorCode::kCorrupted, "{} is damaged: its digest is not the one in the manifest",
+         path.string());
   }
   manifest_.meta.state = read_state_file(path, manifest_.meta.step);
 }
@@ -93,32 +97,33 @@ const InputFile& CheckpointReader::data_file(int writer) const {
   return files_->open.emplace(writer, InputFile(path_ / writer_file(writer))).first->second;
 }
 
-void CheckpointReader::fail_tile(const IndexedTensor& tensor, const Place& place) const {
-  fail(347, "{} is damaged: the bytes of {} are not the ones that were written",
-       (path_ / writer_file(place.writer)).string(), dataset_path(tensor, place.tile));
+void CheckpointReader::fail_tile(const IndexedTensor& tensor, const StoredTile& stored_tile) const {
+  fail(ErrorCode::kCorrupted, "{} is damaged: the bytes of {} are not the ones that were written",
+       (path_ / writer_file(stored_tile.writer)).string(), dataset_path(tensor, stored_tile.tile));
 }
 
-void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor, const Place& place,
-                                           int64_t begin, std::span<std::byte> into) const {
-  const Tile& tile = place.tile;
+void CheckpointReader::read_verified_bytes(const IndexedTensor& tensor,
+                                           const StoredTile& stored_tile, int64_t begin,
+                                           std::span<std::byte> into) const {
+  const Tile& tile = stored_tile.tile;
   const int64_t bytes =
       tile.row_count * tile.col_count * static_cast<int64_t>(size_of(tensor.dtype));
   const TileBytes stored{tile.offset, bytes, kBlockBytes, tile.block_crcs};
-  if (read_verified(data_file(place.writer), stored, begin, into).bad_block) {
-    fail_tile(tensor, place);
+  if (read_verified(data_file(stored_tile.writer), stored, begin, into).bad_block) {
+    fail_tile(tensor, stored_tile);
   }
 }
 
-void CheckpointReader::read_tile(const IndexedTensor& tensor, const Place& place,
+void CheckpointReader::read_tile(const IndexedTensor& tensor, const StoredTile& stored_tile,
                                  const ShardedTensor& destination) const {
-  const Tile& tile = place.tile;
+  const Tile& tile = stored_tile.tile;
   const auto element = static_cast<int64_t>(size_of(tensor.dtype));
   const int64_t row = std::max(destination.row_begin, tile.row_begin);
   const int64_t row_end = std::min(destination.row_begin + destination.row_count, tile.row_end());
   const int64_t col = std::max(destination.col_begin, tile.col_begin);
   const int64_t col_end = std::min(destination.col_begin + destination.columns(), tile.col_end());
   if (row >= row_end || col >= col_end) return;
-  const Strips from{
+  const StridedRanges from{
       .begin = ((row - tile.row_begin) * tile.col_count + col - tile.col_begin) * element,
       .bytes = (col_end - col) * element,
       .stride = tile.col_count * element,
@@ -127,7 +132,7 @@ void CheckpointReader::read_tile(const IndexedTensor& tensor, const Place& place
   std::byte* to = destination.data + (row - destination.row_begin) * to_stride +
                   (col - destination.col_begin) * element;
   if (from.contiguous() && (from.count == 1 || from.bytes == to_stride)) {
-    read_verified_bytes(tensor, place, from.begin,
+    read_verified_bytes(tensor, stored_tile, from.begin,
                         {to, static_cast<size_t>(from.end() - from.begin)});
     return;
   }
@@ -137,82 +142,84 @@ void CheckpointReader::read_tile(const IndexedTensor& tensor, const Place& place
     for (int64_t at = begin, next; at < end; at = next) {
       next = std::min((at / kBlockBytes + 1) * kBlockBytes, end);
       buffer.resize(static_cast<size_t>(next - at));
-      read_verified_bytes(tensor, place, at, buffer);
+      read_verified_bytes(tensor, stored_tile, at, buffer);
       sink(buffer);
     }
   };
-  stream_strips(from, kWorthSkipping, stream, into_strips(to, from.bytes, to_stride));
+  stream_ranges(from, kWorthSkipping, stream, into_ranges(to, from.bytes, to_stride));
 }
 
 void CheckpointReader::read(TensorKind kind, const ShardedTensor& destination) const {
   const auto found = stored_.find(destination.name);
   if (found == stored_.end()) {
-    fail(348, "{} does not hold {}; it holds {} trained tensors, e.g. {}", path_.string(),
-         destination.name, tensors_.size(), tensors_.empty() ? "none" : tensors_.front().name);
+    fail(ErrorCode::kNotInCheckpoint, "{} does not hold {}; it holds {} trained tensors, e.g. {}",
+         path_.string(), destination.name, tensors_.size(),
+         tensors_.empty() ? "none" : tensors_.front().name);
   }
   const IndexedTensor& tensor = found->second.tensor;
   if (tensor.shape != destination.global_shape || tensor.dtype != destination.dtype) {
-    fail(348, "{} holds {} as {} {}, but {} {} is wanted", path_.string(), tensor.name,
-         name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
+    fail(ErrorCode::kNotInCheckpoint, "{} holds {} as {} {}, but {} {} is wanted", path_.string(),
+         tensor.name, name_of(tensor.dtype), shape_text(tensor.shape), name_of(destination.dtype),
          shape_text(destination.global_shape));
   }
   SUTOR_ASSERT(destination.lies_inside());
   const int64_t row_end = destination.row_begin + destination.row_count;
   const int64_t col_end = destination.col_begin + destination.columns();
-  for (const auto& [range, places] : found->second.columns[static_cast<size_t>(kind)]) {
+  for (const auto& [range, column_tiles] : found->second.columns[static_cast<size_t>(kind)]) {
     if (range.first >= col_end || range.second <= destination.col_begin) continue;
-    auto place = std::upper_bound(
-        places.begin(), places.end(), destination.row_begin,
-        [](int64_t row, const Place& candidate) { return row < candidate.tile.row_end(); });
-    for (; place != places.end() && place->tile.row_begin < row_end; ++place) {
-      read_tile(tensor, *place, destination);
+    auto stored_tile = std::upper_bound(
+        column_tiles.begin(), column_tiles.end(), destination.row_begin,
+        [](int64_t row, const StoredTile& candidate) { return row < candidate.tile.row_end(); });
+    for (; stored_tile != column_tiles.end() && stored_tile->tile.row_begin < row_end;
+         ++stored_tile) {
+      read_tile(tensor, *stored_tile, destination);
     }
   }
 }
 
 void CheckpointReader::check_between_tiles(const FileRecord& record, const TileIndex& index,
-                                           DamageList& damage) const {
+                                           CorruptionList& corruption) const {
   const InputFile& file = data_file(record.writer);
   const Digest found = metadata_digest(file, index.ranges());
   if (found == record.metadata_digest) return;
-  damage.add({.file = file.path().string(),
-              .part = "bytes between its tiles",
-              .expected = record.metadata_digest.text(),
-              .found = found.text()});
+  corruption.add({.file = file.path().string(),
+                  .location = "bytes between its tiles",
+                  .expected = record.metadata_digest.text(),
+                  .found = found.text()});
 }
 
 void CheckpointReader::check_tile(int writer, const TileIndex& index, const Tile& tile,
-                                  DamageList& damage) const {
+                                  CorruptionList& corruption) const {
   const InputFile& file = data_file(writer);
   std::vector<std::byte> bytes(static_cast<size_t>(index.bytes_of(tile)));
   file.read_at(tile.offset, bytes);
   const Digest found = xxh3(bytes);
   if (found == tile.digest && block_crcs(bytes) == tile.block_crcs) return;
-  damage.add({.file = file.path().string(),
-              .part = "tile " + dataset_path(index.tensors[tile.tensor], tile),
-              .expected = tile.digest.text(),
-              .found = found.text()});
+  corruption.add({.file = file.path().string(),
+                  .location = "tile " + dataset_path(index.tensors[tile.tensor], tile),
+                  .expected = tile.digest.text(),
+                  .found = found.text()});
 }
 
-std::vector<Damage> CheckpointReader::find_damage(int threads) const {
-  DamageList damage(kCheckpointRemedy);
+std::vector<Corruption> CheckpointReader::find_corruption(int threads) const {
+  CorruptionList corruption(kCheckpointRemedy);
   for (const FileRecord& record : manifest_.files) {
     const fs::path path = path_ / writer_file(record.writer);
     TileIndex index;
-    if (!damage.check(path, [&] { index = load_index(record); })) continue;
-    damage.check(path, [&] { check_between_tiles(record, index, damage); });
+    if (!corruption.check(path, [&] { index = load_index(record); })) continue;
+    corruption.check(path, [&] { check_between_tiles(record, index, corruption); });
     parallel_tasks(threads, static_cast<int64_t>(index.tiles.size()), [&](int64_t i) {
-      damage.check(path, [&] {
-        check_tile(record.writer, index, index.tiles[static_cast<size_t>(i)], damage);
+      corruption.check(path, [&] {
+        check_tile(record.writer, index, index.tiles[static_cast<size_t>(i)], corruption);
       });
     });
   }
-  return damage.take();
+  return corruption.take();
 }
 
 void CheckpointReader::verify(int threads) const {
-  const std::vector<Damage> damage = find_damage(threads);
-  if (!damage.empty()) fail(damage[0].code, "{}", damage[0].text());
+  const std::vector<Corruption> corruption = find_corruption(threads);
+  if (!corruption.empty()) fail(corruption[0].code, "{}", corruption[0].text());
 }
 
 }  // namespace sutor

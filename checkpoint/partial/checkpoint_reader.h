@@ -46,37 +46,38 @@ class CheckpointReader {
 
   // Reads everything on `threads` threads (0 = all): tile digests, block checksums and all bytes
   // between tiles. What is not as it was written.
-  std::vector<Damage> find_damage(int threads = 0) const;
+  std::vector<Corruption> find_corruption(int threads = 0) const;
   // Throws the first of that, E0347.
   void verify(int threads = 0) const;
 
  private:
-  struct Place {
+  struct StoredTile {
     Tile tile;
     int writer = 0;
   };
   // Tiles by their columns [begin, end), those of the same ones by row_begin. None overlaps
   // another, so that of the same columns row_end rises as row_begin does.
-  using Places = std::map<std::pair<int64_t, int64_t>, std::vector<Place>>;
+  using TilesByColumns = std::map<std::pair<int64_t, int64_t>, std::vector<StoredTile>>;
   struct Stored {
     IndexedTensor tensor;
-    std::array<Places, std::size(kAllKinds)> columns;
+    std::array<TilesByColumns, std::size(kAllKinds)> columns;
   };
 
   void read_indices();
   TileIndex load_index(const FileRecord& record) const;
   void read_state();
   // What the tile holds of the destination.
-  void read_tile(const IndexedTensor& tensor, const Place& place,
+  void read_tile(const IndexedTensor& tensor, const StoredTile& stored_tile,
                  const ShardedTensor& destination) const;
   // Bytes of the tile from `begin` on; throws E0347 when a block that they touch is damaged.
-  void read_verified_bytes(const IndexedTensor& tensor, const Place& place, int64_t begin,
-                           std::span<std::byte> into) const;
+  void read_verified_bytes(const IndexedTensor& tensor, const StoredTile& stored_tile,
+                           int64_t begin, std::span<std::byte> into) const;
   const InputFile& data_file(int writer) const;
   void check_between_tiles(const FileRecord& record, const TileIndex& index,
-                           DamageList& damage) const;
-  void check_tile(int writer, const TileIndex& index, const Tile& tile, DamageList& damage) const;
-  [[noreturn]] void fail_tile(const IndexedTensor& tensor, const Place& place) const;
+                           CorruptionList& corruption) const;
+  void check_tile(int writer, const TileIndex& index, const Tile& tile,
+                  CorruptionList& corruption) const;
+  [[noreturn]] void fail_tile(const IndexedTensor& tensor, const StoredTile& stored_tile) const;
 
   struct Files {
     std::mutex mutex;

@@ -64,8 +64,8 @@ void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sour
     const IndexedTensor& tensor = index.tensors[tile.tensor];
     const std::span bytes(sources[i], static_cast<size_t>(index.bytes_of(tile)));
     if (!all_finite(bytes, tensor.dtype)) {
-      fail(701, "{} of {} holds a value that is not finite in {}: not saved", name_of(tile.kind),
-           tensor.name,
+      fail(ErrorCode::kDiverged, "{} of {} holds a value that is not finite in {}: not saved",
+           name_of(tile.kind), tensor.name,
            extent_text(tensor, tile.row_begin, tile.row_end(), tile.col_begin, tile.col_end()));
     }
     if (described != tile.tensor) {
@@ -100,7 +100,7 @@ Gathered gather(const fs::path& staging, const std::vector<std::string>& records
     const fs::path index = staging / index_file(file.writer);
     const std::string bytes = read_file(index, kMaxIndexBytes);
     if (xxh3(bytes) != file.index_digest) {
-      fail(345, "{} is not what writer {} wrote", index.string(), file.writer);
+      fail(ErrorCode::kBadTileIndex, "{} is not what writer {} wrote", index.string(), file.writer);
     }
     gathered.indices.push_back(decode_index(bytes, file.bytes, index.string()));
   }
@@ -116,12 +116,13 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
     for (const IndexedTensor& tensor : index.tensors) {
       const auto at = expected.find(tensor.name);
       if (at == expected.end()) {
-        fail(346, "{}: tensor {} was written but is not to be trained", where, tensor.name);
+        fail(ErrorCode::kBadCoverage, "{}: tensor {} was written but is not to be trained", where,
+             tensor.name);
       }
       if (*at->second != tensor) {
-        fail(346, "{}: tensor {} was written as {} {}, but is {} {}", where, tensor.name,
-             name_of(tensor.dtype), shape_text(tensor.shape), name_of(at->second->dtype),
-             shape_text(at->second->shape));
+        fail(ErrorCode::kBadCoverage, "{}: tensor {} was written as {} {}, but is {} {}", where,
+             tensor.name, name_of(tensor.dtype), shape_text(tensor.shape),
+             name_of(at->second->dtype), shape_text(at->second->shape));
       }
     }
     for (const Tile& tile : index.tiles) {
@@ -136,7 +137,7 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
 }
 
 // Moves a broken checkpoint of the same step out of the way; a good one stays.
-void clear_place(const fs::path& final_path) {
+void clear_final_path(const fs::path& final_path) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(final_path, error))) return;
   try {
@@ -145,7 +146,7 @@ void clear_place(const fs::path& final_path) {
     remove_checkpoint(final_path);
     return;
   }
-  fail(220, "{} exists already and is complete. Resume from it, or remove it.",
+  fail(ErrorCode::kOutputExists, "{} exists already and is complete. Resume from it, or remove it.",
        final_path.string());
 }
 
@@ -165,7 +166,7 @@ void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uui
   require_space(root, bytes);
   const fs::path staging = staging_directory(root, step, uuid);
   if (::mkdir(staging.c_str(), 0700) != 0) {
-    if (errno == EEXIST) fail(220, "{} exists already", staging.string());
+    if (errno == EEXIST) fail(ErrorCode::kOutputExists, "{} exists already", staging.string());
     fail_write(staging, "make directory", errno);
   }
   write_owner(staging / kOwnerFile);
@@ -281,7 +282,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
     fail_write(staging, "set mode of", errno);
   }
   fsync_directory(staging);
-  clear_place(final_path);
+  clear_final_path(final_path);
   rename_new(staging, final_path);
   fsync_directory(root);
   write_pointer(root, kLatestPointer, step);

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kFormat = "sutor.training_state";
 constexpr int64_t kVersion = 1;
-constexpr int kDamaged = 347;
+constexpr ErrorCode kCorruptFile = ErrorCode::kCorrupted;
 
 constexpr const char* kStep = "checkpoint_step";
 
@@ -34,7 +34,7 @@ void write_state_file(const std::filesystem::path& path, const CheckpointMeta& m
 }
 
 nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step) {
-  const h5::File file = h5::File::open(path, kDamaged);
+  const h5::File file = h5::File::open(path, kCorruptFile);
   if (file.get_text("/", "format") != kFormat || file.get_int("/", "format_version") != kVersion) {
     file.fail_read(fmt::format("it is no {} of version {}", kFormat, kVersion));
   }

@@ -39,7 +39,7 @@ class BaseStore final : public ModelDirectory {
 
   // Reads everything on `threads` threads (0 = all): every block, every tensor's digest, all bytes
   // between tiles, all other files. What is not as it was written; a bad tile counts once.
-  std::vector<Damage> find_damage(int threads = 0) const;
+  std::vector<Corruption> find_corruption(int threads = 0) const;
   // Throws the first of that, E0347.
   void verify(int threads = 0) const;
 
@@ -50,9 +50,9 @@ class BaseStore final : public ModelDirectory {
   void add_index(size_t number, const StoreIndex& index, const Shards& shards);
   void check_covered(const Shards& shards) const;
   StoreIndex load_index(size_t number) const;
-  void check_tensor(const StoreShard& shard, size_t number, DamageList& damage) const;
-  void check_between_tiles(size_t number, DamageList& damage) const;
-  void check_other_file(const StoreOtherFile& file, DamageList& damage) const;
+  void check_tensor(const StoreShard& shard, size_t number, CorruptionList& corruption) const;
+  void check_between_tiles(size_t number, CorruptionList& corruption) const;
+  void check_other_file(const StoreOtherFile& file, CorruptionList& corruption) const;
 
   StoreManifest manifest_;
   std::unique_ptr<StoreFiles> files_;

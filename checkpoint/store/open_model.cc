@@ -20,7 +20,9 @@ fs::path model_files_root(const fs::path& path) {
 std::string read_model_config(const fs::path& path) {
   if (is_base_store(path)) return read_store_config(path, read_store_manifest(path));
   const fs::path file = fs::is_directory(path) ? path / "config.json" : path;
-  if (!fs::exists(file)) fail(300, "{}: there is no config.json of a model.", path.string());
+  if (!fs::exists(file)) {
+    fail(ErrorCode::kNoModel, "{}: there is no config.json of a model.", path.string());
+  }
   return read_file(file);
 }
 

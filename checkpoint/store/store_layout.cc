@@ -39,12 +39,13 @@ int64_t StoreLayout::tile_rows(int64_t tile_bytes) const {
 
 StoreLayout store_layout(const SafetensorsEntry& entry) {
   if (entry.name.size() > kMaxNameBytes) {
-    fail(311, "tensor `{}...` has a name of {} bytes; a base store takes at most {}",
+    fail(ErrorCode::kNotStorable,
+         "tensor `{}...` has a name of {} bytes; a base store takes at most {}",
          entry.name.substr(0, 60), entry.name.size(), kMaxNameBytes);
   }
   if (entry.shape.size() > kMaxIndexedAxes) {
-    fail(311, "tensor `{}` has {} axes; a base store takes at most {}", entry.name,
-         entry.shape.size(), kMaxIndexedAxes);
+    fail(ErrorCode::kNotStorable, "tensor `{}` has {} axes; a base store takes at most {}",
+         entry.name, entry.shape.size(), kMaxIndexedAxes);
   }
   StoreLayout layout;
   layout.block_bytes = kBlockBytes;

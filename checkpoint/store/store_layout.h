@@ -26,7 +26,7 @@ struct StoreLayout {
 };
 
 // Types whose elements are no whole bytes, or that HDF5 lacks, are stored as a list of bytes.
-// Throws E0311 for a name or a shape that the store cannot hold.
+// Throws E0351 for a name or a shape that the store cannot hold.
 StoreLayout store_layout(const SafetensorsEntry& entry);
 
 // The tensor's group in the file: its name, with `%`, `/` and zero bytes as %25, %2F and %00, `.`

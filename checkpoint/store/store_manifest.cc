@@ -155,7 +155,8 @@ StoreManifest load_store_manifest(const fs::path& store) {
   const fs::path path = store / kManifestFile;
   std::error_code error;
   if (!fs::exists(path, error)) {
-    fail(341, "{} is no complete base store: it has no {}", store.string(), kManifestFile);
+    fail(ErrorCode::kIncomplete, "{} is no complete base store: it has no {}", store.string(),
+         kManifestFile);
   }
   return decode_store_manifest(read_file(path, kMaxManifestBytes), path.string());
 }
@@ -178,7 +179,8 @@ std::string read_store_config(const fs::path& store, const StoreManifest& manife
   const fs::path path = store / kStoreFilesFolder / kConfigFile;
   std::string text = read_file(path, kMaxConfigBytes);
   if (xxh3(text) != manifest.find_file(kConfigFile)->digest) {
-    fail(347, "{} is damaged: its digest is not the one in the manifest", path.string());
+    fail(ErrorCode::kCorrupted, "{} is damaged: its digest is not the one in the manifest",
+         path.string());
   }
   return text;
 }

@@ -18,28 +18,28 @@ constexpr int64_t kPageBytes = 4096;
 // The library keeps the description of a file in memory until the file is complete.
 constexpr int64_t kMaxFileTiles = 16384;
 
-int64_t tensor_overhead(const StorePart& part) {
-  return kTensorOverhead + 4 * static_cast<int64_t>(part.tensor.entry->name.size());
+int64_t tensor_overhead(const StoreSlice& slice) {
+  return kTensorOverhead + 4 * static_cast<int64_t>(slice.tensor.entry->name.size());
 }
 
 int64_t tile_overhead(int64_t bytes) {
   return kTileOverhead + (bytes >= kAlignedFrom ? kPageBytes : 0);
 }
 
-struct PartSize {
+struct SliceSize {
   int64_t tile_rows = 1;
   int64_t tiles = 1;
   int64_t tile_overhead = 0;  // of each
   int64_t bytes = 0;          // of the whole part in a file
 };
 
-PartSize size_of_part(const StorePart& part, int64_t tile_bytes) {
-  PartSize size;
-  size.tile_rows = part.layout.tile_rows(tile_bytes);
-  const int64_t rows = part.row_end - part.row_begin;
+SliceSize size_of_slice(const StoreSlice& slice, int64_t tile_bytes) {
+  SliceSize size;
+  size.tile_rows = slice.layout.tile_rows(tile_bytes);
+  const int64_t rows = slice.row_end - slice.row_begin;
   size.tiles = std::max<int64_t>(1, (rows + size.tile_rows - 1) / size.tile_rows);
-  size.tile_overhead = tile_overhead(size.tile_rows * part.layout.row_bytes);
-  size.bytes = tensor_overhead(part) + part.bytes() + size.tiles * size.tile_overhead;
+  size.tile_overhead = tile_overhead(size.tile_rows * slice.layout.row_bytes);
+  size.bytes = tensor_overhead(slice) + slice.bytes() + size.tiles * size.tile_overhead;
   return size;
 }
 
@@ -50,22 +50,22 @@ class Filler {
   Filler(StorePlan& plan, int64_t total_bytes) : plan_(plan) {
     const int64_t room = plan.max_file_bytes - kFileOverhead;
     const int64_t files = std::max<int64_t>(1, (total_bytes + room - 1) / room);
-    share_ = (total_bytes + files - 1) / files;
+    target_bytes_ = (total_bytes + files - 1) / files;
     open();
   }
 
-  void add(StorePart part) {
-    const PartSize size = size_of_part(part, plan_.tile_bytes);
-    const bool has_share = done_ >= share_ * static_cast<int64_t>(plan_.files.size());
-    if (!is_empty() && (has_share || !fits(size))) open();
-    if (fits(size)) return put(std::move(part), size);
-    divide(part, size);
+  void add(StoreSlice slice) {
+    const SliceSize size = size_of_slice(slice, plan_.tile_bytes);
+    const bool is_full = done_ >= target_bytes_ * static_cast<int64_t>(plan_.files.size());
+    if (!is_empty() && (is_full || !fits(size))) open();
+    if (fits(size)) return put(std::move(slice), size);
+    divide(slice, size);
   }
 
  private:
-  bool is_empty() const { return plan_.files.back().parts.empty(); }
+  bool is_empty() const { return plan_.files.back().slices.empty(); }
 
-  bool fits(const PartSize& size) const {
+  bool fits(const SliceSize& size) const {
     return plan_.files.back().bytes + size.bytes <= plan_.max_file_bytes &&
            tiles_ + size.tiles <= kMaxFileTiles;
   }
@@ -75,29 +75,29 @@ class Filler {
     tiles_ = 0;
   }
 
-  void put(StorePart part, const PartSize& size) {
-    plan_.files.back().parts.push_back(std::move(part));
+  void put(StoreSlice slice, const SliceSize& size) {
+    plan_.files.back().slices.push_back(std::move(slice));
     plan_.files.back().bytes += size.bytes;
     tiles_ += size.tiles;
     done_ += size.bytes;
   }
 
   // As many tiles as a file takes, and on to the next one.
-  void divide(const StorePart& part, const PartSize& size) {
-    const int64_t tile_bytes = size.tile_rows * part.layout.row_bytes + size.tile_overhead;
-    const int64_t room = plan_.max_file_bytes - kFileOverhead - tensor_overhead(part);
+  void divide(const StoreSlice& slice, const SliceSize& size) {
+    const int64_t tile_bytes = size.tile_rows * slice.layout.row_bytes + size.tile_overhead;
+    const int64_t room = plan_.max_file_bytes - kFileOverhead - tensor_overhead(slice);
     const int64_t tiles = std::clamp<int64_t>(room / tile_bytes, 1, kMaxFileTiles);
-    StorePart piece = part;
-    for (int64_t row = part.row_begin; row < part.row_end; row = piece.row_end) {
+    StoreSlice next = slice;
+    for (int64_t row = slice.row_begin; row < slice.row_end; row = next.row_end) {
       if (!is_empty()) open();
-      piece.row_begin = row;
-      piece.row_end = std::min(part.row_end, row + tiles * size.tile_rows);
-      put(piece, size_of_part(piece, plan_.tile_bytes));
+      next.row_begin = row;
+      next.row_end = std::min(slice.row_end, row + tiles * size.tile_rows);
+      put(next, size_of_slice(next, plan_.tile_bytes));
     }
   }
 
   StorePlan& plan_;
-  int64_t share_ = 0;  // of a file
+  int64_t target_bytes_ = 0;  // of a file
   int64_t done_ = 0;
   int64_t tiles_ = 0;  // of the last file
 };
@@ -124,24 +124,25 @@ StorePlan plan_store(const ModelDirectory& model, int64_t max_file_bytes) {
   StorePlan plan;
   plan.max_file_bytes = max_file_bytes;
   plan.tile_bytes = std::min(kTileBytes, max_file_bytes / 4);
-  std::vector<StorePart> parts;
+  std::vector<StoreSlice> slices;
   int64_t total_bytes = 0;
   for (size_t i = 0; i < model.shards().size(); ++i) {
     const ModelShard& shard = *model.shards()[i];
     for (const SafetensorsEntry& entry : shard.tensors()) {
-      StorePart part{.tensor = {i, &shard, &entry}, .layout = store_layout(entry)};
-      part.row_end = part.layout.rows;
-      total_bytes += size_of_part(part, plan.tile_bytes).bytes;
-      parts.push_back(std::move(part));
+      StoreSlice slice{.tensor = {i, &shard, &entry}, .layout = store_layout(entry)};
+      slice.row_end = slice.layout.rows;
+      total_bytes += size_of_slice(slice, plan.tile_bytes).bytes;
+      slices.push_back(std::move(slice));
     }
   }
   Filler filler(plan, total_bytes);
-  for (StorePart& part : parts) filler.add(std::move(part));
-  if (plan.files.back().parts.empty()) plan.files.pop_back();
+  for (StoreSlice& slice : slices) filler.add(std::move(slice));
+  if (plan.files.back().slices.empty()) plan.files.pop_back();
   for (const fs::path& file : model.other_files()) {
     const std::string name = file.generic_string();
     if (!is_utf8(name)) {
-      fail(311, "{}: the file name `{}` is no UTF-8; rename or remove it", model.path().string(),
+      fail(ErrorCode::kNotStorable, "{}: the file name `{}` is no UTF-8; rename or remove it",
+           model.path().string(),
            nlohmann::json(name).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
     }
     plan.other_files.push_back(name);

@@ -15,7 +15,7 @@ inline constexpr int64_t kDefaultStoreFileBytes = int64_t{4} << 30;
 inline constexpr int64_t kLeastStoreFileBytes = int64_t{64} << 10;
 
 // Consecutive rows of a tensor that one data file holds.
-struct StorePart {
+struct StoreSlice {
   StoredTensor tensor;
   StoreLayout layout;
   int64_t row_begin = 0;
@@ -26,7 +26,7 @@ struct StorePart {
 };
 
 struct StoreFilePlan {
-  std::vector<StorePart> parts;
+  std::vector<StoreSlice> slices;
   int64_t bytes = 0;  // of the finished file, a little rounded up
 };
 
@@ -42,7 +42,7 @@ struct StorePlan {
 
 // No file is larger than `max_file_bytes`, but one that holds nothing but a row that is larger; as
 // many as that takes, about equally full. A tensor that does not fit into what is left of a file
-// begins the next one; only one that is larger than a whole file is divided. Throws E0311 for what
+// begins the next one; only one that is larger than a whole file is divided. Throws E0351 for what
 // a store cannot hold.
 StorePlan plan_store(const ModelDirectory& model, int64_t max_file_bytes);
 

@@ -35,21 +35,21 @@ void restore_shard(const BaseStore& store, size_t number, const StagingPaths& st
       file.start_writing(started, at - started);
       started = at;
     };
-    shard.stream(entry.begin, entry.end, [&](std::span<const std::byte> piece) {
-      file.write_at(at, piece);
-      at += static_cast<int64_t>(piece.size());
+    shard.stream(entry.begin, entry.end, [&](std::span<const std::byte> chunk) {
+      file.write_at(at, chunk);
+      at += static_cast<int64_t>(chunk.size());
       if (at - started >= kTileBytes) start();
     });
     start();
   });
   file.finish();
-  staging.place(part, shard.name());
+  staging.move_to_content(part, shard.name());
 }
 
 void restore_other_file(const BaseStore& store, const StoreOtherFile& file,
                         const StagingPaths& staging) {
   if (copy_other_file(store, file.path, staging, file.path).digest == file.digest) return;
-  fail(347, "{} is damaged: its digest is not the one in the manifest",
+  fail(ErrorCode::kCorrupted, "{} is damaged: its digest is not the one in the manifest",
        (store.files_root() / file.path).string());
 }
 

@@ -26,10 +26,10 @@ StoreShard::StoreShard(StoreFiles& files, size_t number, const StoreShardRecord&
   const std::string bytes = header_bytes();
   header_ = parse_safetensors_header(std::as_bytes(std::span(bytes)), record.bytes, where());
   if (header_.data_begin != record.header_bytes) {
-    fail(347, "{}: its header ends at byte {}, but the manifest says {}", where(),
+    fail(ErrorCode::kCorrupted, "{}: its header ends at byte {}, but the manifest says {}", where(),
          header_.data_begin, record.header_bytes);
   }
-  places_.resize(header_.tensors.size());
+  tensor_tiles_.resize(header_.tensors.size());
 }
 
 std::string StoreShard::where() const {
@@ -40,7 +40,8 @@ std::string StoreShard::header_bytes() const {
   const std::filesystem::path path = files_.store() / store_header_file(number_);
   std::string bytes = read_file(path, record_.header_bytes);
   if (xxh3(bytes) != record_.header_digest) {
-    fail(347, "{} is damaged: its digest is not the one in the manifest", path.string());
+    fail(ErrorCode::kCorrupted, "{} is damaged: its digest is not the one in the manifest",
+         path.string());
   }
   return bytes;
 }
@@ -51,32 +52,33 @@ StoreShard::Found StoreShard::find(int64_t offset) const {
                        [](int64_t at, const SafetensorsEntry& entry) { return at < entry.end; });
   SUTOR_ASSERT(tensor != header_.tensors.end() && offset >= tensor->begin);
   const auto number = static_cast<size_t>(tensor - header_.tensors.begin());
-  const std::vector<StorePlace>& tiles = places_[number].tiles;
+  const std::vector<TileLocation>& tiles = tensor_tiles_[number].tiles;
   const int64_t at = offset - tensor->begin;
-  const auto place =
+  const auto location =
       std::upper_bound(tiles.begin(), tiles.end(), at,
-                       [](int64_t begin, const StorePlace& tile) { return begin < tile.end(); });
-  SUTOR_ASSERT(place != tiles.end() && at >= place->begin);
-  return {number, &*place, at - place->begin};
+                       [](int64_t begin, const TileLocation& tile) { return begin < tile.end(); });
+  SUTOR_ASSERT(location != tiles.end() && at >= location->begin);
+  return {number, &*location, at - location->begin};
 }
 
 void StoreShard::read_at(int64_t offset, std::span<std::byte> into) const {
   while (!into.empty()) {
     const Found found = find(offset);
-    const StorePlace& place = *found.place;
-    const auto size = std::min(into.size(), static_cast<size_t>(place.bytes - found.begin));
-    const TileBytes tile{place.offset, place.bytes, places_[found.tensor].block_bytes, place.crcs};
-    const auto file = files_.open(place.file);
+    const TileLocation& location = *found.location;
+    const auto size = std::min(into.size(), static_cast<size_t>(location.bytes - found.begin));
+    const TileBytes tile{location.offset, location.bytes, tensor_tiles_[found.tensor].block_bytes,
+                         location.crcs};
+    const auto file = files_.open(location.file);
     const VerifiedRead result = read_verified(*file, tile, found.begin, into.first(size));
     count(result.fetched);
     if (result.bad_block) {
-      const int64_t bad = place.begin + *result.bad_block * tile.block_bytes;
-      fail(347,
+      const int64_t bad = location.begin + *result.bad_block * tile.block_bytes;
+      fail(ErrorCode::kCorrupted,
            "{} is damaged: the block at byte {} of tensor `{}` (byte {} of the file) is not what "
            "was "
            "written",
            file->path().string(), bad, header_.tensors[found.tensor].name,
-           place.offset + *result.bad_block * tile.block_bytes);
+           location.offset + *result.bad_block * tile.block_bytes);
     }
     into = into.subspan(size);
     offset += static_cast<int64_t>(size);
@@ -84,23 +86,23 @@ void StoreShard::read_at(int64_t offset, std::span<std::byte> into) const {
 }
 
 void StoreShard::append_to(OutputFile& file, int64_t begin, int64_t end) const {
-  stream(begin, end, [&](std::span<const std::byte> piece) { file.append(piece); });
+  stream(begin, end, [&](std::span<const std::byte> chunk) { file.append(chunk); });
 }
 
 // Between tiles: blocks are counted from a tile's first byte, so that none reaches over its end.
-int64_t StoreShard::last_seam(int64_t begin, int64_t end) const {
+int64_t StoreShard::last_read_end(int64_t begin, int64_t end) const {
   const Found last = find(end - 1);
-  const bool is_tile_end = last.begin + 1 == last.place->bytes;
+  const bool is_tile_end = last.begin + 1 == last.location->bytes;
   return is_tile_end ? end : std::max(begin, end - 1 - last.begin);
 }
 
-int64_t StoreShard::piece_end(int64_t begin) const {
+int64_t StoreShard::chunk_end(int64_t begin) const {
   const Found found = find(begin);
-  const int64_t block_bytes = places_[found.tensor].block_bytes;
+  const int64_t block_bytes = tensor_tiles_[found.tensor].block_bytes;
   // To the last block that ends within reach, at least to the end of this one.
   const int64_t reach =
       std::max(found.begin + kBlockBytes, (found.begin / block_bytes + 1) * block_bytes);
-  const int64_t end = std::min(reach / block_bytes * block_bytes, found.place->bytes);
+  const int64_t end = std::min(reach / block_bytes * block_bytes, found.location->bytes);
   return begin + (end - found.begin);
 }
 

@@ -28,7 +28,7 @@ class StoreFiles {
   std::map<size_t, std::shared_ptr<const InputFile>> open_;
 };
 
-struct StorePlace {
+struct TileLocation {
   size_t file = 0;    // number of the data file
   int64_t begin = 0;  // first byte, of the tensor's
   int64_t bytes = 0;
@@ -39,9 +39,9 @@ struct StorePlace {
 };
 
 // Where a tensor's bytes are: in the order of `begin`, without gaps.
-struct StorePlaces {
+struct TensorTiles {
   int64_t block_bytes = kBlockBytes;
-  std::vector<StorePlace> tiles;
+  std::vector<TileLocation> tiles;
 };
 
 class StoreShard final : public ModelShard {
@@ -51,8 +51,8 @@ class StoreShard final : public ModelShard {
   StoreShard(StoreFiles& files, size_t number, const StoreShardRecord& record);
 
   // Of each tensor, in the order of tensors(). Before anything is read.
-  std::vector<StorePlaces>& places() { return places_; }
-  const std::vector<StorePlaces>& places() const { return places_; }
+  std::vector<TensorTiles>& tensor_tiles() { return tensor_tiles_; }
+  const std::vector<TensorTiles>& tensor_tiles() const { return tensor_tiles_; }
 
   const std::string& name() const override { return record_.name; }
   std::string where() const override;
@@ -62,17 +62,17 @@ class StoreShard final : public ModelShard {
   // Throws E0347 naming data file, tensor and block when the bytes are not the ones that were
   // written.
   void read_at(int64_t offset, std::span<std::byte> into) const override;
-  int64_t last_seam(int64_t begin, int64_t end) const override;
+  int64_t last_read_end(int64_t begin, int64_t end) const override;
   void append_to(OutputFile& file, int64_t begin, int64_t end) const override;
 
  protected:
-  int64_t piece_end(int64_t begin) const override;
+  int64_t chunk_end(int64_t begin) const override;
   int64_t worth_skipping() const override;
 
  private:
   struct Found {
     size_t tensor = 0;  // in tensors()
-    const StorePlace* place = nullptr;
+    const TileLocation* location = nullptr;
     int64_t begin = 0;  // in the place
   };
   Found find(int64_t offset) const;
@@ -81,7 +81,7 @@ class StoreShard final : public ModelShard {
   size_t number_;
   StoreShardRecord record_;
   SafetensorsHeader header_;
-  std::vector<StorePlaces> places_;
+  std::vector<TensorTiles> tensor_tiles_;
 };
 
 }  // namespace sutor

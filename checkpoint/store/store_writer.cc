@@ -29,16 +29,16 @@ std::string identity_of(const fs::path& path) {
 }
 
 // Writes a small file and puts it in its place.
-void write_placed(const StagingPaths& staging, const fs::path& name, std::string_view content) {
+void write_content(const StagingPaths& staging, const fs::path& name, std::string_view content) {
   const fs::path part = staging.new_part();
   OutputFile file(part);
   file.append(content);
   file.finish();
-  staging.place(part, name);
+  staging.move_to_content(part, name);
 }
 
-std::string tile_path(const StorePart& part, int64_t row) {
-  return fmt::format("/{}/{}", store_group(part.tensor.entry->name), row);
+std::string tile_path(const StoreSlice& slice, int64_t row) {
+  return fmt::format("/{}/{}", store_group(slice.tensor.entry->name), row);
 }
 
 }  // namespace
@@ -76,8 +76,8 @@ StoreFileWriter::StoreFileWriter(const StoreFilePlan& plan, int64_t tile_bytes, 
 
 void StoreFileWriter::make_file() {
   h5::File file = h5::File::create(part_, kAlignment);
-  for (const StorePart& part : plan_.parts) {
-    const SafetensorsEntry& entry = *part.tensor.entry;
+  for (const StoreSlice& slice : plan_.slices) {
+    const SafetensorsEntry& entry = *slice.tensor.entry;
     const std::string group = "/" + store_group(entry.name);
     file.set_text(group, "dtype", entry.dtype_name);
     file.set_text(group, "shape", shape_text(entry.shape));
@@ -85,60 +85,60 @@ void StoreFileWriter::make_file() {
                               .dtype = entry.dtype_name,
                               .shape = entry.shape,
                               .bytes = entry.num_bytes(),
-                              .block_bytes = part.layout.block_bytes});
-    slots_.push_back({.first_tile = index_.tiles.size()});
-    const int64_t step = part.layout.tile_rows(tile_bytes_);
-    std::vector<int64_t> dims = part.layout.dims;
-    int64_t row = part.row_begin;
+                              .block_bytes = slice.layout.block_bytes});
+    slice_tiles_.push_back({.first_tile = index_.tiles.size()});
+    const int64_t step = slice.layout.tile_rows(tile_bytes_);
+    std::vector<int64_t> dims = slice.layout.dims;
+    int64_t row = slice.row_begin;
     do {  // an empty tensor has one empty dataset
-      const int64_t rows = std::min(step, part.row_end - row);
+      const int64_t rows = std::min(step, slice.row_end - row);
       if (!dims.empty()) dims[0] = rows;
-      const h5::Dataset made = file.create_dataset(tile_path(part, row), part.layout.type, dims);
+      const h5::Dataset made = file.create_dataset(tile_path(slice, row), slice.layout.type, dims);
       if (made.bytes > 0) {
-        index_.tiles.push_back({.tensor = static_cast<uint32_t>(slots_.size() - 1),
-                                .begin = row * part.layout.row_bytes,
+        index_.tiles.push_back({.tensor = static_cast<uint32_t>(slice_tiles_.size() - 1),
+                                .begin = row * slice.layout.row_bytes,
                                 .bytes = made.bytes,
                                 .offset = made.offset});
       }
       row += rows;
-    } while (row < part.row_end);
-    slots_.back().num_tiles = index_.tiles.size() - slots_.back().first_tile;
+    } while (row < slice.row_end);
+    slice_tiles_.back().num_tiles = index_.tiles.size() - slice_tiles_.back().first_tile;
   }
   file_.emplace(part_);
   file.close();
   file_->reserve(static_cast<int64_t>(fs::file_size(part_)));
 }
 
-void StoreFileWriter::copy_part(size_t number) {
-  const StorePart& part = plan_.parts[number];
-  const SafetensorsEntry& entry = *part.tensor.entry;
+void StoreFileWriter::copy_slice(size_t number) {
+  const StoreSlice& slice = plan_.slices[number];
+  const SafetensorsEntry& entry = *slice.tensor.entry;
   StoreTensor& tensor = index_.tensors[number];
   Hasher hasher;
-  for (size_t i = 0; i < slots_[number].num_tiles; ++i) {
-    StoreTile& tile = index_.tiles[slots_[number].first_tile + i];
+  for (size_t i = 0; i < slice_tiles_[number].num_tiles; ++i) {
+    StoreTile& tile = index_.tiles[slice_tiles_[number].first_tile + i];
     BlockCrcs crcs(tensor.block_bytes);
     int64_t at = tile.offset;
-    part.tensor.file->stream(entry.begin + tile.begin, entry.begin + tile.begin + tile.bytes,
-                             [&](std::span<const std::byte> piece) {
-                               crcs.update(piece);
-                               hasher.update(piece);
-                               file_->write_at(at, piece);
-                               at += static_cast<int64_t>(piece.size());
-                             });
+    slice.tensor.file->stream(entry.begin + tile.begin, entry.begin + tile.begin + tile.bytes,
+                              [&](std::span<const std::byte> chunk) {
+                                crcs.update(chunk);
+                                hasher.update(chunk);
+                                file_->write_at(at, chunk);
+                                at += static_cast<int64_t>(chunk.size());
+                              });
     tile.crcs = crcs.take();
     file_->start_writing(tile.offset, tile.bytes);
   }
-  if (part.row_begin > 0) return;
+  if (slice.row_begin > 0) return;
   // The rest of a divided tensor goes into other files; its digest stands here.
-  part.tensor.file->stream(entry.begin + part.bytes(), entry.end,
-                           [&](std::span<const std::byte> piece) { hasher.update(piece); });
+  slice.tensor.file->stream(entry.begin + slice.bytes(), entry.end,
+                            [&](std::span<const std::byte> chunk) { hasher.update(chunk); });
   tensor.digest = hasher.digest();
 }
 
 void StoreFileWriter::copy(int threads) {
   make_file();
-  parallel_tasks(threads, static_cast<int64_t>(plan_.parts.size()),
-                 [&](int64_t i) { copy_part(static_cast<size_t>(i)); });
+  parallel_tasks(threads, static_cast<int64_t>(plan_.slices.size()),
+                 [&](int64_t i) { copy_slice(static_cast<size_t>(i)); });
 }
 
 void StoreFileWriter::finish() {
@@ -146,8 +146,8 @@ void StoreFileWriter::finish() {
   const InputFile written(part_);
   index_.file_bytes = written.size();
   index_.metadata_digest = metadata_digest(written, index_.ranges());
-  staging_.place(part_, store_data_file(number_));
-  write_placed(staging_, store_index_file(number_), encode_store_index(index_));
+  staging_.move_to_content(part_, store_data_file(number_));
+  write_content(staging_, store_index_file(number_), encode_store_index(index_));
 }
 
 StoreOtherFile copy_other_file(const ModelDirectory& source, const std::string& path,
@@ -159,7 +159,7 @@ StoreOtherFile copy_other_file(const ModelDirectory& source, const std::string& 
   const Digest digest = append_hashed(from, to);
   const int64_t bytes = to.written();
   to.finish();
-  staging.place(part, name);
+  staging.move_to_content(part, name);
   return {path, bytes, digest};
 }
 
@@ -176,7 +176,7 @@ void write_store_manifest(const ModelDirectory& source, const StorePlan& plan,
   for (size_t i = 0; i < source.shards().size(); ++i) {
     const ModelShard& shard = *source.shards()[i];
     const std::string header = shard.header_bytes();
-    write_placed(staging, store_header_file(i), header);
+    write_content(staging, store_header_file(i), header);
     manifest.shards.push_back(
         {shard.name(), shard.size(), static_cast<int64_t>(header.size()), xxh3(header)});
     manifest.data_bytes += shard.size() - static_cast<int64_t>(header.size());
@@ -193,7 +193,7 @@ void write_store_manifest(const ModelDirectory& source, const StorePlan& plan,
         {index.file_bytes, static_cast<int64_t>(bytes.size()), xxh3(bytes)});
   }
   manifest.weights = source.digest_of(digests);
-  write_placed(staging, kManifestFile, encode_store_manifest(manifest));
+  write_content(staging, kManifestFile, encode_store_manifest(manifest));
 }
 
 }  // namespace sutor

@@ -38,12 +38,12 @@ class StoreFileWriter {
   void finish();
 
  private:
-  struct PartSlots {
+  struct SliceTiles {
     size_t first_tile = 0, num_tiles = 0;
   };
 
   void make_file();
-  void copy_part(size_t number);
+  void copy_slice(size_t number);
 
   const StoreFilePlan& plan_;
   int64_t tile_bytes_;
@@ -51,7 +51,7 @@ class StoreFileWriter {
   const StagingPaths& staging_;
   std::filesystem::path part_;
   StoreIndex index_;
-  std::vector<PartSlots> slots_;  // of each part, in index_.tiles
+  std::vector<SliceTiles> slice_tiles_;  // of each part, in index_.tiles
   std::optional<PatchedFile> file_;
 };
 

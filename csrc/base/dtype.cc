@@ -107,7 +107,7 @@ DType parse_dtype(std::string_view text) {
   for (const Row& row : kRows) {
     if (row.name == text) return row.dtype;
   }
-  fail(212, "unknown dtype `{}`: expected fp32, bf16 or fp16", text);
+  fail(ErrorCode::kBadDType, "unknown dtype `{}`: expected fp32, bf16 or fp16", text);
 }
 
 void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
@@ -126,7 +126,7 @@ void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DT
     return loop<uint16_t, uint16_t, bf16_from_f16>(from, to, count);
   if (is(DType::kBF16, DType::kF16))
     return loop<uint16_t, uint16_t, f16_from_bf16>(from, to, count);
-  fail(306, "cannot convert {} to {}", name_of(from_dtype), name_of(to_dtype));
+  fail(ErrorCode::kNoConversion, "cannot convert {} to {}", name_of(from_dtype), name_of(to_dtype));
 }
 
 }  // namespace sutor

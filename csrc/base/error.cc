@@ -9,13 +9,14 @@ std::string Error::report() const {
   static const std::regex position("^([^:\\s]+:\\d+:\\d+: )");
   std::smatch match;
   if (std::regex_search(text, match, position)) {
-    return fmt::format("{}error[E{:04}]: {}", match[1].str(), code_, match.suffix().str());
+    return fmt::format("{}error[{}]: {}", match[1].str(), code_, match.suffix().str());
   }
-  return fmt::format("error[E{:04}]: {}", code_, text);
+  return fmt::format("error[{}]: {}", code_, text);
 }
 
 void internal_error(const char* file, int line, const char* condition) {
-  fail(7001, "internal error at {}:{}: `{}` does not hold. This is a bug in sutor.", file, line,
+  fail(ErrorCode::kBrokenInvariant,
+       "internal error at {}:{}: `{}` does not hold. This is a bug in sutor.", file, line,
        condition);
 }
 

@@ -1,5 +1,4 @@
-// The one exception type of sutor, and the exit codes that the program documents.
-// An error code has four digits; its first two are the exit code: E0201 exits 2, E0305 exits 3.
+// The one exception type of sutor. Its codes are those of error_codes.h.
 #pragma once
 
 #include <fmt/format.h>
@@ -8,38 +7,45 @@
 #include <string>
 #include <utility>
 
-namespace sutor {
+#include "csrc/base/error_codes.h"
 
-enum ExitCode : int {
-  kExitOk = 0,
-  kExitCheckFailed = 1,  // a check that the user asked for failed (--verify, diff)
-  kExitUsage = 2,        // recipe or command line
-  kExitData = 3,         // data, model directory or checkpoint is invalid (verify says so too)
-  kExitBusy = 4,         // directory in use by another job
-  kExitResources = 5,    // out of memory or disk
-  kExitComm = 6,         // communication
-  kExitDiverged = 7,     // training diverged
-  kExitInternal = 70,    // a bug in sutor
-  kExitStopped = 75,     // stopped on request after saving: requeue me
-};
+namespace sutor {
 
 class Error : public std::runtime_error {
  public:
-  // code: e.g. 201 for E0201. `local`: only this rank knows of it (a bad file on one node), so the
-  // job has to be ended for the others; else every rank throws the same error.
-  Error(int code, const std::string& message) : std::runtime_error(message), code_(code) {}
-  int code() const { return code_; }
-  int exit_code() const { return code_ / 100; }
+  Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  ErrorCode code() const { return code_; }
+  int exit_code() const { return exit_code_of(code_); }
   // "error[E0201]: message"; a message that starts with "file:line:col: " keeps that in front.
   std::string report() const;
 
  private:
-  int code_;
+  ErrorCode code_;
 };
+
+}  // namespace sutor
+
+// "E0201", "W0103".
+template <>
+struct fmt::formatter<sutor::ErrorCode> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+  auto format(sutor::ErrorCode code, format_context& context) const {
+    return fmt::format_to(context.out(), "E{:04}", sutor::number_of(code));
+  }
+};
+template <>
+struct fmt::formatter<sutor::WarningCode> {
+  constexpr auto parse(format_parse_context& context) { return context.begin(); }
+  auto format(sutor::WarningCode code, format_context& context) const {
+    return fmt::format_to(context.out(), "W{:04}", sutor::number_of(code));
+  }
+};
+
+namespace sutor {
 
 // Throws Error(code, formatted message). Say what was expected, what was found, where, how to mend.
 template <typename... Args>
-[[noreturn]] void fail(int code, fmt::format_string<Args...> format, Args&&... args) {
+[[noreturn]] void fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
   throw Error(code, fmt::format(format, std::forward<Args>(args)...));
 }
 

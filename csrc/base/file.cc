@@ -32,8 +32,8 @@ std::string random_suffix() {
 }
 
 [[noreturn]] void fail_read(const fs::path& path, int error) {
-  if (error == ENOENT) fail(301, "{} does not exist", path.string());
-  fail(301, "cannot read {}: {}", path.string(), std::strerror(error));
+  if (error == ENOENT) fail(ErrorCode::kUnreadableFile, "{} does not exist", path.string());
+  fail(ErrorCode::kUnreadableFile, "cannot read {}: {}", path.string(), std::strerror(error));
 }
 
 FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
@@ -41,7 +41,9 @@ FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
   if (fd.get() < 0) fail_read(path, errno);
   struct stat status;
   if (::fstat(fd.get(), &status) != 0) fail_read(path, errno);
-  if (!S_ISREG(status.st_mode)) fail(301, "{} is not a regular file", path.string());
+  if (!S_ISREG(status.st_mode)) {
+    fail(ErrorCode::kUnreadableFile, "{} is not a regular file", path.string());
+  }
   *size = status.st_size;
   return fd;
 }
@@ -99,18 +101,19 @@ void remove_tree(const fs::path& path) {
 }
 
 [[noreturn]] void fail_exists(const fs::path& path) {
-  fail(220, "{} exists already. Remove it or name another output.", path.string());
+  fail(ErrorCode::kOutputExists, "{} exists already. Remove it or name another output.",
+       path.string());
 }
 
 }  // namespace
 
 void fail_write(const fs::path& path, std::string_view what, int error, int64_t bytes) {
   if (error == ENOSPC || error == EDQUOT) {
-    fail(501, "{} while writing {}{}. Free some space or choose another output.",
+    fail(ErrorCode::kDiskFull, "{} while writing {}{}. Free some space or choose another output.",
          error == ENOSPC ? "the disk is full" : "the disk quota is used up", path.string(),
          bytes > 0 ? fmt::format(" ({} bytes wanted)", bytes) : "");
   }
-  fail(502, "cannot {} {}: {}", what, path.string(), std::strerror(error));
+  fail(ErrorCode::kWriteFailed, "cannot {} {}: {}", what, path.string(), std::strerror(error));
 }
 
 void reserve_space(int fd, const fs::path& path, int64_t bytes) {
@@ -189,7 +192,8 @@ std::string read_file(const fs::path& path, int64_t max_bytes) {
   int64_t size = 0;
   const FileDescriptor fd = open_for_reading(path, &size);
   if (size > max_bytes) {
-    fail(301, "{} has {} bytes; at most {} are expected there", path.string(), size, max_bytes);
+    fail(ErrorCode::kUnreadableFile, "{} has {} bytes; at most {} are expected there",
+         path.string(), size, max_bytes);
   }
   std::string content(static_cast<size_t>(size), '\0');
   size_t done = 0;
@@ -232,8 +236,8 @@ void InputFile::read_at(int64_t offset, std::span<std::byte> into) const {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_read(path_, errno);
     if (n == 0) {
-      fail(303, "{} is truncated: {} more bytes were expected at offset {}", path_.string(),
-           into.size(), offset);
+      fail(ErrorCode::kBrokenFile, "{} is truncated: {} more bytes were expected at offset {}",
+           path_.string(), into.size(), offset);
     }
     into = into.subspan(static_cast<size_t>(n));
     offset += n;

@@ -33,7 +33,7 @@ herr_t keep_innermost(unsigned n, const H5E_error2_t* error, void* into) {
       fail_write(path, "write", error);
     }
   }
-  fail(502, "cannot {} in {}: {}", what, path.string(), reason);
+  fail(ErrorCode::kWriteFailed, "cannot {} in {}: {}", what, path.string(), reason);
 }
 
 // Types that HDF5 has no name for.
@@ -72,7 +72,7 @@ hid_t file_type(std::string_view type) {
   for (const auto& [name, id] : kTypes) {
     if (name == type) return id;
   }
-  fail(7001, "internal error: no HDF5 type for {}", type);
+  fail(ErrorCode::kBrokenInvariant, "internal error: no HDF5 type for {}", type);
 }
 
 std::vector<std::string> steps_of(const std::string& path) {
@@ -119,7 +119,7 @@ File File::create(const std::filesystem::path& path, int64_t alignment) {
   }
   File file;
   file.path_ = path;
-  file.code_ = 502;
+  file.code_ = ErrorCode::kWriteFailed;
   file.file_ = Handle(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get()));
   if (file.file_.get() < 0) fail_h5_write(path, "create the HDF5 file");
   // The library gives everybody what the umask leaves; other files of sutor are not for everybody.

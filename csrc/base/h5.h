@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "csrc/base/dtype.h"
+#include "csrc/base/error_codes.h"
 
 namespace sutor::h5 {
 
@@ -86,7 +87,7 @@ class File {
   // A new file; refuses to overwrite (E0502). `alignment` bytes for arrays of 1 MiB and more.
   static File create(const std::filesystem::path& path, int64_t alignment = 1);
   // Read-only. `code`: of the Error when the file, now or later, is not what it should be.
-  static File open(const std::filesystem::path& path, int code = 309);
+  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5);
 
   const std::filesystem::path& path() const { return path_; }
   int64_t size() const { return size_; }  // of a file opened to be read
@@ -152,7 +153,7 @@ class File {
 
   std::filesystem::path path_;
   int64_t size_ = 0;
-  int code_ = 309;
+  ErrorCode code_ = ErrorCode::kBadHdf5;
   Handle file_;
 };
 

@@ -68,7 +68,7 @@ std::string storage_objection(hid_t list) {
 
 }  // namespace
 
-File File::open(const std::filesystem::path& path, int code) {
+File File::open(const std::filesystem::path& path, ErrorCode code) {
   prepare_thread();
   std::error_code error;
   const auto status = std::filesystem::status(path, error);

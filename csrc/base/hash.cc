@@ -75,7 +75,10 @@ Digest parse_digest(std::string_view text, std::string_view where) {
     uint64_t& half = i < 21 ? digest.high : digest.low;
     half = half << 4 | static_cast<uint64_t>(value);
   }
-  if (!good) fail(340, "{}: `{}` is no digest; expected `xxh3:` and 32 hex digits", where, text);
+  if (!good) {
+    fail(ErrorCode::kBadDigest, "{}: `{}` is no digest; expected `xxh3:` and 32 hex digits", where,
+         text);
+  }
   return digest;
 }
 

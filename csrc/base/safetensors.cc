@@ -147,7 +147,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool binary(nlohmann::json::binary_t&) override { refuse("binary data"); }
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {
-    fail(303, "{}: the safetensors header is no valid UTF-8 JSON (byte {})", file_, 8 + position);
+    fail(ErrorCode::kBrokenFile, "{}: the safetensors header is no valid UTF-8 JSON (byte {})",
+         file_, 8 + position);
   }
 
  private:
@@ -158,8 +159,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   };
 
   [[noreturn]] void refuse(const std::string& reason) const {
-    if (name_.empty_key) fail(303, "{}: safetensors header: {}", file_, reason);
-    fail(303, "{}: safetensors header, tensor `{}`: {}", file_, name_.text, reason);
+    if (name_.empty_key) fail(ErrorCode::kBrokenFile, "{}: safetensors header: {}", file_, reason);
+    fail(ErrorCode::kBrokenFile, "{}: safetensors header, tensor `{}`: {}", file_, name_.text,
+         reason);
   }
 
   std::string_view file_;
@@ -177,7 +179,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 // Shape, dtype and byte range of one tensor agree.
 void check_size(const SafetensorsEntry& entry, std::string_view file) {
   const auto refuse = [&](const std::string& reason) {
-    fail(303, "{}: tensor `{}`: {}", file, entry.name, reason);
+    fail(ErrorCode::kBrokenFile, "{}: tensor `{}`: {}", file, entry.name, reason);
   };
   const size_t dtype = format_dtype(entry.dtype_name);
   if (dtype == kFormatDTypes.size()) refuse(fmt::format("unknown dtype `{}`", entry.dtype_name));
@@ -201,19 +203,19 @@ void check_tiling(const SafetensorsHeader& header, int64_t data_bytes, std::stri
   int64_t at = 0;
   for (const SafetensorsEntry& entry : header.tensors) {
     if (entry.begin != at) {
-      fail(303, "{}: tensor `{}`: its data begin at offset {}, expected {} ({})", file, entry.name,
-           entry.begin, at, entry.begin > at ? "a hole" : "an overlap");
+      fail(ErrorCode::kBrokenFile, "{}: tensor `{}`: its data begin at offset {}, expected {} ({})",
+           file, entry.name, entry.begin, at, entry.begin > at ? "a hole" : "an overlap");
     }
     at = entry.end;
     if (at > data_bytes) {
-      fail(303,
+      fail(ErrorCode::kBrokenFile,
            "{} is truncated: tensor `{}` ends at byte {}, the file at byte {}. Fetch the file "
            "again.",
            file, entry.name, header.data_begin + at, header.data_begin + data_bytes);
     }
   }
   if (at != data_bytes) {
-    fail(303, "{}: {} bytes follow the last tensor", file, data_bytes - at);
+    fail(ErrorCode::kBrokenFile, "{}: {} bytes follow the last tensor", file, data_bytes - at);
   }
 }
 
@@ -226,21 +228,25 @@ int64_t SafetensorsEntry::num_elements() const {
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, int64_t file_size,
                                            std::string_view file_name) {
   if (file_size < 8 || head.size() < 8) {
-    fail(303, "{} is no safetensors file: it has {} bytes only", file_name, file_size);
+    fail(ErrorCode::kBrokenFile, "{} is no safetensors file: it has {} bytes only", file_name,
+         file_size);
   }
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | std::to_integer<uint64_t>(head[i]);
   if (length > static_cast<uint64_t>(kMaxSafetensorsHeader)) {
-    fail(303, "{} is no safetensors file: its header would have {} bytes (at most {})", file_name,
+    fail(ErrorCode::kBrokenFile,
+         "{} is no safetensors file: its header would have {} bytes (at most {})", file_name,
          length, kMaxSafetensorsHeader);
   }
   if (static_cast<int64_t>(length) > file_size - 8 || length > head.size() - 8) {
-    fail(303, "{} is truncated: its header needs {} bytes, the file has {}. Fetch the file again.",
+    fail(ErrorCode::kBrokenFile,
+         "{} is truncated: its header needs {} bytes, the file has {}. Fetch the file again.",
          file_name, length + 8, file_size);
   }
   const auto* text = reinterpret_cast<const char*>(head.data() + 8);
   if (length == 0 || text[0] != '{') {
-    fail(303, "{} is no safetensors file: its header does not start with `{{`", file_name);
+    fail(ErrorCode::kBrokenFile, "{} is no safetensors file: its header does not start with `{{`",
+         file_name);
   }
   HeaderReader reader(file_name);
   nlohmann::json::sax_parse(text, text + length, &reader);
@@ -291,7 +297,7 @@ std::span<const std::byte> SafetensorsFile::bytes(const SafetensorsEntry& entry)
   std::call_once(mapping_->once, [this] { mapping_->file.emplace(file_.path()); });
   const std::span<const std::byte> all = mapping_->file->bytes();
   if (static_cast<int64_t>(all.size()) != file_.size()) {
-    fail(303, "{} changed its size while it was open", file_.path().string());
+    fail(ErrorCode::kBrokenFile, "{} changed its size while it was open", file_.path().string());
   }
   return all.subspan(static_cast<size_t>(entry.begin), static_cast<size_t>(entry.num_bytes()));
 }
@@ -301,7 +307,7 @@ int64_t SafetensorsDeclaration::num_bytes() const {
   std::optional<int64_t> bytes;
   if (dtype < kFormatDTypes.size()) bytes = checked_bytes(shape, kFormatDTypes[dtype].bits);
   if (!bytes) {
-    fail(303, "tensor `{}`: {} of shape [{}] cannot be stored", name, dtype_name,
+    fail(ErrorCode::kBrokenFile, "tensor `{}`: {} of shape [{}] cannot be stored", name, dtype_name,
          fmt::join(shape, ", "));
   }
   return *bytes;

@@ -34,7 +34,8 @@ FaultPlan::FaultPlan(int world_rank) {
     }
   }
   if (!good || rank < 0 || operation_.empty() || left_ < 1) {
-    fail(241, "SUTOR_FAULT should be kill|stop|throw:rank=R:op=NAME[:count=N], found `{}`", text);
+    fail(ErrorCode::kBadFault,
+         "SUTOR_FAULT should be kill|stop|throw:rank=R:op=NAME[:count=N], found `{}`", text);
   }
   mine_ = rank == world_rank;
 }
@@ -43,7 +44,9 @@ void FaultPlan::act_if_it_is(const char* operation) const {
   if (operation_ != operation || left_.fetch_sub(1) != 1) return;
   if (action_ == "kill") ::raise(SIGKILL);
   if (action_ == "stop") ::raise(SIGSTOP);
-  if (action_ == "throw") fail(390, "thrown in `{}`, as SUTOR_FAULT asks", operation);
+  if (action_ == "throw") {
+    fail(ErrorCode::kFaultThrown, "thrown in `{}`, as SUTOR_FAULT asks", operation);
+  }
 }
 
 }  // namespace sutor

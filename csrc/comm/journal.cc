@@ -163,7 +163,10 @@ void Journal::write_if_asked() const {
   std::ofstream file(path);
   file << text();
   file.close();
-  if (!file) fail(502, "SUTOR_JOURNAL: {} cannot be written; it should be a folder", path.string());
+  if (!file) {
+    fail(ErrorCode::kWriteFailed, "SUTOR_JOURNAL: {} cannot be written; it should be a folder",
+         path.string());
+  }
 }
 
 }  // namespace sutor

@@ -33,7 +33,8 @@ class CountingAllocator final : public c10::Allocator {
     if (size == 0) return {nullptr, nullptr, &release, at::Device(at::kCPU)};
     void* block = nullptr;
     if (posix_memalign(&block, kAlignment, size + kAlignment) != 0) {
-      fail(503, "out of memory: a tensor of {} bytes beside {} bytes in use", size, live.load());
+      fail(ErrorCode::kOutOfMemory, "out of memory: a tensor of {} bytes beside {} bytes in use",
+           size, live.load());
     }
     std::memcpy(block, &size, sizeof(size));
     const int64_t now = live += static_cast<int64_t>(size);

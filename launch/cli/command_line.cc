@@ -52,8 +52,9 @@ void print_help(const VerbHelp& help, const po::options_description& options) {
   std::string meant = nearest(given, beginning.empty() ? known : beginning);
   const size_t near = std::max<size_t>(2, given.size() / 3);
   if (beginning.empty() && edit_distance(given, meant) > near) meant.clear();
-  fail(202, "sutor {}: unknown option `--{}`{}. `sutor {} --help` lists all.", help.verb, given,
-       meant.empty() ? "" : fmt::format(" (did you mean `--{}`?)", meant), help.verb);
+  fail(ErrorCode::kBadArgument, "sutor {}: unknown option `--{}`{}. `sutor {} --help` lists all.",
+       help.verb, given, meant.empty() ? "" : fmt::format(" (did you mean `--{}`?)", meant),
+       help.verb);
 }
 
 void check_dashes(const VerbHelp& help, const po::options_description& options,
@@ -69,7 +70,9 @@ void check_dashes(const VerbHelp& help, const po::options_description& options,
 std::filesystem::path existing_path(std::filesystem::path path) {
   if (!path.has_filename()) path = path.parent_path();
   std::error_code error;
-  if (!std::filesystem::exists(path, error)) fail(301, "{} does not exist", path.string());
+  if (!std::filesystem::exists(path, error)) {
+    fail(ErrorCode::kUnreadableFile, "{} does not exist", path.string());
+  }
   return path;
 }
 
@@ -95,10 +98,10 @@ std::optional<po::variables_map> parse_command_line(
   } catch (const po::unknown_option& error) {
     fail_unknown(help, options, error.get_option_name());
   } catch (const po::too_many_positional_options_error&) {
-    fail(202, "sutor {}: too many arguments. Usage: {}", help.verb, help.usage);
+    fail(ErrorCode::kBadArgument, "sutor {}: too many arguments. Usage: {}", help.verb, help.usage);
   } catch (const po::error& error) {
-    fail(202, "sutor {}: {}. `sutor {} --help` lists all options.", help.verb, error.what(),
-         help.verb);
+    fail(ErrorCode::kBadArgument, "sutor {}: {}. `sutor {} --help` lists all options.", help.verb,
+         error.what(), help.verb);
   }
 }
 

@@ -15,8 +15,9 @@ int smallest_world(const ParallelOptions& p) {
   const int64_t stage = std::lcm(int64_t{p.tp} * p.cp, int64_t{p.etp} * p.ep);
   const int64_t world = stage * p.pp;
   if (world < 1 || world > 1'000'000) {
-    fail(211, "tp({}) cp({}) pp({}) ep({}) etp({}) ask for {} ranks, which makes no sense.", p.tp,
-         p.cp, p.pp, p.ep, p.etp, world);
+    fail(ErrorCode::kBadLayout,
+         "tp({}) cp({}) pp({}) ep({}) etp({}) ask for {} ranks, which makes no sense.", p.tp, p.cp,
+         p.pp, p.ep, p.etp, world);
   }
   return static_cast<int>(world);
 }

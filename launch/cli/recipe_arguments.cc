@@ -30,7 +30,7 @@ void add_recipe_options(po::options_description& options,
 }
 
 Recipe recipe_from(const po::variables_map& values) {
-  if (!values.count("recipe")) fail(202, "no recipe given: name a YAML file");
+  if (!values.count("recipe")) fail(ErrorCode::kBadArgument, "no recipe given: name a YAML file");
   return read_recipe(values["recipe"].as<std::string>(), sets_of(values));
 }
 
@@ -41,7 +41,8 @@ void add_model_options(po::options_description& options) {
 
 Recipe recipe_or_model_from(const po::variables_map& values) {
   if (values.count("recipe") == values.count("model")) {
-    fail(202, "name a recipe, or a model directory with --model (one of the two)");
+    fail(ErrorCode::kBadArgument,
+         "name a recipe, or a model directory with --model (one of the two)");
   }
   if (values.count("recipe")) return recipe_from(values);
   // JSON strings are YAML strings, whatever stands in them.

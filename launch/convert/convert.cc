@@ -23,34 +23,34 @@ namespace {
 
 // The numbers of the items that each rank works on, largest first, always the next one to the rank
 // with least to do; items that are kept cost nothing.
-std::vector<std::vector<size_t>> deal(const std::vector<Item>& items, int ranks) {
+std::vector<std::vector<size_t>> greedy_assignment(const std::vector<Item>& items, int ranks) {
   std::vector<size_t> order(items.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return items[a].bytes > items[b].bytes; });
-  std::vector<std::vector<size_t>> shares(static_cast<size_t>(ranks));
+  std::vector<std::vector<size_t>> assignment(static_cast<size_t>(ranks));
   std::vector<int64_t> load(static_cast<size_t>(ranks), 0);
   for (const size_t item : order) {
     const auto least =
         static_cast<size_t>(std::min_element(load.begin(), load.end()) - load.begin());
-    shares[least].push_back(item);
+    assignment[least].push_back(item);
     load[least] += items[item].kept ? 0 : items[item].bytes + 1;
   }
-  return shares;
+  return assignment;
 }
 
 // Collective. In rounds of one item a rank, so that all learn of an error before they go on; an
 // item's finish() goes beside the next item. `after` (rank 0): bytes that are done, or nearly.
 void work(const std::vector<Item>& items, Comm& world, const char* what,
           const std::function<void(int64_t done)>& after) {
-  const auto shares = deal(items, world.size());
+  const auto assignment = greedy_assignment(items, world.size());
   size_t rounds = 0;
-  for (const auto& share : shares) rounds = std::max(rounds, share.size());
+  for (const auto& list : assignment) rounds = std::max(rounds, list.size());
   int64_t done = 0;
   std::future<std::string> finishing;  // its problem
   const auto finished = [&] { return finishing.valid() ? finishing.get() : std::string(); };
   for (size_t round = 0; round < rounds; ++round) {
-    const auto& mine = shares[static_cast<size_t>(world.rank())];
+    const auto& mine = assignment[static_cast<size_t>(world.rank())];
     const Item* item = round < mine.size() ? &items[mine[round]] : nullptr;
     if (item && item->kept) item = nullptr;
     std::string problem = problem_of([&] {
@@ -61,7 +61,7 @@ void work(const std::vector<Item>& items, Comm& world, const char* what,
     if (item && item->finish) {
       finishing = std::async(std::launch::async, [item] { return problem_of(item->finish); });
     }
-    for (const auto& share : shares) done += round < share.size() ? items[share[round]].bytes : 0;
+    for (const auto& list : assignment) done += round < list.size() ? items[list[round]].bytes : 0;
     if (world.rank() == 0) after(done);
   }
   agree(world, finished(), what);
@@ -107,20 +107,21 @@ void verify_result(const Direction& direction, const fs::path& path, Comm& world
              source.path().string(), speed_text(source.total_bytes(), clock.seconds()));
 }
 
-bool lies_in(const fs::path& inner, const fs::path& outer) {
+bool is_inside(const fs::path& inner, const fs::path& outer) {
   const fs::path a = fs::weakly_canonical(inner) / "", b = fs::weakly_canonical(outer) / "";
   return std::mismatch(b.begin(), --b.end(), a.begin(), a.end()).first == --b.end();
 }
 
 // What `--overwrite` may delete.
 void check_replaceable(const ConvertRequest& request) {
-  if (lies_in(request.to, request.from) || lies_in(request.from, request.to)) {
-    fail(202, "--to {} and --from {} must not lie in each other", request.to.string(),
-         request.from.string());
+  if (is_inside(request.to, request.from) || is_inside(request.from, request.to)) {
+    fail(ErrorCode::kBadArgument, "--to {} and --from {} must not lie in each other",
+         request.to.string(), request.from.string());
   }
   if (!request.overwrite || !fs::exists(request.to)) return;
   if (is_base_store(request.to) || fs::exists(request.to / "config.json")) return;
-  fail(220, "{} is neither a base store nor a model directory, so it is not replaced",
+  fail(ErrorCode::kOutputExists,
+       "{} is neither a base store nor a model directory, so it is not replaced",
        request.to.string());
 }
 

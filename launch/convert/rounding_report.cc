@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "csrc/base/error.h"
+
 namespace sutor {
 
 void print_rounding(const RoundingReport& report) {
@@ -16,14 +18,15 @@ void print_rounding(const RoundingReport& report) {
       report.tensors.at(largest).relative_error(), largest, total.relative_update());
   if (again && report.exceeds_update()) {
     fmt::print(stderr,
-               "warning[W0103]: re-quantising changes the trained tensors more than training did. "
-               "Export with `quantized: dequantize`, or an adapter.\n");
+               "warning[{}]: re-quantising changes the trained tensors more than training did. "
+               "Export with `quantized: dequantize`, or an adapter.\n",
+               WarningCode::kRoundingExceedsUpdate);
   }
   if (!report.unchanged.empty()) {
     fmt::print(stderr,
-               "warning[W0103]: {} trained tensors are the base's again after re-quantising, the "
+               "warning[{}]: {} trained tensors are the base's again after re-quantising, the "
                "first of them {}\n",
-               report.unchanged.size(), report.unchanged.front());
+               WarningCode::kUnchangedByExport, report.unchanged.size(), report.unchanged.front());
   }
 }
 

@@ -6,16 +6,16 @@
 namespace sutor {
 namespace {
 
-void append(const TokenStore& store, const Piece& piece, MicroBatch& batch) {
-  const auto ids = store.ids(piece.begin, piece.length);
-  const auto mask = store.loss_mask(piece.begin, piece.length);
+void append(const TokenStore& store, const Segment& segment, MicroBatch& batch) {
+  const auto ids = store.ids(segment.begin, segment.length);
+  const auto mask = store.loss_mask(segment.begin, segment.length);
   batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
-  for (int64_t i = 0; i + 1 < piece.length; ++i) {
+  for (int64_t i = 0; i + 1 < segment.length; ++i) {
     batch.targets.push_back(mask[i + 1] ? ids[i + 1] : kNoTarget);
   }
   batch.targets.push_back(kNoTarget);
   batch.doc_offsets.push_back(static_cast<int64_t>(batch.ids.size()));
-  batch.supervised += piece.supervised;
+  batch.supervised += segment.supervised;
 }
 
 }  // namespace
@@ -28,7 +28,8 @@ std::vector<MicroBatch> micro_batches(std::span<const TokenStore* const> stores,
     MicroBatch& batch = batches.emplace_back();
     batch.doc_offsets.push_back(0);
     for (int64_t i = begin; i < std::min(begin + micro_batch, range.end); ++i) {
-      for (const Piece& piece : samples[i].pieces) append(*stores[piece.store], piece, batch);
+      for (const Segment& segment : samples[i].segments)
+        append(*stores[segment.store], segment, batch);
     }
   }
   return batches;
@@ -44,7 +45,7 @@ std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> st
                                            int64_t ranks, int64_t micro_batch) {
   const int64_t samples = static_cast<int64_t>(batch.size());
   std::vector<MicroBatch> batches =
-      micro_batches(stores, batch, rank_share({0, samples}, rank, ranks), micro_batch);
+      micro_batches(stores, batch, rank_range({0, samples}, rank, ranks), micro_batch);
   MicroBatch empty;
   empty.doc_offsets.push_back(0);
   batches.resize(micro_batch_count(samples, ranks, micro_batch), empty);
@@ -59,7 +60,7 @@ std::vector<Sample> joined_samples(std::vector<Sample> samples, int64_t max_toke
       continue;
     }
     Sample& pack = packs.back();
-    pack.pieces.insert(pack.pieces.end(), sample.pieces.begin(), sample.pieces.end());
+    pack.segments.insert(pack.segments.end(), sample.segments.begin(), sample.segments.end());
     pack.tokens += sample.tokens;
     pack.supervised += sample.supervised;
   }

@@ -15,6 +15,6 @@ inline constexpr int64_t kPackingWindow = 1024;
 // `window` entries; packs that still have room stay open for later windows. Every index appears
 // once; within a pack they are in the order in which they were placed.
 std::vector<std::vector<int64_t>> pack(std::span<const int64_t> lengths, int64_t capacity,
-                                       int64_t window = kPackingWindow);
+                                       int64_t packing_window = kPackingWindow);
 
 }  // namespace sutor

@@ -26,46 +26,47 @@ std::mt19937_64 generator(uint64_t seed, int64_t epoch) {
   return std::mt19937_64(sequence);
 }
 
-Piece make_piece(const TokenStore& token_store, int store, int64_t begin, int64_t length) {
-  Piece piece{store, begin, length, 0};
+Segment make_segment(const TokenStore& token_store, int store, int64_t begin, int64_t length) {
+  Segment segment{store, begin, length, 0};
   const auto mask = token_store.loss_mask(begin, length);
-  piece.supervised = std::count(mask.begin() + 1, mask.end(), uint8_t{1});
-  return piece;
+  segment.supervised = std::count(mask.begin() + 1, mask.end(), uint8_t{1});
+  return segment;
 }
 
 // Cuts one document as `too_long` says and appends what is kept.
-void cut(const TokenStore& token_store, int store, const Document& document, int64_t seq_len,
-         const std::string& too_long, std::vector<Piece>& pieces, PackingReport& report) {
+void append_segments(const TokenStore& token_store, int store, const Document& document,
+                     int64_t seq_len, const std::string& too_long, std::vector<Segment>& segments,
+                     PackingReport& report) {
   ++report.documents;
-  const size_t first = pieces.size();
+  const size_t first = segments.size();
   if (document.length <= seq_len) {
-    pieces.push_back(make_piece(token_store, store, document.begin, document.length));
+    segments.push_back(make_segment(token_store, store, document.begin, document.length));
   } else if (too_long == "truncate") {
     ++report.truncated;
-    pieces.push_back(make_piece(token_store, store, document.begin, seq_len));
+    segments.push_back(make_segment(token_store, store, document.begin, seq_len));
   } else if (too_long == "split") {
     ++report.split;
     // Neighbours share a token: the last of one is the context in which the next begins.
     for (int64_t at = 0; at + 1 < document.length; at += seq_len - 1) {
       const int64_t length = std::min(seq_len, document.length - at);
-      pieces.push_back(make_piece(token_store, store, document.begin + at, length));
+      segments.push_back(make_segment(token_store, store, document.begin + at, length));
     }
   } else {
     ++report.dropped;
     return;
   }
-  const bool any = std::any_of(pieces.begin() + static_cast<int64_t>(first), pieces.end(),
-                               [](const Piece& piece) { return piece.supervised > 0; });
+  const bool any = std::any_of(segments.begin() + static_cast<int64_t>(first), segments.end(),
+                               [](const Segment& segment) { return segment.supervised > 0; });
   report.unsupervised += !any;
 }
 
-Sample make_sample(std::vector<Piece> pieces) {
+Sample make_sample(std::vector<Segment> segments) {
   Sample sample;
-  for (const Piece& piece : pieces) {
-    sample.tokens += piece.length;
-    sample.supervised += piece.supervised;
+  for (const Segment& segment : segments) {
+    sample.tokens += segment.length;
+    sample.supervised += segment.supervised;
   }
-  sample.pieces = std::move(pieces);
+  sample.segments = std::move(segments);
   return sample;
 }
 
@@ -82,12 +83,12 @@ void finish_report(SampleList& list, int64_t seq_len, const std::string& names) 
   }
   if (report.supervised > 0) return;
   if (report.dropped > 0 && report.samples == 0) {
-    fail(334,
+    fail(ErrorCode::kNoData,
          "{}: all {} documents are longer than data.seq_len {} and were dropped. Raise "
          "data.seq_len, or set data.too_long to truncate or split",
          names, report.documents, seq_len);
   }
-  fail(334,
+  fail(ErrorCode::kNoData,
        "{}: no token is in the loss ({} documents, {} dropped, {} truncated at data.seq_len "
        "{}). Check data.loss_on with `sutor prepare --show 3`",
        names, report.documents, report.dropped, report.truncated, seq_len);
@@ -105,11 +106,11 @@ std::string names_of(std::span<const TokenStore* const> stores) {
 
 SampleList build_samples(std::span<const TokenStore* const> stores, const DataOptions& options,
                          uint64_t seed, int64_t epoch) {
-  struct Place {
+  struct DocumentRef {
     int store;
     int64_t document;
   };
-  std::vector<Place> documents;
+  std::vector<DocumentRef> documents;
   for (size_t store = 0; store < stores.size(); ++store) {
     for (int64_t i = 0; i < stores[store]->num_documents(); ++i) {
       documents.push_back({static_cast<int>(store), i});
@@ -119,23 +120,23 @@ SampleList build_samples(std::span<const TokenStore* const> stores, const DataOp
   shuffle(documents, random);
 
   SampleList list;
-  std::vector<Piece> pieces;
-  for (const Place& place : documents) {
-    const TokenStore& store = *stores[place.store];
-    cut(store, place.store, store.document(place.document), options.seq_len, options.too_long,
-        pieces, list.report);
+  std::vector<Segment> segments;
+  for (const DocumentRef& ref : documents) {
+    const TokenStore& store = *stores[ref.store];
+    append_segments(store, ref.store, store.document(ref.document), options.seq_len,
+                    options.too_long, segments, list.report);
   }
   if (options.packing) {
     std::vector<int64_t> lengths;
-    for (const Piece& piece : pieces) lengths.push_back(piece.length);
+    for (const Segment& segment : segments) lengths.push_back(segment.length);
     for (const std::vector<int64_t>& indices : pack(lengths, options.seq_len)) {
-      std::vector<Piece> members;
-      for (const int64_t index : indices) members.push_back(pieces[index]);
+      std::vector<Segment> members;
+      for (const int64_t index : indices) members.push_back(segments[index]);
       list.samples.push_back(make_sample(std::move(members)));
     }
     shuffle(list.samples, random);  // a window's first packs hold its longest documents
   } else {
-    for (const Piece& piece : pieces) list.samples.push_back(make_sample({piece}));
+    for (const Segment& segment : segments) list.samples.push_back(make_sample({segment}));
   }
   finish_report(list, options.seq_len, names_of(stores));
   return list;
@@ -144,9 +145,9 @@ SampleList build_samples(std::span<const TokenStore* const> stores, const DataOp
 SampleList eval_samples(const TokenStore& store, int64_t seq_len) {
   SampleList list;
   for (int64_t i = 0; i < store.num_documents(); ++i) {
-    std::vector<Piece> pieces;
-    cut(store, 0, store.document(i), seq_len, "split", pieces, list.report);
-    for (const Piece& piece : pieces) list.samples.push_back(make_sample({piece}));
+    std::vector<Segment> segments;
+    append_segments(store, 0, store.document(i), seq_len, "split", segments, list.report);
+    for (const Segment& segment : segments) list.samples.push_back(make_sample({segment}));
   }
   const TokenStore* const stores[] = {&store};
   finish_report(list, seq_len, names_of(stores));
@@ -162,7 +163,7 @@ int64_t batches_per_epoch(int64_t samples, int64_t global_batch) {
   return (samples + global_batch - 1) / global_batch;
 }
 
-Range rank_share(Range batch, int64_t rank, int64_t ranks) {
+Range rank_range(Range batch, int64_t rank, int64_t ranks) {
   const int64_t each = batch.size() / ranks, more = batch.size() % ranks;
   const int64_t begin = batch.begin + rank * each + std::min(rank, more);
   return {begin, begin + each + (rank < more)};
@@ -178,7 +179,7 @@ SampleStream::SampleStream(std::vector<const TokenStore*> stores, DataOptions op
   load_epoch();
   const int64_t samples = epoch_.report.samples;
   if (cursor_.position < 0 || cursor_.position > samples) {
-    fail(335,
+    fail(ErrorCode::kBadDataCursor,
          "the data cursor stands at sample {} of epoch {}, which has {} samples. The data or "
          "data.seq_len, data.packing or train.seed are not those of the checkpoint",
          cursor_.position, cursor_.epoch, samples);
@@ -207,12 +208,13 @@ int64_t SampleStream::steps_of_epochs(double epochs) const {
     const SampleList list = build_samples(stores_, options_, seed_, epoch);
     return batches_per_epoch(list.report.samples, global_batch_);
   };
-  const int64_t whole = static_cast<int64_t>(epochs);
+  const int64_t full_epochs = static_cast<int64_t>(epochs);
   int64_t steps = 0;
-  for (int64_t epoch = 0; epoch < whole; ++epoch) steps += steps_of(epoch);
-  const double part = epochs - static_cast<double>(whole);
-  if (part > 0) {
-    steps += static_cast<int64_t>(std::ceil(part * static_cast<double>(steps_of(whole)) - 1e-9));
+  for (int64_t epoch = 0; epoch < full_epochs; ++epoch) steps += steps_of(epoch);
+  const double fraction = epochs - static_cast<double>(full_epochs);
+  if (fraction > 0) {
+    steps += static_cast<int64_t>(
+        std::ceil(fraction * static_cast<double>(steps_of(full_epochs)) - 1e-9));
   }
   return steps;
 }

@@ -13,7 +13,7 @@
 namespace sutor {
 
 // A run of tokens of one document; attention, positions and targets do not leave it.
-struct Piece {
+struct Segment {
   int store = 0;           // index into the token stores
   int64_t begin = 0;       // first token in the store
   int64_t length = 0;      // tokens, 1 .. seq_len
@@ -21,7 +21,7 @@ struct Piece {
 };
 
 struct Sample {
-  std::vector<Piece> pieces;
+  std::vector<Segment> segments;
   int64_t tokens = 0;      // 1 .. seq_len
   int64_t supervised = 0;  // targets of the pieces
 };
@@ -70,7 +70,7 @@ int64_t batches_per_epoch(int64_t samples, int64_t global_batch);
 
 // The contiguous part of a global batch that data parallel rank `rank` of `ranks` takes; the first
 // ranks get one more when it does not divide, the last may get none.
-Range rank_share(Range batch, int64_t rank, int64_t ranks);
+Range rank_range(Range batch, int64_t rank, int64_t ranks);
 
 // Where training stands: samples [0, position) of `epoch` are consumed.
 struct Cursor {

@@ -13,9 +13,9 @@ namespace sutor {
 namespace {
 
 constexpr std::string_view kFormat = "sutor.token_store";
-constexpr int kNotReadable = 331;
-constexpr int kNotTokenStore = 332;
-constexpr int kInconsistent = 333;
+constexpr ErrorCode kNotReadable = ErrorCode::kUnreadableData;
+constexpr ErrorCode kNotTokenStore = ErrorCode::kNotTokenStore;
+constexpr ErrorCode kInconsistent = ErrorCode::kBadTokenStore;
 
 int64_t count_ones(std::span<const uint8_t> mask) {
   return std::accumulate(mask.begin(), mask.end(), int64_t{0});
@@ -247,7 +247,7 @@ void TokenStore::check_vocab(int64_t vocab_size) const {
   const int64_t token = found - data_->ids.begin();
   const auto after = std::upper_bound(data_->offsets.begin(), data_->offsets.end(), token);
   const int64_t document = after - data_->offsets.begin() - 1;
-  fail(330,
+  fail(ErrorCode::kBeyondVocabulary,
        "{}: document {} has token id {} at its position {}, but the model's vocabulary has {} "
        "ids. The data were prepared with another tokenizer: prepare them with the model's own.",
        data_->path.string(), document, static_cast<uint32_t>(*found),
@@ -256,7 +256,7 @@ void TokenStore::check_vocab(int64_t vocab_size) const {
 
 void TokenStore::check_supervised() const {
   if (num_supervised() > 0) return;
-  fail(334,
+  fail(ErrorCode::kNoData,
        "{}: none of its {} tokens in {} documents is in the loss (loss_on: {}). Check "
        "`data.loss_on` "
        "and the roles of the rows.",

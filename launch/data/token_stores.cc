@@ -21,10 +21,12 @@ TokenStores::TokenStores(const Recipe& recipe, int64_t vocab_size, bool train) {
     const std::filesystem::path path = token_store_path(recipe, source);
     if (!std::filesystem::exists(path)) {
       if (source.format == "store") {
-        fail(331, "{} does not exist: format store is for token stores that are there already",
+        fail(ErrorCode::kUnreadableData,
+             "{} does not exist: format store is for token stores that are there already",
              path.string());
       }
-      fail(331, "{} does not exist: run `sutor prepare` with this recipe first (or `sutor run`)",
+      fail(ErrorCode::kUnreadableData,
+           "{} does not exist: run `sutor prepare` with this recipe first (or `sutor run`)",
            path.string());
     }
     stores_.push_back(std::make_unique<TokenStore>(path));

@@ -21,7 +21,7 @@ const std::vector<std::string> kScorers = {"intent", "exact", "numeric", "rouge_
 void check_known(const char* option, const std::string& given,
                  const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), given) != known.end()) return;
-  fail(202, "--{} {}: unknown (did you mean `{}`?). Known: {}", option, given,
+  fail(ErrorCode::kBadArgument, "--{} {}: unknown (did you mean `{}`?). Known: {}", option, given,
        nearest(given, known), fmt::join(known, ", "));
 }
 
@@ -49,7 +49,9 @@ std::vector<std::string> parse_scorers(const std::vector<std::string>& given) {
       begin = end + 1;
     }
   }
-  if (scorers.empty()) fail(202, "give --scorer. Known: {}", fmt::join(kScorers, ", "));
+  if (scorers.empty()) {
+    fail(ErrorCode::kBadArgument, "give --scorer. Known: {}", fmt::join(kScorers, ", "));
+  }
   return scorers;
 }
 
@@ -80,10 +82,15 @@ ScoringOptions scoring_from(const po::variables_map& values) {
   options.judge_seconds = values["judge-timeout"].as<double>();
   const bool judged =
       std::find(options.scorers.begin(), options.scorers.end(), "judge") != options.scorers.end();
-  if (judged && options.judge.empty()) fail(202, "--scorer judge needs --judge 'command line'");
-  if (!judged && !options.judge.empty()) fail(202, "--judge is used by --scorer judge only");
+  if (judged && options.judge.empty()) {
+    fail(ErrorCode::kBadArgument, "--scorer judge needs --judge 'command line'");
+  }
+  if (!judged && !options.judge.empty()) {
+    fail(ErrorCode::kBadArgument, "--judge is used by --scorer judge only");
+  }
   if (!(options.judge_seconds > 0)) {
-    fail(202, "--judge-timeout {}: give seconds above 0", options.judge_seconds);
+    fail(ErrorCode::kBadArgument, "--judge-timeout {}: give seconds above 0",
+         options.judge_seconds);
   }
   return options;
 }

@@ -25,8 +25,10 @@ struct DocumentCounts {
       const int64_t t = packed.split ? packed.split->tokens[i] : static_cast<int64_t>(i);
       if (batch.targets[t] == kNoTarget) continue;
       const auto& offsets = batch.doc_offsets;
-      const auto piece = std::upper_bound(offsets.begin(), offsets.end(), t) - offsets.begin() - 1;
-      const auto next = std::upper_bound(begins.begin(), begins.end(), sample.pieces[piece].begin);
+      const auto segment =
+          std::upper_bound(offsets.begin(), offsets.end(), t) - offsets.begin() - 1;
+      const auto next =
+          std::upper_bound(begins.begin(), begins.end(), sample.segments[segment].begin);
       const auto document = static_cast<size_t>(next - begins.begin()) - 1;
       ++targets[document];
       missed[document] += is_correct[i] == 0;
@@ -65,7 +67,7 @@ EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
   const int dp_rank = parallel.coordinates().dp, dp_size = parallel.layout().dp();
   const TokenStore* const stores[] = {set.store};
   const int64_t first =
-      rank_share({0, static_cast<int64_t>(set.samples.size())}, dp_rank, dp_size).begin;
+      rank_range({0, static_cast<int64_t>(set.samples.size())}, dp_rank, dp_size).begin;
   DocumentCounts documents(*set.store);
   double sums[3] = {0, 0, 0};  // loss, correct, targets
   const std::vector<MicroBatch> batches =

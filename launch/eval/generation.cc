@@ -148,10 +148,11 @@ class Generator {
 
 void check_prompts(std::span<const std::vector<int64_t>> prompts, int64_t vocab) {
   for (size_t p = 0; p < prompts.size(); ++p) {
-    if (prompts[p].empty()) fail(336, "prompt {} has no tokens", p + 1);
+    if (prompts[p].empty()) fail(ErrorCode::kBadRow, "prompt {} has no tokens", p + 1);
     for (const int64_t id : prompts[p]) {
       if (id < 0 || id >= vocab) {
-        fail(330, "prompt {} holds the id {}, but the model's vocabulary has {}", p + 1, id, vocab);
+        fail(ErrorCode::kBeyondVocabulary,
+             "prompt {} holds the id {}, but the model's vocabulary has {}", p + 1, id, vocab);
       }
     }
   }
@@ -190,7 +191,9 @@ std::set<int64_t> stop_ids(const ModelSource& source) {
   const std::filesystem::path file = source.directory.files_root() / "generation_config.json";
   if (std::filesystem::exists(file)) {
     const auto json = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object()) fail(300, "{} is not a JSON object", file.string());
+    if (!json.is_object()) {
+      fail(ErrorCode::kBadModelConfig, "{} is not a JSON object", file.string());
+    }
     const std::set<int64_t> ids = ids_of(json);
     if (!ids.empty()) return ids;
   }

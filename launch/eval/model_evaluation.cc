@@ -11,6 +11,7 @@
 #include "launch/eval/evaluate.h"
 #include "launch/eval/text_generation.h"
 #include "launch/job/agreement.h"
+#include "launch/job/python_step.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
@@ -24,8 +25,9 @@ ExpertMask mask_of(const std::filesystem::path& path, const ModelInfo& model, in
   ExpertMask mask;
   for (const auto& [layer, ids] : config.experts) {
     if (model.num_experts - static_cast<int>(ids.size()) < model.top_k) {
-      fail(318, "{}: layer {} masks {} of {} experts, but every token needs {}", path.string(),
-           layer, ids.size(), model.num_experts, model.top_k);
+      fail(ErrorCode::kTooFewExperts,
+           "{}: layer {} masks {} of {} experts, but every token needs {}", path.string(), layer,
+           ids.size(), model.num_experts, model.top_k);
     }
     at::Tensor allowed = at::ones({model.num_experts}, at::kFloat);
     for (const int id : ids) allowed[id] = 0.0f;
@@ -89,7 +91,7 @@ class Evaluator {
     if (recipe_.eval.judge) options.judge = *recipe_.eval.judge;
     const CompletionScores scores = read_scores(out, options, out);
     if (scores.exit_code != kExitOk) {
-      fail(scores.exit_code * 100 + 99, "scoring {} failed, see the message above", out.string());
+      fail(step_error(scores.exit_code), "scoring {} failed, see the message above", out.string());
     }
     for (const auto& [scorer, found] : scores.by_scorer.items()) {
       into.values[scorer] = found.at("mean").get<double>();
@@ -113,13 +115,14 @@ class Evaluator {
 
 void check_request(const Recipe& recipe, const EvaluationRequest& request) {
   if (recipe.data.eval.empty()) {
-    fail(206, "{}: `data.eval` is required: a list like [{{path: rows.jsonl, name: task}}]",
+    fail(ErrorCode::kMissingKey,
+         "{}: `data.eval` is required: a list like [{{path: rows.jsonl, name: task}}]",
          recipe.file);
   }
   const bool scored = std::any_of(recipe.data.eval.begin(), recipe.data.eval.end(),
                                   [](const DataSource& set) { return set.scorer.has_value(); });
   if (request.masked && scored) {
-    fail(202, "--mask is for losses: sets with a scorer generate text");
+    fail(ErrorCode::kBadArgument, "--mask is for losses: sets with a scorer generate text");
   }
 }
 

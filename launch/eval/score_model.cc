@@ -15,9 +15,9 @@ namespace {
 
 // The documents of all stores, shuffled by the seed (Fisher-Yates over the 64-bit Mersenne twister,
 // whose output the C++ standard fixes), cut to the budget and into pieces of at most seq_len.
-std::vector<Sample> sample_pieces(std::span<const TokenStore* const> stores, int64_t budget,
-                                  int64_t seq_len, uint64_t seed) {
-  std::vector<Piece> documents;
+std::vector<Sample> sample_segments(std::span<const TokenStore* const> stores, int64_t budget,
+                                    int64_t seq_len, uint64_t seed) {
+  std::vector<Segment> documents;
   for (size_t s = 0; s < stores.size(); ++s) {
     for (int64_t d = 0; d < stores[s]->num_documents(); ++d) {
       const Document document = stores[s]->document(d);
@@ -27,16 +27,16 @@ std::vector<Sample> sample_pieces(std::span<const TokenStore* const> stores, int
   std::mt19937_64 random(seed);
   for (size_t i = documents.size(); i > 1; --i)
     std::swap(documents[i - 1], documents[random() % i]);
-  std::vector<Sample> pieces;
+  std::vector<Sample> segments;
   int64_t left = budget < 0 ? std::numeric_limits<int64_t>::max() : budget;
-  for (const Piece& document : documents) {
+  for (const Segment& document : documents) {
     for (int64_t at = 0; at < document.length && left > 0; at += seq_len) {
       const int64_t length = std::min({seq_len, document.length - at, left});
-      pieces.push_back({{{document.store, document.begin + at, length}}, length, 0});
+      segments.push_back({{{document.store, document.begin + at, length}}, length, 0});
       left -= length;
     }
   }
-  return pieces;
+  return segments;
 }
 
 // Rows of [T, K] data whose position counts.
@@ -99,7 +99,7 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   }
   const bool supervised_only = options.count == "supervised";
   const std::vector<Sample> samples =
-      joined_samples(sample_pieces(stores, options.tokens, recipe.data.seq_len, options.seed),
+      joined_samples(sample_segments(stores, options.tokens, recipe.data.seq_len, options.seed),
                      recipe.train.micro_batch * recipe.data.seq_len);
   for (const Sample& sample : samples) result.tokens += sample.tokens;
 

@@ -18,7 +18,7 @@ constexpr const char* kScript = "prompts.py";
 nlohmann::json run_script(const nlohmann::json& job) {
   const PythonOutput output = read_python_step(kScript, job);
   if (output.exit_code != kExitOk) {
-    fail(output.exit_code * 100 + 99, "preparing the prompts failed, see the message above");
+    fail(step_error(output.exit_code), "preparing the prompts failed, see the message above");
   }
   return nlohmann::json::parse(output.text);
 }
@@ -61,7 +61,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
     const int64_t context = context_length(source);
     const int64_t most = context > 0 ? context - recipe.generate.max_new_tokens : 0;
     if (context > 0 && most < 1) {
-      fail(205,
+      fail(ErrorCode::kBadValue,
            "generate.max_new_tokens: {} leaves no room for a prompt in the model's context of {}",
            recipe.generate.max_new_tokens, context);
     }

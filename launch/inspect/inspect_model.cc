@@ -28,8 +28,8 @@ bool has_weights(const fs::path& directory) {
 // Of the first MLP of that role; 0 when there is none.
 int64_t mlp_width(const ModelInfo& model, TensorRole role) {
   for (const TensorEntry& tensor : model.tensors.entries()) {
-    const bool inputs_divided = tensor.split.axis == TensorSplit::Axis::kColumns;
-    if (tensor.role == role && inputs_divided) return tensor.shape[1];
+    const bool is_column_split = tensor.split.axis == TensorSplit::Axis::kColumns;
+    if (tensor.role == role && is_column_split) return tensor.shape[1];
   }
   return 0;
 }
@@ -62,24 +62,24 @@ void add_architecture(InspectReport& report, const ModelInfo& model) {
 }
 
 void add_parameters(InspectReport& report, const ModelInfo& model) {
-  struct Share {
+  struct ParameterCount {
     int64_t tensors = 0, parameters = 0;
   };
-  std::map<TensorRole, Share> by_role;
-  Share total;
+  std::map<TensorRole, ParameterCount> by_role;
+  ParameterCount total;
   for (const TensorEntry& tensor : model.tensors.entries()) {
     const int64_t parameters = num_elements(tensor.shape);
-    for (Share* share : {&by_role[tensor.role], &total}) {
-      ++share->tensors;
-      share->parameters += parameters;
+    for (ParameterCount* count : {&by_role[tensor.role], &total}) {
+      ++count->tensors;
+      count->parameters += parameters;
     }
   }
   report.add("parameters", total.parameters);
   report.add("active parameters", active_parameters(model));
   std::vector<Row> rows;
-  for (const auto& [role, share] : by_role) {
-    rows.push_back({std::string(name_of(role)), share.tensors, share.parameters,
-                    percent_text(static_cast<double>(share.parameters) /
+  for (const auto& [role, count] : by_role) {
+    rows.push_back({std::string(name_of(role)), count.tensors, count.parameters,
+                    percent_text(static_cast<double>(count.parameters) /
                                  static_cast<double>(std::max<int64_t>(1, total.parameters)))});
   }
   report.add_table("parameters by role", {"role", "tensors", "parameters", "share"}, rows);
@@ -143,7 +143,7 @@ std::optional<ModelInfo> add_config(InspectReport& report, const fs::path& direc
     add_architecture(report, *model);
   } catch (const Error& error) {
     // The files of a model that sutor cannot train can still be listed.
-    if (error.code() < 320 || error.code() > 322) throw;
+    if (!is_unsupported_model(error.code())) throw;
     report.add("family", error.what(), fmt::format("not supported: {}", error.what()));
   }
   if (model) add_parameters(report, *model);

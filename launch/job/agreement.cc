@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "csrc/base/error.h"
+
 namespace sutor {
 
 void agree(Comm& world, const std::string& problem, const char* what) {
@@ -10,7 +12,8 @@ void agree(Comm& world, const std::string& problem, const char* what) {
     if (all[r].empty()) continue;
     const size_t space = all[r].find(' ');
     const std::string rank = world.size() > 1 ? fmt::format("rank {}: ", r) : "";
-    throw Error(std::stoi(all[r].substr(0, space)), rank + all[r].substr(space + 1));
+    throw Error(static_cast<ErrorCode>(std::stoi(all[r].substr(0, space))),
+                rank + all[r].substr(space + 1));
   }
 }
 

@@ -18,7 +18,7 @@ std::string problem_of(Body&& body) {
     body();
     return "";
   } catch (const Error& error) {
-    return fmt::format("{} {}", error.code(), error.what());
+    return fmt::format("{} {}", number_of(error.code()), error.what());
   } catch (const std::bad_alloc&) {
     return "503 out of memory";
   } catch (const std::exception& error) {

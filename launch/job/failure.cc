@@ -14,9 +14,9 @@ Failure failure_of(const std::function<int()>& body) {
   } catch (const Error& error) {
     return {error.exit_code(), error.report()};
   } catch (const std::bad_alloc&) {
-    return {kExitResources, "error[E0503]: out of memory"};
+    return {kExitResources, fmt::format("error[{}]: out of memory", ErrorCode::kOutOfMemory)};
   } catch (const std::exception& error) {
-    return {kExitInternal, std::string("error[E7000]: ") + error.what()};
+    return {kExitInternal, fmt::format("error[{}]: {}", ErrorCode::kUnexpected, error.what())};
   }
 }
 

@@ -27,7 +27,9 @@ void share_cores(Comm& world) {
 void set_threads(const std::string& threads) {
   if (threads == "auto") return;
   const int count = std::atoi(threads.c_str());
-  if (count < 1) fail(205, "train.threads should be auto or a number, found `{}`", threads);
+  if (count < 1) {
+    fail(ErrorCode::kBadValue, "train.threads should be auto or a number, found `{}`", threads);
+  }
   at::set_num_threads(count);
 }
 

@@ -46,7 +46,7 @@ int step_tasks(const Environment& environment) {
 
 void refuse_unconnected(const Environment& environment) {
   if (const int tasks = step_tasks(environment); tasks > 1) {
-    fail(240,
+    fail(ErrorCode::kRanksApart,
          "srun started {} processes that cannot find each other: there is no PMI "
          "(SLURM_STEP_NUM_TASKS="
          "{}, PMI_SIZE is not set), so each would run the whole job. Start with `srun --mpi=pmi2 "
@@ -55,7 +55,7 @@ void refuse_unconnected(const Environment& environment) {
   }
   const int ompi = number(environment, "OMPI_COMM_WORLD_SIZE");
   if (ompi > 1) {
-    fail(240,
+    fail(ErrorCode::kRanksApart,
          "the mpiexec of Open MPI started {} processes, but sutor is linked with MPICH, so each "
          "would "
          "run the whole job. Start with MPICH's mpiexec (Debian: mpiexec.mpich or mpiexec.hydra).",

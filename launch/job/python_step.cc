@@ -31,18 +31,19 @@ fs::path source_tree(const std::string& script) {
   for (const fs::path& tree : {program.parent_path().parent_path(), built_in}) {
     if (fs::exists(tree / "tools" / script, ignored)) return tree;
   }
-  fail(232, "tools/{} was found neither beside {} nor under {}", script, program.string(),
-       built_in.string());
+  fail(ErrorCode::kNoPythonStep, "tools/{} was found neither beside {} nor under {}", script,
+       program.string(), built_in.string());
 }
 
 std::string find_python(const fs::path& tree, const std::string& script) {
   if (const char* chosen = std::getenv("SUTOR_PYTHON"); chosen && *chosen) {
     if (::access(chosen, X_OK) == 0) return chosen;
-    fail(232, "SUTOR_PYTHON is {}, which is no program that can be run", chosen);
+    fail(ErrorCode::kNoPythonStep, "SUTOR_PYTHON is {}, which is no program that can be run",
+         chosen);
   }
   const std::string python = (tree / ".venv" / "bin" / "python").string();
   if (::access(python.c_str(), X_OK) == 0) return python;
-  fail(232,
+  fail(ErrorCode::kNoPythonStep,
        "{} does not exist; tools/{} needs a Python with the packages that tools/setup.sh installs. "
        "Run `bash tools/setup.sh`, or set SUTOR_PYTHON to one",
        python, script);
@@ -67,14 +68,18 @@ pid_t start(const std::vector<std::string>& command, int out) {
   const int error =
       ::posix_spawn(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) fail(232, "{} cannot be started: {}", command[0], std::strerror(error));
+  if (error != 0) {
+    fail(ErrorCode::kNoPythonStep, "{} cannot be started: {}", command[0], std::strerror(error));
+  }
   return child;
 }
 
 int wait_for(pid_t child, const std::string& program) {
   int status = 0;
   while (::waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) fail(232, "{}: its end was not seen: {}", program, std::strerror(errno));
+    if (errno != EINTR) {
+      fail(ErrorCode::kNoPythonStep, "{}: its end was not seen: {}", program, std::strerror(errno));
+    }
   }
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
@@ -99,7 +104,9 @@ int run_python_step(const std::string& script, const nlohmann::json& job) {
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job) {
   const std::vector<std::string> command = command_of(script, job);
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) fail(502, "no pipe: {}", std::strerror(errno));
+  if (::pipe2(ends, O_CLOEXEC) != 0) {
+    fail(ErrorCode::kWriteFailed, "no pipe: {}", std::strerror(errno));
+  }
   const FileDescriptor reading(ends[0]);
   FileDescriptor writing(ends[1]);
   const pid_t child = start(command, writing.get());

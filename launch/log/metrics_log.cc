@@ -40,7 +40,9 @@ std::ofstream reopen(const std::filesystem::path& path, int64_t last_step) {
 
 void append(std::ofstream& stream, const std::filesystem::path& path, const Json& row) {
   stream << row.dump() << '\n' << std::flush;
-  if (!stream) fail(502, "{} cannot be written: {}", path.string(), std::strerror(errno));
+  if (!stream) {
+    fail(ErrorCode::kWriteFailed, "{} cannot be written: {}", path.string(), std::strerror(errno));
+  }
 }
 
 }  // namespace
@@ -113,12 +115,12 @@ std::string eval_line(const EvalMetrics& metrics) {
 
 std::string format_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return "?";
-  const int64_t whole = std::llround(seconds);
-  const int64_t minutes = whole / 60, hours = whole / 3600, days = whole / 86400;
+  const int64_t total = std::llround(seconds);
+  const int64_t minutes = total / 60, hours = total / 3600, days = total / 86400;
   if (days > 0) return fmt::format("{}d{:02}h", days, hours % 24);
   if (hours > 0) return fmt::format("{}h{:02}m", hours, minutes % 60);
-  if (minutes > 0) return fmt::format("{}m{:02}s", minutes, whole % 60);
-  return fmt::format("{}s", whole);
+  if (minutes > 0) return fmt::format("{}m{:02}s", minutes, total % 60);
+  return fmt::format("{}s", total);
 }
 
 std::string format_bytes(int64_t bytes) {

@@ -109,7 +109,9 @@ void TensorboardWriter::write_record(std::string_view data) {
   put_raw(header, masked_crc(header));
   put_raw(footer, masked_crc(data));
   stream_ << header << data << footer;
-  if (!stream_) fail(502, "{} cannot be written: {}", path_.string(), std::strerror(errno));
+  if (!stream_) {
+    fail(ErrorCode::kWriteFailed, "{} cannot be written: {}", path_.string(), std::strerror(errno));
+  }
 }
 
 }  // namespace sutor

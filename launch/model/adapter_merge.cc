@@ -22,12 +22,12 @@ Holders holders_of(const std::vector<Overlay>& adapters) {
   return holders;
 }
 
-std::vector<float> values_of(const TrainedTensor& tensor, ShardedTensor piece) {
-  const int64_t elements = piece.num_elements();
+std::vector<float> values_of(const TrainedTensor& tensor, ShardedTensor slice) {
+  const int64_t elements = slice.num_elements();
   std::vector<std::byte> bytes(static_cast<size_t>(elements) * size_of(tensor.dtype));
-  piece.dtype = tensor.dtype;
-  piece.data = bytes.data();
-  tensor.read(piece);
+  slice.dtype = tensor.dtype;
+  slice.data = bytes.data();
+  tensor.read(slice);
   std::vector<float> values(static_cast<size_t>(elements));
   convert_elements(bytes.data(), tensor.dtype, reinterpret_cast<std::byte*>(values.data()),
                    DType::kF32, elements);
@@ -39,14 +39,14 @@ TrainedTensor sum_of_changes(const std::vector<std::pair<size_t, const TrainedTe
                              const std::function<void(ShardedTensor&)>& load_base) {
   const TrainedTensor& first = *holders.front().second;
   TrainedTensor sum{.name = first.name, .shape = first.shape, .dtype = DType::kF32};
-  sum.read = [holders, load_base](const ShardedTensor& piece) {
-    ShardedTensor base_piece = piece;
-    load_base(base_piece);
-    const int64_t elements = piece.num_elements();
-    float* values = reinterpret_cast<float*>(piece.data);
+  sum.read = [holders, load_base](const ShardedTensor& slice) {
+    ShardedTensor base_slice = slice;
+    load_base(base_slice);
+    const int64_t elements = slice.num_elements();
+    float* values = reinterpret_cast<float*>(slice.data);
     const std::vector<float> base(values, values + elements);
     for (const auto& [adapter, tensor] : holders) {
-      const std::vector<float> changed = values_of(*tensor, piece);
+      const std::vector<float> changed = values_of(*tensor, slice);
       for (int64_t i = 0; i < elements; ++i) values[i] += changed[i] - base[i];
     }
   };
@@ -75,7 +75,7 @@ ConflictRule parse_conflict_rule(const std::string& text) {
   if (text == "first") return ConflictRule::kFirst;
   if (text == "last") return ConflictRule::kLast;
   if (text == "add") return ConflictRule::kAdd;
-  fail(202, "--conflicts: expected refuse, first, last or add, got `{}`", text);
+  fail(ErrorCode::kBadArgument, "--conflicts: expected refuse, first, last or add, got `{}`", text);
 }
 
 std::vector<TrainedTensor> merge_adapters(const std::vector<Overlay>& adapters,

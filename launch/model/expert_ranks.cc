@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/log/run_paths.h"
 #include "layers/esft/score_records.h"
@@ -14,7 +15,7 @@ std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const Mo
                                      const TrainableSet& trainable) {
   if (!std::filesystem::exists(path)) {
     fail(
-        331,
+        ErrorCode::kNoScores,
         "parallel.expert_placement: balanced and parallel.frozen_replicas need scores, but {} does "
         "not exist. Run `sutor score` with this recipe first, or choose contiguous and 0.",
         path.string());
@@ -22,15 +23,16 @@ std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const Mo
   const ScoreTable scores = read_score_table(path);
   for (const auto& [layer, load] : scores.token) {
     if (!model.is_moe(layer) || static_cast<int>(load.size()) != model.num_experts) {
-      fail(334, "{}: the scores are of another model: layer {} with {} experts.", path.string(),
-           layer, load.size());
+      fail(ErrorCode::kOtherScores,
+           "{}: the scores are of another model: layer {} with {} experts.", path.string(), layer,
+           load.size());
     }
   }
   std::map<int, LayerLoad> layers = frozen_layers(scores.token);
   for (const std::string& name : trainable.names()) {
     const TensorEntry* tensor = model.tensors.find(name);
     if (!tensor || tensor->expert < 0 || layers.count(tensor->layer) == 0) continue;
-    layers[tensor->layer].trained[tensor->expert] = true;
+    layers[tensor->layer].trainable[tensor->expert] = true;
   }
   return layers;
 }

@@ -11,7 +11,7 @@ namespace sutor {
 
 // Empty for contiguous; for balanced the ranks that the run's scores and what trains suggest, found
 // by rank 0. `model`: with the low-rank pairs of the training, if it has any. Collective. Throws
-// E0331 when there are no scores.
+// E0324 when there are no scores.
 ExpertRanks expert_ranks(const Recipe& recipe, const ModelInfo& model,
                          const TrainableSet& trainable, Comm& world);
 

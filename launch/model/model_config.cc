@@ -11,7 +11,9 @@ namespace sutor {
 ModelInfo read_model_info(const std::filesystem::path& directory) {
   const auto config = nlohmann::json::parse(read_model_config(directory), nullptr,
                                             /*allow_exceptions=*/false);
-  if (!config.is_object()) fail(300, "{}: config.json is no JSON object.", directory.string());
+  if (!config.is_object()) {
+    fail(ErrorCode::kNoModel, "{}: config.json is no JSON object.", directory.string());
+  }
   return family_of(config).info(config);
 }
 

@@ -13,14 +13,14 @@
 namespace sutor {
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
 std::vector<TrainedTensor> master_tensors(std::shared_ptr<const CheckpointReader> reader) {
   std::vector<TrainedTensor> tensors;
   for (const IndexedTensor& indexed : reader->tensors()) {
     TrainedTensor tensor{.name = indexed.name, .shape = indexed.shape, .dtype = DType::kF32};
-    tensor.read = [reader](const ShardedTensor& piece) {
-      reader->read(TensorKind::kMaster, piece);
+    tensor.read = [reader](const ShardedTensor& slice) {
+      reader->read(TensorKind::kMaster, slice);
     };
     tensors.push_back(std::move(tensor));
   }
@@ -49,19 +49,19 @@ std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, do
     if (weight.empty() || name != lora_name(weight, 'A')) continue;
     const TrainedTensor b = by_name.at(lora_name(weight, 'B'));
     TrainedTensor matrix{.name = weight, .shape = {b.shape[0], a.shape[1]}, .dtype = DType::kF32};
-    matrix.read = [a = a, b, scale, load_base](const ShardedTensor& piece) {
-      ShardedTensor base = piece;
+    matrix.read = [a = a, b, scale, load_base](const ShardedTensor& slice) {
+      ShardedTensor base = slice;
       load_base(base);
-      const int64_t rank = a.shape[0], columns = piece.columns();
+      const int64_t rank = a.shape[0], columns = slice.columns();
       std::vector<float> a_values(static_cast<size_t>(rank * columns));
-      std::vector<float> b_values(static_cast<size_t>(piece.row_count * rank));
-      ShardedTensor a_piece = a.rows(0, rank, reinterpret_cast<std::byte*>(a_values.data()));
-      a_piece.col_begin = piece.col_begin;
-      a_piece.col_count = columns;
-      a.read(a_piece);
+      std::vector<float> b_values(static_cast<size_t>(slice.row_count * rank));
+      ShardedTensor a_slice = a.rows(0, rank, reinterpret_cast<std::byte*>(a_values.data()));
+      a_slice.col_begin = slice.col_begin;
+      a_slice.col_count = columns;
+      a.read(a_slice);
       b.read(
-          b.rows(piece.row_begin, piece.row_count, reinterpret_cast<std::byte*>(b_values.data())));
-      add_low_rank(b_values, a_values, rank, columns, scale, reinterpret_cast<float*>(piece.data));
+          b.rows(slice.row_begin, slice.row_count, reinterpret_cast<std::byte*>(b_values.data())));
+      add_low_rank(b_values, a_values, rank, columns, scale, reinterpret_cast<float*>(slice.data));
     };
     matrices.push_back(std::move(matrix));
   }
@@ -80,8 +80,8 @@ bool Overlay::load(const ShardedTensor& destination) const {
   if (found == by_name_.end()) return false;
   const TrainedTensor& tensor = tensors_[found->second];
   if (tensor.shape != destination.global_shape) {
-    fail(302, "{}: tensor `{}` has shape [{}], the model asks for [{}]", name_, tensor.name,
-         fmt::join(tensor.shape, ", "), fmt::join(destination.global_shape, ", "));
+    fail(ErrorCode::kWrongShape, "{}: tensor `{}` has shape [{}], the model asks for [{}]", name_,
+         tensor.name, fmt::join(tensor.shape, ", "), fmt::join(destination.global_shape, ", "));
   }
   if (tensor.dtype == destination.dtype) {
     tensor.read(destination);
@@ -91,18 +91,18 @@ bool Overlay::load(const ShardedTensor& destination) const {
   const auto from_size = static_cast<int64_t>(size_of(tensor.dtype));
   const auto to_size = static_cast<int64_t>(size_of(destination.dtype));
   const int64_t rows_at_once =
-      std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, columns * from_size));
+      std::max<int64_t>(1, kChunkBytes / std::max<int64_t>(1, columns * from_size));
   std::vector<std::byte> values;
-  ShardedTensor piece = destination;
-  piece.dtype = tensor.dtype;
+  ShardedTensor slice = destination;
+  slice.dtype = tensor.dtype;
   for (int64_t done = 0; done < destination.row_count; done += rows_at_once) {
-    piece.row_begin = destination.row_begin + done;
-    piece.row_count = std::min(rows_at_once, destination.row_count - done);
-    values.resize(piece.num_bytes());
-    piece.data = values.data();
-    tensor.read(piece);
+    slice.row_begin = destination.row_begin + done;
+    slice.row_count = std::min(rows_at_once, destination.row_count - done);
+    values.resize(slice.num_bytes());
+    slice.data = values.data();
+    tensor.read(slice);
     convert_elements(values.data(), tensor.dtype, destination.data + done * columns * to_size,
-                     destination.dtype, piece.num_elements());
+                     destination.dtype, slice.num_elements());
   }
   return true;
 }
@@ -127,7 +127,7 @@ Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirect
   std::vector<TrainedTensor> checked = tensors;
   store_as_base(checked, directory, model.tensors);
   for (TrainedTensor& tensor : tensors) {
-    tensor.read = [adapter, read = tensor.read](const ShardedTensor& piece) { read(piece); };
+    tensor.read = [adapter, read = tensor.read](const ShardedTensor& slice) { read(slice); };
   }
   Overlay overlay(path.string(), adapter->config(), std::move(tensors));
   overlay.adapter_ = std::move(adapter);
@@ -138,8 +138,8 @@ Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::str
                                const std::function<void(ShardedTensor&)>& load_base) {
   auto reader = std::make_shared<const CheckpointReader>(path);
   if (reader->meta().base_digest != base_digest) {
-    fail(305, "{} was trained on base {}, but the model here is {}", path.string(),
-         reader->meta().base_digest, base_digest);
+    fail(ErrorCode::kOtherBase, "{} was trained on base {}, but the model here is {}",
+         path.string(), reader->meta().base_digest, base_digest);
   }
   const nlohmann::json lora = reader->meta().state.value("lora", nlohmann::json());
   std::vector<TrainedTensor> tensors = master_tensors(reader);
@@ -186,10 +186,12 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
   }
   const NewestCheckpoint newest = newest_valid_checkpoint(checkpoints);
   for (const std::string& reason : newest.passed_over) {
-    fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
+    fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
+               WarningCode::kCheckpointPassedOver, reason);
   }
   if (!newest.entry) {
-    fail(349, "{} holds no checkpoint: train first, or name one with --checkpoint",
+    fail(ErrorCode::kNoCheckpoint,
+         "{} holds no checkpoint: train first, or name one with --checkpoint",
          checkpoints.string());
   }
   return newest.entry->path;

@@ -7,104 +7,104 @@
 namespace sutor {
 namespace {
 
-struct Holder {
+struct ShardRef {
   int rank = 0;
-  size_t piece = 0;
-  const HeldPiece* held = nullptr;
+  size_t shard = 0;
+  const ShardBounds* bounds = nullptr;
 };
 
 // Grows `area` to hold these rows of the piece.
-void cover(HeldPiece& area, const HeldPiece& piece, int64_t row_begin, int64_t row_end) {
-  if (area.row_count == 0) {
-    area = piece;
-    area.row_begin = row_begin;
-    area.row_count = row_end - row_begin;
+void cover(ShardBounds& extent, const ShardBounds& shard, int64_t row_begin, int64_t row_end) {
+  if (extent.row_count == 0) {
+    extent = shard;
+    extent.row_begin = row_begin;
+    extent.row_count = row_end - row_begin;
     return;
   }
-  SUTOR_ASSERT(area.element_bytes == piece.element_bytes);
-  const int64_t rows = std::max(area.row_begin + area.row_count, row_end);
+  SUTOR_ASSERT(extent.element_bytes == shard.element_bytes);
+  const int64_t rows = std::max(extent.row_begin + extent.row_count, row_end);
   const int64_t columns =
-      std::max(area.col_begin + area.col_count, piece.col_begin + piece.col_count);
-  area.row_begin = std::min(area.row_begin, row_begin);
-  area.row_count = rows - area.row_begin;
-  area.col_begin = std::min(area.col_begin, piece.col_begin);
-  area.col_count = columns - area.col_begin;
+      std::max(extent.col_begin + extent.col_count, shard.col_begin + shard.col_count);
+  extent.row_begin = std::min(extent.row_begin, row_begin);
+  extent.row_count = rows - extent.row_begin;
+  extent.col_begin = std::min(extent.col_begin, shard.col_begin);
+  extent.col_count = columns - extent.col_begin;
 }
 
 // What is wanted of rows [begin, end).
-PlannedRead read_of(const std::vector<Holder>& holders, int64_t begin, int64_t end) {
+PlannedRead read_of(const std::vector<ShardRef>& refs, int64_t begin, int64_t end) {
   PlannedRead read;
-  for (const Holder& holder : holders) {
-    const HeldPiece& piece = *holder.held;
-    const int64_t first = std::max(begin, piece.row_begin);
-    const int64_t last = std::min(end, piece.row_begin + piece.row_count);
+  for (const ShardRef& ref : refs) {
+    const ShardBounds& shard = *ref.bounds;
+    const int64_t first = std::max(begin, shard.row_begin);
+    const int64_t last = std::min(end, shard.row_begin + shard.row_count);
     if (first >= last) continue;
-    cover(read.area, piece, first, last);
-    read.shares.push_back({holder.rank, holder.piece, first, last - first});
+    cover(read.extent, shard, first, last);
+    read.slices.push_back({ref.rank, ref.shard, first, last - first});
   }
   return read;
 }
 
-std::vector<std::vector<Holder>> holders_by_tensor(
-    const std::vector<std::vector<HeldPiece>>& of_rank) {
-  std::vector<std::vector<Holder>> holders;
+std::vector<std::vector<ShardRef>> shards_by_tensor(
+    const std::vector<std::vector<ShardBounds>>& of_rank) {
+  std::vector<std::vector<ShardRef>> refs;
   for (size_t rank = 0; rank < of_rank.size(); ++rank) {
     for (size_t i = 0; i < of_rank[rank].size(); ++i) {
-      const HeldPiece& piece = of_rank[rank][i];
-      if (piece.num_bytes() == 0) continue;
-      const auto tensor = static_cast<size_t>(piece.tensor);
-      if (holders.size() <= tensor) holders.resize(tensor + 1);
-      holders[tensor].push_back({static_cast<int>(rank), i, &piece});
+      const ShardBounds& shard = of_rank[rank][i];
+      if (shard.num_bytes() == 0) continue;
+      const auto tensor = static_cast<size_t>(shard.tensor);
+      if (refs.size() <= tensor) refs.resize(tensor + 1);
+      refs[tensor].push_back({static_cast<int>(rank), i, &shard});
     }
   }
-  return holders;
+  return refs;
 }
 
 }  // namespace
 
-ReadPlan plan_reads(const std::vector<std::vector<HeldPiece>>& of_rank, const RowCut& cut,
-                    int64_t window_bytes) {
+ReadPlan plan_reads(const std::vector<std::vector<ShardBounds>>& of_rank,
+                    const ReadBoundary& boundary, int64_t buffer_bytes) {
   ReadPlan plan;
   std::vector<PlannedRead> shared;
   std::vector<int64_t> bytes(of_rank.size(), 0);  // to be read by each rank
   const auto add = [&](PlannedRead read) {
-    if (read.shares.empty()) return;
-    if (read.shares.size() > 1) return shared.push_back(std::move(read));
-    read.reader = read.shares[0].rank;
-    bytes[static_cast<size_t>(read.reader)] += read.area.num_bytes();
-    plan.alone.push_back(std::move(read));
+    if (read.slices.empty()) return;
+    if (read.slices.size() > 1) return shared.push_back(std::move(read));
+    read.reader = read.slices[0].rank;
+    bytes[static_cast<size_t>(read.reader)] += read.extent.num_bytes();
+    plan.unshared.push_back(std::move(read));
   };
-  for (const std::vector<Holder>& holders : holders_by_tensor(of_rank)) {
+  for (const std::vector<ShardRef>& refs : shards_by_tensor(of_rank)) {
     int64_t end = 0;
-    for (const Holder& holder : holders) {
-      end = std::max(end, holder.held->row_begin + holder.held->row_count);
+    for (const ShardRef& ref : refs) {
+      end = std::max(end, ref.bounds->row_begin + ref.bounds->row_count);
     }
     // From the tensor's first row on: cuts are where its tiles end, whoever holds what.
     for (int64_t row = 0; row < end;) {
-      const int64_t next = holders.size() == 1 ? end : cut(holders[0].held->tensor, row);
+      const int64_t next = refs.size() == 1 ? end : boundary(refs[0].bounds->tensor, row);
       SUTOR_ASSERT(next > row);
-      add(read_of(holders, row, next));
+      add(read_of(refs, row, next));
       row = next;
     }
   }
-  std::vector<int64_t> in_window;
+  std::vector<int64_t> in_round;
   for (PlannedRead& read : shared) {
-    read.reader = read.shares[0].rank;
-    for (const ReadShare& share : read.shares) {
-      if (bytes[static_cast<size_t>(share.rank)] < bytes[static_cast<size_t>(read.reader)]) {
-        read.reader = share.rank;
+    read.reader = read.slices[0].rank;
+    for (const ReadSlice& slice : read.slices) {
+      if (bytes[static_cast<size_t>(slice.rank)] < bytes[static_cast<size_t>(read.reader)]) {
+        read.reader = slice.rank;
       }
     }
     const auto reader = static_cast<size_t>(read.reader);
-    const int64_t size = read.area.num_bytes();
+    const int64_t size = read.extent.num_bytes();
     bytes[reader] += size;
-    const int64_t room = std::max(size, (window_bytes + kWindowReads - 1) / kWindowReads);
-    if (in_window.empty() || (in_window[reader] > 0 && in_window[reader] + room > window_bytes)) {
-      plan.windows.emplace_back();
-      in_window.assign(of_rank.size(), 0);
+    const int64_t room = std::max(size, (buffer_bytes + kRoundReads - 1) / kRoundReads);
+    if (in_round.empty() || (in_round[reader] > 0 && in_round[reader] + room > buffer_bytes)) {
+      plan.rounds.emplace_back();
+      in_round.assign(of_rank.size(), 0);
     }
-    in_window[reader] += room;
-    plan.windows.back().push_back(std::move(read));
+    in_round[reader] += room;
+    plan.rounds.back().push_back(std::move(read));
   }
   return plan;
 }

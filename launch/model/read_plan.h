@@ -10,7 +10,7 @@
 namespace sutor {
 
 // Rows x columns of a tensor (sharded_tensor.h), as a rank holds them. Ranks exchange it as bytes.
-struct HeldPiece {
+struct ShardBounds {
   int64_t tensor = 0;  // number in the model's list
   int64_t row_begin = 0, row_count = 0;
   int64_t col_begin = 0, col_count = 0;
@@ -20,35 +20,35 @@ struct HeldPiece {
 };
 
 // Rows of a piece that come from one read.
-struct ReadShare {
+struct ReadSlice {
   int rank = 0;      // of the node
-  size_t piece = 0;  // number in the rank's list
+  size_t shard = 0;  // number in the rank's list
   int64_t row_begin = 0, row_count = 0;
 };
 
 struct PlannedRead {
-  HeldPiece area;  // what is read, once; the smallest that holds all shares
-  int reader = 0;  // one of the ranks that have a share
-  std::vector<ReadShare> shares;
+  ShardBounds extent;  // what is read, once; the smallest that holds all shares
+  int reader = 0;      // one of the ranks that have a share
+  std::vector<ReadSlice> slices;
 };
 
 struct ReadPlan {
-  std::vector<PlannedRead> alone;  // of one rank, which reads it into place
+  std::vector<PlannedRead> unshared;  // of one rank, which reads it into place
   // The others, to be read, sent and received window after window: in one no rank reads more than
-  // the window's bytes, unless a single read has more, nor more often than kWindowReads.
-  std::vector<std::vector<PlannedRead>> windows;
+  // the window's bytes, unless a single read has more, nor more often than kRoundReads.
+  std::vector<std::vector<PlannedRead>> rounds;
 };
 
 // So few that the sends which are under way at a time are cheap to look after.
-inline constexpr int64_t kWindowReads = 256;
+inline constexpr int64_t kRoundReads = 256;
 
-// Where a read of a tensor that begins at a row had best end (ModelDirectory::row_to_cut).
-using RowCut = std::function<int64_t(int64_t tensor, int64_t row)>;
+// Where a read of a tensor that begins at a row had best end (ModelDirectory::read_end_row).
+using ReadBoundary = std::function<int64_t(int64_t tensor, int64_t row)>;
 
 // of_rank: the pieces of each rank of the node, by rank. A tensor of which one piece is held at all
 // is read whole by its rank; others are cut into runs of rows, each read by the one of its holders
 // that has the fewest bytes to read so far.
-ReadPlan plan_reads(const std::vector<std::vector<HeldPiece>>& of_rank, const RowCut& cut,
-                    int64_t window_bytes);
+ReadPlan plan_reads(const std::vector<std::vector<ShardBounds>>& of_rank,
+                    const ReadBoundary& boundary, int64_t buffer_bytes);
 
 }  // namespace sutor

@@ -68,7 +68,7 @@ void Session::apply(const Overlay& overlay) {
 at::ScalarType computing_dtype(const std::string& text) {
   const DType dtype = parse_dtype(text);
   if (dtype != DType::kF32 && dtype != DType::kBF16) {
-    fail(212, "sutor computes in fp32 or bf16, found `{}`", text);
+    fail(ErrorCode::kBadDType, "sutor computes in fp32 or bf16, found `{}`", text);
   }
   return torch_dtype(dtype);
 }

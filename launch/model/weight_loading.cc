@@ -14,7 +14,7 @@
 namespace sutor {
 namespace {
 
-constexpr int64_t kWindowBytes = int64_t{64} << 20;
+constexpr int64_t kReadBufferBytes = int64_t{64} << 20;
 // Of one read: as much as a tile of a base store, so that large tensors are read by many ranks.
 constexpr int64_t kReadBytes = int64_t{16} << 20;
 
@@ -28,71 +28,76 @@ struct Message {
 };
 using Messages = std::vector<Message>;
 
-ShardedTensor rows_of(const ShardedTensor& piece, int64_t row_begin, int64_t row_count) {
-  ShardedTensor rows = piece;
+ShardedTensor rows_of(const ShardedTensor& shard, int64_t row_begin, int64_t row_count) {
+  ShardedTensor rows = shard;
   rows.row_begin = row_begin;
   rows.row_count = row_count;
-  const int64_t skipped = (row_begin - piece.row_begin) * piece.columns();
-  rows.data += static_cast<size_t>(skipped) * size_of(piece.dtype);
+  const int64_t skipped = (row_begin - shard.row_begin) * shard.columns();
+  rows.data += static_cast<size_t>(skipped) * size_of(shard.dtype);
   return rows;
 }
 
 class NodeLoader {
  public:
   // Collective over the node.
-  NodeLoader(const ModelSource& source, Comm& node, const std::vector<ShardedTensor>& pieces,
+  NodeLoader(const ModelSource& source, Comm& node, const std::vector<ShardedTensor>& shards,
              int threads)
-      : source_(source), node_(node), pieces_(pieces), threads_(threads), held_(exchange()) {
+      : source_(source),
+        node_(node),
+        shards_(shards),
+        threads_(threads),
+        shards_of_rank_(exchange()) {
     const std::vector<TensorEntry>& entries = source.info.tensors.entries();
     plan_ = plan_reads(
-        held_,
+        shards_of_rank_,
         [&](int64_t tensor, int64_t row) {
-          return source.directory.row_to_cut(entries[static_cast<size_t>(tensor)], row, kReadBytes);
+          return source.directory.read_end_row(entries[static_cast<size_t>(tensor)], row,
+                                               kReadBytes);
         },
-        kWindowBytes);
+        kReadBufferBytes);
   }
 
   // Only this thread talks to the other ranks. Meanwhile others read: what this rank alone needs,
   // and the next window.
   void load() {
-    std::future<void> alone = std::async(std::launch::async, [this] { read_alone(); });
-    std::future<std::vector<Messages>> next = begin_window(0);
-    for (size_t i = 0; i < plan_.windows.size(); ++i) {
+    std::future<void> unshared = std::async(std::launch::async, [this] { read_unshared(); });
+    std::future<std::vector<Messages>> next = begin_round(0);
+    for (size_t i = 0; i < plan_.rounds.size(); ++i) {
       const std::vector<Messages> messages = next.get();
-      next = begin_window(i + 1);
+      next = begin_round(i + 1);
       for (const Messages& of_read : messages) {
         for (const Message& message : of_read) {
           node_.send(message.bytes, message.to, message.owner, kOperation);
         }
       }
-      receive(plan_.windows[i]);
+      receive(plan_.rounds[i]);
       node_.await_sends(0, kOperation);
     }
-    alone.get();
+    unshared.get();
   }
 
  private:
   // What each rank of the node holds, in the order of its pieces.
-  std::vector<std::vector<HeldPiece>> exchange() const {
+  std::vector<std::vector<ShardBounds>> exchange() const {
     const TensorMap& tensors = source_.info.tensors;
-    std::vector<HeldPiece> mine;
-    for (const ShardedTensor& piece : pieces_) {
-      const int64_t number = tensors.find(piece.name) - tensors.entries().data();
-      mine.push_back({number, piece.row_begin, piece.row_count, piece.col_begin, piece.columns(),
-                      static_cast<int64_t>(size_of(piece.dtype))});
+    std::vector<ShardBounds> mine;
+    for (const ShardedTensor& shard : shards_) {
+      const int64_t number = tensors.find(shard.name) - tensors.entries().data();
+      mine.push_back({number, shard.row_begin, shard.row_count, shard.col_begin, shard.columns(),
+                      static_cast<int64_t>(size_of(shard.dtype))});
     }
     const auto bytes = std::as_bytes(std::span(mine));
     const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    std::vector<std::vector<HeldPiece>> of_rank;
-    for (const std::string& theirs : node_.all_gather_text(text, "pieces of the node")) {
-      of_rank.emplace_back(theirs.size() / sizeof(HeldPiece));
+    std::vector<std::vector<ShardBounds>> of_rank;
+    for (const std::string& theirs : node_.all_gather_text(text, "shards of the node")) {
+      of_rank.emplace_back(theirs.size() / sizeof(ShardBounds));
       std::memcpy(of_rank.back().data(), theirs.data(), theirs.size());
     }
     return of_rank;
   }
 
-  ShardedTensor place_of(const ReadShare& share) const {
-    return rows_of(pieces_[share.piece], share.row_begin, share.row_count);
+  ShardedTensor destination_of(const ReadSlice& slice) const {
+    return rows_of(shards_[slice.shard], slice.row_begin, slice.row_count);
   }
 
   std::vector<const PlannedRead*> mine_of(const std::vector<PlannedRead>& reads) const {
@@ -103,18 +108,18 @@ class NodeLoader {
     return mine;
   }
 
-  void read_alone() const {
-    const std::vector<const PlannedRead*> mine = mine_of(plan_.alone);
+  void read_unshared() const {
+    const std::vector<const PlannedRead*> mine = mine_of(plan_.unshared);
     parallel_tasks(threads_, static_cast<int64_t>(mine.size()), [&](int64_t i) {
-      ShardedTensor place = place_of(mine[static_cast<size_t>(i)]->shares[0]);
-      source_.load(place);
+      ShardedTensor destination = destination_of(mine[static_cast<size_t>(i)]->slices[0]);
+      source_.load(destination);
     });
   }
 
-  std::future<std::vector<Messages>> begin_window(size_t window) const {
-    if (window >= plan_.windows.size()) return {};
-    return std::async(std::launch::async, [this, window] {
-      const std::vector<const PlannedRead*> mine = mine_of(plan_.windows[window]);
+  std::future<std::vector<Messages>> begin_round(size_t round) const {
+    if (round >= plan_.rounds.size()) return {};
+    return std::async(std::launch::async, [this, round] {
+      const std::vector<const PlannedRead*> mine = mine_of(plan_.rounds[round]);
       std::vector<Messages> messages(mine.size());
       parallel_tasks(threads_, static_cast<int64_t>(mine.size()), [&](int64_t i) {
         messages[static_cast<size_t>(i)] = read(*mine[static_cast<size_t>(i)]);
@@ -125,45 +130,45 @@ class NodeLoader {
 
   // Fills this rank's share; the others become messages, in the order of the shares.
   Messages read(const PlannedRead& read) const {
-    const HeldPiece& area = read.area;
-    const auto own = std::find_if(read.shares.begin(), read.shares.end(),
-                                  [&](const auto& share) { return share.rank == node_.rank(); });
-    SUTOR_ASSERT(own != read.shares.end());
-    const ShardedTensor place = place_of(*own);
-    ShardedTensor whole = place;
-    whole.row_begin = area.row_begin;
-    whole.row_count = area.row_count;
-    whole.col_begin = area.col_begin;
-    whole.col_count = area.col_count;
+    const ShardBounds& extent = read.extent;
+    const auto own = std::find_if(read.slices.begin(), read.slices.end(),
+                                  [&](const auto& slice) { return slice.rank == node_.rank(); });
+    SUTOR_ASSERT(own != read.slices.end());
+    const ShardedTensor destination = destination_of(*own);
+    ShardedTensor full = destination;
+    full.row_begin = extent.row_begin;
+    full.row_count = extent.row_count;
+    full.col_begin = extent.col_begin;
+    full.col_count = extent.col_count;
     std::shared_ptr<std::byte[]> buffer;
-    if (whole.num_bytes() > place.num_bytes()) {
-      buffer = std::make_shared_for_overwrite<std::byte[]>(whole.num_bytes());
-      whole.data = buffer.get();
+    if (full.num_bytes() > destination.num_bytes()) {
+      buffer = std::make_shared_for_overwrite<std::byte[]>(full.num_bytes());
+      full.data = buffer.get();
     }
-    source_.load(whole);
+    source_.load(full);
     Messages messages;
-    for (const ReadShare& share : read.shares) {
-      const HeldPiece& held = held_[static_cast<size_t>(share.rank)][share.piece];
-      if (share.rank == node_.rank()) {
-        const ShardedTensor to = place_of(share);
-        if (to.data != whole.data) copy(whole, to);
+    for (const ReadSlice& slice : read.slices) {
+      const ShardBounds& bounds = shards_of_rank_[static_cast<size_t>(slice.rank)][slice.shard];
+      if (slice.rank == node_.rank()) {
+        const ShardedTensor to = destination_of(slice);
+        if (to.data != full.data) copy(full, to);
         continue;
       }
-      ShardedTensor part = whole;
-      part.row_begin = share.row_begin;
-      part.row_count = share.row_count;
-      part.col_begin = held.col_begin;
-      part.col_count = held.col_count;
+      ShardedTensor outgoing = full;
+      outgoing.row_begin = slice.row_begin;
+      outgoing.row_count = slice.row_count;
+      outgoing.col_begin = bounds.col_begin;
+      outgoing.col_count = bounds.col_count;
       std::shared_ptr<const void> owner = buffer;
-      if (part.columns() == whole.columns()) {
-        part.data = rows_of(whole, share.row_begin, share.row_count).data;
+      if (outgoing.columns() == full.columns()) {
+        outgoing.data = rows_of(full, slice.row_begin, slice.row_count).data;
       } else {
-        const auto packed = std::make_shared_for_overwrite<std::byte[]>(part.num_bytes());
-        part.data = packed.get();
-        copy(whole, part);
+        const auto packed = std::make_shared_for_overwrite<std::byte[]>(outgoing.num_bytes());
+        outgoing.data = packed.get();
+        copy(full, outgoing);
         owner = packed;
       }
-      messages.push_back({share.rank, {part.data, part.num_bytes()}, owner});
+      messages.push_back({slice.rank, {outgoing.data, outgoing.num_bytes()}, owner});
     }
     return messages;
   }
@@ -182,22 +187,22 @@ class NodeLoader {
   }
 
   // Into place, in the order in which the others send.
-  void receive(const std::vector<PlannedRead>& window) const {
-    for (const PlannedRead& read : window) {
+  void receive(const std::vector<PlannedRead>& round) const {
+    for (const PlannedRead& read : round) {
       if (read.reader == node_.rank()) continue;
-      for (const ReadShare& share : read.shares) {
-        if (share.rank != node_.rank()) continue;
-        const ShardedTensor place = place_of(share);
-        node_.receive({place.data, place.num_bytes()}, read.reader, kOperation);
+      for (const ReadSlice& slice : read.slices) {
+        if (slice.rank != node_.rank()) continue;
+        const ShardedTensor destination = destination_of(slice);
+        node_.receive({destination.data, destination.num_bytes()}, read.reader, kOperation);
       }
     }
   }
 
   const ModelSource& source_;
   Comm& node_;
-  const std::vector<ShardedTensor>& pieces_;
+  const std::vector<ShardedTensor>& shards_;
   int threads_;
-  std::vector<std::vector<HeldPiece>> held_;  // by rank of the node
+  std::vector<std::vector<ShardBounds>> shards_of_rank_;  // by rank of the node
   ReadPlan plan_;
 };
 
@@ -210,10 +215,10 @@ std::string range_text(const std::vector<int64_t>& bytes) {
 }  // namespace
 
 WeightReads load_weights(const ModelSource& source, const ParallelState& parallel,
-                         const std::vector<ShardedTensor>& pieces, int threads) {
+                         const std::vector<ShardedTensor>& shards, int threads) {
   Comm& world = parallel.world();
   const int64_t before = source.directory.fetched_bytes();
-  NodeLoader(source, parallel.node(), pieces, threads).load();
+  NodeLoader(source, parallel.node(), shards, threads).load();
   WeightReads reads;
   reads.of_rank.assign(static_cast<size_t>(world.size()), 0);
   reads.of_rank[static_cast<size_t>(world.rank())] = source.directory.fetched_bytes() - before;

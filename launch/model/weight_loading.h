@@ -23,7 +23,7 @@ struct WeightReads {
 // them it needs memory for some windows of 64 MiB, more only when one tensor of a base store cannot
 // be read in parts. Reads on `threads` threads.
 WeightReads load_weights(const ModelSource& source, const ParallelState& parallel,
-                         const std::vector<ShardedTensor>& pieces, int threads);
+                         const std::vector<ShardedTensor>& shards, int threads);
 
 // "1.2 GiB of 3.4 GiB read by this rank (0.9 GiB to 1.2 GiB a rank, 3.4 GiB on the node)"
 std::string reads_text(const WeightReads& reads, int rank);

@@ -24,32 +24,33 @@ Layers layers_of(const ScoreTable& scores, const ExpertConfig& config, const std
     const auto found = layers.find(layer);
     for (const int expert : experts) {
       if (found == layers.end() || expert < 0 || expert >= found->second.num_experts()) {
-        fail(313, "{}: layer {}, expert {}: there are no scores of it. Are both of one model?",
-             where, layer, expert);
+        fail(ErrorCode::kOtherScores,
+             "{}: layer {}, expert {}: there are no scores of it. Are both of one model?", where,
+             layer, expert);
       }
-      found->second.trained[expert] = true;
+      found->second.trainable[expert] = true;
     }
   }
   return layers;
 }
 
 // Over all layers, of a placement's ranks.
-struct Judgement {
+struct PlacementMetrics {
   double critical_path = 1;    // slowest rank over mean, summed over layers
   double forward_tokens = 1;   // the same of tokens alone
   double trained_experts = 1;  // highest rank's number of trained experts over the mean
 };
 
-Judgement judge(const Layers& layers, const Placements& placements, int ep) {
-  Judgement result{.critical_path = critical_path(layers, placements, ep)};
+PlacementMetrics evaluate(const Layers& layers, const Placements& placements, int ep) {
+  PlacementMetrics result{.critical_path = critical_path(layers, placements, ep)};
   Layers frozen = layers;
-  for (auto& [number, layer] : frozen) layer.trained.assign(layer.trained.size(), false);
+  for (auto& [number, layer] : frozen) layer.trainable.assign(layer.trainable.size(), false);
   result.forward_tokens = critical_path(frozen, placements, ep);
   std::vector<int> trained(static_cast<size_t>(ep), 0);
   int all = 0;
   for (const auto& [number, layer] : layers) {
     for (int e = 0; e < layer.num_experts(); ++e) {
-      if (!layer.trained[e]) continue;
+      if (!layer.trainable[e]) continue;
       ++trained[placements.at(number).rank_of[e]];
       ++all;
     }
@@ -61,42 +62,42 @@ Judgement judge(const Layers& layers, const Placements& placements, int ep) {
   return result;
 }
 
-nlohmann::ordered_json to_json(const Judgement& judgement) {
-  return {{"critical_path", judgement.critical_path},
-          {"forward_tokens", judgement.forward_tokens},
-          {"trained_experts", judgement.trained_experts}};
+nlohmann::ordered_json to_json(const PlacementMetrics& metrics) {
+  return {{"critical_path", metrics.critical_path},
+          {"forward_tokens", metrics.forward_tokens},
+          {"trained_experts", metrics.trained_experts}};
 }
 
-void print_line(const char* name, const Judgement& judgement) {
-  fmt::print("{:<12}{:>14.3f}{:>16.3f}{:>17.3f}\n", name, judgement.critical_path,
-             judgement.forward_tokens, judgement.trained_experts);
+void print_line(const char* name, const PlacementMetrics& metrics) {
+  fmt::print("{:<12}{:>14.3f}{:>16.3f}{:>17.3f}\n", name, metrics.critical_path,
+             metrics.forward_tokens, metrics.trained_experts);
 }
 
 }  // namespace
 
 void print_placement(const PlacementRequest& request) {
   if (request.scores.empty() || request.config.empty()) {
-    fail(202, "sutor plan --placement: give --scores and --config.");
+    fail(ErrorCode::kBadArgument, "sutor plan --placement: give --scores and --config.");
   }
-  ScoreTable chosen_by, judged_by;
+  ScoreTable chosen_by, evaluated_on;
   if (request.halves) {
     const auto [first, second] = read_record_halves(request.scores);
     chosen_by = first.table();
-    judged_by = second.table();
+    evaluated_on = second.table();
   } else {
-    chosen_by = judged_by = read_score_table(request.scores);
+    chosen_by = evaluated_on = read_score_table(request.scores);
   }
   const ExpertConfig config = read_expert_config(request.config);
   const std::string where = request.config.string();
   const Placements balanced = balanced_layers(layers_of(chosen_by, config, where), request.ep,
                                               request.replicas, request.groups);
-  const Layers layers = layers_of(judged_by, config, where);
+  const Layers layers = layers_of(evaluated_on, config, where);
   Placements contiguous;
   for (const auto& [number, layer] : layers) {
     contiguous[number] = contiguous_layer(layer.num_experts(), request.ep);
   }
-  const Judgement before = judge(layers, contiguous, request.ep);
-  const Judgement after = judge(layers, balanced, request.ep);
+  const PlacementMetrics before = evaluate(layers, contiguous, request.ep);
+  const PlacementMetrics after = evaluate(layers, balanced, request.ep);
   if (request.json) {
     nlohmann::ordered_json json = {{"ep", request.ep}, {"replicas", request.replicas}};
     json["contiguous"] = to_json(before);
@@ -111,8 +112,8 @@ void print_placement(const PlacementRequest& request) {
   fmt::print(
       "{} layers of {} experts on {} ranks, {} frozen experts replicated; highest rank over "
       "mean{}\n",
-      layers.size(), judged_by.num_experts, request.ep, request.replicas,
-      request.halves ? ", chosen by the first half of the tokens and judged by the second" : "");
+      layers.size(), evaluated_on.num_experts, request.ep, request.replicas,
+      request.halves ? ", chosen by the first half of the tokens and evaluated on the second" : "");
   fmt::print("{:<12}{:>14}{:>16}{:>17}\n", "", "critical path", "forward tokens",
              "trained experts");
   print_line("contiguous", before);

@@ -20,12 +20,12 @@ namespace {
 void write_peft(const Overlay& checkpoint, const Recipe& recipe, const ExportRequest& request) {
   const std::filesystem::path folder = request.folder / "peft";
   if (checkpoint.pairs().empty()) {
-    fail(207, "{} trained no low-rank pairs: format peft is for train.method lora",
-         checkpoint.name());
+    fail(ErrorCode::kNoPeftForm,
+         "{} trained no low-rank pairs: format peft is for train.method lora", checkpoint.name());
   }
   for (const TrainedTensor& pair : checkpoint.pairs()) {
     if (pair.name.find(".experts.") == std::string::npos) continue;
-    fail(207,
+    fail(ErrorCode::kNoPeftForm,
          "format peft: `{}` belongs to a routed expert, which transformers keeps fused with the "
          "others, so peft has no module for it. Export adapter or merged.",
          pair.name);
@@ -89,9 +89,9 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
     TrainedTensor& tensor = tensors[i];
     if (equal[i]) {
       fmt::print(stderr,
-                 "warning[W0102]: {} is trained but equal to the base (no token reached it, or "
+                 "warning[{}]: {} is trained but equal to the base (no token reached it, or "
                  "its change is below its dtype's resolution)\n",
-                 tensor.name);
+                 WarningCode::kExportedEqualsBase, tensor.name);
     } else {
       moved.push_back(std::move(tensor));
     }

@@ -15,6 +15,7 @@
 #include "csrc/base/error.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
+#include "launch/job/python_step.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/steps/export.h"
@@ -133,8 +134,9 @@ class RecipeRun {
     on_rank_0(world_, "prepare", [&] {
       const int code = run_prepare(recipe_, 0);
       // The script has said what is wrong; exit with its code.
-      if (code != kExitOk)
-        fail(code * 100 + 99, "preparing the data failed, see the message above");
+      if (code != kExitOk) {
+        fail(step_error(code), "preparing the data failed, see the message above");
+      }
     });
   }
 

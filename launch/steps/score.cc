@@ -20,7 +20,9 @@ void run_score(const Recipe& recipe, const ModelSource& source, Comm& world,
                   {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)});
   const Digest base = base_digest(source, world);
   const ScoreResult result = score_model(recipe, session, stores.train(), records);
-  if (result.tokens == 0) fail(334, "esft.score.tokens takes no token of the training data");
+  if (result.tokens == 0) {
+    fail(ErrorCode::kNoData, "esft.score.tokens takes no token of the training data");
+  }
   if (world.rank() != 0) return;
   write_scores(result.scores,
                {source.info.family, base.text(), result.sample_digest.text(), version_text()},

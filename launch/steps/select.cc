@@ -22,7 +22,8 @@ void check_scores(const SelectRequest& request, const ScoreTable& scores,
   if (request.model.empty()) return;
   const ModelInfo model = read_model_info(request.model);
   if (scores.num_experts != model.num_experts) {
-    fail(335, "{}: these scores are of {} experts a layer, but the model {} has {}. Score again.",
+    fail(ErrorCode::kOtherScores,
+         "{}: these scores are of {} experts a layer, but the model {} has {}. Score again.",
          request.scores.string(), scores.num_experts, request.model.string(), model.num_experts);
   }
   check_expert_config(selection.config, model, request.layer_base, request.scores.string());
@@ -59,11 +60,10 @@ void print_table(const SelectRequest& request, const ScoreTable& scores,
 void warn_of_whole_layers(const Selection& selection) {
   for (const LayerSelection& line : selection.layers) {
     if (!line.all) continue;
-    fmt::print(
-        stderr,
-        "warning[W0302]: layer {}: its scores add up to {:.4f} only, below top_p {}, so every "
-        "expert is taken\n",
-        line.layer, line.share, selection.top_p);
+    fmt::print(stderr,
+               "warning[{}]: layer {}: its scores add up to {:.4f} only, below top_p {}, so every "
+               "expert is taken\n",
+               WarningCode::kWholeLayerSelected, line.layer, line.share, selection.top_p);
   }
 }
 

@@ -14,7 +14,7 @@ namespace {
 void clear_output(const Recipe& recipe, const ResumeMode& mode) {
   const RunPaths paths(recipe.output);
   if (!mode.resume && !mode.overwrite && paths.holds_training()) {
-    fail(220,
+    fail(ErrorCode::kOutputExists,
          "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
          "--overwrite to delete it, or set another output.",
          recipe.output);

@@ -55,7 +55,8 @@ void check_same_training(const TrainState& saved, const TrainState& now, const s
   }
   if (saved.data_digest != now.data_digest) refused += "\n  the training data";
   if (!refused.empty()) {
-    fail(221, "{} was made with other keys or data; going on would mix two trainings:{}", where,
+    fail(ErrorCode::kOtherRecipe,
+         "{} was made with other keys or data; going on would mix two trainings:{}", where,
          refused);
   }
   if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);
@@ -94,7 +95,7 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.best_step = json.at("best").at("step");
     return state;
   } catch (const nlohmann::json::exception& error) {
-    fail(342, "{}: the training state cannot be read: {}", where, error.what());
+    fail(ErrorCode::kBadManifest, "{}: the training state cannot be read: {}", where, error.what());
   }
 }
 
@@ -172,7 +173,8 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
           remove_leftovers(root_);
           const NewestCheckpoint newest = newest_valid_checkpoint(root_, strict);
           for (const std::string& reason : newest.passed_over) {
-            fmt::print(stderr, "warning[W0341]: checkpoint passed over: {}\n", reason);
+            fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
+                       WarningCode::kCheckpointPassedOver, reason);
           }
           if (newest.entry) chosen = newest.entry->path.string();
         }),
@@ -184,13 +186,13 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
           const CheckpointMeta& meta = reader.meta();
           if (meta.base_digest != base_.text()) {
             fail(
-                305,
+                ErrorCode::kOtherBase,
                 "{} belongs to another base model: it was trained on {}, model.path is {}. Use the "
                 "base that it was trained on.",
                 chosen, meta.base_digest, base_.text());
           }
           if (meta.plan_digest != plan_.digest.text()) {
-            fail(350,
+            fail(ErrorCode::kOtherTrainable,
                  "{} trains other parameters than this recipe: plan {}, here {}. Use the expert "
                  "config that it was made with, or another output.",
                  chosen, meta.plan_digest, plan_.digest.text());

@@ -46,25 +46,25 @@ class StageRunner {
   void carry_out(const PipelineAction& action) {
     switch (action.kind) {
       case Kind::kReceiveForward:
-        rows_ = model_.stage_input(pass(action.micro_batch).batch());
+        rows_ = model_.stage_input(state(action.micro_batch).batch());
         return receive_from_stage(rows_, stage_ - 1, pipeline_, "activations");
       case Kind::kForward:
-        rows_ = pass(action.micro_batch).forward(rows_);
+        rows_ = state(action.micro_batch).forward(rows_);
         add_result(action.micro_batch);
-        if (!keeps_) passes_.erase(action.micro_batch);
+        if (!keeps_) states_.erase(action.micro_batch);
         return;
       case Kind::kSendForward:
         ++sent_;
         return send_to_stage(rows_, stage_ + 1, pipeline_, "activations");
       case Kind::kReceiveBackward:
-        grad_ = model_.stage_input(pass(action.micro_batch).batch());
+        grad_ = model_.stage_input(state(action.micro_batch).batch());
         return receive_from_stage(grad_, stage_ + 1, pipeline_, "gradients");
       case Kind::kBackward:
         ++backwards_;
         grad_ =
-            pass(action.micro_batch)
+            state(action.micro_batch)
                 .backward(grad_, /*last=*/backwards_ == static_cast<int>(micro_batches_.size()));
-        passes_.erase(action.micro_batch);
+        states_.erase(action.micro_batch);
         return;
       case Kind::kSendBackward:
         return send_to_stage(grad_, stage_ - 1, pipeline_, "gradients");
@@ -74,18 +74,19 @@ class StageRunner {
     }
   }
 
-  StagePass& pass(int micro_batch) {
-    auto& pass = passes_[micro_batch];
-    if (!pass) {
-      pass = std::make_unique<StagePass>(model_, store_, micro_batches_[micro_batch], options_);
+  MicrobatchState& state(int micro_batch) {
+    auto& state = states_[micro_batch];
+    if (!state) {
+      state =
+          std::make_unique<MicrobatchState>(model_, store_, micro_batches_[micro_batch], options_);
     }
-    return *pass;
+    return *state;
   }
 
   void add_result(int micro_batch) {
-    const MicroStepResult part = pass(micro_batch).result();
-    result_.loss_sum += part.loss_sum;
-    result_.balance_loss += part.balance_loss;
+    const MicroStepResult own = state(micro_batch).result();
+    result_.loss_sum += own.loss_sum;
+    result_.balance_loss += own.balance_loss;
   }
 
   const CausalModel& model_;
@@ -97,8 +98,8 @@ class StageRunner {
   bool keeps_ = false;  // for a backward pass
   int sent_ = 0;        // forward
   int backwards_ = 0;
-  std::map<int, std::unique_ptr<StagePass>> passes_;  // by micro-batch, those under way
-  at::Tensor rows_, grad_;                            // of the action before
+  std::map<int, std::unique_ptr<MicrobatchState>> states_;  // by micro-batch, those under way
+  at::Tensor rows_, grad_;                                  // of the action before
   MicroStepResult result_;
 };
 

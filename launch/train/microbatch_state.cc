@@ -15,8 +15,8 @@ void run_backward(const at::Tensor& out, const at::Tensor& grad) {
 
 }  // namespace
 
-StagePass::StagePass(const CausalModel& model, ParameterStore& store, const MicroBatch& micro_batch,
-                     const MicroStepOptions& options)
+MicrobatchState::MicrobatchState(const CausalModel& model, ParameterStore& store,
+                                 const MicroBatch& micro_batch, const MicroStepOptions& options)
     : model_(model),
       store_(store),
       options_(options),
@@ -27,7 +27,7 @@ StagePass::StagePass(const CausalModel& model, ParameterStore& store, const Micr
   context_.lowest_layer = options.lowest_layer;
 }
 
-at::Tensor StagePass::forward(const at::Tensor& input) {
+at::Tensor MicrobatchState::forward(const at::Tensor& input) {
   const int lowest = options_.lowest_layer;
   const Rope::Tables tables = model_.tables(batch_);
   at::Tensor x = input;
@@ -41,14 +41,14 @@ at::Tensor StagePass::forward(const at::Tensor& input) {
     const at::Tensor in = x.detach();
     if (has_backward) in.requires_grad_(layer > lowest);
     x = model_.layer(layer, in, context_, tables);
-    if (has_backward) segments_.push_back({layer, in, x});
+    if (has_backward) layer_graphs_.push_back({layer, in, x});
   }
   if (!model_.parallel().is_last_stage()) return x.detach();
   compute_loss(x);
   return {};
 }
 
-void StagePass::compute_loss(const at::Tensor& x) {
+void MicrobatchState::compute_loss(const at::Tensor& x) {
   at::AutoGradMode mode(true);
   last_ = x.detach().requires_grad_(options_.lowest_layer < store_.model().num_layers);
   normed_ = model_.final_norm(last_, batch_.num_tokens());
@@ -56,7 +56,7 @@ void StagePass::compute_loss(const at::Tensor& x) {
                     options_.loss_scale, /*gradient=*/true);
 }
 
-at::Tensor StagePass::backward(const at::Tensor& received, bool last) {
+at::Tensor MicrobatchState::backward(const at::Tensor& received, bool last) {
   at::AutoGradMode mode(true);
   at::Tensor grad = received;
   if (model_.parallel().is_last_stage()) {
@@ -65,13 +65,13 @@ at::Tensor StagePass::backward(const at::Tensor& received, bool last) {
     grad = last_.grad();
     last_ = normed_ = loss_.d_hidden = at::Tensor();
   }
-  while (!segments_.empty()) {
-    const Segment segment = std::move(segments_.back());
-    segments_.pop_back();
-    run_backward(segment.out, grad);
-    store_.collect_gradients(segment.layer);
-    if (last) store_.layer_complete(segment.layer);
-    grad = segment.in.grad();
+  while (!layer_graphs_.empty()) {
+    const LayerGraph graph = std::move(layer_graphs_.back());
+    layer_graphs_.pop_back();
+    run_backward(graph.out, grad);
+    store_.collect_gradients(graph.layer);
+    if (last) store_.layer_complete(graph.layer);
+    grad = graph.in.grad();
   }
   if (model_.parallel().is_first_stage() && options_.lowest_layer < 0) {
     run_backward(embedded_, grad);

@@ -8,10 +8,10 @@
 
 namespace sutor {
 
-class StagePass {
+class MicrobatchState {
  public:
-  StagePass(const CausalModel& model, ParameterStore& store, const MicroBatch& micro_batch,
-            const MicroStepOptions& options);
+  MicrobatchState(const CausalModel& model, ParameterStore& store, const MicroBatch& micro_batch,
+                  const MicroStepOptions& options);
 
   const PackedBatch& batch() const { return batch_; }
 
@@ -26,7 +26,7 @@ class StagePass {
 
  private:
   // A layer that takes part in the backward pass: its graph runs from `in` to `out` and no further.
-  struct Segment {
+  struct LayerGraph {
     int layer;
     at::Tensor in, out;
   };
@@ -39,7 +39,7 @@ class StagePass {
   PackedBatch batch_;
   ForwardContext context_;
   at::Tensor embedded_;
-  std::vector<Segment> segments_;
+  std::vector<LayerGraph> layer_graphs_;
   at::Tensor last_, normed_;  // in and out of the final norm
   HeadLoss loss_;
 };

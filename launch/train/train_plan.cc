@@ -39,7 +39,7 @@ ExpertConfig read_config(const Recipe& recipe, const ModelInfo& model) {
   const std::filesystem::path path = recipe.esft.config ? std::filesystem::path(*recipe.esft.config)
                                                         : RunPaths(recipe.output).expert_config();
   if (!std::filesystem::exists(path)) {
-    fail(206,
+    fail(ErrorCode::kNoExpertConfig,
          "no expert config: {} does not exist. Run `sutor score` and `sutor select` first (or "
          "`sutor "
          "run`, which does all), or set esft.config.",
@@ -94,7 +94,7 @@ void check_same_plan(const TrainPlan& plan, const std::string& recipe_text, Comm
     ranks += (ranks.empty() ? "" : ", ") + std::to_string(r);
     if (difference.empty()) difference = first_difference(plans[0], plans[r], r);
   }
-  fail(604,
+  fail(ErrorCode::kPlansDiffer,
        "the plan of rank {} is not the plan of rank 0: they read another recipe, model or expert "
        "config. The first difference: {}. Give all nodes the same files.",
        ranks, difference);
@@ -112,7 +112,8 @@ void check_marked(const TrainableSet& planned, ParameterStore& store) {
     for (std::string name; std::getline(lines, name);) marked.insert(name);
   }
   const auto refuse = [&](const std::string& name, const char* how) {
-    fail(7003, "{} parameters were marked to train, the plan has {}: `{}` is {}", marked.size(),
+    fail(ErrorCode::kTwoTrainableSets,
+         "{} parameters were marked to train, the plan has {}: `{}` is {}", marked.size(),
          planned.names().size(), name, how);
   };
   for (const std::string& name : planned.names()) {

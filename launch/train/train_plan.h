@@ -22,7 +22,7 @@ struct TrainPlan {
 // Whether the training reads an expert config: method esft, and lora on experts.
 bool needs_expert_config(const Recipe& recipe);
 
-// Reads esft.config, or the expert config in the output folder that `select` left. Throws E0206
+// Reads esft.config, or the expert config in the output folder that `select` left. Throws E0219
 // when there is none, E031x when it does not fit the model.
 TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model);
 

@@ -7,13 +7,14 @@
 #include <algorithm>
 #include <map>
 
+#include "csrc/base/error.h"
 #include "csrc/base/profile.h"
 #include "launch/log/metrics_log.h"
 
 namespace sutor {
 namespace {
 
-// For every name of the plan, in its order: 1 when some piece of the tensor on some rank differs
+// For every name of the plan, in its order: 1 when some shard of the tensor on some rank differs
 // from what it was before any training. Collective.
 std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session) {
   std::map<std::string, size_t> index;
@@ -24,11 +25,11 @@ std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session) {
     for (const FlatGroup::Master& master : group->full_masters()) {
       // A training starts from weights of the computing dtype.
       const at::Tensor base = at::empty_like(master.values, master.values.options().dtype(dtype));
-      ShardedTensor place = master.place;
-      place.dtype = disk_dtype(dtype);
-      place.data = static_cast<std::byte*>(base.data_ptr());
-      session.load_initial(place);
-      if (!base.to(at::kFloat).equal(master.values)) changed[index.at(place.name)] = 1;
+      ShardedTensor shard = master.place;
+      shard.dtype = disk_dtype(dtype);
+      shard.data = static_cast<std::byte*>(base.data_ptr());
+      session.load_initial(shard);
+      if (!base.to(at::kFloat).equal(master.values)) changed[index.at(shard.name)] = 1;
     }
   }
   session.parallel().world().all_reduce(std::span(changed), ReduceOp::kMax, "changed tensors");
@@ -96,32 +97,35 @@ void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& se
   std::fflush(stdout);
 }
 
-Proof make_proof(const TrainPlan& plan, Session& session, const Digest& frozen_before) {
-  const ProfileScope scope("proof");
+FrozenWeightsCheck run_frozen_weights_check(const TrainPlan& plan, Session& session,
+                                            const Digest& frozen_before) {
+  const ProfileScope scope("frozen-weights check");
   const std::vector<int64_t> changed = changed_tensors(plan, session);
   int64_t moved = digest_of(session.store().frozen_tensors()) == frozen_before ? 0 : 1;
-  session.parallel().world().all_reduce(std::span(&moved, 1), ReduceOp::kSum, "proof");
+  session.parallel().world().all_reduce(std::span(&moved, 1), ReduceOp::kSum,
+                                        "frozen-weights check");
   const auto trained = static_cast<int64_t>(changed.size());
   const auto all = static_cast<int64_t>(session.store().model().tensors.size());
   const auto frozen = all - trained;
   return {trained, std::count(changed.begin(), changed.end(), 1), frozen, moved == 0};
 }
 
-void print_proof(const Proof& proof, const TrainState& state, int64_t tokens, int64_t total_steps) {
+void print_frozen_weights_check(const FrozenWeightsCheck& check, const TrainState& state,
+                                int64_t tokens, int64_t total_steps) {
   fmt::print(
-      "proof    trained tensors changed {} of {}; frozen tensors {} of {} (digests before and "
+      "check    trained tensors changed {} of {}; frozen tensors {} of {} (digests before and "
       "after)\n",
-      proof.changed, proof.trained, proof.frozen_unchanged ? "unchanged" : "CHANGED", proof.frozen);
+      check.changed, check.trained, check.frozen_unchanged ? "unchanged" : "CHANGED", check.frozen);
   fmt::print("         {} steps, {} tokens in this run", total_steps, format_count(tokens));
   if (state.best_step >= 0) {
     fmt::print("; best {} {:.6f} at step {}", state.best_metric, state.best_value, state.best_step);
   }
   fmt::print("\n");
-  if (proof.changed < proof.trained) {
+  if (check.changed < check.trained) {
     fmt::print(
-        "warning[W0703]: {} trained tensors did not change: an expert that never got a token has "
+        "warning[{}]: {} trained tensors did not change: an expert that never got a token has "
         "no gradient, and without weight decay stays as it is\n",
-        proof.trained - proof.changed);
+        WarningCode::kTrainedUnchanged, check.trained - check.changed);
   }
   std::fflush(stdout);
 }

@@ -30,7 +30,7 @@ StepResult train_step(Session& session, const StepInput& input, const StepOption
   MicroStepOptions micro{.lowest_layer = options.lowest_layer};
   // A batch without any target still routes, so that all ranks stay in step; it moves nothing.
   micro.loss_scale = input.supervised > 0 ? 1.0 / static_cast<double>(input.supervised) : 0.0;
-  micro.balance_weight = options.balance_loss / static_cast<double>(input.filled_micro_batches);
+  micro.balance_weight = options.balance_loss / static_cast<double>(input.nonempty_micro_batches);
 
   for (FlatGroup* group : store.groups()) group->zero_grad();
   const MicroStepResult own = forward_backward(session.model(), store, input.micro_batches, micro);
@@ -49,7 +49,7 @@ StepResult train_step(Session& session, const StepInput& input, const StepOption
   result.balance_loss = sums[1];
   result.grad_norm = clip_and_norm(session, options.optim.clip);
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-    fail(701,
+    fail(ErrorCode::kDiverged,
          "training diverged at step {}: loss {}, gradient norm {}. Try a lower optim.lr; the last "
          "checkpoint is untouched.",
          options.step, result.loss, result.grad_norm);

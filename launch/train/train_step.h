@@ -13,7 +13,7 @@ namespace sutor {
 struct StepInput {
   std::span<const MicroBatch> micro_batches;  // of its data-parallel rank; as many on every one
   int64_t supervised = 0;                     // targets of the global batch
-  int64_t filled_micro_batches = 1;           // micro-batches with tokens, over all ranks
+  int64_t nonempty_micro_batches = 1;         // micro-batches with tokens, over all ranks
 };
 
 struct StepOptions {

@@ -24,15 +24,16 @@ double now_seconds() {
 void check_lora_init(const LoraOptions& options) {
   const PeftAdapter adapter(*options.init);
   if (adapter.rank() == options.rank && adapter.alpha() == options.alpha) return;
-  fail(205, "lora.init: {} has rank {} and alpha {}, but lora.rank is {} and lora.alpha {}",
+  fail(ErrorCode::kBadValue,
+       "lora.init: {} has rank {} and alpha {}, but lora.rank is {} and lora.alpha {}",
        *options.init, adapter.rank(), adapter.alpha(), options.rank, options.alpha);
 }
 
 // Micro-batches that hold samples, over all ranks.
-int64_t filled_micro_batches(int64_t samples, int64_t ranks, int64_t micro_batch) {
+int64_t nonempty_micro_batches(int64_t samples, int64_t ranks, int64_t micro_batch) {
   int64_t count = 0;
   for (int64_t r = 0; r < ranks; ++r) {
-    count += (rank_share({0, samples}, r, ranks).size() + micro_batch - 1) / micro_batch;
+    count += (rank_range({0, samples}, r, ranks).size() + micro_batch - 1) / micro_batch;
   }
   return std::max<int64_t>(1, count);
 }
@@ -85,7 +86,7 @@ void Trainer::open_data() {
 void Trainer::start(const ResumeMode& mode) {
   if (mode.resume) {
     if (!checkpointer_->resume(state_, mode.strict)) {
-      fail(349, "--resume: {} holds no checkpoint. Start without --resume.",
+      fail(ErrorCode::kNoCheckpoint, "--resume: {} holds no checkpoint. Start without --resume.",
            paths_.checkpoints().string());
     }
     std::vector<const TokenStore*> train = stream_->stores();
@@ -117,7 +118,7 @@ void Trainer::run(const ResumeMode& mode) {
     if (last || (recipe_.eval.every > 0 && step % recipe_.eval.every == 0)) evaluate_all(step);
     if (last || (recipe_.checkpoint.every > 0 && step % recipe_.checkpoint.every == 0)) save(last);
   }
-  prove_result();
+  check_frozen_weights();
 }
 
 Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t step, double lr) {
@@ -128,7 +129,7 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
       rank_micro_batches(stream_->stores(), batch, dp_rank, dp_size, micro_batch);
   const StepInput input{
       micro, supervised_tokens(batch),
-      filled_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
+      nonempty_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
   const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
                             .balance_loss = recipe_.train.balance_loss,
                             .optim = recipe_.optim,
@@ -202,17 +203,18 @@ void Trainer::print_banner() const {
   print_train_banner(recipe_, plan_, *session_, stream_->report(), total_steps_);
 }
 
-void Trainer::prove_result() {
-  const int64_t step_peak = ops::peak_tensor_bytes();  // before the proof's own buffers
-  const Proof proof = make_proof(plan_, *session_, frozen_before_);
+void Trainer::check_frozen_weights() {
+  const int64_t step_peak = ops::peak_tensor_bytes();  // before the check's own buffers
+  const FrozenWeightsCheck check = run_frozen_weights_check(plan_, *session_, frozen_before_);
   if (is_root()) {
-    print_proof(proof, state_, tokens_seen_, total_steps_);
+    print_frozen_weights_check(check, state_, tokens_seen_, total_steps_);
     fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}\n",
                format_bytes(step_peak), format_bytes(resident_bytes_),
                format_bytes(step_peak - resident_bytes_));
   }
-  if (!proof.frozen_unchanged) {
-    fail(7004, "a frozen tensor changed while training: this is a bug in sutor");
+  if (!check.frozen_unchanged) {
+    fail(ErrorCode::kFrozenChanged,
+         "a frozen tensor changed while training: this is a bug in sutor");
   }
 }
 

@@ -47,7 +47,7 @@ class Trainer {
   void log_step(const BatchResult& result, int64_t step, double lr, double seconds);
   void evaluate_all(int64_t step);
   void save(bool final);
-  void prove_result();
+  void check_frozen_weights();
   bool is_root() const { return world_.rank() == 0; }
 
   const Recipe& recipe_;

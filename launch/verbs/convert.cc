@@ -40,11 +40,12 @@ ConvertRequest request_from(const po::variables_map& values) {
                          .verify = values["verify"].as<bool>(),
                          .overwrite = values["overwrite"].as<bool>()};
   if (request.max_file_bytes < kLeastStoreFileBytes) {
-    fail(202, "--max-file-bytes: at least {}KiB, found {}", kLeastStoreFileBytes >> 10,
-         values["max-file-bytes"].as<std::string>());
+    fail(ErrorCode::kBadArgument, "--max-file-bytes: at least {}KiB, found {}",
+         kLeastStoreFileBytes >> 10, values["max-file-bytes"].as<std::string>());
   }
   if (!values["max-file-bytes"].defaulted() && is_base_store(request.from)) {
-    fail(202, "--max-file-bytes is for making a store; {} is one already", request.from.string());
+    fail(ErrorCode::kBadArgument, "--max-file-bytes is for making a store; {} is one already",
+         request.from.string());
   }
   return request;
 }

@@ -42,7 +42,7 @@ std::optional<ModelInfo> model_info(const fs::path& path, ArtifactKind kind) {
   try {
     return read_model_info(path);
   } catch (const Error& error) {
-    if (error.code() < 320 || error.code() > 322) throw;
+    if (!is_unsupported_model(error.code())) throw;
     return {};
   }
 }
@@ -207,7 +207,8 @@ int diff(const Arguments& arguments) {
   if (!values) return kExitOk;
   const auto paths = (*values)["path"].as<std::vector<std::string>>();
   if (paths.size() != 2) {
-    fail(202, "sutor diff takes two paths, got {}. Usage: {}", paths.size(), kHelp.usage);
+    fail(ErrorCode::kBadArgument, "sutor diff takes two paths, got {}. Usage: {}", paths.size(),
+         kHelp.usage);
   }
   Side a(existing_path(paths[0])), b(existing_path(paths[1]));
   const bool tensors = (*values)["tensors"].as<bool>();

@@ -88,7 +88,8 @@ int verb_eval(const Arguments& arguments) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     if (values->count("scorer")) {
-      fail(202, "--scorer is for --completions; a recipe's sets name their own `scorer`");
+      fail(ErrorCode::kBadArgument,
+           "--scorer is for --completions; a recipe's sets name their own `scorer`");
     }
     const Recipe recipe = recipe_from(*values);
     with_profile(*values, world, [&] { run_eval(recipe, world, *values); });

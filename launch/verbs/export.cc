@@ -62,7 +62,7 @@ int verb_export(const Arguments& arguments) {
     }
     for (const std::string& format : request.formats) {
       if (format != "adapter" && format != "merged" && format != "peft") {
-        fail(202, "unknown export format `{}`: adapter, merged, peft", format);
+        fail(ErrorCode::kBadArgument, "unknown export format `{}`: adapter, merged, peft", format);
       }
     }
     run_export(recipe, ModelSource(recipe.model), request, provenance("export", arguments));

@@ -36,10 +36,11 @@ std::vector<std::vector<int64_t>> read_ids(const std::string& path) {
   try {
     const auto ids =
         nlohmann::json::parse(read_file(path)).get<std::vector<std::vector<int64_t>>>();
-    if (ids.empty()) fail(335, "{} holds no prompts", path);
+    if (ids.empty()) fail(ErrorCode::kBadTokenIds, "{} holds no prompts", path);
     return ids;
   } catch (const nlohmann::json::exception& error) {
-    fail(335, "{}: expected a list of lists of token ids: {}", path, error.what());
+    fail(ErrorCode::kBadTokenIds, "{}: expected a list of lists of token ids: {}", path,
+         error.what());
   }
 }
 
@@ -68,8 +69,8 @@ void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& va
         generate_text(recipe, session, {values["prompts"].as<std::string>()}, out);
     result = text.generation;
     if (world.rank() == 0 && text.dropped > 0) {
-      fmt::print(stderr, "warning[W0109]: {} prompts are too long for the model's context\n",
-                 text.dropped);
+      fmt::print(stderr, "warning[{}]: {} prompts are too long for the model's context\n",
+                 WarningCode::kPromptsTooLong, text.dropped);
     }
   } else {
     const auto prompts = read_ids(values["ids"].as<std::string>());
@@ -102,7 +103,7 @@ int verb_generate(const Arguments& arguments) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     if (values->count("prompts") == values->count("ids")) {
-      fail(202, "give --prompts or --ids (one of the two)");
+      fail(ErrorCode::kBadArgument, "give --prompts or --ids (one of the two)");
     }
     const Recipe recipe = recipe_or_model_from(*values);
     with_profile(*values, world, [&] { run_generate(recipe, world, *values); });

@@ -28,7 +28,9 @@ constexpr VerbHelp kHelp{
     "--tokenizer tokenizer.json --out small/"};
 
 std::string text_of(const po::variables_map& values, const char* option) {
-  if (!values.count(option)) fail(202, "init-model: --{} is required; see --help", option);
+  if (!values.count(option)) {
+    fail(ErrorCode::kBadArgument, "init-model: --{} is required; see --help", option);
+  }
   return values[option].as<std::string>();
 }
 
@@ -43,8 +45,8 @@ const Family& family_option(const std::string& name) {
     if (family.name == name) return family;
   }
   const std::vector<std::string> known = known_families();
-  fail(202, "--family {}: unknown (did you mean `{}`?). Known: {}", name, nearest(name, known),
-       fmt::join(known, ", "));
+  fail(ErrorCode::kBadArgument, "--family {}: unknown (did you mean `{}`?). Known: {}", name,
+       nearest(name, known), fmt::join(known, ", "));
 }
 
 // A preset is always good, so what the family refuses was set on the command line.
@@ -52,7 +54,7 @@ ModelInfo info_of(const Family& family, const nlohmann::json& config) {
   try {
     return family.info(config);
   } catch (const Error& error) {
-    fail(205, "--set: {}", error.what());
+    fail(ErrorCode::kBadValue, "--set: {}", error.what());
   }
 }
 
@@ -70,7 +72,7 @@ std::string_view config_name_of(DType dtype) {
     case DType::kF16:
       return "float16";
     default:
-      fail(212, "a model cannot be {}: choose fp32, bf16 or fp16", name_of(dtype));
+      fail(ErrorCode::kBadDType, "a model cannot be {}: choose fp32, bf16 or fp16", name_of(dtype));
   }
 }
 
@@ -78,7 +80,7 @@ std::string_view config_name_of(DType dtype) {
 void set_value(nlohmann::json& config, const std::string& setting) {
   const size_t equals = setting.find('=');
   if (equals == std::string::npos || equals == 0) {
-    fail(202, "--set {}: expected key=value", setting);
+    fail(ErrorCode::kBadArgument, "--set {}: expected key=value", setting);
   }
   const std::string key = setting.substr(0, equals);
   const std::string text = setting.substr(equals + 1);
@@ -87,13 +89,14 @@ void set_value(nlohmann::json& config, const std::string& setting) {
     const size_t end = std::min(key.find('.', begin), key.size());
     const std::string part = key.substr(begin, end - begin);
     if (!at->is_object()) {
-      fail(201, "--set {}: `{}` is no object in config.json; set it as a whole", setting,
-           key.substr(0, begin - 1));
+      fail(ErrorCode::kUnknownKey, "--set {}: `{}` is no object in config.json; set it as a whole",
+           setting, key.substr(0, begin - 1));
     }
     if (!at->contains(part)) {
       std::vector<std::string> known;
       for (const auto& item : at->items()) known.push_back(item.key());
-      fail(201, "--set {}: unknown key `{}` (did you mean `{}`?). Keys of config.json: {}", setting,
+      fail(ErrorCode::kUnknownKey,
+           "--set {}: unknown key `{}` (did you mean `{}`?). Keys of config.json: {}", setting,
            part, nearest(part, known), fmt::join(known, ", "));
     }
     at = &(*at)[part];
@@ -106,7 +109,8 @@ void set_value(nlohmann::json& config, const std::string& setting) {
 nlohmann::json config_from(const Family& family, const po::variables_map& values) {
   const std::string size = values["size"].as<std::string>();
   if (size != "tiny" && size != "small") {
-    fail(202, "--size {}: expected tiny or small (any other by --set key=value)", size);
+    fail(ErrorCode::kBadArgument,
+         "--size {}: expected tiny or small (any other by --set key=value)", size);
   }
   nlohmann::json config = family.preset(size);
   if (values.count("set")) {
@@ -115,7 +119,7 @@ nlohmann::json config_from(const Family& family, const po::variables_map& values
     }
   }
   if (config["model_type"] != family.name) {
-    fail(202, "--set model_type: choose the family with --family");
+    fail(ErrorCode::kBadArgument, "--set model_type: choose the family with --family");
   }
   if (values.count("dtype")) {
     config[dtype_key(config)] = config_name_of(parse_dtype(values["dtype"].as<std::string>()));
@@ -126,7 +130,8 @@ nlohmann::json config_from(const Family& family, const po::variables_map& values
 double initializer_range(const nlohmann::json& config) {
   const nlohmann::json value = config.value("initializer_range", nlohmann::json(0.02));
   if (!value.is_number() || !(value.get<double>() >= 0)) {
-    fail(321, "config.json: `initializer_range` should be a number of at least 0, found {}",
+    fail(ErrorCode::kBadModelConfig,
+         "config.json: `initializer_range` should be a number of at least 0, found {}",
          value.dump());
   }
   return value.get<double>();
@@ -143,8 +148,8 @@ std::string generation_config(const nlohmann::json& config) {
 std::string read_tokenizer(const std::string& path) {
   std::string text = read_file(path);
   if (!nlohmann::json::accept(text)) {
-    fail(301, "--tokenizer {}: not JSON. Give the tokenizer.json of Hugging Face tokenizers.",
-         path);
+    fail(ErrorCode::kUnreadableFile,
+         "--tokenizer {}: not JSON. Give the tokenizer.json of Hugging Face tokenizers.", path);
   }
   return text;
 }

@@ -229,7 +229,7 @@ Inspected inspect_expert_config(const fs::path& path) {
 }
 
 [[noreturn]] void fail_unknown(const fs::path& path, const std::string& found) {
-  fail(336,
+  fail(ErrorCode::kUnknownArtifact,
        "{} is nothing that sutor knows ({}). Known are: step-* directories and folders of them, "
        "base stores, directories with config.json or expert_cfg.json, token stores, scores.h5, "
        "expert configs.",
@@ -283,7 +283,8 @@ Inspected inspect_path(const fs::path& path, bool verify) {
   try {
     return fs::is_directory(path) ? inspect_directory(path, verify) : inspect_file(path);
   } catch (const fs::filesystem_error& error) {
-    fail(301, "cannot read {}: {}", error.path1().string(), error.code().message());
+    fail(ErrorCode::kUnreadableFile, "cannot read {}: {}", error.path1().string(),
+         error.code().message());
   }
 }
 

@@ -41,24 +41,26 @@ Rows read_ids(const std::string& path, int64_t vocab) {
     const nlohmann::json json = nlohmann::json::parse(read_file(path));
     for (const auto& row : json) {
       if (result.rows > 0 && static_cast<int64_t>(row.size()) != result.tokens) {
-        fail(335, "{}: row {} has {} ids, the rows before have {}: all must be equally long", path,
+        fail(ErrorCode::kBadTokenIds,
+             "{}: row {} has {} ids, the rows before have {}: all must be equally long", path,
              result.rows, row.size(), result.tokens);
       }
       result.tokens = static_cast<int64_t>(row.size());
       for (const auto& id : row) {
         const int64_t value = id.get<int64_t>();
         if (value < 0 || value >= vocab) {
-          fail(330, "{}: row {} holds the id {}, the vocabulary has {}", path, result.rows, value,
-               vocab);
+          fail(ErrorCode::kBeyondVocabulary, "{}: row {} holds the id {}, the vocabulary has {}",
+               path, result.rows, value, vocab);
         }
         result.ids.push_back(value);
       }
       ++result.rows;
     }
   } catch (const nlohmann::json::exception& error) {
-    fail(335, "{}: expected a list of lists of token ids: {}", path, error.what());
+    fail(ErrorCode::kBadTokenIds, "{}: expected a list of lists of token ids: {}", path,
+         error.what());
   }
-  if (result.ids.empty()) fail(335, "{} holds no token ids", path);
+  if (result.ids.empty()) fail(ErrorCode::kBadTokenIds, "{} holds no token ids", path);
   return result;
 }
 
@@ -87,7 +89,9 @@ void add_gradients(Session& session, const Rows& rows, std::map<std::string, at:
     batch.targets.push_back(last ? kNoTarget : rows.ids[i + 1]);
     batch.supervised += !last;
   }
-  if (batch.supervised == 0) fail(334, "rows of one token have no next token to predict");
+  if (batch.supervised == 0) {
+    fail(ErrorCode::kNoData, "rows of one token have no next token to predict");
+  }
   const double scale = 1.0 / static_cast<double>(batch.supervised);
   const MicroStepResult result = forward_backward(
       session.model(), session.store(), std::span(&batch, 1),
@@ -132,8 +136,10 @@ int verb_logits(const Arguments& arguments) {
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, {}, arguments);
     if (!values) return kExitOk;
-    if (world.size() > 1)
-      fail(205, "`sutor logits` runs as one process, found {} ranks", world.size());
+    if (world.size() > 1) {
+      fail(ErrorCode::kOneProcessOnly, "`sutor logits` runs as one process, found {} ranks",
+           world.size());
+    }
     const ModelSource source((*values)["model"].as<std::string>());
     const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
     const SessionOptions session_options{.dtype =

@@ -96,7 +96,7 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
   const ConflictRule rule = parse_conflict_rule(job.conflicts);
   parse_quantized_rule(job.quantized);  // before anything is read
   if (job.format != "merged" && job.format != "adapter") {
-    fail(202, "--format: expected merged or adapter, got `{}`", job.format);
+    fail(ErrorCode::kBadArgument, "--format: expected merged or adapter, got `{}`", job.format);
   }
   const ModelSource source(job.base, job.adapters);
   const Digest base = source.directory.digest();
@@ -113,7 +113,7 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
                                  : " tensors: " + describe(conflicts, source.info.tensors));
   }
   if (!conflicts.empty() && rule == ConflictRule::kRefuse) {
-    fail(103,
+    fail(ErrorCode::kMergeConflict,
          "{} tensors are changed by more than one adapter ({}). Say --conflicts first, last or add "
          "(the sum of the changes), or train on disjoint experts.",
          conflicts.size(), describe(conflicts, source.info.tensors));

@@ -85,10 +85,12 @@ ParamsJob job_of(const po::variables_map& values) {
                 .ep_rank = optional_int(values, "ep-rank")};
   if (job.format != "json" && job.format != "lines" && job.format != "space" &&
       job.format != "regex") {
-    fail(202, "sutor params: unknown --format {}; known: json, lines, space, regex.", job.format);
+    fail(ErrorCode::kBadArgument,
+         "sutor params: unknown --format {}; known: json, lines, space, regex.", job.format);
   }
   if (job.pp_rank.has_value() != job.ep_rank.has_value() || (job.rank && job.pp_rank)) {
-    fail(202, "sutor params: name one rank by --rank, or by --pp-rank and --ep-rank together.");
+    fail(ErrorCode::kBadArgument,
+         "sutor params: name one rank by --rank, or by --pp-rank and --ep-rank together.");
   }
   return job;
 }
@@ -103,7 +105,8 @@ std::vector<int> ranks_of(const ParamsJob& job, const RankLayout& layout) {
     if (job.pp_rank) break;  // the other ranks there have the same names
   }
   if (ranks.empty()) {
-    fail(202, "sutor params: there is no such rank; the layout is {}.", layout.describe());
+    fail(ErrorCode::kBadArgument, "sutor params: there is no such rank; the layout is {}.",
+         layout.describe());
   }
   return ranks;
 }

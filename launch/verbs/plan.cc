@@ -84,7 +84,9 @@ PlacementRequest placement_request(const po::variables_map& values) {
                            .groups = number("router-groups"),
                            .halves = values["halves"].as<bool>(),
                            .json = values["json"].as<bool>()};
-  if (request.replicas < 0) fail(202, "sutor plan: --replicas is {}.", request.replicas);
+  if (request.replicas < 0) {
+    fail(ErrorCode::kBadArgument, "sutor plan: --replicas is {}.", request.replicas);
+  }
   return request;
 }
 
@@ -106,14 +108,14 @@ int verb_plan(const Arguments& arguments) {
     add("router-groups", po::value<int>()->default_value(1),
         "of --placement: groups of a group-limited router, which stay together");
     add("halves", po::bool_switch(),
-        "of --placement: choose by the first half of the records' tokens, judge by the second");
+        "of --placement: choose by the first half of the records' tokens, evaluate on the second");
     add("rank", po::value<int>(), "only the groups that hold this rank");
     add("json", po::bool_switch(), "print JSON and nothing else");
     const auto values = parse_command_line(kHelp, options, {}, arguments);
     if (!values) return kExitOk;
     const bool groups = (*values)["groups"].as<bool>();
     if (groups == (*values)["placement"].as<bool>()) {
-      fail(202, "sutor plan: give --groups or --placement (one of the two).");
+      fail(ErrorCode::kBadArgument, "sutor plan: give --groups or --placement (one of the two).");
     }
     if (!groups) {
       print_placement(placement_request(*values));
@@ -125,7 +127,8 @@ int verb_plan(const Arguments& arguments) {
     if (values->count("rank")) {
       rank = (*values)["rank"].as<int>();
       if (*rank < 0 || *rank >= layout.world_size()) {
-        fail(202, "sutor plan: there is no rank {}; the layout is {}.", *rank, layout.describe());
+        fail(ErrorCode::kBadArgument, "sutor plan: there is no rank {}; the layout is {}.", *rank,
+             layout.describe());
       }
     }
     if ((*values)["json"].as<bool>()) {

@@ -27,7 +27,8 @@ int parse_layer(std::string_view text, const std::string& whole) {
   int layer = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), layer);
   if (error != std::errc() || end != text.data() + text.size() || layer < 0 || layer > 99'999) {
-    fail(202, "--layers {}: `{}` is no layer number. Give numbers and ranges, e.g. 1,2,5-9.", whole,
+    fail(ErrorCode::kBadArgument,
+         "--layers {}: `{}` is no layer number. Give numbers and ranges, e.g. 1,2,5-9.", whole,
          text);
   }
   return layer;
@@ -42,7 +43,9 @@ std::vector<int> parse_layers(const std::string& text) {
     const int first = parse_layer(part.substr(0, dash), text);
     const int last =
         dash == std::string_view::npos ? first : parse_layer(part.substr(dash + 1), text);
-    if (last < first) fail(202, "--layers {}: the range {} runs backwards.", text, part);
+    if (last < first) {
+      fail(ErrorCode::kBadArgument, "--layers {}: the range {} runs backwards.", text, part);
+    }
     for (int layer = first; layer <= last; ++layer) layers.push_back(layer);
     begin = end + 1;
   }
@@ -84,7 +87,7 @@ SelectRequest request_of(const po::variables_map& values) {
   take<std::string>(values, "scores", request.scores);
   take<std::string>(values, "out", request.out);
   if (!with_recipe && (request.scores.empty() || request.out.empty())) {
-    fail(202, "sutor select: give a recipe, or --scores PATH and --out FILE.");
+    fail(ErrorCode::kBadArgument, "sutor select: give a recipe, or --scores PATH and --out FILE.");
   }
   take<std::string>(values, "method", request.options.method);
   take<double>(values, "top-p", request.options.top_p);

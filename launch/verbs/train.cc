@@ -35,11 +35,14 @@ int verb_train(const Arguments& arguments) {
     ResumeMode mode{.overwrite = (*values)["overwrite"].as<bool>()};
     if (values->count("resume")) {
       const std::string how = (*values)["resume"].as<std::string>();
-      if (how != "newest" && how != "strict")
-        fail(202, "--resume takes nothing or =strict, found `{}`", how);
+      if (how != "newest" && how != "strict") {
+        fail(ErrorCode::kBadArgument, "--resume takes nothing or =strict, found `{}`", how);
+      }
       mode.resume = true;
       mode.strict = how == "strict";
-      if (mode.overwrite) fail(202, "--resume and --overwrite exclude each other");
+      if (mode.overwrite) {
+        fail(ErrorCode::kBadArgument, "--resume and --overwrite exclude each other");
+      }
     }
     const Recipe recipe = recipe_from(*values);
     with_profile(*values, world, [&] {

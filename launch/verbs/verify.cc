@@ -69,7 +69,7 @@ std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::st
     const fs::path path = existing_path(given);
     const ArtifactKind kind = artifact_kind(path);
     if (kind == ArtifactKind::kOther) {
-      fail(336,
+      fail(ErrorCode::kUnknownArtifact,
            "{} is nothing that sutor verify knows. Known are base stores, directories with "
            "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
            "adapter_config.json).",
@@ -88,11 +88,11 @@ std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::st
 
 void print_text(const Timed& timed) {
   const Verification& result = timed.result;
-  if (!result.damage.empty()) {
-    fmt::print("DAMAGED {} {}: {} problem{}\n", result.kind, result.path, result.damage.size(),
-               result.damage.size() == 1 ? "" : "s");
-    for (const Damage& damage : result.damage) {
-      fmt::print("  E{:04}: {}\n", damage.code, damage.text());
+  if (!result.corruption.empty()) {
+    fmt::print("DAMAGED {} {}: {} problem{}\n", result.kind, result.path, result.corruption.size(),
+               result.corruption.size() == 1 ? "" : "s");
+    for (const Corruption& corruption : result.corruption) {
+      fmt::print("  {}: {}\n", corruption.code, corruption.text());
     }
     return;
   }
@@ -105,20 +105,24 @@ void print_text(const Timed& timed) {
 
 nlohmann::ordered_json to_json(const Timed& timed) {
   const Verification& result = timed.result;
-  nlohmann::ordered_json damage = nlohmann::ordered_json::array();
-  for (const Damage& found : result.damage) {
-    damage.push_back({{"code", fmt::format("E{:04}", found.code)},
-                      {"file", found.file},
-                      {"part", found.part},
-                      {"expected", found.expected},
-                      {"found", found.found},
-                      {"problem", found.problem},
-                      {"mend", found.mend}});
+  nlohmann::ordered_json corruption = nlohmann::ordered_json::array();
+  for (const Corruption& found : result.corruption) {
+    corruption.push_back({{"code", fmt::format("{}", found.code)},
+                          {"file", found.file},
+                          {"part", found.location},
+                          {"expected", found.expected},
+                          {"found", found.found},
+                          {"problem", found.problem},
+                          {"mend", found.repair}});
   }
-  nlohmann::ordered_json json = {
-      {"kind", result.kind},       {"path", result.path},       {"valid", result.damage.empty()},
-      {"checked", result.checked}, {"tensors", result.tensors}, {"bytes", result.bytes},
-      {"seconds", timed.seconds},  {"damage", damage}};
+  nlohmann::ordered_json json = {{"kind", result.kind},
+                                 {"path", result.path},
+                                 {"valid", result.corruption.empty()},
+                                 {"checked", result.checked},
+                                 {"tensors", result.tensors},
+                                 {"bytes", result.bytes},
+                                 {"seconds", timed.seconds},
+                                 {"damage", corruption}};
   if (result.weights) json["weights"] = result.weights->text();
   if (!result.tensor_digests.empty()) {
     for (const auto& [name, digest] : result.tensor_digests) {
@@ -143,7 +147,7 @@ int verify(const Arguments& arguments) {
   int exit_code = kExitOk;
   for (const auto& [path, kind] : targets((*values)["path"].as<std::vector<std::string>>())) {
     const Timed timed = verify_timed(path, kind, (*values)["threads"].as<int>());
-    if (!timed.result.damage.empty()) exit_code = kExitData;
+    if (!timed.result.corruption.empty()) exit_code = kExitData;
     if (as_json) {
       all.push_back(to_json(timed));
     } else {

@@ -29,7 +29,7 @@ class GqaAttention final : public Attention {
   at::Tensor forward(const at::Tensor& x, const ForwardContext& context,
                      const Rope::Tables& tables) const override {
     const int64_t tokens = x.size(0), d = options_.head_dim;
-    const bool by_head = options_.qk_norm == QkNorm::kHead;
+    const bool by_head = options_.qk_norm == QkNorm::kPerHead;
     const auto normed = [&](const at::Tensor& y, const std::optional<RmsNorm>& norm,
                             int64_t heads) {
       const at::Tensor z = norm ? norm->forward(by_head ? y.view({tokens, heads, d}) : y) : y;
@@ -49,7 +49,7 @@ class GqaAttention final : public Attention {
   at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                     const ForwardContext& context) const {
     const AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(options_.head_dim)),
-                                   .window = options_.window,
+                                   .sliding_window = options_.sliding_window,
                                    .sinks = sinks_ ? sinks_->value : at::Tensor()};
     const std::vector<int64_t>& offsets = context.batch.doc_offsets;
     if (const ContextSplit* split = context.batch.split.get()) {
@@ -118,10 +118,10 @@ class MlaAttention final : public Attention {
     const std::vector<int64_t>& offsets = context.batch.doc_offsets;
     if (const ContextSplit* split = context.batch.split.get()) {
       // Latents are narrower than what they expand to.
-      const auto whole = gather_context(at::cat({kv_latent, k_rope}, 1), *split)
-                             .split_with_sizes({o.kv_lora_rank, o.rope_dim}, -1);
-      const auto kv = expanded(whole[0]);
-      return packed_attention_over(q, kv[0], whole[1], kv[1], offsets, split->keys,
+      const auto gathered = gather_context(at::cat({kv_latent, k_rope}, 1), *split)
+                                .split_with_sizes({o.kv_lora_rank, o.rope_dim}, -1);
+      const auto kv = expanded(gathered[0]);
+      return packed_attention_over(q, kv[0], gathered[1], kv[1], offsets, split->keys,
                                    {.scale = o.scale});
     }
     const auto kv = expanded(kv_latent);

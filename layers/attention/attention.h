@@ -22,8 +22,8 @@ class Attention {
 // An RMS norm on q and on k, before the rotation.
 enum class QkNorm {
   kNone,
-  kHead,   // of each head
-  kWhole,  // over all heads together
+  kPerHead,   // of each head
+  kAllHeads,  // over all heads together
 };
 
 struct GqaOptions {
@@ -31,7 +31,7 @@ struct GqaOptions {
   QkNorm qk_norm = QkNorm::kNone;
   NormOptions norm{};
   std::optional<double> clip{};  // q, k and v are clamped to +-clip, after the norms
-  int64_t window = 0;            // see AttentionOptions
+  int64_t sliding_window = 0;    // see AttentionOptions
   bool sinks = false;            // of each head: the parameter `sinks`
 };
 // prefix: model.layers.3.self_attn

@@ -13,22 +13,22 @@ KvCache::KvCache(int num_layers, int64_t slots, int64_t capacity)
 
 void KvCache::append(int layer, const at::Tensor& rows, const PackedBatch& batch,
                      const std::vector<int64_t>& slots) {
-  at::Tensor& held = layers_[layer];
-  if (!held.defined()) {
-    held =
+  at::Tensor& cached = layers_[layer];
+  if (!cached.defined()) {
+    cached =
         at::empty({static_cast<int64_t>(lengths_.size()), capacity_, rows.size(1)}, rows.options());
   }
   for (size_t d = 0; d < slots.size(); ++d) {
     const int64_t begin = batch.doc_offsets[d], count = batch.doc_offsets[d + 1] - begin;
     const int64_t at = lengths_[slots[d]];
     SUTOR_ASSERT(at + count <= capacity_);
-    held[slots[d]].narrow(0, at, count).copy_(rows.narrow(0, begin, count));
+    cached[slots[d]].narrow(0, at, count).copy_(rows.narrow(0, begin, count));
   }
 }
 
 at::Tensor KvCache::rows(int layer) const {
-  const at::Tensor& held = layers_[layer];
-  return held.view({held.size(0) * held.size(1), held.size(2)});
+  const at::Tensor& cached = layers_[layer];
+  return cached.view({cached.size(0) * cached.size(1), cached.size(2)});
 }
 
 KeyRows KvCache::key_rows(const PackedBatch& batch, const std::vector<int64_t>& slots) const {

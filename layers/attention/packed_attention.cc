@@ -21,8 +21,8 @@ struct Inputs {
   std::vector<int64_t> offsets;  // of the queries
   KeyRows keys;
   float scale;
-  int64_t window;    // 0: none
-  at::Tensor sinks;  // fp32 [heads]; none is an empty tensor
+  int64_t sliding_window;  // 0: none
+  at::Tensor sinks;        // fp32 [heads]; none is an empty tensor
 
   // No shared part is a tensor of one axis: autograd takes no undefined inputs.
   bool has_shared() const { return k_shared.dim() == 2; }
@@ -32,12 +32,12 @@ struct Inputs {
   }
   // The first key that a query with so many keys up to its own sees.
   int64_t first_seen(int64_t keys_before) const {
-    return window == 0 ? 0 : std::max<int64_t>(0, keys_before - window);
+    return sliding_window == 0 ? 0 : std::max<int64_t>(0, keys_before - sliding_window);
   }
   // Of a block of scores over keys from `first_key` on, whose first query sees keys up to `own`.
   ops::CausalMask mask(int64_t own, int64_t first_key) const {
     ops::CausalMask mask{.first_visible = own - first_key};
-    if (window > 0) mask.window = window;
+    if (sliding_window > 0) mask.sliding_window = sliding_window;
     return mask;
   }
   int64_t heads() const { return q.size(1); }
@@ -247,9 +247,10 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& k_shared, const at::Tensor& v,
                             const at::Tensor& sinks, const std::vector<int64_t>& offsets,
-                            const KeyRows& keys, double scale, int64_t window) {
+                            const KeyRows& keys, double scale, int64_t sliding_window) {
     const ProfileScope scope("attention core");
-    const Inputs in{q, k, k_shared, v, offsets, keys, static_cast<float>(scale), window, sinks};
+    const Inputs in{q,    k, k_shared, v, offsets, keys, static_cast<float>(scale), sliding_window,
+                    sinks};
     at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
     at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
     std::vector<ops::Unit> units = units_of(in);
@@ -262,7 +263,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     ctx->saved_data["key_begins"] = keys.begins;
     ctx->saved_data["key_counts"] = keys.counts;
     ctx->saved_data["scale"] = scale;
-    ctx->saved_data["window"] = window;
+    ctx->saved_data["sliding_window"] = sliding_window;
     return out;
   }
 
@@ -277,7 +278,7 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
         ctx->saved_data["offsets"].toIntVector(),
         {ctx->saved_data["key_begins"].toIntVector(), ctx->saved_data["key_counts"].toIntVector()},
         static_cast<float>(ctx->saved_data["scale"].toDouble()),
-        ctx->saved_data["window"].toInt(),
+        ctx->saved_data["sliding_window"].toInt(),
         saved[6]};
     const at::Tensor d_out = grad_outputs[0].contiguous();
     // Keys that no query here sees have no gradient from here.
@@ -335,11 +336,12 @@ at::Tensor packed_attention_over(const at::Tensor& q, const at::Tensor& k,
   const at::Tensor sinks = or_empty(options.sinks, q).to(at::kFloat);
   if (at::GradMode::is_enabled()) {
     return AttentionFunction::apply(q, k, shared, v, sinks, offsets, keys, options.scale,
-                                    options.window);
+                                    options.sliding_window);
   }
   const ProfileScope scope("attention core");
   const Inputs in{
-      q, k, shared, v, offsets, keys, static_cast<float>(options.scale), options.window, sinks};
+      q,    k, shared, v, offsets, keys, static_cast<float>(options.scale), options.sliding_window,
+      sinks};
   at::Tensor out = at::empty({q.size(0), q.size(1), v.size(2)}, q.options());
   const at::Tensor lse = at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat));
   std::vector<ops::Unit> units = units_of(in);

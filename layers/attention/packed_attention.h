@@ -13,7 +13,7 @@ namespace sutor {
 struct AttentionOptions {
   double scale = 1;  // of the scores
   // A query sees the last so many of the keys up to its own; 0: all of them.
-  int64_t window = 0;
+  int64_t sliding_window = 0;
   // [heads]: the logit of a key without a value that every query of the head sees, so that its
   // weights add up to less than one; undefined: none.
   at::Tensor sinks{};

@@ -57,12 +57,12 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
 }  // namespace
 
 at::Tensor RmsNorm::forward(const at::Tensor& x) const {
-  if (weight_.split.axis != TensorSplit::Axis::kNone) return forward_divided(x);
+  if (weight_.split.axis != TensorSplit::Axis::kNone) return forward_sharded(x);
   return RmsNormFunction::apply(x.contiguous(), weight_.value, options_.eps,
                                 options_.round_before_weight);
 }
 
-at::Tensor RmsNorm::forward_divided(const at::Tensor& x) const {
+at::Tensor RmsNorm::forward_sharded(const at::Tensor& x) const {
   const int64_t rows = x.size(0);
   const at::Tensor wide = x.to(at::kFloat);
   // The sum over the ranks, whose gradient is a sum over the ranks again.

@@ -22,7 +22,7 @@ class RmsNorm {
   at::Tensor forward(const at::Tensor& x) const;
 
  private:
-  at::Tensor forward_divided(const at::Tensor& x) const;
+  at::Tensor forward_sharded(const at::Tensor& x) const;
   Parameter& weight_;
   NormOptions options_;
   const TensorParallel& tensor_parallel_;

@@ -11,7 +11,8 @@ std::string first_name(ConfigReader::Names names) { return std::string(*names.be
 
 [[noreturn]] void wrong_type(ConfigReader::Names names, std::string_view expected,
                              const nlohmann::json& found) {
-  fail(321, "config.json: `{}` should be {}, found {}", first_name(names), expected, found.dump());
+  fail(ErrorCode::kBadModelConfig, "config.json: `{}` should be {}, found {}", first_name(names),
+       expected, found.dump());
 }
 
 }  // namespace
@@ -31,7 +32,7 @@ double RopeConfig::cos_sin_factor() const {
 
 ConfigReader::ConfigReader(const nlohmann::json& config, nlohmann::json defaults)
     : config_(config), defaults_(std::move(defaults)) {
-  if (!config.is_object()) fail(321, "config.json should hold an object");
+  if (!config.is_object()) fail(ErrorCode::kBadModelConfig, "config.json should hold an object");
   family_ = text_or({"model_type"}, "");
 }
 
@@ -54,7 +55,9 @@ bool ConfigReader::has(std::string_view name) const { return find({name}) != nul
 
 int64_t ConfigReader::integer(Names names) const {
   const nlohmann::json* value = find(names);
-  if (value == nullptr) fail(321, "config.json: `{}` is missing", first_name(names));
+  if (value == nullptr) {
+    fail(ErrorCode::kBadModelConfig, "config.json: `{}` is missing", first_name(names));
+  }
   const int64_t result = integer_or(names, 0);
   if (result <= 0) wrong_type(names, "a positive integer", *value);
   return result;
@@ -116,7 +119,7 @@ std::vector<std::string> ConfigReader::texts_or_empty(Names names) const {
 
 void ConfigReader::unsupported(std::string_view key, const std::string& reason) const {
   const nlohmann::json* value = find({key});
-  fail(320, "config.json: `{}` = {} is not supported for {}: {}", key,
+  fail(ErrorCode::kUnsupportedModel, "config.json: `{}` = {} is not supported for {}: {}", key,
        value ? value->dump() : "null", family_, reason);
 }
 

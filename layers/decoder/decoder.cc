@@ -138,33 +138,34 @@ std::unique_ptr<CausalModel> Decoder::build(ParameterStore& store, std::unique_p
   return model;
 }
 
-std::vector<int64_t> read_windows(const ConfigReader& in,
-                                  const std::function<bool(int64_t layer)>& slides) {
+std::vector<int64_t> read_sliding_windows(const ConfigReader& in,
+                                          const std::function<bool(int64_t layer)>& slides) {
   const int64_t layers = in.integer({"num_hidden_layers"});
-  const int64_t window = in.integer_or({"sliding_window"}, 0);
+  const int64_t sliding_window = in.integer_or({"sliding_window"}, 0);
   const std::vector<std::string> types = in.texts_or_empty({"layer_types"});
   if (!types.empty() && static_cast<int64_t>(types.size()) != layers) {
     in.unsupported("layer_types", "there must be one for each layer");
   }
-  std::vector<int64_t> windows;
+  std::vector<int64_t> sliding_windows;
   for (int64_t i = 0; i < layers; ++i) {
-    bool has_window = types.empty() && slides(i);
+    bool has_sliding_window = types.empty() && slides(i);
     if (!types.empty()) {
       const std::string& type = types[static_cast<size_t>(i)];
-      has_window = type == "sliding_attention";
-      if (!has_window && type != "full_attention") {
+      has_sliding_window = type == "sliding_attention";
+      if (!has_sliding_window && type != "full_attention") {
         in.unsupported("layer_types", "types are \"sliding_attention\" and \"full_attention\"");
       }
     }
-    if (has_window && window < 1) in.unsupported("sliding_window", "it must be 1 or more");
-    windows.push_back(has_window ? window : 0);
+    if (has_sliding_window && sliding_window < 1)
+      in.unsupported("sliding_window", "it must be 1 or more");
+    sliding_windows.push_back(has_sliding_window ? sliding_window : 0);
   }
-  return windows;
+  return sliding_windows;
 }
 
-std::vector<int64_t> read_switched_windows(const ConfigReader& in,
-                                           const std::function<bool(int64_t layer)>& slides) {
-  if (in.flag_or({"use_sliding_window"}, false)) return read_windows(in, slides);
+std::vector<int64_t> read_switched_sliding_windows(
+    const ConfigReader& in, const std::function<bool(int64_t layer)>& slides) {
+  if (in.flag_or({"use_sliding_window"}, false)) return read_sliding_windows(in, slides);
   in.require_full_attention();
   return {};
 }
@@ -176,14 +177,14 @@ GqaConfig::GqaConfig(const ConfigReader& in, double default_theta,
 }
 
 GqaConfig::GqaConfig(const ConfigReader& in, const RopeConfig& rotation,
-                     std::vector<int64_t> layer_windows)
+                     std::vector<int64_t> layer_sliding_windows)
     : hidden(in.integer({"hidden_size"})),
       heads(in.integer({"num_attention_heads"})),
       kv_heads(in.integer_or({"num_key_value_heads"}, heads)),
       head_dim(in.integer_or({"head_dim"}, hidden / heads)),
       norm{.eps = in.number_or({"rms_norm_eps"}, 1e-6)},
       rope(rotation),
-      windows(std::move(layer_windows)) {
+      sliding_windows(std::move(layer_sliding_windows)) {
   if (kv_heads < 1 || heads % kv_heads != 0) {
     in.unsupported("num_key_value_heads", "it must divide the heads");
   }
@@ -204,11 +205,11 @@ void GqaConfig::add_names(NameTable& names, const std::string& prefix, int layer
   names.linear(prefix + ".o_proj", hidden, q_rows, o_bias, role, layer, columns(heads, "heads"));
   if (sinks) names.add(prefix + ".sinks", {heads}, role, layer, q_heads);
   if (qk_norm == QkNorm::kNone) return;
-  const bool whole = qk_norm == QkNorm::kWhole;
-  names.add(prefix + ".q_norm.weight", {whole ? q_rows : head_dim}, role, layer,
-            whole ? q_heads : TensorSplit());
-  names.add(prefix + ".k_norm.weight", {whole ? kv_rows : head_dim}, role, layer,
-            whole ? k_heads : TensorSplit());
+  const bool all_heads = qk_norm == QkNorm::kAllHeads;
+  names.add(prefix + ".q_norm.weight", {all_heads ? q_rows : head_dim}, role, layer,
+            all_heads ? q_heads : TensorSplit());
+  names.add(prefix + ".k_norm.weight", {all_heads ? kv_rows : head_dim}, role, layer,
+            all_heads ? k_heads : TensorSplit());
 }
 
 std::unique_ptr<Rope> GqaConfig::make_rope() const {
@@ -218,14 +219,15 @@ std::unique_ptr<Rope> GqaConfig::make_rope() const {
 
 std::unique_ptr<Attention> GqaConfig::make(ParameterStore& store, const std::string& prefix,
                                            int layer, const Rope& with) const {
-  const GqaOptions options{.heads = heads,
-                           .kv_heads = kv_heads,
-                           .head_dim = head_dim,
-                           .qk_norm = qk_norm,
-                           .norm = norm,
-                           .clip = clip,
-                           .window = windows.empty() ? 0 : windows[static_cast<size_t>(layer)],
-                           .sinks = sinks};
+  const GqaOptions options{
+      .heads = heads,
+      .kv_heads = kv_heads,
+      .head_dim = head_dim,
+      .qk_norm = qk_norm,
+      .norm = norm,
+      .clip = clip,
+      .sliding_window = sliding_windows.empty() ? 0 : sliding_windows[static_cast<size_t>(layer)],
+      .sinks = sinks};
   return make_gqa_attention(store, prefix, options, with);
 }
 

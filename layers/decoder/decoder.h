@@ -57,11 +57,11 @@ struct Decoder {
 
 // A window for each layer, 0 for none: `sliding_window` where `layer_types` says so or, when
 // config.json names no types, for the layers that `slides` says.
-std::vector<int64_t> read_windows(const ConfigReader& in,
-                                  const std::function<bool(int64_t layer)>& slides);
+std::vector<int64_t> read_sliding_windows(const ConfigReader& in,
+                                          const std::function<bool(int64_t layer)>& slides);
 // The same behind the switch `use_sliding_window`: without it none, and windows are refused.
-std::vector<int64_t> read_switched_windows(const ConfigReader& in,
-                                           const std::function<bool(int64_t layer)>& slides);
+std::vector<int64_t> read_switched_sliding_windows(
+    const ConfigReader& in, const std::function<bool(int64_t layer)>& slides);
 
 // Grouped-query attention as config.json states it.
 struct GqaConfig {
@@ -69,13 +69,13 @@ struct GqaConfig {
   GqaConfig(const ConfigReader& in, double default_theta,
             std::optional<double> default_partial = {});
   // With a window for each layer, 0 for none.
-  GqaConfig(const ConfigReader& in, const RopeConfig& rope, std::vector<int64_t> windows);
+  GqaConfig(const ConfigReader& in, const RopeConfig& rope, std::vector<int64_t> sliding_windows);
 
   int64_t hidden, heads, kv_heads, head_dim;
   NormOptions norm;
   RopeConfig rope;
-  std::vector<int64_t> windows{};  // [layers], or none anywhere
-  bool sinks = false;              // one a head, see AttentionOptions
+  std::vector<int64_t> sliding_windows{};  // [layers], or none anywhere
+  bool sinks = false;                      // one a head, see AttentionOptions
   bool qkv_bias = false, o_bias = false;
   QkNorm qk_norm = QkNorm::kNone;
   std::optional<double> clip{};

@@ -43,9 +43,8 @@ void NameTable::mlp(const std::string& prefix, int64_t hidden, int64_t width, Te
 namespace {
 
 // One tensor of expert e, with this rank's part of the width.
-TensorEntry part_of_expert(const std::string& name, std::vector<int64_t> shape, int layer,
-                           int64_t e, const char* projection, const TensorSplit& split,
-                           DiskSource source) {
+TensorEntry expert_tensor(const std::string& name, std::vector<int64_t> shape, int layer, int64_t e,
+                          const char* projection, const TensorSplit& split, DiskSource source) {
   return {.name = name,
           .shape = std::move(shape),
           .role = TensorRole::kRoutedExpert,
@@ -61,7 +60,7 @@ TensorEntry part_of_expert(const std::string& name, std::vector<int64_t> shape, 
 void NameTable::experts(const std::string& prefix, const std::string& fused_prefix,
                         const ExpertSizes& sizes, int layer, const ExpertNames& names) {
   const auto [count, hidden, width] = sizes;
-  struct Part {
+  struct Matrix {
     const char *projection, *own;
     std::vector<int64_t> shape;
     TensorSplit split;
@@ -71,7 +70,7 @@ void NameTable::experts(const std::string& prefix, const std::string& fused_pref
                         .disk_shape = {count, 2 * width, hidden}};
   DiskSource up = both;
   up.row_begin = width;
-  const Part parts[] = {
+  const Matrix matrices[] = {
       {"gate", names.gate, {width, hidden}, rows(width, "rows"), both},
       {"up", names.up, {width, hidden}, rows(width, "rows"), up},
       {"down",
@@ -81,11 +80,11 @@ void NameTable::experts(const std::string& prefix, const std::string& fused_pref
        {.name = fused_prefix + ".down_proj", .disk_shape = {count, hidden, width}}},
   };
   for (int64_t e = 0; e < count; ++e) {
-    for (const Part& part : parts) {
-      const std::string name = prefix + "." + std::to_string(e) + "." + part.own + ".weight";
-      TensorEntry entry =
-          part_of_expert(name, part.shape, layer, e, part.projection, part.split, {.name = name});
-      entry.sources.push_back(part.stack);
+    for (const Matrix& matrix : matrices) {
+      const std::string name = prefix + "." + std::to_string(e) + "." + matrix.own + ".weight";
+      TensorEntry entry = expert_tensor(name, matrix.shape, layer, e, matrix.projection,
+                                        matrix.split, {.name = name});
+      entry.sources.push_back(matrix.stack);
       entry.sources.back().index = e;
       map_.add(std::move(entry));
     }
@@ -95,8 +94,8 @@ void NameTable::experts(const std::string& prefix, const std::string& fused_pref
 void NameTable::transposed_experts(const std::string& prefix, const ExpertSizes& sizes, int layer) {
   const auto [count, hidden, width] = sizes;
   for (int64_t e = 0; e < count; ++e) {
-    const auto add_part = [&](const char* projection, int64_t out, int64_t in,
-                              const std::string& stack, int64_t begin, int64_t step) {
+    const auto add_projection = [&](const char* projection, int64_t out, int64_t in,
+                                    const std::string& stack, int64_t begin, int64_t step) {
       const std::string name =
           prefix + "." + std::to_string(e) + "." + std::string(projection) + "_proj.";
       const bool down = step == 1;
@@ -106,17 +105,17 @@ void NameTable::transposed_experts(const std::string& prefix, const ExpertSizes&
                         .row_step = step,
                         .transposed = true,
                         .disk_shape = {count, in, out * step}};
-      map_.add(part_of_expert(name + "weight", {out, in}, layer, e, projection,
-                              down ? columns(width, "columns") : rows(width, "rows"), source));
+      map_.add(expert_tensor(name + "weight", {out, in}, layer, e, projection,
+                             down ? columns(width, "columns") : rows(width, "rows"), source));
       source.name += "_bias";
       source.transposed = false;
       source.disk_shape = {count, out * step};
-      map_.add(part_of_expert(name + "bias", {out}, layer, e, projection,
-                              down ? TensorSplit() : rows(width, "rows"), source));
+      map_.add(expert_tensor(name + "bias", {out}, layer, e, projection,
+                             down ? TensorSplit() : rows(width, "rows"), source));
     };
-    add_part("gate", width, hidden, ".gate_up_proj", 0, 2);
-    add_part("up", width, hidden, ".gate_up_proj", 1, 2);
-    add_part("down", hidden, width, ".down_proj", 0, 1);
+    add_projection("gate", width, hidden, ".gate_up_proj", 0, 2);
+    add_projection("up", width, hidden, ".gate_up_proj", 1, 2);
+    add_projection("down", hidden, width, ".down_proj", 0, 1);
   }
 }
 

@@ -23,7 +23,7 @@ ExpertScores::ExpertScores(std::vector<int> layers, int num_experts, int top_k)
 size_t ExpertScores::offset(int layer) const {
   const auto it = std::lower_bound(layers_.begin(), layers_.end(), layer);
   if (it == layers_.end() || *it != layer) {
-    fail(331, "there are no scores of layer {}; scored layers: {}.", layer,
+    fail(ErrorCode::kIncompleteScores, "there are no scores of layer {}; scored layers: {}.", layer,
          fmt::join(layers_, ", "));
   }
   return static_cast<size_t>(it - layers_.begin()) * block();
@@ -39,11 +39,12 @@ void ExpertScores::add(int layer, std::span<const int64_t> topk_idx,
     const int64_t expert = topk_idx[i];
     const float weight = topk_weights[i];
     if (expert < 0 || expert >= num_experts_) {
-      fail(330, "layer {}, token {}: the router chose expert {}, but there are experts 0 to {}.",
-           layer, i / k, expert, num_experts_ - 1);
+      fail(ErrorCode::kBadRouting,
+           "layer {}, token {}: the router chose expert {}, but there are experts 0 to {}.", layer,
+           i / k, expert, num_experts_ - 1);
     }
     if (!(weight >= 0 && weight <= kMaxWeight)) {
-      fail(330,
+      fail(ErrorCode::kBadRouting,
            "layer {}, token {}: expert {} has routing weight {}, which is not between 0 and 1. Are "
            "the "
            "model's weights finite?",
@@ -57,7 +58,7 @@ void ExpertScores::add(int layer, std::span<const int64_t> topk_idx,
 
 void ExpertScores::merge(const ExpertScores& other) {
   if (layers_ != other.layers_ || num_experts_ != other.num_experts_ || top_k_ != other.top_k_) {
-    fail(331,
+    fail(ErrorCode::kOtherScores,
          "scores of different shapes cannot be added: {} layers x {} experts, top-{}, and {} "
          "layers x "
          "{} experts, top-{}.",

@@ -30,12 +30,12 @@ class ExpertScores {
 
   // Adds the choices of some tokens at global layer `layer`: topk_idx and topk_weights are
   // [tokens, k] row-major; weights are those before routed_scaling_factor.
-  // Throws E0330 for an id outside [0, num_experts) and for a weight that is not in [0, 1.01] (bf16
+  // Throws E0323 for an id outside [0, num_experts) and for a weight that is not in [0, 1.01] (bf16
   // may round a weight up; NaN means a broken model).
   void add(int layer, std::span<const int64_t> topk_idx, std::span<const float> topk_weights,
            int k);
 
-  // Adds scores of the same shape (other ranks, other files); E0331 when the shapes differ.
+  // Adds scores of the same shape (other ranks, other files); E0328 when the shapes differ.
   void merge(const ExpertScores& other);
 
   // All integers of all layers in one buffer, to be summed over ranks in place.
@@ -63,7 +63,7 @@ class ExpertScores {
  private:
   // A layer's block of `values_`: counts, gate sums, number of tokens.
   size_t block() const { return 2 * static_cast<size_t>(num_experts_) + 1; }
-  size_t offset(int layer) const;  // throws E0331 for a layer that has no scores
+  size_t offset(int layer) const;  // throws E0327 for a layer that has no scores
 
   std::vector<int> layers_;
   int num_experts_ = 0;

@@ -10,7 +10,8 @@ namespace sutor {
 namespace {
 
 [[noreturn]] void fail_unnamed(const TensorEntry& tensor) {
-  fail(215, "the Megatron schemes have no name for `{}`. Use the scheme hf or sutor.", tensor.name);
+  fail(ErrorCode::kNoNameInScheme,
+       "the Megatron schemes have no name for `{}`. Use the scheme hf or sutor.", tensor.name);
 }
 
 // "linear_fc1" holds gate and up, "linear_fc2" is down.

@@ -27,19 +27,20 @@ void check_pattern(const std::string& pattern) {
           return pattern.compare(at, placeholder.size(), placeholder) == 0;
         });
     if (!known) {
-      fail(214, "the name pattern `{}` has an unknown placeholder at `{}`; known: {}.", pattern,
+      fail(ErrorCode::kBadNamePattern,
+           "the name pattern `{}` has an unknown placeholder at `{}`; known: {}.", pattern,
            pattern.substr(at), fmt::join(kPlaceholders, " "));
     }
     at = pattern.find('}', at);
   }
   if (!has(pattern, "{layer}") && !has(pattern, "{local_layer}")) {
-    fail(214,
+    fail(ErrorCode::kBadNamePattern,
          "the name pattern `{}` lacks {{layer}} (or {{local_layer}}): the same name would stand "
          "for experts of several layers.",
          pattern);
   }
   if (!has(pattern, "{expert}") && !has(pattern, "{global_expert}")) {
-    fail(214,
+    fail(ErrorCode::kBadNamePattern,
          "the name pattern `{}` lacks {{expert}} (or {{global_expert}}): the same name would "
          "stand for several experts.",
          pattern);
@@ -47,7 +48,7 @@ void check_pattern(const std::string& pattern) {
 }
 
 std::string fill_pattern(std::string text, const TensorEntry& tensor,
-                         const NameScheme::Place& place) {
+                         const NameScheme::LocalIndex& index) {
   const auto replace = [&](std::string_view placeholder, const std::string& value) {
     for (size_t at = text.find(placeholder); at != std::string::npos;
          at = text.find(placeholder, at + value.size())) {
@@ -55,8 +56,8 @@ std::string fill_pattern(std::string text, const TensorEntry& tensor,
     }
   };
   replace("{layer}", std::to_string(tensor.layer));
-  replace("{local_layer}", std::to_string(place.local_layer));
-  replace("{expert}", std::to_string(place.local_expert));
+  replace("{local_layer}", std::to_string(index.local_layer));
+  replace("{expert}", std::to_string(index.local_expert));
   replace("{global_expert}", std::to_string(tensor.expert));
   replace("{proj}_proj", tensor.projection + "_proj");
   replace("{proj}", tensor.projection + "_proj");
@@ -83,19 +84,19 @@ NameScheme::NameScheme(std::string scheme_or_pattern) : text_(std::move(scheme_o
     return;
   }
   if (std::find(std::begin(kSchemes), std::end(kSchemes), text_) == std::end(kSchemes)) {
-    fail(214,
+    fail(ErrorCode::kBadNamePattern,
          "unknown name scheme `{}`; known: {}, or a pattern such as "
          "model.layers.{{layer}}.mlp.experts.{{expert}}.{{proj}}.weight.",
          text_, fmt::join(kSchemes, ", "));
   }
 }
 
-std::string NameScheme::local_name(const TensorEntry& tensor, const Place& place,
+std::string NameScheme::local_name(const TensorEntry& tensor, const LocalIndex& index,
                                    const ModelInfo& model) const {
-  if (is_pattern_) return fill_pattern(text_, tensor, place);
+  if (is_pattern_) return fill_pattern(text_, tensor, index);
   if (text_ == "hf") return tensor.name;
-  if (text_ == "sutor") return sutor_name(tensor, place.local_expert);
-  return megatron_name(tensor, place.local_layer, place.local_expert, model,
+  if (text_ == "sutor") return sutor_name(tensor, index.local_expert);
+  return megatron_name(tensor, index.local_layer, index.local_expert, model,
                        text_ == "megatron-te");
 }
 
@@ -116,7 +117,7 @@ class NameList {
       names.all.push_back(item.name);
       if (item.trained.empty()) continue;
       if (!item.frozen.empty()) {
-        fail(215,
+        fail(ErrorCode::kNoNameInScheme,
              "in the scheme {} `{}` holds both {}, which trains, and {}, which is frozen. Train "
              "both or neither, or use another scheme.",
              scheme.text(), item.name, item.trained.front()->name, item.frozen.front()->name);
@@ -141,7 +142,7 @@ RankNames rank_names(const ModelInfo& model, const TrainableSet& plan, const Nam
                      const RankLayout& layout, const StageMap& stages,
                      const ExpertPlacement& placement, int rank) {
   if (scheme.is_pattern() && !plan.only_routed_experts()) {
-    fail(214,
+    fail(ErrorCode::kBadNamePattern,
          "the name pattern `{}` names routed experts only, but more trains (shared_experts, "
          "non_expert_modules or esft.also_train). Use one of the schemes {}.",
          scheme.text(), fmt::join(kSchemes, ", "));
@@ -160,12 +161,12 @@ RankNames rank_names(const ModelInfo& model, const TrainableSet& plan, const Nam
                tensor, trains);
       continue;
     }
-    NameScheme::Place place{.local_layer = stages.local_layer(tensor.layer)};
+    NameScheme::LocalIndex index{.local_layer = stages.local_layer(tensor.layer)};
     if (routed) {
       if (placement.ep_rank_of(tensor.layer, tensor.expert) != at.ep) continue;
-      place.local_expert = placement.local_id(tensor.layer, tensor.expert);
+      index.local_expert = placement.local_id(tensor.layer, tensor.expert);
     }
-    list.add(scheme.local_name(tensor, place, model), tensor, trains);
+    list.add(scheme.local_name(tensor, index, model), tensor, trains);
   }
   return list.result(scheme);
 }

@@ -37,12 +37,12 @@ class NameScheme {
   bool is_pattern() const { return is_pattern_; }
   const std::string& text() const { return text_; }
 
-  struct Place {
+  struct LocalIndex {
     int local_layer = 0;
     int local_expert = 0;
   };
   // The local name of a tensor. Megatron schemes throw E0215 for a tensor they have no name for.
-  std::string local_name(const TensorEntry& tensor, const Place& place,
+  std::string local_name(const TensorEntry& tensor, const LocalIndex& index,
                          const ModelInfo& model) const;
 
  private:

@@ -33,8 +33,8 @@ void parse_fields(std::string_view text, std::vector<T>& values, const std::stri
     T value{};
     const auto [next, error] = std::from_chars(at, end, value);
     if (error != std::errc() || (next != end && *next != '\t')) {
-      fail(333, "{}: expected numbers separated by TABs, found `{}`.", where,
-           std::string_view(at, std::min<size_t>(20, static_cast<size_t>(end - at))));
+      fail(ErrorCode::kBadScoreRecords, "{}: expected numbers separated by TABs, found `{}`.",
+           where, std::string_view(at, std::min<size_t>(20, static_cast<size_t>(end - at))));
     }
     values.push_back(value);
     if (next == end) return;
@@ -46,16 +46,20 @@ Pass parse_line(std::string_view line, const std::string& where) {
   while (!line.empty() && (line.back() == '\r' || line.back() == '\t')) line.remove_suffix(1);
   const size_t gap = line.find("\t\t");
   if (gap == std::string_view::npos) {
-    fail(333, "{}: expected expert ids, two TABs, and as many weights.", where);
+    fail(ErrorCode::kBadScoreRecords, "{}: expected expert ids, two TABs, and as many weights.",
+         where);
   }
   Pass pass;
   parse_fields(line.substr(0, gap), pass.ids, where);
   parse_fields(line.substr(gap + 2), pass.weights, where);
   if (pass.ids.size() != pass.weights.size()) {
-    fail(333, "{}: {} expert ids, but {} weights.", where, pass.ids.size(), pass.weights.size());
+    fail(ErrorCode::kBadScoreRecords, "{}: {} expert ids, but {} weights.", where, pass.ids.size(),
+         pass.weights.size());
   }
   for (int64_t id : pass.ids) {
-    if (id < 0 || id >= kMaxExperts) fail(333, "{}: {} is no expert id.", where, id);
+    if (id < 0 || id >= kMaxExperts) {
+      fail(ErrorCode::kBadScoreRecords, "{}: {} is no expert id.", where, id);
+    }
   }
   return pass;
 }
@@ -119,15 +123,18 @@ RecordShape find_shape(const LayerRecords& records, RecordShape shape, const fs:
       highest = std::max(highest, *std::max_element(pass.ids.begin(), pass.ids.end()));
     }
   }
-  if (highest < 0) fail(333, "{}: the record files hold no tokens.", folder.string());
+  if (highest < 0) {
+    fail(ErrorCode::kBadScoreRecords, "{}: the record files hold no tokens.", folder.string());
+  }
   if (shape.num_experts == 0) shape.num_experts = static_cast<int>(highest) + 1;
   if (highest >= shape.num_experts) {
-    fail(333, "{}: the records name expert {}, but there are {} experts.", folder.string(), highest,
-         shape.num_experts);
+    fail(ErrorCode::kBadScoreRecords, "{}: the records name expert {}, but there are {} experts.",
+         folder.string(), highest, shape.num_experts);
   }
   if (shape.top_k != 0) {
     if (!fits_top_k(records, static_cast<size_t>(shape.top_k))) {
-      fail(333, "{}: the records are not those of top-{} routing.", folder.string(), shape.top_k);
+      fail(ErrorCode::kBadScoreRecords, "{}: the records are not those of top-{} routing.",
+           folder.string(), shape.top_k);
     }
     return shape;
   }
@@ -152,22 +159,25 @@ int parse_key(const std::string& key, int most, const std::string& where) {
   int value = -1;
   const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), value);
   if (error != std::errc() || end != key.data() + key.size() || value < 0 || value >= most) {
-    fail(332, "{}: the key \"{}\" is no number of a layer or an expert.", where, key);
+    fail(ErrorCode::kNotScores, "{}: the key \"{}\" is no number of a layer or an expert.", where,
+         key);
   }
   return value;
 }
 
 std::map<int, std::vector<double>> parse_scores(const Json& json, const std::string& where) {
-  if (!json.is_object()) fail(332, "{}: expected an object of layers.", where);
+  if (!json.is_object()) fail(ErrorCode::kNotScores, "{}: expected an object of layers.", where);
   std::map<int, std::vector<double>> result;
   for (const auto& [layer_key, experts] : json.items()) {
-    if (!experts.is_object()) fail(332, "{}: layer {} is no object of experts.", where, layer_key);
+    if (!experts.is_object()) {
+      fail(ErrorCode::kNotScores, "{}: layer {} is no object of experts.", where, layer_key);
+    }
     std::vector<double>& scores = result[parse_key(layer_key, kMaxExperts, where)];
     for (const auto& [expert_key, score] : experts.items()) {
       const auto expert = static_cast<size_t>(parse_key(expert_key, kMaxExperts, where));
       if (!score.is_number() || !(score.get<double>() >= 0)) {
-        fail(332, "{}: layer {}, expert {}: {} is no score.", where, layer_key, expert_key,
-             score.dump());
+        fail(ErrorCode::kNotScores, "{}: layer {}, expert {}: {} is no score.", where, layer_key,
+             expert_key, score.dump());
       }
       if (scores.size() <= expert) scores.resize(expert + 1, 0);
       scores[expert] = score.get<double>();
@@ -182,11 +192,11 @@ ScoreTable read_summary(const fs::path& path) {
   try {
     json = Json::parse(read_file(path));
   } catch (const Json::exception& error) {
-    fail(332, "{}: not valid JSON: {}", name, error.what());
+    fail(ErrorCode::kNotScores, "{}: not valid JSON: {}", name, error.what());
   }
   if (!json.is_object() || !json.contains("token_scores")) {
-    fail(332, "{}: this is no score summary: expected the keys token_scores and gate_scores.",
-         name);
+    fail(ErrorCode::kNotScores,
+         "{}: this is no score summary: expected the keys token_scores and gate_scores.", name);
   }
   ScoreTable table;
   table.token = parse_scores(json["token_scores"], name + ": token_scores");
@@ -211,8 +221,8 @@ LayerRecords all_records(const fs::path& folder) {
     if (is_rank_folder(entry)) collect_records(entry.path(), records);
   }
   if (records.empty()) {
-    fail(333, "{}: found no expert_weights_<layer>.txt, neither here nor in rank_*/.",
-         folder.string());
+    fail(ErrorCode::kBadScoreRecords,
+         "{}: found no expert_weights_<layer>.txt, neither here nor in rank_*/.", folder.string());
   }
   return records;
 }
@@ -263,7 +273,7 @@ ScoreTable read_score_table(const fs::path& path, const RecordShape& shape) {
     for (const char* name : {"scores.h5", "summary.json"}) {
       if (fs::exists(path / name)) return read_score_table(path / name, shape);
     }
-    fail(332,
+    fail(ErrorCode::kNotScores,
          "{}: this folder holds no scores: no expert_weights_<layer>.txt, rank_*/, scores.h5 or "
          "summary.json.",
          path.string());

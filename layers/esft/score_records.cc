@@ -97,7 +97,7 @@ void read_layer(const h5::File& file, int layer, ExpertScores& scores) {
 }  // namespace
 
 StoredScores read_scores(const fs::path& path) {
-  const h5::File file = h5::File::open(path, 332);
+  const h5::File file = h5::File::open(path, ErrorCode::kNotScores);
   if (!file.has_attribute("/", "format") || file.get_text("/", "format") != kFormat) {
     file.fail_read(
         fmt::format("this is no score file: the attribute `format` is not `{}`", kFormat));
@@ -134,7 +134,9 @@ RecordWriter::RecordWriter(const fs::path& folder, const std::vector<int>& layer
   for (int layer : layers) {
     const fs::path path = folder / fmt::format("expert_weights_{}.txt", layer);
     files_[layer].open(path, std::ios::binary | std::ios::trunc);
-    if (!files_[layer]) fail(502, "{}: cannot create this record file.", path.string());
+    if (!files_[layer]) {
+      fail(ErrorCode::kWriteFailed, "{}: cannot create this record file.", path.string());
+    }
   }
 }
 
@@ -159,7 +161,8 @@ void RecordWriter::close() {
   for (auto& [layer, file] : files_) {
     file.close();
     if (!file) {
-      fail(502, "{}/expert_weights_{}.txt: the records could not be written. Is the disk full?",
+      fail(ErrorCode::kWriteFailed,
+           "{}/expert_weights_{}.txt: the records could not be written. Is the disk full?",
            folder_.string(), layer);
     }
   }

@@ -29,7 +29,7 @@ struct StoredScores {
   ExpertScores scores;
   ScoreOrigin origin;
 };
-// Throws E0332 with file and reason.
+// Throws E0325 with file and reason.
 StoredScores read_scores(const std::filesystem::path& path);
 
 // The authors' records: expert_weights_<layer>.txt, one line a forward pass: all top-k ids of its
@@ -59,7 +59,7 @@ struct RecordShape {
   int top_k = 0;
 };
 // A folder with expert_weights_<layer>.txt or with rank_*/ folders of such (summed).
-// Throws E0333 with file and line.
+// Throws E0326 with file and line.
 ExpertScores read_records(const std::filesystem::path& folder, const RecordShape& shape = {});
 
 // The same records as the scores of the first and of the second half of the tokens of each layer:

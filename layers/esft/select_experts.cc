@@ -24,7 +24,7 @@ std::vector<int> by_score(const std::vector<double>& scores) {
 
 // The fewest best experts whose scores add up to top_p. The sum runs in the same order and
 // precision as the authors' Python, so that it stops at the same expert.
-std::vector<int> take_share(const std::vector<double>& scores, double top_p, int at_least) {
+std::vector<int> take_top_p(const std::vector<double>& scores, double top_p, int at_least) {
   std::vector<int> chosen;
   double sum = 0;
   for (int id : by_score(scores)) {
@@ -61,13 +61,14 @@ std::vector<int> draw(int num_experts, int n, uint64_t seed, int layer) {
 
 LayerScores rounded_scores(const SelectOptions& options, const ScoreTable& table) {
   if (options.rank_by != "token" && options.rank_by != "gate") {
-    fail(204, "unknown score `{}` in rank_by; known: token, gate.", options.rank_by);
+    fail(ErrorCode::kBadSelection, "unknown score `{}` in rank_by; known: token, gate.",
+         options.rank_by);
   }
   const bool ranked = options.method == "top_n" || options.method == "budget";
   const bool gate = options.method == "gate" || (ranked && options.rank_by == "gate");
   const LayerScores& source = gate ? table.gate : table.token;
   if (source.empty()) {
-    fail(334,
+    fail(ErrorCode::kIncompleteScores,
          "the scores hold no {} scores, which method {} needs here. Score again, or choose another "
          "method.",
          gate ? "gate" : "token", options.method);
@@ -82,12 +83,16 @@ LayerScores rounded_scores(const SelectOptions& options, const ScoreTable& table
       result[layer].push_back(round4(value));
       sum += value;
     }
-    if (sum <= 0) fail(334, "layer {} has no scores above 0: no token was routed there.", layer);
+    if (sum <= 0) {
+      fail(ErrorCode::kIncompleteScores,
+           "layer {} has no scores above 0: no token was routed there.", layer);
+    }
   }
   if (options.layers) {
     for (int layer : *options.layers) {
       if (source.count(layer)) continue;
-      fail(334, "there are no scores of layer {}; the scored layers are {} to {}.", layer,
+      fail(ErrorCode::kIncompleteScores,
+           "there are no scores of layer {}; the scored layers are {} to {}.", layer,
            source.begin()->first, source.rbegin()->first);
     }
   }
@@ -97,16 +102,19 @@ LayerScores rounded_scores(const SelectOptions& options, const ScoreTable& table
 double check_top_p(const SelectOptions& options) {
   const double top_p = options.top_p.value_or(options.method == "gate" ? 0.1 : 0.2);
   if (!(top_p > 0 && top_p <= 1)) {
-    fail(213, "top_p is {}, but must be above 0 and at most 1.", top_p);
+    fail(ErrorCode::kBadSelection, "top_p is {}, but must be above 0 and at most 1.", top_p);
   }
   return top_p;
 }
 
 int check_n(const SelectOptions& options, int num_experts) {
-  if (!options.n) fail(213, "method {} needs n, the number of experts a layer.", options.method);
+  if (!options.n) {
+    fail(ErrorCode::kBadSelection, "method {} needs n, the number of experts a layer.",
+         options.method);
+  }
   if (*options.n < 1 || *options.n > num_experts) {
-    fail(213, "n is {}, but must be between 1 and the {} experts of a layer.", *options.n,
-         num_experts);
+    fail(ErrorCode::kBadSelection, "n is {}, but must be between 1 and the {} experts of a layer.",
+         *options.n, num_experts);
   }
   return *options.n;
 }
@@ -114,7 +122,7 @@ int check_n(const SelectOptions& options, int num_experts) {
 std::map<int, std::vector<int>> take_budget(const SelectOptions& options, const LayerScores& scores,
                                             int num_experts) {
   if (!options.budget || !(*options.budget > 0 && *options.budget <= 1)) {
-    fail(213,
+    fail(ErrorCode::kBadSelection,
          "method budget needs a budget above 0 and at most 1, the share of all routed experts{}.",
          options.budget ? fmt::format("; it is {}", *options.budget) : "");
   }
@@ -152,14 +160,15 @@ std::map<int, std::vector<int>> take_budget(const SelectOptions& options, const 
 
 Selection select_experts(const SelectOptions& options, const ScoreTable& table) {
   const std::string& method = options.method;
-  const bool by_share = method == "token" || method == "gate";
-  if (!by_share && method != "random" && method != "top_n" && method != "budget" &&
+  const bool by_top_p = method == "token" || method == "gate";
+  if (!by_top_p && method != "random" && method != "top_n" && method != "budget" &&
       method != "none") {
-    fail(204, "unknown selection method `{}`; known: token, gate, random, top_n, budget, none.",
-         method);
+    fail(ErrorCode::kBadSelection,
+         "unknown selection method `{}`; known: token, gate, random, top_n, budget, none.", method);
   }
   if (options.min_per_layer < 0 || options.min_per_layer > table.num_experts) {
-    fail(213, "min_per_layer is {}, but must be between 0 and the {} experts of a layer.",
+    fail(ErrorCode::kBadSelection,
+         "min_per_layer is {}, but must be between 0 and the {} experts of a layer.",
          options.min_per_layer, table.num_experts);
   }
   const LayerScores scores = rounded_scores(options, table);
@@ -168,10 +177,10 @@ Selection select_experts(const SelectOptions& options, const ScoreTable& table) 
   config.shared_experts = options.shared_experts;
   config.non_expert_modules = options.non_expert_modules;
   const double top_p = check_top_p(options);
-  if (by_share) result.top_p = top_p;
+  if (by_top_p) result.top_p = top_p;
   if (method == "budget") config.experts = take_budget(options, scores, table.num_experts);
   for (const auto& [layer, values] : scores) {
-    if (by_share) config.experts[layer] = take_share(values, top_p, options.min_per_layer);
+    if (by_top_p) config.experts[layer] = take_top_p(values, top_p, options.min_per_layer);
     if (method == "top_n") {
       config.experts[layer] = by_score(values);
       config.experts[layer].resize(check_n(options, table.num_experts));
@@ -179,18 +188,18 @@ Selection select_experts(const SelectOptions& options, const ScoreTable& table) 
     if (method == "random") {
       const int n = options.n
                         ? check_n(options, table.num_experts)
-                        : static_cast<int>(take_share(values, top_p, options.min_per_layer).size());
+                        : static_cast<int>(take_top_p(values, top_p, options.min_per_layer).size());
       config.experts[layer] = draw(table.num_experts, n, options.seed, layer);
     }
   }
   for (const auto& [layer, ids] : config.experts) {
     LayerSelection line{.layer = layer, .chosen = static_cast<int>(ids.size())};
     for (int id : ids) line.share += scores.at(layer)[id];
-    line.all = by_share && line.chosen == table.num_experts && line.share < top_p;
+    line.all = by_top_p && line.chosen == table.num_experts && line.share < top_p;
     result.layers.push_back(line);
   }
   if (!config.trains_anything()) {
-    fail(315,
+    fail(ErrorCode::kNothingTrains,
          "the selection is empty: no expert was chosen, and neither shared experts nor "
          "non-expert modules train. Raise top_p, n, budget or min_per_layer.");
   }

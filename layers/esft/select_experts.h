@@ -35,7 +35,7 @@ struct Selection {
 //                Fisher-Yates shuffle of the ids, SplitMix64 seeded with seed + golden ratio *
 //                (layer
 //                + 1), a draw below m being the high word of m * random. In the order drawn.
-// Throws E0213 for a value out of range or missing, E0204 for an unknown method, E0334 for scores
+// Throws E0217 for an unknown method, a value out of range or missing, E0327 for scores
 // that lack the layer or the kind asked for, E0315 for an empty selection.
 Selection select_experts(const SelectOptions& options, const ScoreTable& scores);
 

@@ -21,7 +21,8 @@ std::vector<bool> match_any(const ModelInfo& model, const std::vector<std::strin
     try {
       regex.assign(pattern);
     } catch (const std::regex_error& error) {
-      fail(316, "{}: `{}` is no regular expression: {}.", key, pattern, error.what());
+      fail(ErrorCode::kBadPattern, "{}: `{}` is no regular expression: {}.", key, pattern,
+           error.what());
     }
     bool any = false;
     for (size_t i = 0; i < tensors.size(); ++i) {
@@ -30,7 +31,7 @@ std::vector<bool> match_any(const ModelInfo& model, const std::vector<std::strin
       any = true;
     }
     if (!any) {
-      fail(316,
+      fail(ErrorCode::kBadPattern,
            "{}: the pattern `{}` matches no parameter of the model that can train. It must match a "
            "whole name, such as {}.",
            key, pattern, tensors.empty() ? "-" : tensors.back().name);
@@ -65,14 +66,14 @@ void check_whole_experts(const ModelInfo& model, const std::vector<bool>& trains
   }
   for (const auto& [key, expert] : experts) {
     if (expert.trained > 0 && expert.trained < expert.tensors) {
-      fail(317,
+      fail(ErrorCode::kDividedExpert,
            "layer {}, expert {}: the patterns train {} of its {} tensors. A routed expert trains "
            "whole "
            "or not at all: let esft.also_train or esft.keep_frozen match all of them.",
            key.first, key.second, expert.trained, expert.tensors);
     }
     if (expert.wanted > expert.trained) {
-      fail(317,
+      fail(ErrorCode::kDividedExpert,
            "layer {}, expert {}: the expert config trains it, but esft.keep_frozen matches it. "
            "Take it "
            "out of one of them.",
@@ -88,7 +89,7 @@ TrainableSet build(const ModelInfo& model, const std::vector<bool>& trains) {
     if (trains[i]) names.push_back(tensors[i].name);
   }
   if (names.empty()) {
-    fail(315,
+    fail(ErrorCode::kNothingTrains,
          "nothing is left to train: no expert is configured, or esft.keep_frozen matches "
          "everything that is.");
   }

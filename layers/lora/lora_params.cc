@@ -51,7 +51,8 @@ ModelInfo with_lora(const ModelInfo& model, const LoraOptions& options,
   const std::set<std::string> targets(options.targets.begin(), options.targets.end());
   for (const std::string& target : targets) {
     if (target != "attention" && target != "linears" && target != "experts") {
-      fail(205, "lora.targets: expected attention, linears or experts, got `{}`", target);
+      fail(ErrorCode::kBadValue, "lora.targets: expected attention, linears or experts, got `{}`",
+           target);
     }
   }
   std::vector<TensorEntry> pairs;
@@ -73,7 +74,8 @@ ModelInfo with_lora(const ModelInfo& model, const LoraOptions& options,
     pairs.push_back(pair);
   }
   if (pairs.empty()) {
-    fail(315, "lora.targets names no matrix of this model: nothing would train");
+    fail(ErrorCode::kNothingTrains,
+         "lora.targets names no matrix of this model: nothing would train");
   }
   ModelInfo result = model;
   for (TensorEntry& pair : pairs) result.tensors.add(std::move(pair));
@@ -98,9 +100,9 @@ void fill_initial_lora(const ShardedTensor& destination, uint64_t seed) {
     const uint64_t stream = mix64(seed + kGolden64) ^ xxh3(destination.name).low;
     const double bound = 1.0 / std::sqrt(static_cast<double>(row));
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t place =
+      const int64_t element =
           (destination.row_begin + i / columns) * row + destination.col_begin + i % columns;
-      const double unit = unit_of(mix64(stream + static_cast<uint64_t>(place + 1) * kGolden64));
+      const double unit = unit_of(mix64(stream + static_cast<uint64_t>(element + 1) * kGolden64));
       values[i] = static_cast<float>((2 * unit - 1) * bound);
     }
   }

@@ -22,7 +22,7 @@ struct Config {
     decoder.read_dense_then_shared(in);
     decoder.read_sigmoid_routing(in);
     attention.qkv_bias = in.flag_or({"attention_bias"}, false);
-    if (in.flag_or({"use_qk_norm"}, false)) attention.qk_norm = QkNorm::kHead;
+    if (in.flag_or({"use_qk_norm"}, false)) attention.qk_norm = QkNorm::kPerHead;
   }
 };
 

@@ -28,7 +28,8 @@ struct Config {
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in)
       : decoder(in),
-        attention(in, rope_of(in), read_windows(in, [](int64_t layer) { return layer % 2 == 0; })) {
+        attention(in, rope_of(in),
+                  read_sliding_windows(in, [](int64_t layer) { return layer % 2 == 0; })) {
     decoder.norm.round_before_weight = false;
     decoder.expert_width = in.integer({"intermediate_size"});
     decoder.expert_form = ExpertForm::kTransposedStacks;

@@ -13,7 +13,7 @@ const nlohmann::json kDefaults = {{"num_key_value_heads", 8}, {"rms_norm_eps", 1
 
 // With a `sliding_window` all layers slide.
 std::vector<int64_t> windows_of(const ConfigReader& in) {
-  return read_windows(in, [&in](int64_t) { return in.has("sliding_window"); });
+  return read_sliding_windows(in, [&in](int64_t) { return in.has("sliding_window"); });
 }
 
 struct Config {

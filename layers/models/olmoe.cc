@@ -18,7 +18,7 @@ struct Config {
     decoder.expert_width = in.integer({"intermediate_size"});
     decoder.moe.router.renormalize = in.flag_or({"norm_topk_prob"}, false);
     attention.qkv_bias = attention.o_bias = in.flag_or({"attention_bias"}, false);
-    attention.qk_norm = QkNorm::kWhole;
+    attention.qk_norm = QkNorm::kAllHeads;
     if (attention.head_dim * attention.heads != attention.hidden) {
       in.unsupported("head_dim", "the heads together must be as wide as hidden_size");
     }

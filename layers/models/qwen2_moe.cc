@@ -14,8 +14,8 @@ const nlohmann::json kDefaults = {
 // Every other one of the first `max_window_layers` layers slides.
 std::vector<int64_t> windows_of(const ConfigReader& in) {
   const int64_t below = in.integer_or({"max_window_layers"}, 0);
-  return read_switched_windows(in,
-                               [below](int64_t layer) { return layer % 2 == 0 && layer < below; });
+  return read_switched_sliding_windows(
+      in, [below](int64_t layer) { return layer % 2 == 0 && layer < below; });
 }
 
 struct Config {

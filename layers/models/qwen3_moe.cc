@@ -16,13 +16,14 @@ struct Config {
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in)
       : decoder(in),
-        attention(in, in.rope(10000.0), read_switched_windows(in, [](int64_t) { return true; })) {
+        attention(in, in.rope(10000.0),
+                  read_switched_sliding_windows(in, [](int64_t) { return true; })) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
     decoder.read_sparse_step(in);
     decoder.moe.router.renormalize = in.flag_or({"norm_topk_prob"}, false);
     attention.qkv_bias = attention.o_bias = in.flag_or({"attention_bias"}, false);
-    attention.qk_norm = QkNorm::kHead;
+    attention.qk_norm = QkNorm::kPerHead;
   }
 };
 

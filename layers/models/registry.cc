@@ -26,12 +26,13 @@ const Family& family_named(std::string_view name) {
   for (const Family& family : families()) {
     if (family.name == name) return family;
   }
-  fail(322, "no model family `{}`. Known families: {}.", name, known_names());
+  fail(ErrorCode::kUnknownFamily, "no model family `{}`. Known families: {}.", name, known_names());
 }
 
 const Family& family_of(const nlohmann::json& config) {
   if (!config.is_object() || !config.contains("model_type") || !config["model_type"].is_string()) {
-    fail(322, "config.json has no `model_type`, so the model family is not known. Known: {}.",
+    fail(ErrorCode::kUnknownFamily,
+         "config.json has no `model_type`, so the model family is not known. Known: {}.",
          known_names());
   }
   return family_named(config["model_type"].get<std::string>());

@@ -35,32 +35,37 @@ class AllGatherDispatcher final : public TokenDispatcher {
     out.handle = handle;
     out.offsets = take_own(idx, layer, slot_of_local, *handle);
     out.weights_R = gathered_rows(weights.reshape({-1}), handle->choice_R);
-    out.source = resend(x, *handle);
+    out.source = dispatch_rows(x, *handle);
     return out;
   }
 
-  at::Tensor resend(const at::Tensor& x, const DispatchHandle& handle) const override {
-    return gather_rows(x, ways_of(handle).tokens, ranks_, "dispatch rows");
+  at::Tensor dispatch_gradients(const at::Tensor& d_y,
+                                const DispatchHandle& handle) const override {
+    return dispatch_rows(d_y, own_handle(handle));
   }
 
   at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
-    const AllGatherHandle& ways = ways_of(handle);
-    at::Tensor sums = at::zeros({total(ways), rows.size(1)}, at::kFloat);
-    sums.index_add_(0, ways.row_index_R, rows.to(at::kFloat));
-    return reduce_scatter_rows(sums, ways.tokens, ranks_, "combine rows").to(rows.scalar_type());
+    const AllGatherHandle& own = own_handle(handle);
+    at::Tensor sums = at::zeros({total(own), rows.size(1)}, at::kFloat);
+    sums.index_add_(0, own.row_index_R, rows.to(at::kFloat));
+    return reduce_scatter_rows(sums, own.tokens, ranks_, "combine rows").to(rows.scalar_type());
   }
 
-  at::Tensor return_values(const at::Tensor& values, const DispatchHandle& handle) const override {
-    const AllGatherHandle& ways = ways_of(handle);
-    at::Tensor all = at::zeros({total(ways) * ways.top_k}, at::kFloat);
-    all.index_copy_(0, ways.choice_R, values);
-    return reduce_scatter_rows(all.view({total(ways), ways.top_k}), ways.tokens, ranks_,
+  at::Tensor combine_weight_gradients(const at::Tensor& values,
+                                      const DispatchHandle& handle) const override {
+    const AllGatherHandle& own = own_handle(handle);
+    at::Tensor all = at::zeros({total(own) * own.top_k}, at::kFloat);
+    all.index_copy_(0, own.choice_R, values);
+    return reduce_scatter_rows(all.view({total(own), own.top_k}), own.tokens, ranks_,
                                "return weights");
   }
 
  private:
-  static const AllGatherHandle& ways_of(const DispatchHandle& handle) {
+  static const AllGatherHandle& own_handle(const DispatchHandle& handle) {
     return static_cast<const AllGatherHandle&>(handle);
+  }
+  at::Tensor dispatch_rows(const at::Tensor& x, const AllGatherHandle& handle) const {
+    return gather_rows(x, handle.tokens, ranks_, "dispatch rows");
   }
   static int64_t total(const AllGatherHandle& handle) {
     return std::accumulate(handle.tokens.begin(), handle.tokens.end(), int64_t{0});

@@ -37,7 +37,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
     Dispatched out;
     out.handle = handle;
     out.offsets = slot_order(counts, slot_of_local, *handle);
-    out.source = resend(x, *handle);
+    out.source = dispatch_rows(x, *handle);
     const at::Tensor in_order =
         gathered_rows(topk_weights.reshape({-1}), inverse_permutation(handle->position_TK));
     const at::Tensor weights = to_partners(
@@ -46,27 +46,32 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return out;
   }
 
-  at::Tensor resend(const at::Tensor& x, const DispatchHandle& handle) const override {
-    const AllToAllHandle& ways = ways_of(handle);
-    return to_partners(exchange(gathered_rows(x, ways.send_token), ways.send_rows, ways.recv_rows,
-                                "dispatch rows"),
-                       ways);
+  at::Tensor dispatch_gradients(const at::Tensor& d_y,
+                                const DispatchHandle& handle) const override {
+    return dispatch_rows(d_y, own_handle(handle));
   }
 
   at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
-    const AllToAllHandle& ways = ways_of(handle);
-    return summed_rows(back(rows, ways, "combine rows"), ways.position_TK, ways.num_tokens);
+    const AllToAllHandle& own = own_handle(handle);
+    return summed_rows(back(rows, own, "combine rows"), own.position_TK, own.num_tokens);
   }
 
-  at::Tensor return_values(const at::Tensor& values, const DispatchHandle& handle) const override {
-    const AllToAllHandle& ways = ways_of(handle);
-    return gathered_rows(back(values, ways, "return weights"), ways.position_TK)
-        .view({ways.num_tokens, ways.top_k});
+  at::Tensor combine_weight_gradients(const at::Tensor& values,
+                                      const DispatchHandle& handle) const override {
+    const AllToAllHandle& own = own_handle(handle);
+    return gathered_rows(back(values, own, "return weights"), own.position_TK)
+        .view({own.num_tokens, own.top_k});
   }
 
  private:
-  static const AllToAllHandle& ways_of(const DispatchHandle& handle) {
+  static const AllToAllHandle& own_handle(const DispatchHandle& handle) {
     return static_cast<const AllToAllHandle&>(handle);
+  }
+
+  at::Tensor dispatch_rows(const at::Tensor& x, const AllToAllHandle& handle) const {
+    return to_partners(exchange(gathered_rows(x, handle.send_token), handle.send_rows,
+                                handle.recv_rows, "dispatch rows"),
+                       handle);
   }
 
   // Sorts the choices by (rank, local number). Fills position_TK, send_token and send_rows; returns
@@ -74,7 +79,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
   std::vector<int64_t> order_for_sending(const at::Tensor& topk_idx, int layer,
                                          AllToAllHandle& handle) const {
     const int64_t rows = topk_idx.numel();
-    const int64_t local = placement_.local_numbers(), places = ep_.size() * local;
+    const int64_t local = placement_.local_numbers(), buckets = ep_.size() * local;
     const int64_t* expert = topk_idx.data_ptr<int64_t>();
     std::vector<int64_t> of_expert(static_cast<size_t>(placement_.num_experts()), 0);
     for (int64_t i = 0; i < rows; ++i) ++of_expert[expert[i]];
@@ -85,10 +90,10 @@ class AllToAllDispatcher final : public TokenDispatcher {
       destinations.push_back(destinations_of(layer, e, of_expert[e],
                                              found == shares.end() ? nullptr : &found->second));
     }
-    std::vector<int64_t> place(static_cast<size_t>(rows)), counts(places, 0), next(places, 0);
+    std::vector<int64_t> bucket(static_cast<size_t>(rows)), counts(buckets, 0), next(buckets, 0);
     for (int64_t i = 0; i < rows; ++i) {
-      place[i] = destinations[expert[i]].take();
-      ++counts[place[i]];
+      bucket[i] = destinations[expert[i]].take();
+      ++counts[bucket[i]];
     }
     std::exclusive_scan(counts.begin(), counts.end(), next.begin(), int64_t{0});
     handle.position_TK = empty_longs(rows);
@@ -96,11 +101,11 @@ class AllToAllDispatcher final : public TokenDispatcher {
     int64_t* position = handle.position_TK.data_ptr<int64_t>();
     int64_t* token = handle.send_token.data_ptr<int64_t>();
     for (int64_t i = 0; i < rows; ++i) {
-      position[i] = next[place[i]]++;
+      position[i] = next[bucket[i]]++;
       token[position[i]] = i / handle.top_k;
     }
     handle.send_rows.assign(ep_.size(), 0);
-    for (int64_t p = 0; p < places; ++p) handle.send_rows[p / local] += counts[p];
+    for (int64_t p = 0; p < buckets; ++p) handle.send_rows[p / local] += counts[p];
     return counts;
   }
 
@@ -119,14 +124,14 @@ class AllToAllDispatcher final : public TokenDispatcher {
 
   // Where the next choices of an expert go: `left` more to the last place, then to the one before.
   struct Destinations {
-    struct Part {
-      int64_t place, left;
+    struct Quota {
+      int64_t bucket, left;
     };
-    std::vector<Part> parts;
+    std::vector<Quota> quotas;
     int64_t take() {
-      while (parts.back().left == 0) parts.pop_back();
-      --parts.back().left;
-      return parts.back().place;
+      while (quotas.back().left == 0) quotas.pop_back();
+      --quotas.back().left;
+      return quotas.back().bucket;
     }
   };
 
@@ -134,11 +139,11 @@ class AllToAllDispatcher final : public TokenDispatcher {
   // takes all.
   Destinations destinations_of(int layer, int expert, int64_t count,
                                const std::vector<double>* shares) const {
-    const auto place_on = [&](int rank) {
+    const auto bucket_on = [&](int rank) {
       return int64_t{rank} * placement_.local_numbers() +
              placement_.local_id_on(layer, expert, rank);
     };
-    if (!shares) return {{{place_on(placement_.ep_rank_of(layer, expert)), count}}};
+    if (!shares) return {{{bucket_on(placement_.ep_rank_of(layer, expert)), count}}};
     Destinations result;
     double share = 0;
     int64_t given = 0;
@@ -147,7 +152,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
       const bool last = rank + 1 == ep_.size();
       const int64_t until =
           last ? count : std::min<int64_t>(count, std::llround(share * static_cast<double>(count)));
-      if (until > given) result.parts.push_back({place_on(rank), until - given});
+      if (until > given) result.quotas.push_back({bucket_on(rank), until - given});
       given = std::max(given, until);
     }
     return result;

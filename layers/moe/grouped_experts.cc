@@ -18,10 +18,10 @@ std::vector<ops::Unit> row_units(const std::vector<int64_t>& offsets, int64_t fi
   std::vector<ops::Unit> units;
   for (int64_t slot = first_slot; slot < end_slot; ++slot) {
     const int64_t rows = offsets[slot + 1] - offsets[slot];
-    const int64_t pieces = (rows + kUnitRows - 1) / kUnitRows;
-    for (int64_t p = 0; p < pieces; ++p) {
-      const int64_t begin = offsets[slot] + rows * p / pieces;
-      const int64_t end = offsets[slot] + rows * (p + 1) / pieces;
+    const int64_t chunks = (rows + kUnitRows - 1) / kUnitRows;
+    for (int64_t p = 0; p < chunks; ++p) {
+      const int64_t begin = offsets[slot] + rows * p / chunks;
+      const int64_t end = offsets[slot] + rows * (p + 1) / chunks;
       units.push_back({slot, begin, end, static_cast<double>(end - begin) + 8});
     }
   }
@@ -52,20 +52,20 @@ void accumulate_product(at::Tensor into, const at::Tensor& a, const at::Tensor& 
 at::Tensor GroupedExperts::forward(const Dispatched& in, ExpertsSaved* saved) const {
   const ProfileScope scope("experts");
   const int64_t rows = in.offsets.back(), width = storage_.width, hidden = storage_.hidden;
-  const int64_t tuned_rows = in.offsets[storage_.num_tuned()];
+  const int64_t trainable_rows = in.offsets[storage_.num_trainable()];
   const at::Tensor& index = in.handle->row_index_R;
   at::Tensor y = at::empty({rows, hidden}, in.source.options());
   if (saved) {
     saved->gate_up = at::empty({rows, 2 * width}, in.source.options());
-    saved->tuned_rows = at::empty({tuned_rows, hidden}, in.source.options());
+    saved->trainable_rows = at::empty({trainable_rows, hidden}, in.source.options());
   }
   std::vector<ops::Unit> units = row_units(in.offsets, 0, storage_.num_local);
   ops::run_units(units, [&](const ops::Unit& unit) {
     const int64_t n = unit.end - unit.begin;
     const ExpertLora* lora = lora_of(unit.slot);
     const at::Tensor x = gather(in.source, index, unit.begin, unit.end);
-    if (saved && unit.slot < storage_.num_tuned()) {
-      saved->tuned_rows.narrow(0, unit.begin, n).copy_(x);
+    if (saved && unit.slot < storage_.num_trainable()) {
+      saved->trainable_rows.narrow(0, unit.begin, n).copy_(x);
     }
     at::Tensor gate_up = saved ? saved->gate_up.narrow(0, unit.begin, n)
                                : at::empty({n, 2 * width}, in.source.options());
@@ -96,29 +96,30 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
                                           bool want_weights) const {
   const ProfileScope scope("experts, backward");
   const int64_t rows = in.offsets.back(), width = storage_.width, hidden = storage_.hidden;
-  const int64_t tuned_rows = in.offsets[storage_.num_tuned()];
+  const int64_t trainable_rows = in.offsets[storage_.num_trainable()];
   const at::Tensor& index = in.handle->row_index_R;
   const auto options = d_source.options();
   ExpertsGradients result;
   if (want_rows) result.rows = at::empty({rows, hidden}, options);
   if (want_weights) result.weights_R = at::empty({rows}, options.dtype(at::kFloat));
-  // Of the tuned prefix, for the gradients of weights and pairs.
-  const at::Tensor d_gate_up = at::empty({tuned_rows, 2 * width}, options);
-  const at::Tensor act = at::empty({tuned_rows, width}, options);
-  const at::Tensor d_rows = at::empty({tuned_rows, hidden}, options);
+  // Of the trainable prefix, for the gradients of weights and pairs.
+  const at::Tensor d_gate_up = at::empty({trainable_rows, 2 * width}, options);
+  const at::Tensor act = at::empty({trainable_rows, width}, options);
+  const at::Tensor d_rows = at::empty({trainable_rows, hidden}, options);
 
-  const int64_t end_slot = want_rows || want_weights ? storage_.num_local : storage_.num_tuned();
+  const int64_t end_slot =
+      want_rows || want_weights ? storage_.num_local : storage_.num_trainable();
   std::vector<ops::Unit> units = row_units(in.offsets, 0, end_slot);
   ops::run_units(units, [&](const ops::Unit& unit) {
     const int64_t n = unit.end - unit.begin;
-    const bool tuned = unit.slot < storage_.num_tuned();
+    const bool trainable = unit.slot < storage_.num_trainable();
     const ExpertLora* lora = lora_of(unit.slot);
     const at::Tensor dy = gather(d_source, index, unit.begin, unit.end);
-    if (tuned) d_rows.narrow(0, unit.begin, n).copy_(dy);
+    if (trainable) d_rows.narrow(0, unit.begin, n).copy_(dy);
     const at::Tensor d_act = at::empty({n, width}, options);
     ops::few_rows_mm(dy, storage_.down(unit.slot), d_act);
     if (lora) lora->add_to_d_act(dy, d_act);
-    const at::Tensor d_gu = tuned       ? d_gate_up.narrow(0, unit.begin, n)
+    const at::Tensor d_gu = trainable   ? d_gate_up.narrow(0, unit.begin, n)
                             : want_rows ? at::empty({n, 2 * width}, options)
                                         : at::Tensor();
     ops::dispatch_dtype(dy.scalar_type(), [&](auto t) {
@@ -128,7 +129,7 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
       ops::activation_backward(
           activation_, gate, gate + width, 2 * width, in.weights_R.data_ptr<float>() + unit.begin,
           ops::data<T>(d_act), d_gate, d_gate ? d_gate + width : nullptr,
-          tuned ? ops::data<T>(act) + unit.begin * width : nullptr,
+          trainable ? ops::data<T>(act) + unit.begin * width : nullptr,
           want_weights ? result.weights_R.data_ptr<float>() + unit.begin : nullptr, n, width);
     });
     if (want_weights && adds_down_bias()) {
@@ -141,9 +142,9 @@ ExpertsGradients GroupedExperts::backward(const Dispatched& in, const ExpertsSav
       if (lora) lora->add_to_dx(d_gu, dx);
     }
   });
-  weight_gradients(in.offsets, saved.tuned_rows, d_gate_up, act, d_rows);
+  weight_gradients(in.offsets, saved.trainable_rows, d_gate_up, act, d_rows);
   if (storage_.has_biases) bias_gradients(in, d_gate_up, d_rows);
-  lora_gradients(in.offsets, saved.tuned_rows, d_gate_up, act, d_rows);
+  lora_gradients(in.offsets, saved.trainable_rows, d_gate_up, act, d_rows);
   return result;
 }
 

@@ -15,10 +15,10 @@
 
 namespace sutor {
 
-// What the backward pass needs. R rows, Rt of them in tuned slots.
+// What the backward pass needs. R rows, Rt of them in trainable slots.
 struct ExpertsSaved {
-  at::Tensor gate_up;     // [R, 2I] before the activation
-  at::Tensor tuned_rows;  // [Rt, H] inputs of the tuned slots
+  at::Tensor gate_up;         // [R, 2I] before the activation
+  at::Tensor trainable_rows;  // [Rt, H] inputs of the trainable slots
 };
 
 struct ExpertsGradients {
@@ -35,7 +35,7 @@ class GroupedExperts {
   // Returns [R, H] in slot order. saved: filled for a later backward() unless null.
   at::Tensor forward(const Dispatched& in, ExpertsSaved* saved) const;
   // d_source: the gradient of the output, laid out like in.source. Adds the gradients of weights
-  // and pairs of the tuned slots to the storage's.
+  // and pairs of the trainable slots to the storage's.
   ExpertsGradients backward(const Dispatched& in, const ExpertsSaved& saved,
                             const at::Tensor& d_source, bool want_rows, bool want_weights) const;
 

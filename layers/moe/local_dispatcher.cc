@@ -40,16 +40,20 @@ class LocalDispatcher final : public TokenDispatcher {
     }
     return out;
   }
-  at::Tensor resend(const at::Tensor& x, const DispatchHandle&) const override { return x; }
-  at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
-    return summed_rows(rows, ways(handle).position_TK, handle.num_tokens);
+  at::Tensor dispatch_gradients(const at::Tensor& x, const DispatchHandle&) const override {
+    return x;
   }
-  at::Tensor return_values(const at::Tensor& values, const DispatchHandle& handle) const override {
-    return gathered_rows(values, ways(handle).position_TK).view({handle.num_tokens, handle.top_k});
+  at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
+    return summed_rows(rows, own_handle(handle).position_TK, handle.num_tokens);
+  }
+  at::Tensor combine_weight_gradients(const at::Tensor& values,
+                                      const DispatchHandle& handle) const override {
+    return gathered_rows(values, own_handle(handle).position_TK)
+        .view({handle.num_tokens, handle.top_k});
   }
 
  private:
-  static const LocalHandle& ways(const DispatchHandle& handle) {
+  static const LocalHandle& own_handle(const DispatchHandle& handle) {
     return static_cast<const LocalHandle&>(handle);
   }
 };

@@ -52,14 +52,15 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
     const auto state = c10::static_intrusive_pointer_cast<RoutedState>(held.toCapsule());
     const DispatchHandle& handle = *state->dispatched.handle;
     const bool want_x = ctx->needs_input_grad(0), want_weights = ctx->needs_input_grad(1);
-    const at::Tensor d_source = state->dispatcher->resend(grads[0].contiguous(), handle);
+    const at::Tensor d_source =
+        state->dispatcher->dispatch_gradients(grads[0].contiguous(), handle);
     ExpertsGradients g =
         state->experts->backward(state->dispatched, state->saved, d_source, want_x, want_weights);
     state->saved = {};
     const ProfileScope scope("combine, backward");
     at::Tensor dx, dw;
     if (want_x) dx = state->dispatcher->combine(g.rows, handle);
-    if (want_weights) dw = state->dispatcher->return_values(g.weights_R, handle);
+    if (want_weights) dw = state->dispatcher->combine_weight_gradients(g.weights_R, handle);
     ctx->saved_data.erase("state");
     return {dx,           dw,           at::Tensor(), at::Tensor(),
             at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};

@@ -7,7 +7,7 @@ namespace {
 
 // Of experts that must not be chosen: below any merit, and so that two of them add up to less than
 // one of them and a merit.
-constexpr double kOut = -1e30;
+constexpr double kExcluded = -1e30;
 
 }  // namespace
 
@@ -18,18 +18,19 @@ Router::Router(ParameterStore& store, const std::string& name, const RouterOptio
                                                : nullptr),
       options_(options) {}
 
-// What experts are chosen by: scores with the bias, kOut for masked ones and groups that are out.
-at::Tensor Router::merits(const at::Tensor& scores, const at::Tensor& mask) const {
-  at::Tensor merits = correction_bias_ ? scores + correction_bias_->value : scores;
-  if (mask.defined()) merits = merits.masked_fill(mask == 0, kOut);
-  if (options_.num_groups == 0) return merits;
-  const int64_t tokens = merits.size(0), experts = merits.size(1);
+// What experts are chosen by: scores with the bias, kExcluded for masked ones and groups that are
+// out.
+at::Tensor Router::selection_scores(const at::Tensor& scores, const at::Tensor& mask) const {
+  at::Tensor selection_scores = correction_bias_ ? scores + correction_bias_->value : scores;
+  if (mask.defined()) selection_scores = selection_scores.masked_fill(mask == 0, kExcluded);
+  if (options_.num_groups == 0) return selection_scores;
+  const int64_t tokens = selection_scores.size(0), experts = selection_scores.size(1);
   const at::Tensor grouped =
-      merits.view({tokens, options_.num_groups, experts / options_.num_groups});
-  const at::Tensor of_group = std::get<0>(at::topk(grouped, options_.group_best, -1)).sum(-1);
-  const at::Tensor chosen = std::get<1>(at::topk(of_group, options_.topk_group, -1));
-  const at::Tensor out = at::ones_like(of_group, at::kBool).scatter_(1, chosen, false);
-  return grouped.masked_fill(out.unsqueeze(2), kOut).view({tokens, experts});
+      selection_scores.view({tokens, options_.num_groups, experts / options_.num_groups});
+  const at::Tensor group_scores = std::get<0>(at::topk(grouped, options_.group_best, -1)).sum(-1);
+  const at::Tensor chosen = std::get<1>(at::topk(group_scores, options_.topk_group, -1));
+  const at::Tensor excluded = at::ones_like(group_scores, at::kBool).scatter_(1, chosen, false);
+  return grouped.masked_fill(excluded.unsqueeze(2), kExcluded).view({tokens, experts});
 }
 
 at::Tensor Router::logits_of(const at::Tensor& x) const {
@@ -60,7 +61,8 @@ Routing Router::forward(const at::Tensor& x, const at::Tensor& mask) const {
   if (options_.scoring == RouterScoring::kSoftmaxChosen) scores = logits.to(at::kFloat);
   {
     at::NoGradGuard no_grad;
-    routing.topk_idx = std::get<1>(at::topk(merits(scores.detach(), mask), options_.top_k, -1));
+    routing.topk_idx =
+        std::get<1>(at::topk(selection_scores(scores.detach(), mask), options_.top_k, -1));
   }
   const at::Tensor weights = weights_of(scores, routing.topk_idx, x.scalar_type());
   routing.unscaled = weights.detach();

@@ -46,7 +46,7 @@ class Router {
 
  private:
   at::Tensor logits_of(const at::Tensor& x) const;
-  at::Tensor merits(const at::Tensor& scores, const at::Tensor& mask) const;
+  at::Tensor selection_scores(const at::Tensor& scores, const at::Tensor& mask) const;
   at::Tensor weights_of(const at::Tensor& scores, const at::Tensor& topk_idx,
                         at::ScalarType dtype) const;
   Parameter& weight_;

@@ -1,10 +1,10 @@
 // Brings the rows of tokens to the ranks that hold their experts, and back. Every call is
 // collective over the ranks that share a layer's experts (etp-ep), and every rank makes the same
-// calls, with or without tokens. Forward: dispatch, then combine. Backward: resend the gradient of
-// the output, then combine the gradients of the rows, and send the gradients of the weights back.
-// Where etp divides the experts' matrices, each of its ranks works on the rows of all of them, and
-// combine and return_values add the ranks' results. T tokens of this rank, K choices a token, H
-// hidden, R rows that this rank's experts work on.
+// calls, with or without tokens. Forward: dispatch, then combine. Backward: dispatch_gradients the
+// gradient of the output, then combine the gradients of the rows, and send the gradients of the
+// weights back. Where etp divides the experts' matrices, each of its ranks works on the rows of all
+// of them, and combine and combine_weight_gradients add the ranks' results. T tokens of this rank,
+// K choices a token, H hidden, R rows that this rank's experts work on.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -42,12 +42,13 @@ class TokenDispatcher {
                               const at::Tensor& topk_weights, int layer,
                               const std::vector<int64_t>& slot_of_local) const = 0;
   // Another [T, H] tensor along the same ways: the new source; same handle, offsets and order.
-  virtual at::Tensor resend(const at::Tensor& x, const DispatchHandle& handle) const = 0;
+  virtual at::Tensor dispatch_gradients(const at::Tensor& x,
+                                        const DispatchHandle& handle) const = 0;
   // rows [R, H] in slot order -> [T, H]: the sum of each token's K rows, in order of k, in fp32.
   virtual at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const = 0;
   // values fp32 [R] in slot order -> [T, K].
-  virtual at::Tensor return_values(const at::Tensor& values,
-                                   const DispatchHandle& handle) const = 0;
+  virtual at::Tensor combine_weight_gradients(const at::Tensor& values,
+                                              const DispatchHandle& handle) const = 0;
 };
 
 // All experts on this rank: no communication, the source is x itself.

@@ -11,7 +11,7 @@
 
 namespace sutor {
 
-size_t FlatGroup::add(const std::string& name, const TensorPiece& piece, bool decays) {
+size_t FlatGroup::add(const std::string& name, const TensorShard& piece, bool decays) {
   tensors_.push_back({name, piece, decays, 0, piece.num_elements()});
   return tensors_.size() - 1;
 }

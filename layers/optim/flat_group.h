@@ -23,7 +23,7 @@ class FlatGroup {
 
   // `piece`: what this rank has of the tensor, the same on all replicas. Tensors are laid out in
   // the order of adding, decayed ones first. Returns the index.
-  size_t add(const std::string& name, const TensorPiece& piece, bool decays);
+  size_t add(const std::string& name, const TensorShard& piece, bool decays);
   void allocate();  // after the last add()
 
   size_t size() const { return tensors_.size(); }
@@ -66,7 +66,7 @@ class FlatGroup {
  private:
   struct Flat {
     std::string name;
-    TensorPiece piece;
+    TensorShard piece;
     bool decays;
     int64_t begin = 0, count = 0;
   };

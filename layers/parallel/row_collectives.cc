@@ -40,7 +40,7 @@ int64_t first_row(const std::vector<int64_t>& counts, int rank) {
 
 std::vector<int64_t> row_counts(int64_t rows, const Comm& comm) {
   std::vector<int64_t> counts;
-  for (int r = 0; r < comm.size(); ++r) counts.push_back(part_of(rows, r, comm.size()).size());
+  for (int r = 0; r < comm.size(); ++r) counts.push_back(rank_range(rows, r, comm.size()).size());
   return counts;
 }
 

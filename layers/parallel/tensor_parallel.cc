@@ -13,7 +13,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
 // What happens to rows on their way; the backward pass of each is another one.
-enum class Way : int64_t {
+enum class RowOp : int64_t {
   kGather,         // own run -> all rows
   kReduceScatter,  // sum of all rows -> own run
   kSum,            // sum of all rows -> all rows
@@ -23,27 +23,27 @@ enum class Way : int64_t {
 
 // A step over the group: how rows go, how their gradients come back, and what the two are called.
 struct Step {
-  Way forward, backward;
+  RowOp forward, backward;
   const char *name, *backward_name;
 };
 
-constexpr Step kEnterSequence = {Way::kGather, Way::kReduceScatter, "enter region",
+constexpr Step kEnterSequence = {RowOp::kGather, RowOp::kReduceScatter, "enter region",
                                  "enter region, backward"};
-constexpr Step kEnter = {Way::kSame, Way::kSum, "enter region", "enter region, backward"};
-constexpr Step kLeaveSequence = {Way::kReduceScatter, Way::kGather, "leave region",
+constexpr Step kEnter = {RowOp::kSame, RowOp::kSum, "enter region", "enter region, backward"};
+constexpr Step kLeaveSequence = {RowOp::kReduceScatter, RowOp::kGather, "leave region",
                                  "leave region, backward"};
-constexpr Step kLeave = {Way::kSum, Way::kSame, "leave region", "leave region, backward"};
-constexpr Step kOwnRows = {Way::kSlice, Way::kGather, "own rows", "own rows, backward"};
-constexpr Step kAllRows = {Way::kGather, Way::kSlice, "all rows", "all rows, backward"};
+constexpr Step kLeave = {RowOp::kSum, RowOp::kSame, "leave region", "leave region, backward"};
+constexpr Step kOwnRows = {RowOp::kSlice, RowOp::kGather, "own rows", "own rows, backward"};
+constexpr Step kAllRows = {RowOp::kGather, RowOp::kSlice, "all rows", "all rows, backward"};
 
-at::Tensor carry(const at::Tensor& x, Way way, int64_t rows, Comm& comm, const char* name) {
-  if (way == Way::kSame) return x.view_as(x);
+at::Tensor apply_row_op(const at::Tensor& x, RowOp op, int64_t rows, Comm& comm, const char* name) {
+  if (op == RowOp::kSame) return x.view_as(x);
   const ProfileScope scope("tensor parallel");
-  if (way == Way::kSum) return sum_rows(x, comm, name);
+  if (op == RowOp::kSum) return sum_rows(x, comm, name);
   const std::vector<int64_t> counts = row_counts(rows, comm);
-  if (way == Way::kGather) return gather_rows(x, counts, comm, name);
-  if (way == Way::kReduceScatter) return reduce_scatter_rows(x, counts, comm, name);
-  const IndexRange run = part_of(rows, comm.rank(), comm.size());
+  if (op == RowOp::kGather) return gather_rows(x, counts, comm, name);
+  if (op == RowOp::kReduceScatter) return reduce_scatter_rows(x, counts, comm, name);
+  const IndexRange run = rank_range(rows, comm.rank(), comm.size());
   return x.narrow(0, run.begin, run.size()).clone();
 }
 
@@ -54,13 +54,13 @@ class StepFunction : public torch::autograd::Function<StepFunction> {
     ctx->saved_data["step"] = reinterpret_cast<int64_t>(step);
     ctx->saved_data["rows"] = rows;
     ctx->saved_data["comm"] = reinterpret_cast<int64_t>(comm);
-    return carry(x, step->forward, rows, *comm, step->name);
+    return apply_row_op(x, step->forward, rows, *comm, step->name);
   }
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
     const auto* step = reinterpret_cast<const Step*>(ctx->saved_data["step"].toInt());
     auto* comm = reinterpret_cast<Comm*>(ctx->saved_data["comm"].toInt());
-    return {carry(grads[0].contiguous(), step->backward, ctx->saved_data["rows"].toInt(), *comm,
-                  step->backward_name),
+    return {apply_row_op(grads[0].contiguous(), step->backward, ctx->saved_data["rows"].toInt(),
+                         *comm, step->backward_name),
             at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };

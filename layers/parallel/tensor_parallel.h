@@ -24,7 +24,7 @@ class TensorParallel {
   Comm& comm() const { return comm_; }
   bool is_first() const { return comm_.rank() == 0; }
   // This rank's run of T rows.
-  IndexRange rows_of(int64_t rows) const { return part_of(rows, comm_.rank(), comm_.size()); }
+  IndexRange rows_of(int64_t rows) const { return rank_range(rows, comm_.rank(), comm_.size()); }
   // How many rows this rank has between regions.
   int64_t rows_between(int64_t rows) const {
     return sequence_parallel_ ? rows_of(rows).size() : rows;

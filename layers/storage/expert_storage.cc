@@ -16,19 +16,19 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   const RankLayout& layout = parallel.layout();
   const RankCoordinates& at = parallel.coordinates();
   const ExpertPlacement& placement = parallel.placement();
-  const std::vector<int> held = placement.local_experts(layer, at.ep);
+  const std::vector<int> local_ids = placement.local_experts(layer, at.ep);
   storage_.num_experts = model.num_experts;
-  storage_.num_local = static_cast<int64_t>(held.size());
+  storage_.num_local = static_cast<int64_t>(local_ids.size());
   storage_.hidden = model.hidden_size;
-  storage_.width = part_of(model.expert_width, at.etp, layout.etp()).size();
+  storage_.width = rank_range(model.expert_width, at.etp, layout.etp()).size();
   storage_.adds_down_bias = at.etp == 0;
-  std::vector<Expert> experts(held.size());
-  std::vector<std::vector<const TensorEntry*>> pairs(held.size());
+  std::vector<Expert> experts(local_ids.size());
+  std::vector<std::vector<const TensorEntry*>> pairs(local_ids.size());
   for (const TensorEntry& entry : model.tensors.entries()) {
     if (entry.expert < 0 || entry.layer != layer) continue;
-    const auto found = std::find(held.begin(), held.end(), entry.expert);
-    if (found == held.end()) continue;
-    const auto local = static_cast<size_t>(found - held.begin());
+    const auto found = std::find(local_ids.begin(), local_ids.end(), entry.expert);
+    if (found == local_ids.end()) continue;
+    const auto local = static_cast<size_t>(found - local_ids.begin());
     if (entry.role == TensorRole::kLora) {
       pairs[local].push_back(&entry);  // A and B of gate, of up, of down
     } else {
@@ -37,14 +37,14 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   }
   storage_.has_biases = !experts.empty() && experts[0].count({"down", "bias"}) > 0;
   std::vector<size_t> trained, adapted, rest;
-  for (size_t local = 0; local < held.size(); ++local) {
+  for (size_t local = 0; local < local_ids.size(); ++local) {
     const bool is_trained = trainable.contains(experts[local].at({"gate", "weight"})->name);
     (is_trained ? trained : pairs[local].empty() ? rest : adapted).push_back(local);
   }
   SUTOR_ASSERT(trained.empty() || adapted.empty());
-  for (const auto* tuned : {&trained, &adapted}) {  // copies are of frozen experts
-    SUTOR_ASSERT(tuned->empty() ||
-                 tuned->back() < static_cast<size_t>(placement.num_local_experts()));
+  for (const auto* trainable : {&trained, &adapted}) {  // copies are of frozen experts
+    SUTOR_ASSERT(trainable->empty() ||
+                 trainable->back() < static_cast<size_t>(placement.num_local_experts()));
   }
   storage_.num_trained = static_cast<int64_t>(trained.size());
   storage_.lora.resize(adapted.size());
@@ -63,10 +63,10 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   if (trained.empty()) storage_.trained = empty_tensors(0, dtype);
 }
 
-LayerExperts::Place LayerExperts::add(const TensorEntry& entry, bool decays) {
+LayerExperts::FlatTensor LayerExperts::add(const TensorEntry& entry, bool decays) {
   FlatGroup& group = groups_.of(entry);
-  const TensorPiece piece = piece_of(entry, parallel_.coordinates().etp, parallel_.layout().etp());
-  return {&group, group.add(entry.name, piece, decays)};
+  const TensorShard shard = shard_of(entry, parallel_.coordinates().etp, parallel_.layout().etp());
+  return {&group, group.add(entry.name, shard, decays)};
 }
 
 // Gate and up of every expert, then down of every expert, then likewise the biases, so that each
@@ -74,11 +74,11 @@ LayerExperts::Place LayerExperts::add(const TensorEntry& entry, bool decays) {
 void LayerExperts::add_trained(const std::vector<Expert>& experts, bool decays_biases) {
   const auto add_stack = [&](std::initializer_list<const char*> projections, const char* kind,
                              bool decays) {
-    Place first;
+    FlatTensor first;
     for (const Expert& expert : experts) {
       for (const char* projection : projections) {
-        const Place place = add(*expert.at({projection, kind}), decays);
-        if (first.group == nullptr) first = place;
+        const FlatTensor flat = add(*expert.at({projection, kind}), decays);
+        if (first.group == nullptr) first = flat;
       }
     }
     return first;
@@ -105,10 +105,10 @@ void LayerExperts::bind() {
   bind_lora();
   const int64_t n = storage_.num_trained, h = storage_.hidden, w = storage_.width;
   if (n == 0) return;
-  const auto bind = [&](at::Tensor ExpertTensors::*part, const Place& first,
+  const auto bind = [&](at::Tensor ExpertTensors::*member, const FlatTensor& first,
                         const std::vector<int64_t>& shape) {
-    storage_.trained.*part = first.group->values_from(first.index, shape);
-    storage_.grads.*part = first.group->grads_from(first.index, shape);
+    storage_.trained.*member = first.group->values_from(first.index, shape);
+    storage_.grads.*member = first.group->grads_from(first.index, shape);
   };
   bind(&ExpertTensors::gate_up, gate_up_, {n, 2 * w, h});
   bind(&ExpertTensors::down, down_, {n, h, w});
@@ -118,21 +118,21 @@ void LayerExperts::bind() {
 }
 
 void LayerExperts::bind_lora() {
-  const Place* place = pairs_.data();
+  const FlatTensor* flat = pairs_.data();
   for (ExpertLora& lora : storage_.lora) {
     lora.scale = model_.lora_scale;
     for (LoraPair* pair : {&lora.gate, &lora.up, &lora.down}) {
-      pair->a = place->group->value(place->index);
-      pair->grad_a = place->group->grad(place->index);
-      ++place;
-      pair->b = place->group->value(place->index);
-      pair->grad_b = place->group->grad(place->index);
-      ++place;
+      pair->a = flat->group->value(flat->index);
+      pair->grad_a = flat->group->grad(flat->index);
+      ++flat;
+      pair->b = flat->group->value(flat->index);
+      pair->grad_b = flat->group->grad(flat->index);
+      ++flat;
     }
   }
 }
 
-at::Tensor LayerExperts::held(const TensorEntry& entry) const {
+at::Tensor LayerExperts::local_shard(const TensorEntry& entry) const {
   const ExpertPlacement& placement = parallel_.placement();
   const int ep_rank = parallel_.coordinates().ep;
   const bool owned = placement.ep_rank_of(entry.layer, entry.expert) == ep_rank;

@@ -24,7 +24,7 @@ struct ExpertTensors {
   at::Tensor gate_up_bias, down_bias;  // [n, 2I], [n, H]; undefined when the family has none
 };
 
-// Slots [0, num_tuned()) are those that something is trained of, in rising local id: all their
+// Slots [0, num_trainable()) are those that something is trained of, in rising local id: all their
 // weights, or the low-rank pairs beside frozen weights (never both in one training). Then the
 // frozen ones.
 struct ExpertStorage {
@@ -39,7 +39,7 @@ struct ExpertStorage {
   ExpertTensors grads;                 // fp32, like the trained ones
   std::vector<ExpertLora> lora;        // of slots [0, lora.size()); then num_trained is 0
 
-  int64_t num_tuned() const { return num_trained + static_cast<int64_t>(lora.size()); }
+  int64_t num_trainable() const { return num_trained + static_cast<int64_t>(lora.size()); }
 
   at::Tensor gate_up(int64_t slot) const { return of(&ExpertTensors::gate_up, slot); }
   at::Tensor down(int64_t slot) const { return of(&ExpertTensors::down, slot); }
@@ -47,8 +47,8 @@ struct ExpertStorage {
   at::Tensor down_bias(int64_t slot) const { return of(&ExpertTensors::down_bias, slot); }
 
  private:
-  at::Tensor of(at::Tensor ExpertTensors::*part, int64_t slot) const {
-    return slot < num_trained ? (trained.*part)[slot] : (frozen.*part)[slot - num_trained];
+  at::Tensor of(at::Tensor ExpertTensors::*member, int64_t slot) const {
+    return slot < num_trained ? (trained.*member)[slot] : (frozen.*member)[slot - num_trained];
   }
 };
 
@@ -58,9 +58,9 @@ class LayerExperts {
  public:
   // The flat groups of the layer's experts: of what etp divides, and of what it does not.
   struct Groups {
-    FlatGroup &divided, &whole;
+    FlatGroup &sharded, &replicated;
     FlatGroup& of(const TensorEntry& entry) const {
-      return entry.split.axis == TensorSplit::Axis::kNone ? whole : divided;
+      return entry.split.axis == TensorSplit::Axis::kNone ? replicated : sharded;
     }
   };
   // Adds what trains of the layer to the groups. decay_matrices_only: see OptimOptions::decay.
@@ -72,17 +72,17 @@ class LayerExperts {
 
   ExpertStorage& storage() { return storage_; }
   // What this rank has of an expert's tensor; undefined when it holds no copy of the expert.
-  at::Tensor held(const TensorEntry& entry) const;
+  at::Tensor local_shard(const TensorEntry& entry) const;
 
  private:
-  struct Place {
+  struct FlatTensor {
     FlatGroup* group = nullptr;
     size_t index = 0;
   };
   // The tensors of an expert by projection and kind: {"gate", "weight"} ...
   using Expert = std::map<std::pair<std::string, std::string_view>, const TensorEntry*>;
 
-  Place add(const TensorEntry& entry, bool decays);
+  FlatTensor add(const TensorEntry& entry, bool decays);
   void add_trained(const std::vector<Expert>& experts, bool decays_biases);
   ExpertTensors empty_tensors(int64_t n, at::ScalarType dtype) const;
   void bind_lora();
@@ -92,9 +92,9 @@ class LayerExperts {
   Groups groups_;
   ExpertStorage storage_;
   // The first of each stack of the trained experts.
-  Place gate_up_, down_, gate_up_bias_, down_bias_;
+  FlatTensor gate_up_, down_, gate_up_bias_, down_bias_;
   // Of the adapted experts in the order of slots, six each: A and B of gate, up, down.
-  std::vector<Place> pairs_;
+  std::vector<FlatTensor> pairs_;
 };
 
 }  // namespace sutor

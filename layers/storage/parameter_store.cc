@@ -17,7 +17,7 @@ at::ScalarType torch_dtype(DType dtype) {
     case DType::kF16:
       return at::kHalf;
     default:
-      fail(212, "dtype {} cannot be computed with", name_of(dtype));
+      fail(ErrorCode::kBadDType, "dtype {} cannot be computed with", name_of(dtype));
   }
 }
 
@@ -36,7 +36,7 @@ ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& train
       parallel_(parallel),
       tensor_parallel_(parallel.tp(), parallel.sequence_parallel()),
       dtype_(dtype),
-      tied_(parallel.has_tied_group() ? parallel.tied() : *alone_, dtype) {
+      tied_(parallel.has_tied_group() ? parallel.tied() : *self_comm_, dtype) {
   const StageMap& stages = parallel.stages();
   const int first = stages.first_layer(parallel.stage());
   for (int i = 0; i < stages.layers_of(parallel.stage()); ++i) layers_.push_back(first + i);
@@ -48,7 +48,7 @@ ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& train
   for (const int layer : layers_) {
     if (!model.is_moe(layer)) continue;
     Bucket& bucket = *bucket_of_layer_.at(layer);
-    const LayerExperts::Groups groups{bucket.experts, bucket.whole_experts};
+    const LayerExperts::Groups groups{bucket.sharded_experts, bucket.replicated_experts};
     experts_.try_emplace(layer, model, parallel, layer, trainable, groups, dtype,
                          decay_matrices_only);
   }
@@ -58,10 +58,10 @@ ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& train
 }
 
 ParameterStore::Bucket::Bucket(const ParallelState& parallel, at::ScalarType dtype)
-    : experts(parallel.edp(), dtype),
-      whole_experts(parallel.etp_edp(), dtype),
-      divided(parallel.dp_cp(), dtype),
-      whole(parallel.tp_dp_cp(), dtype) {}
+    : sharded_experts(parallel.edp(), dtype),
+      replicated_experts(parallel.etp_edp(), dtype),
+      sharded(parallel.dp_cp(), dtype),
+      replicated(parallel.tp_dp_cp(), dtype) {}
 
 // By what trains anywhere of a layer, so that all ranks of a stage cut alike.
 void ParameterStore::make_buckets(int64_t bucket_elements) {
@@ -111,18 +111,18 @@ void ParameterStore::finish_reductions() {
   for (const auto& bucket : buckets_) bucket->started = false;
 }
 
-TensorPiece ParameterStore::piece_of(const TensorEntry& entry) const {
+TensorShard ParameterStore::shard_of(const TensorEntry& entry) const {
   const RankLayout& layout = parallel_.layout();
   const RankCoordinates& at = parallel_.coordinates();
-  if (entry.expert >= 0) return sutor::piece_of(entry, at.etp, layout.etp());
-  return sutor::piece_of(entry, at.tp, layout.tp());
+  if (entry.expert >= 0) return sutor::shard_of(entry, at.etp, layout.etp());
+  return sutor::shard_of(entry, at.tp, layout.tp());
 }
 
 FlatGroup& ParameterStore::group_of(const TensorEntry& entry) {
-  const bool is_divided = entry.split.axis != TensorSplit::Axis::kNone;
+  const bool is_sharded = entry.split.axis != TensorSplit::Axis::kNone;
   Bucket& bucket = *bucket_of_layer_.at(entry.layer);
   if (entry.role == TensorRole::kEmbedding && parallel_.has_tied_group()) return tied_;
-  return is_divided ? bucket.divided : bucket.whole;
+  return is_sharded ? bucket.sharded : bucket.replicated;
 }
 
 void ParameterStore::add_dense(const TensorEntry& entry, bool decays) {
@@ -132,26 +132,26 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool decays) {
   parameter.global_shape = entry.shape;
   if (parallel_.layout().tp() > 1) parameter.split = entry.split;
   by_name_[entry.name] = &parameter;
-  const TensorPiece piece = piece_of(entry);
+  const TensorShard shard = shard_of(entry);
   if (!trainable_.contains(entry.name)) {
     const bool fp32 = entry.role == TensorRole::kCorrectionBias;
     parameter.value =
-        at::empty(piece.shape(), at::TensorOptions().dtype(fp32 ? at::kFloat : dtype_));
+        at::empty(shard.shape(), at::TensorOptions().dtype(fp32 ? at::kFloat : dtype_));
     return;
   }
   // Between regions the tp ranks compute the same, unless each has its own tokens.
   if (entry.role == TensorRole::kNorm && !parallel_.sequence_parallel()) {
-    parameter.grad_share = 1.0 / parallel_.layout().tp();
+    parameter.grad_scale = 1.0 / parallel_.layout().tp();
   }
   FlatGroup& group = group_of(entry);
-  trained_dense_.push_back({&parameter, {&group, group.add(entry.name, piece, decays)}});
+  trained_dense_.push_back({&parameter, {&group, group.add(entry.name, shard, decays)}});
   trained_dense_by_layer_.emplace(entry.layer, &parameter);
 }
 
 void ParameterStore::bind_dense() {
-  for (auto& [parameter, place] : trained_dense_) {
-    parameter->value = place.group->value(place.index).requires_grad_();
-    parameter->main_grad = place.group->grad(place.index);
+  for (auto& [parameter, flat] : trained_dense_) {
+    parameter->value = flat.group->value(flat.index).requires_grad_();
+    parameter->main_grad = flat.group->grad(flat.index);
   }
 }
 
@@ -162,21 +162,24 @@ Parameter* ParameterStore::find(const std::string& name) {
 
 Parameter& ParameterStore::get(const std::string& name) {
   Parameter* parameter = find(name);
-  if (parameter == nullptr) fail(7002, "no tensor `{}` of {} on this rank", name, model_.family);
+  if (parameter == nullptr) {
+    fail(ErrorCode::kNotOnThisRank, "no tensor `{}` of {} on this rank", name, model_.family);
+  }
   return *parameter;
 }
 
 namespace {
 
-ShardedTensor place_of(const TensorEntry& entry, const TensorPiece& piece, const at::Tensor& held) {
-  ShardedTensor place{
-      .name = entry.name, .dtype = disk_dtype(held.scalar_type()), .global_shape = entry.shape};
-  place.row_begin = piece.row_begin;
-  place.row_count = piece.row_count;
-  place.col_begin = piece.col_begin;
-  place.col_count = piece.col_count;
-  place.data = static_cast<std::byte*>(held.data_ptr());
-  return place;
+ShardedTensor sharded_tensor(const TensorEntry& entry, const TensorShard& shard,
+                             const at::Tensor& local) {
+  ShardedTensor tensor{
+      .name = entry.name, .dtype = disk_dtype(local.scalar_type()), .global_shape = entry.shape};
+  tensor.row_begin = shard.row_begin;
+  tensor.row_count = shard.row_count;
+  tensor.col_begin = shard.col_begin;
+  tensor.col_count = shard.col_count;
+  tensor.data = static_cast<std::byte*>(local.data_ptr());
+  return tensor;
 }
 
 }  // namespace
@@ -186,11 +189,11 @@ std::vector<ShardedTensor> ParameterStore::tensors() {
   for (const TensorEntry& entry : model_.tensors.entries()) {
     if (entry.role == TensorRole::kLora) continue;
     if (!is_on_stage(entry, model_, parallel_.stages(), parallel_.stage())) continue;
-    const at::Tensor held = entry.role == TensorRole::kRoutedExpert
-                                ? experts_.at(entry.layer).held(entry)
-                                : get(entry.name).value;
-    if (!held.defined()) continue;
-    result.push_back(place_of(entry, piece_of(entry), held));
+    const at::Tensor local = entry.role == TensorRole::kRoutedExpert
+                                 ? experts_.at(entry.layer).local_shard(entry)
+                                 : get(entry.name).value;
+    if (!local.defined()) continue;
+    result.push_back(sharded_tensor(entry, shard_of(entry), local));
   }
   return result;
 }
@@ -201,7 +204,7 @@ std::vector<ShardedTensor> ParameterStore::lora_tensors() {
     for (size_t i = 0; i < group->size(); ++i) {
       const TensorEntry& entry = *model_.tensors.find(group->name(i));
       if (entry.role != TensorRole::kLora) continue;
-      result.push_back(place_of(entry, piece_of(entry), group->value(i)));
+      result.push_back(sharded_tensor(entry, shard_of(entry), group->value(i)));
     }
   }
   return result;
@@ -209,8 +212,8 @@ std::vector<ShardedTensor> ParameterStore::lora_tensors() {
 
 std::vector<ShardedTensor> ParameterStore::frozen_tensors() {
   std::vector<ShardedTensor> result;
-  for (ShardedTensor& piece : tensors()) {
-    if (!trainable_.contains(piece.name)) result.push_back(std::move(piece));
+  for (ShardedTensor& shard : tensors()) {
+    if (!trainable_.contains(shard.name)) result.push_back(std::move(shard));
   }
   return result;
 }
@@ -222,7 +225,7 @@ void ParameterStore::collect_gradients(int layer) {
     Parameter& parameter = *it->second;
     at::Tensor& grad = parameter.value.mutable_grad();
     if (!grad.defined()) continue;
-    parameter.main_grad.add_(grad, parameter.grad_share);
+    parameter.main_grad.add_(grad, parameter.grad_scale);
     grad.reset();
   }
 }

@@ -32,7 +32,7 @@ struct Parameter {
   at::Tensor main_grad;  // fp32, same shape, a view into the flat gradient; undefined when frozen
   // 1 over the number of ranks that compute the same gradient, each the whole of it: reduction adds
   // over all of them.
-  double grad_share = 1;
+  double grad_scale = 1;
   bool trains() const { return main_grad.defined(); }
 };
 
@@ -87,22 +87,24 @@ class ParameterStore {
   // The groups of some layers, or of what is outside of layers.
   struct Bucket {
     Bucket(const ParallelState& parallel, at::ScalarType dtype);
-    FlatGroup experts;        // parts of routed experts
-    FlatGroup whole_experts;  // of them, what etp does not divide: parts of pairs, biases
-    FlatGroup divided;        // what tp divides
-    FlatGroup whole;          // what it does not
+    FlatGroup sharded_experts;     // parts of routed experts
+    FlatGroup replicated_experts;  // of them, what etp does not divide: parts of pairs, biases
+    FlatGroup sharded;             // what tp divides
+    FlatGroup replicated;          // what it does not
     int lowest_layer = -1;
     bool started = false;
-    std::vector<FlatGroup*> groups() { return {&experts, &whole_experts, &divided, &whole}; }
+    std::vector<FlatGroup*> groups() {
+      return {&sharded_experts, &replicated_experts, &sharded, &replicated};
+    }
   };
 
   void make_buckets(int64_t bucket_elements);
-  TensorPiece piece_of(const TensorEntry& entry) const;
+  TensorShard shard_of(const TensorEntry& entry) const;
   FlatGroup& group_of(const TensorEntry& entry);
   void add_dense(const TensorEntry& entry, bool decays);
   void bind_dense();
 
-  struct Place {
+  struct FlatTensor {
     FlatGroup* group = nullptr;
     size_t index = 0;
   };
@@ -113,12 +115,12 @@ class ParameterStore {
   TensorParallel tensor_parallel_;
   at::ScalarType dtype_;
   std::vector<int> layers_;
-  std::unique_ptr<Comm> alone_ = make_self_comm();  // of a group that this layout does not have
-  std::vector<std::unique_ptr<Bucket>> buckets_;    // the last one: outside of layers
-  std::map<int, Bucket*> bucket_of_layer_;          // -1: outside of layers
-  FlatGroup tied_;                                  // an embedding that two stages hold
+  std::unique_ptr<Comm> self_comm_ = make_self_comm();  // of a group that this layout does not have
+  std::vector<std::unique_ptr<Bucket>> buckets_;        // the last one: outside of layers
+  std::map<int, Bucket*> bucket_of_layer_;              // -1: outside of layers
+  FlatGroup tied_;                                      // an embedding that two stages hold
   std::vector<std::unique_ptr<Parameter>> dense_;
-  std::vector<std::pair<Parameter*, Place>> trained_dense_;
+  std::vector<std::pair<Parameter*, FlatTensor>> trained_dense_;
   std::unordered_map<std::string, Parameter*> by_name_;
   std::multimap<int, Parameter*> trained_dense_by_layer_;
   std::map<int, LayerExperts> experts_;

@@ -31,7 +31,8 @@ const char* name_of(Kind kind) {
 }
 
 [[noreturn]] void refuse(int stage, const PipelineAction& action, const std::string& reason) {
-  fail(7005, "internal error: pipeline schedule, stage {}, {}: {}. This is a bug in sutor.", stage,
+  fail(ErrorCode::kBadSchedule,
+       "internal error: pipeline schedule, stage {}, {}: {}. This is a bug in sutor.", stage,
        describe(action), reason);
 }
 
@@ -67,9 +68,9 @@ class StageWriter {
 
 std::vector<PipelineAction> forward_only(int stage, const PipelineSchedule& schedule) {
   StageWriter writer(stage, schedule);
-  const int window = schedule.stages() - stage;
+  const int in_flight_limit = schedule.stages() - stage;
   for (int m = 0; m < schedule.micro_batches; ++m) {
-    if (m >= window) writer.await_sent(m - window);
+    if (m >= in_flight_limit) writer.await_sent(m - in_flight_limit);
     writer.forward(m);
   }
   return writer.take();
@@ -173,7 +174,7 @@ class Player {
         break;
       case Kind::kForward:
         count(p.forwards, stage == 0 ? all : p.received_forward, "its activations are received");
-        check_held(stage, action);
+        check_in_flight(stage, action);
         break;
       case Kind::kSendForward:
         count(p.sent_forward, is_last(stage) ? 0 : p.forwards, "its forward, or on the last stage");
@@ -198,7 +199,7 @@ class Player {
     ++p.next;
   }
 
-  void check_held(int stage, const PipelineAction& action) const {
+  void check_in_flight(int stage, const PipelineAction& action) const {
     const Progress& p = progress_[stage];
     const int bound = schedule_.stages() - stage;
     const int kept = schedule_.has_backward(stage) ? p.forwards - p.backwards : 0;

@@ -31,11 +31,12 @@ std::vector<std::string> parse_order(const ParallelOptions& options, int dp, int
   std::vector<std::string> order = split(options.order, '-');
   for (size_t i = 0; i < order.size(); ++i) {
     if (!contains(axes, order[i])) {
-      fail(211, "parallel.order `{}` has the unknown axis `{}`. Axes are tp, cp, ep, dp, pp.",
+      fail(ErrorCode::kBadLayout,
+           "parallel.order `{}` has the unknown axis `{}`. Axes are tp, cp, ep, dp, pp.",
            options.order, order[i]);
     }
     if (std::count(order.begin(), order.end(), order[i]) > 1) {
-      fail(211, "parallel.order `{}` names `{}` twice.", options.order, order[i]);
+      fail(ErrorCode::kBadLayout, "parallel.order `{}` names `{}` twice.", options.order, order[i]);
     }
   }
   const int sizes[] = {std::max(options.tp, options.etp), options.cp, options.ep, std::max(dp, edp),
@@ -43,7 +44,7 @@ std::vector<std::string> parse_order(const ParallelOptions& options, int dp, int
   for (size_t i = 0; i < axes.size(); ++i) {
     if (contains(order, axes[i])) continue;
     if (sizes[i] != 1) {
-      fail(211,
+      fail(ErrorCode::kBadLayout,
            "parallel.order `{}` leaves out `{}`, whose size is {}. Add it, e.g. tp-cp-ep-dp-pp.",
            options.order, axes[i], sizes[i]);
     }
@@ -63,7 +64,7 @@ RankLayout::RankLayout(const ParallelOptions& options, int world_size)
   dense_ = make_grid(order, /*expert=*/false);
   expert_ = make_grid(order, /*expert=*/true);
   if (order.back() != "pp" && options.pp > 1 && dp_ != edp_) {
-    fail(211,
+    fail(ErrorCode::kBadLayout,
          "parallel.order `{}` does not end in pp, so dp and edp must be equal: dp = {} / (tp {} * "
          "cp "
          "{} * pp {}) = {}, edp = {} / (etp {} * ep {} * pp {}) = {}. Put pp last.",
@@ -79,18 +80,18 @@ void RankLayout::check_sizes() const {
                                                {"pp", o.pp},   {"ep", o.ep},
                                                {"etp", o.etp}, {"world size", world_size_}};
   for (const auto& [name, size] : sizes) {
-    if (size < 1) fail(211, "{} is {}, but must be at least 1.", name, size);
+    if (size < 1) fail(ErrorCode::kBadLayout, "{} is {}, but must be at least 1.", name, size);
   }
   // 64-bit: a mistyped size must end in this message, not in an overflow.
   const int64_t dense = int64_t{o.tp} * o.pp * o.cp;
   if (dense > world_size_ || world_size_ % dense != 0) {
-    fail(211, "tp({}) * pp({}) * cp({}) = {} does not divide world size {}.", o.tp, o.pp, o.cp,
-         dense, world_size_);
+    fail(ErrorCode::kBadLayout, "tp({}) * pp({}) * cp({}) = {} does not divide world size {}.",
+         o.tp, o.pp, o.cp, dense, world_size_);
   }
   const int64_t expert = int64_t{o.etp} * o.ep * o.pp;
   if (expert > world_size_ || world_size_ % expert != 0) {
-    fail(211, "etp({}) * ep({}) * pp({}) = {} does not divide world size {}.", o.etp, o.ep, o.pp,
-         expert, world_size_);
+    fail(ErrorCode::kBadLayout, "etp({}) * ep({}) * pp({}) = {} does not divide world size {}.",
+         o.etp, o.ep, o.pp, expert, world_size_);
   }
 }
 
@@ -116,7 +117,7 @@ void RankLayout::check_same_pipelines() const {
   const auto expert = grid_groups(expert_, {"pp"});
   for (size_t i = 0; i < dense.size(); ++i) {
     if (dense[i] == expert[i]) continue;
-    fail(211,
+    fail(ErrorCode::kBadLayout,
          "with order `{}` the dense layers put ranks [{}] into one pipeline, the experts ranks "
          "[{}]. "
          "Put pp last in the order.",
@@ -186,7 +187,7 @@ std::vector<std::vector<int>> RankLayout::groups(std::string_view name) const {
   if (all_in({"tp", "cp", "dp", "pp"})) return grid_groups(dense_, views);
   if (all_in({"etp", "ep", "edp", "pp"})) return grid_groups(expert_, views);
   fail(
-      211,
+      ErrorCode::kBadLayout,
       "unknown group `{}`: join tp, cp, dp, pp by `-`, or etp, ep, edp, pp; or mp, embd, pos_embd, "
       "world.",
       name);

@@ -12,8 +12,8 @@ namespace {
 
 // Of one layer, or of what stands before or after all of them.
 struct Work {
-  double active = 0;   // elements that a token meets
-  double trained = 0;  // those of them that train
+  double active = 0;     // elements that a token meets
+  double trainable = 0;  // those of them that train
 };
 
 double active_elements(const ModelInfo& model, const TensorEntry& entry) {
@@ -104,37 +104,37 @@ StageCosts stage_costs(const ModelInfo& model, const Trains& trains, double supe
   Work after;
   int lowest = model.num_layers;  // layers from here on have a backward
   bool any = false, embedding_trains = false;
-  double head_trained = 0;
+  double head_trainable = 0;
   const double head =
       static_cast<double>(model.vocab_size) * static_cast<double>(model.hidden_size);
   for (const TensorEntry& entry : model.tensors.entries()) {
-    const bool trained = trains(entry);
-    any |= trained;
+    const bool trainable = trains(entry);
+    any |= trainable;
     if (entry.role == TensorRole::kEmbedding) {
-      embedding_trains |= trained;
-      if (trained) lowest = 0;
-      if (trained && model.tied_head) head_trained = head;
+      embedding_trains |= trainable;
+      if (trainable) lowest = 0;
+      if (trainable && model.tied_head) head_trainable = head;
     } else if (entry.role == TensorRole::kHead) {
-      if (trained) head_trained = head;
+      if (trainable) head_trainable = head;
     } else {
       const double active = active_elements(model, entry);
       Work& work = entry.layer < 0 ? after : layers[entry.layer];
       work.active += active;
-      if (trained) work.trained += active;
-      if (trained && entry.layer >= 0) lowest = std::min(lowest, entry.layer);
+      if (trainable) work.trainable += active;
+      if (trainable && entry.layer >= 0) lowest = std::min(lowest, entry.layer);
     }
   }
   StageCosts costs;
   for (int l = 0; l < model.num_layers; ++l) {
-    costs.layers.push_back(layers[l].active * (l < lowest ? 1 : 2) + layers[l].trained);
+    costs.layers.push_back(layers[l].active * (l < lowest ? 1 : 2) + layers[l].trainable);
   }
   // A row is copied, and its gradient added where the embedding trains.
   costs.embedding = static_cast<double>(model.hidden_size) * (embedding_trains ? 2 : 1);
-  const bool below = lowest < model.num_layers || after.trained > 0;
+  const bool below = lowest < model.num_layers || after.trainable > 0;
   // The loss passes over the logits three times: maximum, exponentials, gradient.
   const double loss = 3.0 * static_cast<double>(model.vocab_size);
-  costs.head = supervised * (head * (below ? 2 : 1) + head_trained + loss) +
-               after.active * (any ? 2 : 1) + after.trained;
+  costs.head = supervised * (head * (below ? 2 : 1) + head_trainable + loss) +
+               after.active * (any ? 2 : 1) + after.trainable;
   return costs;
 }
 

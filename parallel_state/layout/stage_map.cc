@@ -18,7 +18,7 @@ std::vector<int> parse_table(const std::string& table) {
     int count = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), count);
     if (error != std::errc() || end != part.data() + part.size() || count < 1) {
-      fail(211,
+      fail(ErrorCode::kBadLayout,
            "parallel.stages `{}`: `{}` is no number of layers. Give `even`, `auto` or e.g. "
            "`14,13`.",
            table, part);
@@ -32,11 +32,12 @@ std::vector<int> parse_table(const std::string& table) {
 
 StageMap::StageMap(int num_layers, int num_stages, const std::string& table) {
   if (num_stages < 1 || num_stages > num_layers) {
-    fail(211, "{} layers cannot be split over pp({}) stages: a stage needs at least one layer.",
+    fail(ErrorCode::kBadLayout,
+         "{} layers cannot be split over pp({}) stages: a stage needs at least one layer.",
          num_layers, num_stages);
   }
   if (table == "auto" && num_stages > 1) {
-    fail(211,
+    fail(ErrorCode::kBadLayout,
          "parallel.stages `auto` splits by what trains, which is not known here. Give the table, "
          "e.g. `14,13`.");
   }
@@ -50,7 +51,7 @@ StageMap::StageMap(int num_layers, int num_stages, const std::string& table) {
     int64_t sum = 0;
     for (int count : counts) sum += count;
     if (static_cast<int>(counts.size()) != num_stages || sum != num_layers) {
-      fail(211,
+      fail(ErrorCode::kBadLayout,
            "parallel.stages `{}` has {} stages with {} layers, but pp is {} and the model has {} "
            "layers.",
            table, counts.size(), sum, num_stages, num_layers);
@@ -62,7 +63,8 @@ StageMap::StageMap(int num_layers, int num_stages, const std::string& table) {
 StageMap::StageMap(const std::vector<int>& counts) : begin_{0} {
   for (const int count : counts) {
     if (count < 1) {
-      fail(211, "parallel.stages {}: each stage needs at least one layer.", fmt::join(counts, ","));
+      fail(ErrorCode::kBadLayout, "parallel.stages {}: each stage needs at least one layer.",
+           fmt::join(counts, ","));
     }
     begin_.push_back(begin_.back() + count);
   }

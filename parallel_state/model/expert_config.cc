@@ -23,23 +23,27 @@ int parse_layer(const std::string& key, const std::string& path) {
   const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), layer);
   const bool plain = key == std::to_string(layer);  // no "01", no "+1"
   if (error != std::errc() || end != key.data() + key.size() || layer < 0 || !plain) {
-    fail(310, "{}: the key \"{}\" of `experts` is no layer number.", path, key);
+    fail(ErrorCode::kBadExpertConfig, "{}: the key \"{}\" of `experts` is no layer number.", path,
+         key);
   }
   return layer;
 }
 
 std::vector<int> parse_ids(const Json& ids, const std::string& key, const std::string& path) {
   if (!ids.is_array()) {
-    fail(310, "{}: layer {} holds {} instead of a list of expert ids.", path, key, ids.dump());
+    fail(ErrorCode::kBadExpertConfig, "{}: layer {} holds {} instead of a list of expert ids.",
+         path, key, ids.dump());
   }
   std::vector<int> result;
   std::set<int> seen;
   for (const Json& id : ids) {
     if (!id.is_number_integer() || id < 0 || id > 1'000'000) {
-      fail(310, "{}: layer {} lists {}, which is no expert id.", path, key, id.dump());
+      fail(ErrorCode::kBadExpertConfig, "{}: layer {} lists {}, which is no expert id.", path, key,
+           id.dump());
     }
     if (!seen.insert(id.get<int>()).second) {
-      fail(310, "{}: layer {} lists expert {} twice.", path, key, id.get<int>());
+      fail(ErrorCode::kBadExpertConfig, "{}: layer {} lists expert {} twice.", path, key,
+           id.get<int>());
     }
     result.push_back(id.get<int>());
   }
@@ -47,9 +51,12 @@ std::vector<int> parse_ids(const Json& ids, const std::string& key, const std::s
 }
 
 bool parse_flag(const Json& json, const char* key, const std::string& path) {
-  if (!json.contains(key)) fail(310, "{}: the key `{}` is missing. {}", path, key, kForm);
+  if (!json.contains(key)) {
+    fail(ErrorCode::kBadExpertConfig, "{}: the key `{}` is missing. {}", path, key, kForm);
+  }
   if (!json[key].is_boolean()) {
-    fail(310, "{}: `{}` is {}, expected true or false.", path, key, json[key].dump());
+    fail(ErrorCode::kBadExpertConfig, "{}: `{}` is {}, expected true or false.", path, key,
+         json[key].dump());
   }
   return json[key].get<bool>();
 }
@@ -61,14 +68,14 @@ Json parse_strict(const std::string& text, const std::string& path) {
     if (event == Json::parse_event_t::object_start) open.emplace_back();
     if (event == Json::parse_event_t::object_end) open.pop_back();
     if (event == Json::parse_event_t::key && !open.back().insert(value.get<std::string>()).second) {
-      fail(310, "{}: the key {} stands twice.", path, value.dump());
+      fail(ErrorCode::kBadExpertConfig, "{}: the key {} stands twice.", path, value.dump());
     }
     return true;
   };
   try {
     return Json::parse(text, no_repeats);
   } catch (const Json::exception& error) {
-    fail(310, "{}: not valid JSON: {}. {}", path, error.what(), kForm);
+    fail(ErrorCode::kBadExpertConfig, "{}: not valid JSON: {}. {}", path, error.what(), kForm);
   }
 }
 
@@ -103,7 +110,7 @@ ExpertConfig read_expert_config(const std::filesystem::path& path) {
 
 ExpertConfig parse_expert_config(const Json& json, const std::string& where) {
   if (!json.is_object() || !json.contains("experts") || !json["experts"].is_object()) {
-    fail(310, "{}: this is no expert config. {}", where, kForm);
+    fail(ErrorCode::kBadExpertConfig, "{}: this is no expert config. {}", where, kForm);
   }
   ExpertConfig config;
   for (const auto& [key, ids] : json["experts"].items()) {
@@ -132,9 +139,11 @@ void write_expert_config(const ExpertConfig& config, const std::filesystem::path
 
 ExpertConfig check_expert_config(const ExpertConfig& config, const ModelInfo& model, int layer_base,
                                  const std::string& where) {
-  if (layer_base < 0) fail(213, "the layer base is {}, but must be 0 or more.", layer_base);
+  if (layer_base < 0) {
+    fail(ErrorCode::kBadArgument, "the layer base is {}, but must be 0 or more.", layer_base);
+  }
   if (!config.trains_anything()) {
-    fail(315,
+    fail(ErrorCode::kNothingTrains,
          "{}: the selection is empty: no expert, and neither shared_experts nor "
          "non_expert_modules is true. Nothing would train.",
          where);
@@ -147,21 +156,24 @@ ExpertConfig check_expert_config(const ExpertConfig& config, const ModelInfo& mo
     const std::string named =
         layer_base == 0 ? std::to_string(key) : fmt::format("{} (key {})", layer, key);
     if (layer < 0) {
-      fail(311, "{}: layer key {} is below the layer base {}. Is `--layer-base {}` right?", where,
-           key, layer_base, layer_base);
+      fail(ErrorCode::kNoSuchLayer,
+           "{}: layer key {} is below the layer base {}. Is `--layer-base {}` right?", where, key,
+           layer_base, layer_base);
     }
     if (layer >= model.num_layers) {
-      fail(311, "{}: layer {} is beyond the model, whose {} layers are 0 to {}. {}", where, named,
+      fail(ErrorCode::kNoSuchLayer,
+           "{}: layer {} is beyond the model, whose {} layers are 0 to {}. {}", where, named,
            model.num_layers, model.num_layers - 1,
            shifted ? kShiftFix : "Was this config made for another model?");
     }
     if (!model.is_moe(layer)) {
-      fail(312, "{}: layer {} has no routed experts in this model. {}", where, named,
+      fail(ErrorCode::kNoExpertsInLayer, "{}: layer {} has no routed experts in this model. {}",
+           where, named,
            layer_base > 0 ? "Is the layer base right?" : "Was this config made for another model?");
     }
     for (int id : ids) {
       if (id >= model.num_experts) {
-        fail(313,
+        fail(ErrorCode::kNoSuchExpert,
              "{}: layer {} names expert {}, but the model has {} experts (0 to {}). Was this "
              "config made for another model?",
              where, named, id, model.num_experts, model.num_experts - 1);

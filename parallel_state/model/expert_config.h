@@ -37,7 +37,7 @@ void write_expert_config(const ExpertConfig& config, const std::filesystem::path
 //   look
 //         shifted by one, and the fix `--layer-base 1` / `esft.layer_base: 1` is named;
 //   E0312 a layer without routed experts;  E0313 an expert id out of range;
-//   E0315 an empty selection that trains nothing else;  E0213 a negative layer base.
+//   E0315 an empty selection that trains nothing else;  E0202 a negative layer base.
 ExpertConfig check_expert_config(const ExpertConfig& config, const ModelInfo& model, int layer_base,
                                  const std::string& where);
 

@@ -8,20 +8,20 @@
 namespace sutor {
 namespace {
 
-class Dealer {
+class GreedyAssignment {
  public:
-  Dealer(int ranks, int items, std::vector<double> costs)
+  GreedyAssignment(int ranks, int items, std::vector<double> costs)
       : cost_(static_cast<size_t>(ranks), 0),
         rank_of_(static_cast<size_t>(items), -1),
         item_cost_(std::move(costs)) {}
 
   // Equally many of `ids` to each rank, up to one; costliest first to the least loaded one. Ranks
   // that got fewer in an earlier call come first, so that totals stay equal.
-  void deal(std::vector<int> ids) {
+  void assign(std::vector<int> ids) {
     std::stable_sort(ids.begin(), ids.end(),
                      [&](int a, int b) { return item_cost_[a] > item_cost_[b]; });
     const int ranks = static_cast<int>(cost_.size());
-    const int total = static_cast<int>(ids.size() + dealt_);
+    const int total = static_cast<int>(ids.size() + assigned_);
     std::vector<int> room(cost_.size());
     for (int r = 0; r < ranks; ++r) room[r] = (total + ranks - 1) / ranks - count(r);
     // Ranks that may hold the rounded-up number: as many as the remainder asks for.
@@ -36,7 +36,7 @@ class Dealer {
       if (--room[best] == 0) --extra;
       give(id, best);
     }
-    dealt_ += ids.size();
+    assigned_ += ids.size();
     kinds_.push_back(std::move(ids));
   }
 
@@ -87,13 +87,13 @@ class Dealer {
   std::vector<int> rank_of_;  // by item
   std::vector<double> item_cost_;
   std::vector<std::vector<int>> kinds_;
-  size_t dealt_ = 0;
+  size_t assigned_ = 0;
 };
 
 std::vector<int> hottest_frozen(const LayerLoad& layer, int count) {
   std::vector<int> ids;
   for (int e = 0; e < layer.num_experts(); ++e) {
-    if (!layer.trained[e]) ids.push_back(e);
+    if (!layer.trainable[e]) ids.push_back(e);
   }
   std::stable_sort(ids.begin(), ids.end(),
                    [&](int a, int b) { return layer.load[a] > layer.load[b]; });
@@ -103,31 +103,31 @@ std::vector<int> hottest_frozen(const LayerLoad& layer, int count) {
 }
 
 // Experts [begin, end) over ranks [first_rank, first_rank + ranks).
-void deal_experts(const LayerLoad& layer, const std::vector<double>& costs, int begin, int end,
-                  int first_rank, int ranks, LayerPlacement& placement) {
-  Dealer dealer(ranks, layer.num_experts(), costs);
-  for (const bool trained : {true, false}) {
+void assign_experts(const LayerLoad& layer, const std::vector<double>& costs, int begin, int end,
+                    int first_rank, int ranks, LayerPlacement& placement) {
+  GreedyAssignment assignment(ranks, layer.num_experts(), costs);
+  for (const bool trainable : {true, false}) {
     std::vector<int> ids;
     for (int e = begin; e < end; ++e) {
-      if (layer.trained[e] == trained) ids.push_back(e);
+      if (layer.trainable[e] == trainable) ids.push_back(e);
     }
-    dealer.deal(std::move(ids));
+    assignment.assign(std::move(ids));
   }
-  dealer.exchange();
-  for (int e = begin; e < end; ++e) placement.rank_of[e] = first_rank + dealer.rank_of(e);
+  assignment.exchange();
+  for (int e = begin; e < end; ++e) placement.rank_of[e] = first_rank + assignment.rank_of(e);
 }
 
-void deal_groups(const LayerLoad& layer, const std::vector<double>& costs, int groups, int ep,
-                 LayerPlacement& placement) {
+void assign_groups(const LayerLoad& layer, const std::vector<double>& costs, int groups, int ep,
+                   LayerPlacement& placement) {
   const int size = layer.num_experts() / groups;
   std::vector<double> group_costs(static_cast<size_t>(groups), 0);
   for (int e = 0; e < layer.num_experts(); ++e) group_costs[e / size] += costs[e];
   std::vector<int> ids(static_cast<size_t>(groups));
   std::iota(ids.begin(), ids.end(), 0);
-  Dealer dealer(ep, groups, group_costs);
-  dealer.deal(std::move(ids));
-  dealer.exchange();
-  for (int e = 0; e < layer.num_experts(); ++e) placement.rank_of[e] = dealer.rank_of(e / size);
+  GreedyAssignment assignment(ep, groups, group_costs);
+  assignment.assign(std::move(ids));
+  assignment.exchange();
+  for (int e = 0; e < layer.num_experts(); ++e) placement.rank_of[e] = assignment.rank_of(e / size);
 }
 
 // Adds `amount` to the lowest of `costs`, so that those that get any end at one level.
@@ -197,10 +197,10 @@ LayerPlacement contiguous_layer(int num_experts, int ep) {
 LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas, int groups) {
   const int experts = layer.num_experts();
   if (ep < 1 || experts % ep != 0) {
-    fail(210, "parallel.ep={} does not divide {} experts.", ep, experts);
+    fail(ErrorCode::kBadPlacement, "parallel.ep={} does not divide {} experts.", ep, experts);
   }
   if (groups < 1 || experts % groups != 0 || (groups % ep != 0 && ep % groups != 0)) {
-    fail(210,
+    fail(ErrorCode::kBadPlacement,
          "a balanced placement keeps the {} groups of the router together, but {} ranks do not "
          "divide them, nor they the ranks. Choose another parallel.ep, or contiguous.",
          groups, ep);
@@ -211,12 +211,12 @@ LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas, int 
   std::vector<double> costs = costs_of(layer);
   for (const int e : placement.replicated) costs[e] = 0;  // the same for all ranks
   if (groups > 1 && groups % ep == 0) {
-    deal_groups(layer, costs, groups, ep, placement);
+    assign_groups(layer, costs, groups, ep, placement);
     return placement;
   }
   const int ranks = ep / groups, size = experts / groups;
   for (int g = 0; g < groups; ++g) {
-    deal_experts(layer, costs, g * size, (g + 1) * size, g * ranks, ranks, placement);
+    assign_experts(layer, costs, g * size, (g + 1) * size, g * ranks, ranks, placement);
   }
   return placement;
 }
@@ -224,22 +224,23 @@ LayerPlacement balanced_layer(const LayerLoad& layer, int ep, int replicas, int 
 std::map<int, LayerPlacement> balanced_layers(const std::map<int, LayerLoad>& layers, int ep,
                                               int replicas, int groups) {
   std::map<int, LayerPlacement> placements;
-  std::vector<int> trained_so_far(static_cast<size_t>(std::max(ep, 0)), 0);
+  std::vector<int> trainable_so_far(static_cast<size_t>(std::max(ep, 0)), 0);
   for (const auto& [number, layer] : layers) {
     LayerPlacement placement = balanced_layer(layer, ep, replicas, groups);
-    std::vector<int> trained(trained_so_far.size(), 0);
-    for (int e = 0; e < layer.num_experts(); ++e) trained[placement.rank_of[e]] += layer.trained[e];
+    std::vector<int> trainable(trainable_so_far.size(), 0);
+    for (int e = 0; e < layer.num_experts(); ++e)
+      trainable[placement.rank_of[e]] += layer.trainable[e];
     // The rank with most here takes the place of the one with fewest so far.
-    std::vector<int> here(trained.size()), so_far(trained.size()), renamed(trained.size());
+    std::vector<int> here(trainable.size()), so_far(trainable.size()), renamed(trainable.size());
     std::iota(here.begin(), here.end(), 0);
     std::iota(so_far.begin(), so_far.end(), 0);
     std::stable_sort(here.begin(), here.end(),
-                     [&](int a, int b) { return trained[a] > trained[b]; });
+                     [&](int a, int b) { return trainable[a] > trainable[b]; });
     std::stable_sort(so_far.begin(), so_far.end(),
-                     [&](int a, int b) { return trained_so_far[a] < trained_so_far[b]; });
+                     [&](int a, int b) { return trainable_so_far[a] < trainable_so_far[b]; });
     for (size_t i = 0; i < here.size(); ++i) {
       renamed[here[i]] = so_far[i];
-      trained_so_far[so_far[i]] += trained[here[i]];
+      trainable_so_far[so_far[i]] += trainable[here[i]];
     }
     for (int& rank : placement.rank_of) rank = renamed[rank];
     placements[number] = std::move(placement);
@@ -251,7 +252,7 @@ void add_replicas(const LayerLoad& layer, int replicas, LayerPlacement& placemen
   placement.replicated = hottest_frozen(layer, replicas);
   placement.token_cost.clear();
   for (int e = 0; e < layer.num_experts(); ++e) {
-    placement.token_cost.push_back(LayerLoad::token_cost(layer.trained[e]));
+    placement.token_cost.push_back(LayerLoad::token_cost(layer.trainable[e]));
   }
 }
 
@@ -268,16 +269,16 @@ std::vector<std::vector<double>> replica_shares(const LayerPlacement& placement,
   size_t rank = 0;
   for (const int expert : placement.replicated) {
     std::vector<double>& of_expert = shares.emplace_back(room.size(), 0.0);
-    double left = cost[expert], dealt = 0;
+    double left = cost[expert], assigned = 0;
     while (left > 1e-9 * cost[expert] && rank < room.size()) {
       const double part = std::min(left, std::max(0.0, room[rank]));
       of_expert[rank] += part / cost[expert];
-      dealt += part / cost[expert];
+      assigned += part / cost[expert];
       left -= part;
       room[rank] -= part;
       if (left > 1e-9 * cost[expert]) ++rank;
     }
-    of_expert[placement.rank_of[expert]] += 1 - dealt;
+    of_expert[placement.rank_of[expert]] += 1 - assigned;
   }
   return shares;
 }

@@ -16,12 +16,12 @@ namespace sutor {
 
 // Of one MoE layer, by global expert id.
 struct LayerLoad {
-  std::vector<double> load;   // of the layer's token-expert pairs, in any unit
-  std::vector<bool> trained;  // [experts]
+  std::vector<double> load;     // of the layer's token-expert pairs, in any unit
+  std::vector<bool> trainable;  // [experts]
 
   int num_experts() const { return static_cast<int>(load.size()); }
   static double token_cost(bool trains) { return trains ? 3 : 2; }
-  double cost(int expert) const { return token_cost(trained[expert]) * load[expert]; }
+  double cost(int expert) const { return token_cost(trainable[expert]) * load[expert]; }
 };
 
 // Layers of these loads in which nothing trains yet.

@@ -16,24 +16,25 @@ ExpertPlacement::ExpertPlacement(int num_experts, int ep, int ranks,
     for (int d = 1; d <= num_experts; ++d) {
       if (num_experts % d == 0 && (ranks == 0 || ranks % d == 0)) divisors.push_back(d);
     }
-    fail(210, "parallel.ep={} does not divide {} experts. {}: {}.", ep, num_experts,
-         ranks == 0 ? "Divisors" : fmt::format("Divisors that fit {} ranks", ranks),
+    fail(ErrorCode::kBadPlacement, "parallel.ep={} does not divide {} experts. {}: {}.", ep,
+         num_experts, ranks == 0 ? "Divisors" : fmt::format("Divisors that fit {} ranks", ranks),
          fmt::join(divisors, ", "));
   }
   num_local_ = num_experts / ep;
   for (const auto& [layer, given] : expert_ranks) {
     const std::vector<int>& rank_of = given.rank_of;
     Permutation& layer_of = layers_[layer];
-    layer_of.place_of.resize(rank_of.size());
+    layer_of.position_of.resize(rank_of.size());
     for (int rank = 0; rank < ep; ++rank) {
       for (size_t e = 0; e < rank_of.size(); ++e) {
         if (rank_of[e] != rank) continue;
-        layer_of.place_of[e] = static_cast<int>(layer_of.expert_at.size());
+        layer_of.position_of[e] = static_cast<int>(layer_of.expert_at.size());
         layer_of.expert_at.push_back(static_cast<int>(e));
       }
       if (static_cast<int>(layer_of.expert_at.size()) != (rank + 1) * num_local_) {
-        fail(210, "layer {}: a placement of experts must give each of {} ranks {} of {} experts.",
-             layer, ep, num_local_, num_experts);
+        fail(ErrorCode::kBadPlacement,
+             "layer {}: a placement of experts must give each of {} ranks {} of {} experts.", layer,
+             ep, num_local_, num_experts);
       }
     }
     layer_of.given = given;
@@ -79,15 +80,15 @@ int ExpertPlacement::local_id_on(int layer, int expert, int ep_rank) const {
   return layers_.at(layer).copy_on[ep_rank].at(expert);
 }
 
-int ExpertPlacement::place(int layer, int expert) const {
+int ExpertPlacement::position(int layer, int expert) const {
   const auto found = layers_.find(layer);
-  return found == layers_.end() ? expert : found->second.place_of[expert];
+  return found == layers_.end() ? expert : found->second.position_of[expert];
 }
 
 int ExpertPlacement::global_id(int layer, int ep_rank, int local_expert) const {
-  const int place = ep_rank * num_local_ + local_expert;
+  const int position = ep_rank * num_local_ + local_expert;
   const auto found = layers_.find(layer);
-  return found == layers_.end() ? place : found->second.expert_at[place];
+  return found == layers_.end() ? position : found->second.expert_at[position];
 }
 
 namespace {

@@ -39,8 +39,8 @@ class ExpertPlacement {
   int num_local_experts() const { return num_local_; }
 
   // `layer` is the global number; placements of different layers may differ.
-  int ep_rank_of(int layer, int expert) const { return place(layer, expert) / num_local_; }
-  int local_id(int layer, int expert) const { return place(layer, expert) % num_local_; }
+  int ep_rank_of(int layer, int expert) const { return position(layer, expert) / num_local_; }
+  int local_id(int layer, int expert) const { return position(layer, expert) % num_local_; }
   int global_id(int layer, int ep_rank, int local_expert) const;
 
   // Local numbers from num_local_experts() on are copies of others' experts: what a rank has of a
@@ -57,12 +57,12 @@ class ExpertPlacement {
  private:
   // A layer's experts in the order of their ranks, and there of their local numbers.
   struct Permutation {
-    std::vector<int> place_of;   // [experts]
-    std::vector<int> expert_at;  // [experts]
+    std::vector<int> position_of;  // [experts]
+    std::vector<int> expert_at;    // [experts]
     LayerPlacement given;
     std::vector<std::map<int, int>> copy_on;  // [ep]: expert -> local number of the copy
   };
-  int place(int layer, int expert) const;
+  int position(int layer, int expert) const;
 
   int num_experts_;
   int ep_;

@@ -18,40 +18,41 @@ std::string divisors_of(int64_t units) {
 
 }  // namespace
 
-std::vector<int64_t> TensorPiece::shape() const {
+std::vector<int64_t> TensorShard::shape() const {
   std::vector<int64_t> shape = global_shape;
   shape[0] = row_count;
   if (shape.size() == 2) shape[1] = col_count;
   return shape;
 }
 
-IndexRange part_of(int64_t units, int part, int parts) {
-  return {units * part / parts, units * (part + 1) / parts};
+IndexRange rank_range(int64_t units, int rank, int ranks) {
+  return {units * rank / ranks, units * (rank + 1) / ranks};
 }
 
-TensorPiece piece_of(const TensorEntry& tensor, int part, int parts) {
-  TensorPiece piece{.global_shape = tensor.shape, .row_count = tensor.shape[0], .col_count = 1};
-  for (size_t i = 1; i < tensor.shape.size(); ++i) piece.col_count *= tensor.shape[i];
+TensorShard shard_of(const TensorEntry& tensor, int rank, int ranks) {
+  TensorShard shard{.global_shape = tensor.shape, .row_count = tensor.shape[0], .col_count = 1};
+  for (size_t i = 1; i < tensor.shape.size(); ++i) shard.col_count *= tensor.shape[i];
   const TensorSplit& split = tensor.split;
-  if (parts == 1 || split.axis == TensorSplit::Axis::kNone) return piece;
+  if (ranks == 1 || split.axis == TensorSplit::Axis::kNone) return shard;
   const bool rows = split.axis == TensorSplit::Axis::kRows;
   SUTOR_ASSERT(rows || tensor.shape.size() == 2);
-  const int64_t each = (rows ? piece.row_count : piece.col_count) / split.units;
-  const IndexRange run = part_of(split.units, part, parts);
-  (rows ? piece.row_begin : piece.col_begin) = run.begin * each;
-  (rows ? piece.row_count : piece.col_count) = run.size() * each;
-  return piece;
+  const int64_t each = (rows ? shard.row_count : shard.col_count) / split.units;
+  const IndexRange run = rank_range(split.units, rank, ranks);
+  (rows ? shard.row_begin : shard.col_begin) = run.begin * each;
+  (rows ? shard.row_count : shard.col_count) = run.size() * each;
+  return shard;
 }
 
 void check_tensor_parallel(const ModelInfo& model, const ParallelOptions& options) {
   for (const TensorEntry& tensor : model.tensors.entries()) {
     const bool expert = is_expert_tensor(tensor);
-    const int parts = expert ? options.etp : options.tp;
+    const int ranks = expert ? options.etp : options.tp;
     const TensorSplit& split = tensor.split;
-    if (parts == 1 || split.axis == TensorSplit::Axis::kNone) continue;
-    if (split.may_be_uneven ? split.units >= parts : split.units % parts == 0) continue;
-    fail(213, "{}({}) does not divide the {} {} of {}. Sizes that do: {}.", expert ? "etp" : "tp",
-         parts, split.units, split.unit, tensor.name, divisors_of(split.units));
+    if (ranks == 1 || split.axis == TensorSplit::Axis::kNone) continue;
+    if (split.may_be_uneven ? split.units >= ranks : split.units % ranks == 0) continue;
+    fail(ErrorCode::kIndivisibleTensor,
+         "{}({}) does not divide the {} {} of {}. Sizes that do: {}.", expert ? "etp" : "tp", ranks,
+         split.units, split.unit, tensor.name, divisors_of(split.units));
   }
 }
 

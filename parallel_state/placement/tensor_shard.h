@@ -8,7 +8,7 @@
 namespace sutor {
 
 // Rows x columns of a tensor; see ShardedTensor for what a row is.
-struct TensorPiece {
+struct TensorShard {
   std::vector<int64_t> global_shape;
   int64_t row_begin = 0, row_count = 0;
   int64_t col_begin = 0, col_count = 0;
@@ -17,16 +17,16 @@ struct TensorPiece {
   int64_t num_elements() const { return row_count * col_count; }
 };
 
-// [begin, end) of `units` things for part `part` of `parts`: near-equal runs, in order.
+// [begin, end) of `units` things for part `rank` of `ranks`: near-equal runs, in order.
 struct IndexRange {
   int64_t begin = 0, end = 0;
   int64_t size() const { return end - begin; }
 };
-IndexRange part_of(int64_t units, int part, int parts);
+IndexRange rank_range(int64_t units, int rank, int ranks);
 
-// What rank `part` of a group of `parts` holds of the tensor. The split must fit, as
+// What rank `rank` of a group of `ranks` holds of the tensor. The split must fit, as
 // check_tensor_parallel() ensures.
-TensorPiece piece_of(const TensorEntry& tensor, int part, int parts);
+TensorShard shard_of(const TensorEntry& tensor, int rank, int ranks);
 
 // Throws E0213 naming the first tensor whose units do not divide by tp (routed experts: etp), with
 // the sizes that would fit.

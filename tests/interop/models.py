@@ -235,7 +235,7 @@ def router_of(block):
     return block.gate if hasattr(block, "gate") else block.router
 
 
-def merits(block, logits):
+def selection_scores(block, logits):
     """What a block's router chooses experts by, fp32, of its logits."""
     bias = getattr(router_of(block), "e_score_correction_bias", None)
     if bias is None:
@@ -327,14 +327,14 @@ def _is_shaped(shape_, load_):
 def record_routers(model, ids, probabilities=None):
     """{layer: (topk_idx int64, topk_weights fp32)}, each [rows, tokens, k], and the logits.
 
-    A dict given as `probabilities` takes the merits of every layer, [rows, tokens, experts].
+    A dict given as `probabilities` takes the selection scores of every layer, [rows, tokens, experts].
     """
     choices, hooks = {}, []
     for layer, block in moe_layers(model):
         def record(_, __, output, layer=layer, block=block):
             logits, weights, idx = output
             if probabilities is not None:
-                probabilities[layer] = merits(block, logits).reshape(*ids.shape, -1)
+                probabilities[layer] = selection_scores(block, logits).reshape(*ids.shape, -1)
             choices[layer] = (idx.reshape(*ids.shape, -1).clone(),
                               weights.float().reshape(*ids.shape, -1).clone())
         hooks.append(router_of(block).register_forward_hook(record))

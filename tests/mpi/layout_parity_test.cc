@@ -123,7 +123,7 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
   Outcome out;
   for (int64_t step = 1; step <= kSteps; ++step) {
     const auto all = packs(job.rows, source.info.vocab_size, 11 * step);
-    const Range mine = rank_share({0, job.rows}, dp_rank, dp);
+    const Range mine = rank_range({0, job.rows}, dp_rank, dp);
     std::vector<MicroBatch> micro(all.begin() + mine.begin, all.begin() + mine.end);
     MicroBatch empty;
     empty.doc_offsets = {0};
@@ -163,26 +163,26 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
   return out;
 }
 
-at::Tensor matrix(const at::Tensor& whole) { return whole.view({whole.size(0), -1}); }
+at::Tensor matrix(const at::Tensor& full) { return full.view({full.size(0), -1}); }
 
-at::Tensor piece_of_whole(const at::Tensor& whole, const ShardedTensor& place) {
-  return matrix(whole)
-      .narrow(0, place.row_begin, place.row_count)
-      .narrow(1, place.col_begin, place.columns());
+at::Tensor shard_of_tensor(const at::Tensor& full, const ShardedTensor& shard) {
+  return matrix(full)
+      .narrow(0, shard.row_begin, shard.row_count)
+      .narrow(1, shard.col_begin, shard.columns());
 }
 
 at::Tensor base_weight(const ModelSource& source, const std::string& name, const at::Tensor& like) {
   at::Tensor base = at::empty_like(like);
-  ShardedTensor whole{.name = name, .dtype = DType::kF32, .global_shape = like.sizes().vec()};
-  whole.row_count = like.size(0);
-  whole.data = static_cast<std::byte*>(base.data_ptr());
+  ShardedTensor full{.name = name, .dtype = DType::kF32, .global_shape = like.sizes().vec()};
+  full.row_count = like.size(0);
+  full.data = static_cast<std::byte*>(base.data_ptr());
   const TensorEntry& entry = *source.info.tensors.find(name);
-  source.directory.load(entry, whole);
+  source.directory.load(entry, full);
   return entry.role == TensorRole::kRouter ? base * kSharpen : base;
 }
 
 // The run of one process, the same for all layouts.
-const Outcome& alone(const ModelSource& source, const Job& job) {
+const Outcome& one_process(const ModelSource& source, const Job& job) {
   static std::map<std::string, Outcome> known;
   const std::string key = job.model + std::to_string(job.rows) + " " +
                           std::to_string(job.trainable.names().size()) +
@@ -194,7 +194,7 @@ const Outcome& alone(const ModelSource& source, const Job& job) {
 }
 
 void compare(const ModelSource& source, const ParallelOptions& layout, const Job& job) {
-  const Outcome& one = alone(source, job);
+  const Outcome& one = one_process(source, job);
   EXPECT_GE(one.most_over_mean_load, 4) << "the routers are not sharp enough to prove much";
   EXPECT_GE(one.starving, 1);
   const Outcome many = run(source, test_world(), layout, job);
@@ -204,20 +204,20 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
     EXPECT_NEAR(many.norms[step], one.norms[step], 1e-5 * one.norms[step]) << "step " << step + 1;
   }
   std::map<std::string, at::Tensor> moments, weights;
-  for (const auto& [place, values] : one.first_moments) moments[place.name] = values;
-  for (const auto& [place, values] : one.weights) weights[place.name] = values;
+  for (const auto& [shard, values] : one.first_moments) moments[shard.name] = values;
+  for (const auto& [shard, values] : one.weights) weights[shard.name] = values;
   // Per matrix, over its pieces here: the norm of the difference against that of the whole.
   std::map<std::string, double> difference;
-  for (const auto& [place, values] : many.first_moments) {
-    difference[place.name] +=
-        (values - piece_of_whole(moments.at(place.name), place)).square().sum().item<double>();
+  for (const auto& [shard, values] : many.first_moments) {
+    difference[shard.name] +=
+        (values - shard_of_tensor(moments.at(shard.name), shard)).square().sum().item<double>();
   }
   for (const auto& [name, square] : difference) {
     EXPECT_LE(std::sqrt(square), 1e-5 * moments.at(name).norm().item<double>() + 1e-12) << name;
   }
   difference.clear();
-  for (const auto& [place, values] : many.weights) {
-    difference[place.name] += (matrix(values) - piece_of_whole(weights.at(place.name), place))
+  for (const auto& [shard, values] : many.weights) {
+    difference[shard.name] += (matrix(values) - shard_of_tensor(weights.at(shard.name), shard))
                                   .square()
                                   .sum()
                                   .item<double>();
@@ -338,8 +338,8 @@ TEST_P(Layouts, BalancedPlacementAndFrozenReplicasTrainAlike) {
         for (int e = 0; e < 16; ++e) {
           load.load.push_back((e * 7 + layer) % 16);
           const auto at = trainable.experts().find(layer);
-          load.trained.push_back(at != trainable.experts().end() &&
-                                 std::count(at->second.begin(), at->second.end(), e) > 0);
+          load.trainable.push_back(at != trainable.experts().end() &&
+                                   std::count(at->second.begin(), at->second.end(), e) > 0);
         }
       }
       job.expert_ranks = balanced_layers(loads, l.options.ep, replicas);

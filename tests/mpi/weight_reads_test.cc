@@ -105,7 +105,8 @@ Needed needed(const ModelSource& source, Session& session, Nodes nodes) {
     mine +=
         fmt::format("{} {} {} {} {}\n", t.name, t.row_begin, t.row_count, t.col_begin, t.columns());
   }
-  std::vector<std::map<std::string, std::vector<bool>>> held(nodes == Nodes::kOne ? 1 : 2);
+  std::vector<std::map<std::string, std::vector<bool>>> needed_elements(nodes == Nodes::kOne ? 1
+                                                                                             : 2);
   const std::vector<std::string> all = world.all_gather_text(mine, "pieces of all ranks");
   for (int rank = 0; rank < world.size(); ++rank) {
     std::istringstream lines(all[static_cast<size_t>(rank)]);
@@ -113,7 +114,7 @@ Needed needed(const ModelSource& source, Session& session, Nodes nodes) {
     while (lines >> t.name >> t.row_begin >> t.row_count >> t.col_begin >> t.col_count) {
       t.global_shape = source.info.tensors.find(t.name)->shape;
       std::vector<bool>& elements =
-          held[static_cast<size_t>(node_of(nodes, rank, world.size()))][t.name];
+          needed_elements[static_cast<size_t>(node_of(nodes, rank, world.size()))][t.name];
       elements.resize(static_cast<size_t>(t.global_shape[0] * t.row_elements()));
       for (int64_t row = t.row_begin; row < t.row_begin + t.row_count; ++row) {
         const auto begin = elements.begin() + row * t.row_elements() + t.col_begin;
@@ -122,7 +123,7 @@ Needed needed(const ModelSource& source, Session& session, Nodes nodes) {
     }
   }
   Needed result;
-  for (const auto& tensors : held) {
+  for (const auto& tensors : needed_elements) {
     result.of_node.push_back(0);
     for (const auto& [name, elements] : tensors) {
       const auto count = std::count(elements.begin(), elements.end(), true);

@@ -86,9 +86,9 @@ inline std::pair<int64_t, int64_t> owned_rows(int64_t rows, int writer, int writ
   return {rows * writer / writers, rows * (writer + 1) / writers};
 }
 
-inline std::vector<std::string> write_parts(const std::filesystem::path& root, int64_t step,
-                                            const std::string& uuid, SampleValues& values,
-                                            int writers) {
+inline std::vector<std::string> write_shards(const std::filesystem::path& root, int64_t step,
+                                             const std::string& uuid, SampleValues& values,
+                                             int writers) {
   std::vector<std::string> records;
   for (int rank = 0; rank < writers; ++rank) {
     CheckpointWriter writer(root, step, uuid, rank);
@@ -106,7 +106,7 @@ inline std::vector<std::string> write_parts(const std::filesystem::path& root, i
 inline std::filesystem::path save_sample(const std::filesystem::path& root, int64_t step,
                                          SampleValues& values, int writers = 2) {
   begin_checkpoint(root, step, "test");
-  const auto records = write_parts(root, step, "test", values, writers);
+  const auto records = write_shards(root, step, "test", values, writers);
   return publish_checkpoint(root, step, "test", records, sample_meta(step), values.tensors());
 }
 

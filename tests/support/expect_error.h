@@ -11,7 +11,7 @@
 
 namespace sutor::testing {
 
-inline void expect_error(int code, const std::vector<std::string>& words,
+inline void expect_error(ErrorCode code, const std::vector<std::string>& words,
                          const std::function<void()>& action) {
   try {
     action();
@@ -23,7 +23,7 @@ inline void expect_error(int code, const std::vector<std::string>& words,
     }
     return;
   }
-  ADD_FAILURE() << "no error; expected E" << code;
+  ADD_FAILURE() << "no error; expected " << fmt::format("{}", code);
 }
 
 }  // namespace sutor::testing

@@ -10,7 +10,7 @@
 namespace sutor::testing {
 
 template <typename Function>
-std::string message_of(Function&& function, int code) {
+std::string message_of(Function&& function, ErrorCode code) {
   try {
     function();
   } catch (const Error& error) {

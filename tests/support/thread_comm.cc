@@ -32,7 +32,7 @@ class Post {
     std::unique_lock lock(mutex_);
     std::deque<Bytes>& box = box_[{from, to}];
     if (!changed_.wait_for(lock, std::chrono::seconds(30), [&] { return !box.empty(); })) {
-      fail(602, "rank {} waited 30 s for a message of rank {}", to, from);
+      fail(ErrorCode::kCommTimeout, "rank {} waited 30 s for a message of rank {}", to, from);
     }
     Bytes data = std::move(box.front());
     box.pop_front();

@@ -36,8 +36,8 @@ def run_step(run, packages):
         print(error.report(), file=sys.stderr)
         return error.exit_code()
     except OSError as error:
-        full = error.errno in (28, 122)  # no space, quota
-        print(f"error[E050{1 if full else 2}]: {error}", file=sys.stderr)
+        code = "E0501" if error.errno in (28, 122) else "E0502"  # no space, quota
+        print(f"error[{code}]: {error}", file=sys.stderr)
         return 5
     except KeyboardInterrupt:
         return 130

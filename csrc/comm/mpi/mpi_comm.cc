@@ -134,7 +134,10 @@ class MpiComm final : public Comm {
         at[r] = static_cast<int>(total);
         total += rows[r];
       }
-      if (total > INT32_MAX) fail(601, "{}: {} rows in one exchange are beyond MPI", name, total);
+      if (total > INT32_MAX) {
+        fail(ErrorCode::kExchangeTooLarge, "{}: {} rows in one exchange are beyond MPI", name,
+             total);
+      }
     };
     fill(send_rows, send_counts, send_at);
     fill(recv_rows, recv_counts, recv_at);
@@ -228,7 +231,7 @@ class MpiComm final : public Comm {
     journal_->write_if_asked();
     if (watchdog_) watchdog_->finalizing(exit_code);
     MPI_Finalize();
-    if (watchdog_) watchdog_->goodbye();
+    if (watchdog_) watchdog_->deregister();
   }
 
   Journal* journal() const override { return journal_.get(); }
@@ -292,7 +295,7 @@ class MpiComm final : public Comm {
         // The watchdog says more about it, and earlier.
         static const double limit = wait_limit_seconds() + kWatchdogFirst;
         if (waited.count() > limit) {
-          fail(602,
+          fail(ErrorCode::kCommTimeout,
                "rank {} of {} waited {:.0f} s in `{}` for the other ranks. One of them is stuck or "
                "gone (SUTOR_COMM_TIMEOUT sets the limit in seconds).",
                rank_, size_, waited.count(), name);
@@ -306,7 +309,7 @@ class MpiComm final : public Comm {
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     MPI_Error_string(result, text, &length);
-    fail(603, "MPI failed in `{}` on rank {}: {}", name, rank_, text);
+    fail(ErrorCode::kMpiFailed, "MPI failed in `{}` on rank {}: {}", name, rank_, text);
   }
 
   // Lets go of what has left.

@@ -11,14 +11,14 @@ namespace sutor::nccl {
 
 void check(cudaError_t result, const char* name) {
   if (result == cudaSuccess) return;
-  fail(605, "CUDA failed in `{}`: {} ({})", name, cudaGetErrorString(result),
+  fail(ErrorCode::kCudaFailed, "CUDA failed in `{}`: {} ({})", name, cudaGetErrorString(result),
        cudaGetErrorName(result));
 }
 
 void check(ncclResult_t result, const char* name) {
   if (result == ncclSuccess) return;
   const char* last = ncclGetLastError(nullptr);
-  fail(605, "NCCL failed in `{}`: {}. {} (NCCL_DEBUG=INFO tells more.)", name,
+  fail(ErrorCode::kNcclFailed, "NCCL failed in `{}`: {}. {} (NCCL_DEBUG=INFO tells more.)", name,
        ncclGetErrorString(result), last ? last : "");
 }
 
@@ -45,7 +45,7 @@ void wait(cudaStream_t stream, ncclComm_t comm, const char* name) {
     check(state, name);
     const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
     if (waited.count() > wait_limit_seconds()) {
-      fail(602,
+      fail(ErrorCode::kCommTimeout,
            "waited {:.0f} s on the GPU in `{}` for the other ranks. One of them is stuck or gone "
            "(SUTOR_COMM_TIMEOUT sets the limit in seconds).",
            waited.count(), name);

@@ -1,5 +1,5 @@
-// What the files of NcclComm share: errors of CUDA and NCCL as E0605, waiting with a limit, and
-// memory of the device.
+// What the files of NcclComm share: errors of CUDA (E0610) and NCCL (E0611), waiting with a limit,
+// and memory of the device.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -16,7 +16,7 @@ void check(ncclResult_t result, const char* name);
 // Whether NCCL can use this memory as it is; false for memory of the host.
 bool is_on_device(const void* memory);
 
-// Waits until all that `stream` was given is done. Throws E0605 when `comm` reports an error and
+// Waits until all that `stream` was given is done. Throws E0611 when `comm` reports an error and
 // E0602 after the time limit (wait_limit.h).
 void wait(cudaStream_t stream, ncclComm_t comm, const char* name);
 

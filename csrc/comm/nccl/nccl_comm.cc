@@ -24,7 +24,7 @@ ncclRedOp_t nccl_op(ReduceOp op) {
 }
 
 // What all groups of a rank have in common.
-struct Place {
+struct RankContext {
   Comm& control;  // of the whole job: for failures
   int device = 0;
   cudaStream_t stream = nullptr;
@@ -54,8 +54,8 @@ class NcclComm final : public Comm {
  public:
   // Communicators and buffers end with the process: ending one waits for the other ranks, and a
   // rank that unwinds after an error of its own must not.
-  NcclComm(const Place& place, std::unique_ptr<Comm> control)
-      : place_(place), control_(std::move(control)) {
+  NcclComm(const RankContext& context, std::unique_ptr<Comm> control)
+      : context_(context), control_(std::move(control)) {
     ncclUniqueId id{};
     if (rank() == 0) check(ncclGetUniqueId(&id), "start of NCCL");
     control_->broadcast(std::as_writable_bytes(std::span(&id, 1)), 0, "id of NCCL");
@@ -83,17 +83,16 @@ class NcclComm final : public Comm {
       float* all = static_cast<float*>(memory);
       if (all_equal(counts)) {
         check(ncclReduceScatter(all, all + begins[rank()], counts[0], ncclFloat32, ncclSum, comm_,
-                                place_.stream),
+                                context_.stream),
               name);
         return;
       }
       Group group(name);
       for (int r = 0; r < size(); ++r) {
         if (counts[r] == 0) continue;
-        float* segment = all + begins[r];
-        check(
-            ncclReduce(segment, segment, counts[r], ncclFloat32, ncclSum, r, comm_, place_.stream),
-            name);
+        float* chunk = all + begins[r];
+        check(ncclReduce(chunk, chunk, counts[r], ncclFloat32, ncclSum, r, comm_, context_.stream),
+              name);
       }
       group.end();
     });
@@ -105,15 +104,15 @@ class NcclComm final : public Comm {
     in_place(data.data(), data.size(), name, [&](void* memory) {
       std::byte* all = static_cast<std::byte*>(memory);
       if (all_equal(bytes)) {
-        check(ncclAllGather(all + begins[rank()], all, bytes[0], ncclUint8, comm_, place_.stream),
+        check(ncclAllGather(all + begins[rank()], all, bytes[0], ncclUint8, comm_, context_.stream),
               name);
         return;
       }
       Group group(name);
       for (int r = 0; r < size(); ++r) {
         if (bytes[r] == 0) continue;
-        std::byte* segment = all + begins[r];
-        check(ncclBroadcast(segment, segment, bytes[r], ncclUint8, r, comm_, place_.stream), name);
+        std::byte* chunk = all + begins[r];
+        check(ncclBroadcast(chunk, chunk, bytes[r], ncclUint8, r, comm_, context_.stream), name);
       }
       group.end();
     });
@@ -139,7 +138,7 @@ class NcclComm final : public Comm {
 
   void broadcast(std::span<std::byte> data, int root, const char* name) override {
     in_place(data.data(), data.size(), name, [&](void* memory) {
-      check(ncclBroadcast(memory, memory, data.size(), ncclUint8, root, comm_, place_.stream),
+      check(ncclBroadcast(memory, memory, data.size(), ncclUint8, root, comm_, context_.stream),
             name);
     });
   }
@@ -156,7 +155,7 @@ class NcclComm final : public Comm {
     if (data.empty()) return;
     std::vector<cudaEvent_t> ready;
     if (is_on_device(data.data())) {
-      ready = {event_on(place_.stream, name), event_on(cudaStreamLegacy, name)};
+      ready = {event_on(context_.stream, name), event_on(cudaStreamLegacy, name)};
     }
     sending_.push_back(sender_to(to).send(data, std::move(ready), std::move(owner), name));
   }
@@ -175,26 +174,26 @@ class NcclComm final : public Comm {
     const ncclComm_t link = link_from(from);
     const bool staged = !is_on_device(data.data());
     void* memory = staged ? received_.at_least(data.size(), name) : data.data();
-    check(ncclRecv(memory, data.size(), ncclUint8, /*peer=*/0, link, place_.stream), name);
+    check(ncclRecv(memory, data.size(), ncclUint8, /*peer=*/0, link, context_.stream), name);
     if (!staged) return;
-    nccl::wait(place_.stream, link, name);
+    nccl::wait(context_.stream, link, name);
     check(cudaMemcpy(data.data(), memory, data.size(), cudaMemcpyDeviceToHost), name);
   }
 
   // By an id of its own: ncclCommSplit would be collective over all ranks of this one.
   std::unique_ptr<Comm> subgroup(std::span<const int> ranks, const std::string& name) override {
-    return std::make_unique<NcclComm>(place_, control_->subgroup(ranks, name));
+    return std::make_unique<NcclComm>(context_, control_->subgroup(ranks, name));
   }
 
   bool all_failed(int exit_code, double seconds) override {
-    return place_.control.all_failed(exit_code, seconds);
+    return context_.control.all_failed(exit_code, seconds);
   }
   [[noreturn]] void abort(int exit_code) override {
-    place_.control.abort(exit_code);
+    context_.control.abort(exit_code);
     std::_Exit(exit_code);
   }
-  void finish(int exit_code) override { place_.control.finish(exit_code); }
-  Journal* journal() const override { return place_.control.journal(); }
+  void finish(int exit_code) override { context_.control.finish(exit_code); }
+  Journal* journal() const override { return context_.control.journal(); }
   uint64_t order_digest() const override { return control_->order_digest(); }
 
  private:
@@ -213,7 +212,7 @@ class NcclComm final : public Comm {
   void reduce(void* data, size_t count, size_t element, ncclDataType_t type, ReduceOp op,
               const char* name) {
     in_place(data, count * element, name, [&](void* memory) {
-      check(ncclAllReduce(memory, memory, count, type, nccl_op(op), comm_, place_.stream), name);
+      check(ncclAllReduce(memory, memory, count, type, nccl_op(op), comm_, context_.stream), name);
     });
   }
 
@@ -223,8 +222,8 @@ class NcclComm final : public Comm {
     Group group(name);
     for (int r = 0; r < size(); ++r) {
       const size_t out = send_rows[r] * row_bytes, in = recv_rows[r] * row_bytes;
-      if (out > 0) check(ncclSend(send, out, ncclUint8, r, comm_, place_.stream), name);
-      if (in > 0) check(ncclRecv(recv, in, ncclUint8, r, comm_, place_.stream), name);
+      if (out > 0) check(ncclSend(send, out, ncclUint8, r, comm_, context_.stream), name);
+      if (in > 0) check(ncclRecv(recv, in, ncclUint8, r, comm_, context_.stream), name);
       send += out;
       recv += in;
     }
@@ -233,7 +232,7 @@ class NcclComm final : public Comm {
 
   void* to_device(const void* data, size_t bytes, const char* name) {
     void* memory = staging_.at_least(bytes, name);
-    check(cudaMemcpyAsync(memory, data, bytes, cudaMemcpyHostToDevice, place_.stream), name);
+    check(cudaMemcpyAsync(memory, data, bytes, cudaMemcpyHostToDevice, context_.stream), name);
     return memory;
   }
 
@@ -243,7 +242,7 @@ class NcclComm final : public Comm {
     check(ncclCommGetAsyncError(comm_, &state), name);
     check(state, name);
   }
-  void wait(const char* name) { nccl::wait(place_.stream, comm_, name); }
+  void wait(const char* name) { nccl::wait(context_.stream, comm_, name); }
 
   cudaEvent_t event_on(cudaStream_t stream, const char* name) {
     cudaEvent_t event = nullptr;
@@ -258,7 +257,7 @@ class NcclComm final : public Comm {
       const auto id = std::make_shared<ncclUniqueId>();
       check(ncclGetUniqueId(id.get()), "link of two ranks");
       control_->send(std::as_bytes(std::span(id.get(), 1)), to, id, "link of two ranks");
-      sender = std::make_unique<nccl::Sender>(*id, place_.device);
+      sender = std::make_unique<nccl::Sender>(*id, context_.device);
     }
     return *sender;
   }
@@ -281,7 +280,7 @@ class NcclComm final : public Comm {
     }
   }
 
-  const Place place_;
+  const RankContext context_;
   const std::unique_ptr<Comm> control_;  // of these ranks, used by nothing else
   ncclComm_t comm_ = nullptr;
   DeviceBuffer staging_, received_;
@@ -295,7 +294,8 @@ int choose_device(Comm& control) {
   int devices = 0;
   const cudaError_t result = cudaGetDeviceCount(&devices);
   if (result != cudaSuccess || devices == 0) {
-    fail(605, "rank {} found no GPU on its host: {}.", control.rank(), cudaGetErrorString(result));
+    fail(ErrorCode::kNoGpu, "rank {} found no GPU on its host: {}.", control.rank(),
+         cudaGetErrorString(result));
   }
   char host[256] = "";
   gethostname(host, sizeof(host) - 1);
@@ -304,7 +304,8 @@ int choose_device(Comm& control) {
       std::count(hosts.begin(), hosts.begin() + control.rank(), hosts[control.rank()]));
   if (devices == 1) return 0;
   if (before >= devices) {
-    fail(605, "host {} has {} GPUs, but at least {} ranks. Start no more ranks than GPUs.", host,
+    fail(ErrorCode::kNoGpu,
+         "host {} has {} GPUs, but at least {} ranks. Start no more ranks than GPUs.", host,
          devices, before + 1);
   }
   return before;
@@ -313,12 +314,12 @@ int choose_device(Comm& control) {
 }  // namespace
 
 std::unique_ptr<Comm> make_nccl_comm(Comm& control) {
-  Place place{control, choose_device(control), nullptr};
-  check(cudaSetDevice(place.device), "choice of the GPU");
-  check(cudaStreamCreate(&place.stream), "start of NCCL");
+  RankContext context{control, choose_device(control), nullptr};
+  check(cudaSetDevice(context.device), "choice of the GPU");
+  check(cudaStreamCreate(&context.stream), "start of NCCL");
   std::vector<int> ranks(control.size());
   std::iota(ranks.begin(), ranks.end(), 0);
-  return std::make_unique<NcclComm>(place, control.subgroup(ranks, control.name()));
+  return std::make_unique<NcclComm>(context, control.subgroup(ranks, control.name()));
 }
 
 }  // namespace sutor

@@ -10,8 +10,8 @@ namespace sutor {
 
 // Collective over `control`, which must outlive the result and its subgroups. Takes the GPU of this
 // rank: the only visible one, or that of the rank's number among the ranks of its host; it becomes
-// the thread's current device. Throws E0605 when there is none or NCCL does not start, E0606 when
-// sutor was built without NCCL.
+// the thread's current device. Throws E0612 when there is none, E0611 when NCCL does not start,
+// E0613 when sutor was built without NCCL.
 //
 // Data may lie in host memory, as everywhere with Comm, or in memory of this GPU, which is used
 // without a copy; ranks may differ in that.

@@ -5,7 +5,7 @@
 namespace sutor {
 
 std::unique_ptr<Comm> make_nccl_comm(Comm&) {
-  fail(606,
+  fail(ErrorCode::kNoNccl,
        "communication between GPUs was asked for, but sutor was built without NCCL: configure with "
        "-DSUTOR_CUDA=ON.");
 }

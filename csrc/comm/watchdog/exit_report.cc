@@ -31,7 +31,7 @@ int unread(int fd) {
 
 }  // namespace
 
-void print_last_words(const std::string& text) {
+void print_exit_report(const std::string& text) {
   for (size_t at = 0; at < text.size();) {
     if (!takes_output(STDERR_FILENO, 1000)) return;
     const ssize_t count = ::write(STDERR_FILENO, text.data() + at, text.size() - at);

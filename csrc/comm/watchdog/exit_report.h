@@ -9,7 +9,7 @@ namespace sutor {
 
 // To stderr in one piece, so that lines of other ranks do not come between. Gives up after a second
 // in which nobody reads.
-void print_last_words(const std::string& text);
+void print_exit_report(const std::string& text);
 
 // Returns once a launcher should have forwarded what this process wrote to stderr: it has read the
 // pipe empty (waited for at most 2 s), and has had a moment to pass it on.

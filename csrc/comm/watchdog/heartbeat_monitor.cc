@@ -28,19 +28,19 @@ WatchLimits WatchLimits::from_environment() {
   WatchLimits limits;
   limits.silence = seconds_of("SUTOR_HEARTBEAT_TIMEOUT", limits.silence);
   limits.wait = seconds_of("SUTOR_COMM_TIMEOUT", limits.wait);
-  limits.beat = std::min(limits.beat, limits.silence / 6);
+  limits.heartbeat = std::min(limits.heartbeat, limits.silence / 6);
   return limits;
 }
 
-WatchHub::WatchHub(LineListener listener, const WatchedJob& job, const WatchLimits& limits,
-                   const Journal& journal)
+HeartbeatMonitor::HeartbeatMonitor(LineListener listener, const WatchedJob& job,
+                                   const WatchLimits& limits, const Journal& journal)
     : listener_(std::move(listener)),
       job_(job),
       limits_(limits),
       view_(job.processes, Journal::now()),
       journal_(journal) {}
 
-void WatchHub::add_to(std::vector<pollfd>& polled) const {
+void HeartbeatMonitor::add_to(std::vector<pollfd>& polled) const {
   polled.push_back({listener_.fd(), POLLIN, 0});
   for (const Peer& peer : peers_) {
     const bool pending = peer.socket.wants_to_send();
@@ -48,7 +48,7 @@ void WatchHub::add_to(std::vector<pollfd>& polled) const {
   }
 }
 
-void WatchHub::pump() {
+void HeartbeatMonitor::pump() {
   for (LineSocket socket = listener_.accept(); socket.open(); socket = listener_.accept()) {
     peers_.push_back({std::move(socket)});
   }
@@ -56,7 +56,7 @@ void WatchHub::pump() {
   std::erase_if(peers_, [](const Peer& peer) { return !peer.socket.open(); });
 }
 
-void WatchHub::read_from(Peer& peer) {
+void HeartbeatMonitor::read_from(Peer& peer) {
   std::vector<std::string> lines;
   bool good = peer.socket.read(lines);
   peer.socket.flush();  // when it fails the next read says so, after what the rank still had to say
@@ -70,21 +70,22 @@ void WatchHub::read_from(Peer& peer) {
   if (peer.rank >= 0) view_.lose(peer.rank, Journal::now());
 }
 
-void WatchHub::take(Peer& peer, const std::string& line) {
+void HeartbeatMonitor::take(Peer& peer, const std::string& line) {
   if (peer.rank >= 0) {
     take_line(peer.rank, line);
-    if (view_.rank(peer.rank).state == State::kFinished) peer.socket.send(R"({"type":"goodbye"})");
+    if (view_.rank(peer.rank).state == State::kFinished)
+      peer.socket.send(R"({"type":"deregister"})");
     return;
   }
   const json hello = json::parse(line);
-  if (hello.at("token") != job_.token) fail(609, "a stranger");
+  if (hello.at("token") != job_.token) fail(ErrorCode::kWatchdogUnconnected, "an unknown peer");
   peer.rank = hello.at("rank");
   view_.rank(peer.rank).heard = Journal::now();
 }
 
-void WatchHub::take_own(const std::string& line) { take_line(job_.own_rank, line); }
+void HeartbeatMonitor::take_own(const std::string& line) { take_line(job_.own_rank, line); }
 
-void WatchHub::take_line(int rank, const std::string& line) {
+void HeartbeatMonitor::take_line(int rank, const std::string& line) {
   const json message = json::parse(line);
   const std::string type = message.at("type");
   RankView& view = view_.rank(rank);
@@ -92,7 +93,7 @@ void WatchHub::take_line(int rank, const std::string& line) {
     view.failing = message.at("code");
     view.failing_since = Journal::now();
     view.aborting = type == "abort";
-  } else if (type == "goodbye") {
+  } else if (type == "deregister") {
     view.state = State::kFinished;
   } else {
     view_.take(rank, message, Journal::now());
@@ -100,19 +101,19 @@ void WatchHub::take_line(int rank, const std::string& line) {
   }
 }
 
-void WatchHub::send_all(const std::string& line) {
+void HeartbeatMonitor::send_all(const std::string& line) {
   for (Peer& peer : peers_) {
     if (peer.rank >= 0) peer.socket.send(line);
   }
 }
 
-void WatchHub::look_at_itself() {
-  for (const std::string& line : own_beats_.lines(journal_)) take_own(line);
+void HeartbeatMonitor::take_own_heartbeat() {
+  for (const std::string& line : own_heartbeats_.lines(journal_)) take_own(line);
 }
 
-void WatchHub::beat() {
-  look_at_itself();
-  send_all(R"({"type":"beat"})");
+void HeartbeatMonitor::tick() {
+  take_own_heartbeat();
+  send_all(R"({"type":"heartbeat"})");
   const double now = Journal::now();
   for (int r = 0; r < view_.size(); ++r) {
     RankView& view = view_.rank(r);
@@ -125,11 +126,11 @@ void WatchHub::beat() {
 }
 
 // How long this hub leaves it to the other one to act.
-double WatchHub::patience() const {
-  if (job_.own_rank == job_.first_hub) return 0;
-  const RankView& first = view_.rank(job_.first_hub);
+double HeartbeatMonitor::takeover_delay() const {
+  if (job_.own_rank == job_.first_monitor) return 0;
+  const RankView& first = view_.rank(job_.first_monitor);
   if (first.state == State::kSilent) return 0;
-  if (first.state != State::kDead) return limits_.second_hub;
+  if (first.state != State::kDead) return limits_.second_monitor;
   for (const int r : view_.in_state(State::kDead)) {
     if (view_.rank(r).died < first.died) return limits_.after_first;
   }
@@ -138,7 +139,7 @@ double WatchHub::patience() const {
 
 // The code with which a rank that has an error of its own ends the job; 0 when there is none.
 // Errors of communication do not count before they are printed: they are what a dead peer causes.
-int WatchHub::failing_code() const {
+int HeartbeatMonitor::failing_code() const {
   for (int r = 0; r < view_.size(); ++r) {
     const RankView& view = view_.rank(r);
     if (view.failing != 0 && (view.aborting || view.failing != kExitComm)) return view.failing;
@@ -146,13 +147,13 @@ int WatchHub::failing_code() const {
   return 0;
 }
 
-void WatchHub::judge() {
+void HeartbeatMonitor::end_job_if_due() {
   const double now = Journal::now();
   if (const int code = failing_code(); code != 0) {
     for (int r = 0; r < view_.size(); ++r) {
       const RankView& view = view_.rank(r);
       const double limit = view.aborting ? limits_.after_abort : limits_.same_error;
-      if (view.failing != 0 && now - view.failing_since > limit + patience()) end_job(code);
+      if (view.failing != 0 && now - view.failing_since > limit + takeover_delay()) end_job(code);
     }
     return;
   }
@@ -163,10 +164,10 @@ void WatchHub::judge() {
     return;
   }
   if (trouble_since_ == 0) trouble_since_ = now;
-  if (now - trouble_since_ >= patience()) report_and_end(lost ? "" : disorder_);
+  if (now - trouble_since_ >= takeover_delay()) report_and_end(lost ? "" : disorder_);
 }
 
-bool WatchHub::answered_since(double asked) const {
+bool HeartbeatMonitor::answered_since(double asked) const {
   for (int r = 0; r < view_.size(); ++r) {
     const bool due = r != job_.own_rank && view_.rank(r).state == State::kRunning;
     if (due && view_.rank(r).heard < asked) return false;
@@ -175,19 +176,19 @@ bool WatchHub::answered_since(double asked) const {
 }
 
 // headline: empty when it is about dead or silent ranks.
-void WatchHub::report_and_end(const std::string& headline) {
+void HeartbeatMonitor::report_and_end(const std::string& headline) {
   // At once: a launcher that saw the death too is about to kill this process.
-  print_last_words(headline.empty() ? view_.headline(Journal::now()) : headline);
+  print_exit_report(headline.empty() ? view_.headline(Journal::now()) : headline);
   const double until = Journal::now() + kAnswerSeconds;
   while (Journal::now() < until) {  // ranks that compute may come to wait, too
     const double asked = Journal::now();
-    send_all(R"({"type":"beat_now"})");
+    send_all(R"({"type":"heartbeat_now"})");
     pump_for(kAnswerSeconds / 4, [&] { return answered_since(asked); });
-    look_at_itself();
+    take_own_heartbeat();
     if (answered_since(asked) && view_.settled()) break;
     pump_for(kAnswerSeconds / 20, [] { return false; });
   }
-  print_last_words(
+  print_exit_report(
       view_.waiting(Journal::now()) +
       fmt::format("  The job ends with exit code {}. `sutor train --resume` goes on from the "
                   "newest checkpoint.\n",
@@ -196,7 +197,7 @@ void WatchHub::report_and_end(const std::string& headline) {
   end_job(kExitComm);
 }
 
-void WatchHub::end_job(int exit_code) {
+void HeartbeatMonitor::end_job(int exit_code) {
   const std::vector<int> silent = view_.in_state(State::kSilent);
   send_all(json{{"type", "end"}, {"code", exit_code}, {"kill", silent}}.dump());
   for (const int r : silent) kill_process(job_.processes[static_cast<size_t>(r)]);
@@ -209,7 +210,7 @@ void WatchHub::end_job(int exit_code) {
   end_process(exit_code);
 }
 
-void WatchHub::pump_for(double seconds, const std::function<bool()>& enough) {
+void HeartbeatMonitor::pump_for(double seconds, const std::function<bool()>& enough) {
   const double until = Journal::now() + seconds;
   while (!enough() && Journal::now() < until) {
     std::vector<pollfd> polled;
@@ -219,10 +220,10 @@ void WatchHub::pump_for(double seconds, const std::function<bool()>& enough) {
   }
 }
 
-bool WatchHub::all_said_goodbye() const {
+bool HeartbeatMonitor::all_deregistered() const {
   return view_.in_state(State::kFinished).size() == static_cast<size_t>(view_.size());
 }
 
-void WatchHub::say_goodbye() { send_all(R"({"type":"goodbye"})"); }
+void HeartbeatMonitor::acknowledge_deregistration() { send_all(R"({"type":"deregister"})"); }
 
 }  // namespace sutor

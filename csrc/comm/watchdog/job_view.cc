@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "csrc/base/error.h"
+
 namespace sutor {
 namespace {
 
@@ -24,7 +26,7 @@ std::string numbered(std::span<const int> ranks) {
   return (ranks.size() == 1 ? "rank " : "ranks ") + ranks_text(ranks);
 }
 
-std::string place(const ProcessIdentity& process) {
+std::string process_text(const ProcessIdentity& process) {
   return fmt::format("host {}, pid {}", process.host, process.pid);
 }
 
@@ -42,7 +44,7 @@ std::string ranks_text(std::span<const int> ranks) {
   return text;
 }
 
-std::vector<std::string> BeatWriter::lines(const Journal& journal) {
+std::vector<std::string> HeartbeatWriter::lines(const Journal& journal) {
   std::vector<std::string> result;
   // The record first: the groups that it refers to are then there.
   const std::optional<JournalRecord> newest = journal.newest();
@@ -52,18 +54,18 @@ std::vector<std::string> BeatWriter::lines(const Journal& journal) {
         {"type", "group"}, {"name", group.name}, {"ranks", group.ranks}, {"ordinal", group.ordinal}}
                          .dump(-1, ' ', false, json::error_handler_t::replace));
   }
-  json beat{{"type", "beat"}, {"counts", journal.counts()}};
+  json heartbeat{{"type", "heartbeat"}, {"counts", journal.counts()}};
   if (newest) {
     const double since = Journal::now() - (newest->done ? newest->ended : newest->begun);
-    beat["operation"] = {{"name", newest->name},
-                         {"group", newest->group},
-                         {"kind", static_cast<int>(newest->kind)},
-                         {"peer", newest->peer},
-                         {"number", newest->number},
-                         {"done", newest->done},
-                         {"for", since}};
+    heartbeat["operation"] = {{"name", newest->name},
+                              {"group", newest->group},
+                              {"kind", static_cast<int>(newest->kind)},
+                              {"peer", newest->peer},
+                              {"number", newest->number},
+                              {"done", newest->done},
+                              {"for", since}};
   }
-  result.push_back(beat.dump(-1, ' ', false, json::error_handler_t::replace));
+  result.push_back(heartbeat.dump(-1, ' ', false, json::error_handler_t::replace));
   return result;
 }
 
@@ -114,7 +116,7 @@ void JobView::take(int r, const json& line, double now) {
   view.newest = record;
 }
 
-void JobView::forgive(double seconds) {
+void JobView::extend_deadlines(double seconds) {
   for (RankView& view : ranks_) view.heard += seconds;
 }
 
@@ -171,21 +173,22 @@ std::string JobView::headline(double now) {
   std::stable_sort(dead.begin(), dead.end(),
                    [&](int a, int b) { return rank(a).died < rank(b).died; });
   for (const int r : dead) {
-    rank(r).told = true;
-    text += fmt::format("error[E0605]: rank {} died ({}). Its last beat, {:.1f} s earlier: {}.\n",
-                        r, place(rank(r).process), rank(r).died - rank(r).heard,
-                        last_seen(r, rank(r).heard));
+    rank(r).reported = true;
+    text += fmt::format("error[{}]: rank {} died ({}). Its last beat, {:.1f} s earlier: {}.\n",
+                        ErrorCode::kRankDied, r, process_text(rank(r).process),
+                        rank(r).died - rank(r).heard, last_seen(r, rank(r).heard));
   }
   for (const int r : in_state(RankView::State::kSilent)) {
-    rank(r).told = true;
+    rank(r).reported = true;
     const char state = process_state(rank(r).process);
     const char* why = state == 'T' || state == 't' ? "the process is stopped (SIGSTOP)"
                       : state == 'D'  ? "the process hangs in the kernel (state D: disk or network)"
                       : state != '\0' ? "the process is there but does not answer"
                                       : "its process is stopped, or its host is down or cut off";
     text += fmt::format(
-        "error[E0606]: rank {} ({}) was not heard of for {:.0f} s: {}. Its last beat: {}.\n", r,
-        place(rank(r).process), now - rank(r).heard, why, last_seen(r, rank(r).heard));
+        "error[{}]: rank {} ({}) was not heard of for {:.0f} s: {}. Its last beat: {}.\n",
+        ErrorCode::kRankSilent, r, process_text(rank(r).process), now - rank(r).heard, why,
+        last_seen(r, rank(r).heard));
   }
   return text;
 }
@@ -196,8 +199,8 @@ std::string JobView::waiting(double now) const {
   std::vector<int> computing;
   std::vector<std::string> lines;
   for (int r = 0; r < size(); ++r) {
-    if (rank(r).state == RankView::State::kDead && !rank(r).told) {
-      lines.push_back(fmt::format("  rank {} died too ({})\n", r, place(rank(r).process)));
+    if (rank(r).state == RankView::State::kDead && !rank(r).reported) {
+      lines.push_back(fmt::format("  rank {} died too ({})\n", r, process_text(rank(r).process)));
     }
     if (rank(r).state != RankView::State::kRunning) continue;
     if (waits(r)) {
@@ -239,10 +242,10 @@ std::string JobView::slow(double limit, double now) const {
   if (longest < 0) return "";
   const std::vector<int> missing = waits_for(longest);
   return fmt::format(
-      "error[E0607]: rank {} has been waiting for {:.0f} s in {}{}. SUTOR_COMM_TIMEOUT={:.0f} is "
+      "error[{}]: rank {} has been waiting for {:.0f} s in {}{}. SUTOR_COMM_TIMEOUT={:.0f} is "
       "the longest wait in seconds; raise it when such a wait is right.\n",
-      longest, now - rank(longest).newest->begun, operation_text(longest),
-      missing.empty() ? "" : " for " + numbered(missing), limit);
+      ErrorCode::kWaitedTooLong, longest, now - rank(longest).newest->begun,
+      operation_text(longest), missing.empty() ? "" : " for " + numbered(missing), limit);
 }
 
 std::string JobView::different_operations() const {
@@ -256,11 +259,11 @@ std::string JobView::different_operations() const {
     const int other = at->second;
     if (added || std::strcmp(rank(other).newest->name, rank(r).newest->name) == 0) continue;
     return fmt::format(
-        "error[E0608]: rank {} is in {} and rank {} in {}: the ranks of a group must issue the "
+        "error[{}]: rank {} is in {} and rank {} in {}: the ranks of a group must issue the "
         "same "
         "operations in the same order. This is a bug in sutor, or the ranks run different programs "
         "or recipes.\n",
-        other, operation_text(other), r, operation_text(r));
+        ErrorCode::kDifferentOperations, other, operation_text(other), r, operation_text(r));
   }
   return "";
 }
@@ -273,9 +276,9 @@ std::string JobView::disorder(double deadlock_seconds, double now) const {
     if (!stuck || waits_for(r).empty()) return "";
   }
   return fmt::format(
-      "error[E0608]: all ranks have been waiting for one another for {:.0f} s, in different "
+      "error[{}]: all ranks have been waiting for one another for {:.0f} s, in different "
       "operations. This is a bug in sutor, or the ranks run different programs or recipes.\n",
-      deadlock_seconds);
+      ErrorCode::kDifferentOperations, deadlock_seconds);
 }
 
 }  // namespace sutor

@@ -15,7 +15,7 @@ namespace sutor {
 
 // Turns a rank's journal into beats: lines that JobView::take() understands. A group is described
 // once, before the first beat that refers to it.
-class BeatWriter {
+class HeartbeatWriter {
  public:
   std::vector<std::string> lines(const Journal& journal);
 
@@ -27,9 +27,9 @@ struct RankView {
   enum class State { kRunning, kDead, kSilent, kFinished };
   ProcessIdentity process;
   State state = State::kRunning;
-  double heard = 0;   // when it last gave a sign of life
-  double died = 0;    // when its end was seen
-  bool told = false;  // a headline has named it
+  double heard = 0;       // when it last gave a sign of life
+  double died = 0;        // when its end was seen
+  bool reported = false;  // a headline has named it
   std::vector<JournalGroup> groups;
   std::vector<int64_t> counts;          // of begun collectives, by group
   std::optional<JournalRecord> newest;  // its times are those of this process's clock
@@ -49,10 +49,10 @@ class JobView {
 
   // The rank's connection closed; one that has said goodbye is none the worse.
   void lose(int rank, double now);
-  // A line of BeatWriter from this rank.
+  // A line of HeartbeatWriter from this rank.
   void take(int rank, const nlohmann::json& line, double now);
   // The watchdog itself was held up for so long: nobody else is to blame for the silence.
-  void forgive(double seconds);
+  void extend_deadlines(double seconds);
 
   // Of the ranks that are dead or silent, in the order of their deaths: who, where, since when, in
   // which operation last seen. Each rank is named once.

@@ -82,7 +82,7 @@ LineSocket LineSocket::connect(const std::vector<std::string>& addresses, int po
         fmt::format("{}{}:{} ({})", tried.empty() ? "" : ", ", address, port, std::strerror(error));
   }
   fail(
-      609,
+      ErrorCode::kWatchdogUnconnected,
       "the watchdog's connection to another rank failed: tried {}. The nodes of a job should reach "
       "each other by TCP on any port; SUTOR_WATCHDOG=off trains without (a dead rank is then "
       "noticed after SUTOR_COMM_TIMEOUT only).",
@@ -139,7 +139,7 @@ LineListener::LineListener(bool only_this_host) : fd_(::socket(AF_INET, kSocketF
   auto* raw = reinterpret_cast<sockaddr*>(&address);
   if (fd_.get() < 0 || ::bind(fd_.get(), raw, length) != 0 || ::listen(fd_.get(), SOMAXCONN) != 0 ||
       ::getsockname(fd_.get(), raw, &length) != 0) {
-    fail(609,
+    fail(ErrorCode::kWatchdogUnconnected,
          "the watchdog found no TCP port to listen on: {}. SUTOR_WATCHDOG=off trains without it.",
          std::strerror(errno));
   }

@@ -23,12 +23,12 @@ using nlohmann::json;
 
 constexpr double kConnectSeconds = 5;  // for each address
 // The longest a rank waits for the hubs to take its goodbye, and hubs for those of all ranks.
-constexpr double kGoodbyeSeconds = 3;
+constexpr double kDeregisterSeconds = 3;
 // The longest a rank stays in MPI_Finalize.
 constexpr double kFinalizeSeconds = 2;
 // A rank that has lost both hubs gives the verdict of one of them this long to arrive; one that has
 // lost one of them gives the other one so long to act.
-constexpr double kAloneSeconds = 1, kOtherHubSeconds = 20;
+constexpr double kNoMonitorSeconds = 1, kOtherMonitorSeconds = 20;
 
 json identity_json(const ProcessIdentity& self) {
   return {{"host", self.host},
@@ -51,7 +51,7 @@ std::string random_token() {
 }
 
 // On another host than the first hub where there is one, so that the end of one host leaves a hub.
-int second_hub_of(const std::vector<ProcessIdentity>& processes) {
+int second_monitor_of(const std::vector<ProcessIdentity>& processes) {
   for (size_t r = 1; r < processes.size(); ++r) {
     if (processes[r].network != processes[0].network) return static_cast<int>(r);
   }
@@ -82,26 +82,26 @@ std::unique_ptr<Watchdog> Watchdog::start(Comm& world, const Journal& journal) {
   for (const std::string& text : world.all_gather_text(self, "watchdog processes")) {
     job.processes.push_back(identity_of(json::parse(text)));
   }
-  job.second_hub = second_hub_of(job.processes);
+  job.second_monitor = second_monitor_of(job.processes);
   const bool one_host = std::all_of(
       job.processes.begin(), job.processes.end(),
       [&](const ProcessIdentity& process) { return process.network == job.processes[0].network; });
   std::optional<LineListener> listener;
   std::string where;
-  if (job.own_rank == job.first_hub || job.own_rank == job.second_hub) {
+  if (job.own_rank == job.first_monitor || job.own_rank == job.second_monitor) {
     listener.emplace(one_host);
     where = listening_json(*listener, one_host).dump();
   }
-  std::vector<json> hubs;
+  std::vector<json> monitors;
   const std::vector<std::string> all = world.all_gather_text(where, "watchdog addresses");
-  for (const int hub : {job.first_hub, job.second_hub}) {
-    hubs.push_back(json::parse(all[static_cast<size_t>(hub)]));
+  for (const int monitor : {job.first_monitor, job.second_monitor}) {
+    monitors.push_back(json::parse(all[static_cast<size_t>(monitor)]));
   }
-  job.token = hubs[0].at("token");
+  job.token = monitors[0].at("token");
   std::unique_ptr<Watchdog> dog(new Watchdog(journal, job, WatchLimits::from_environment()));
-  if (listener) dog->hub_.emplace(std::move(*listener), dog->job_, dog->limits_, journal);
-  dog->connect({hubs[0].at("addresses"), hubs[1].at("addresses")},
-               {hubs[0].at("port"), hubs[1].at("port")});
+  if (listener) dog->monitor_.emplace(std::move(*listener), dog->job_, dog->limits_, journal);
+  dog->connect({monitors[0].at("addresses"), monitors[1].at("addresses")},
+               {monitors[0].at("port"), monitors[1].at("port")});
   dog->thread_ = std::thread([raw = dog.get()] { raw->run(); });
   return dog;
 }
@@ -121,16 +121,16 @@ Watchdog::~Watchdog() {
 
 void Watchdog::connect(const std::vector<std::vector<std::string>>& addresses,
                        const std::vector<int>& ports) {
-  const std::vector<int> hubs = {job_.first_hub, job_.second_hub};
-  for (size_t i = 0; i < hubs.size(); ++i) {
-    if (hubs[i] == job_.own_rank) continue;
+  const std::vector<int> monitors = {job_.first_monitor, job_.second_monitor};
+  for (size_t i = 0; i < monitors.size(); ++i) {
+    if (monitors[i] == job_.own_rank) continue;
     // A hub on the same host is reached by loopback too, whatever the network thinks.
     std::vector<std::string> to = addresses[i];
-    const auto hub = static_cast<size_t>(hubs[i]), own = static_cast<size_t>(job_.own_rank);
-    if (job_.processes[hub].network == job_.processes[own].network) to.push_back("127.0.0.1");
+    const auto monitor = static_cast<size_t>(monitors[i]), own = static_cast<size_t>(job_.own_rank);
+    if (job_.processes[monitor].network == job_.processes[own].network) to.push_back("127.0.0.1");
     Uplink uplink;
     uplink.socket = LineSocket::connect(to, ports[i], kConnectSeconds);
-    uplink.rank = hubs[i];
+    uplink.rank = monitors[i];
     uplink.heard = Journal::now();
     uplink.socket.send(json{{"token", job_.token}, {"rank", job_.own_rank}}.dump());
     uplinks_.push_back(std::move(uplink));
@@ -152,9 +152,9 @@ void Watchdog::finalizing(int exit_code) {
   finalizing_since_ = Journal::now();
 }
 
-void Watchdog::goodbye() {
+void Watchdog::deregister() {
   leaving_ = true;
-  post(R"({"type":"goodbye"})");
+  post(R"({"type":"deregister"})");
   thread_.join();
 }
 
@@ -174,29 +174,29 @@ void Watchdog::run() {
   // Where it is allowed: beats go out on an overloaded machine, and the report before the launcher
   // that saw a death too kills this process. (On Linux this is the thread's own value.)
   ::setpriority(PRIO_PROCESS, 0, -10);
-  double next_beat = Journal::now();
+  double next_heartbeat = Journal::now();
   while (!stop_) {
-    wait_for_events(next_beat);
+    wait_for_events(next_heartbeat);
     for (Uplink& uplink : uplinks_) read_from(uplink);
-    if (hub_) hub_->pump();
+    if (monitor_) monitor_->pump();
     send_commands();
     const double now = Journal::now();
-    if (now >= next_beat) {
+    if (now >= next_heartbeat) {
       // Held up (an overloaded machine, all of the job stopped and continued): what the others had
       // to say may still be on its way.
-      const double late = now - next_beat;
-      if (late > 2 * limits_.beat) {
-        if (hub_) hub_->forgive(late);
+      const double late = now - next_heartbeat;
+      if (late > 2 * limits_.heartbeat) {
+        if (monitor_) monitor_->extend_deadlines(late);
         for (Uplink& uplink : uplinks_) uplink.heard += late;
       }
-      for (Uplink& uplink : uplinks_) beat(uplink);
-      if (hub_) hub_->beat();
-      next_beat = now + limits_.beat;
+      for (Uplink& uplink : uplinks_) send_heartbeat(uplink);
+      if (monitor_) monitor_->tick();
+      next_heartbeat = now + limits_.heartbeat;
     }
     const double finalizing = finalizing_since_;
     if (finalizing > 0 && now - finalizing > kFinalizeSeconds && !leaving_) leave_without_mpi();
-    if (hub_ && !leaving_) hub_->judge();
-    if (!leaving_) judge_hubs();
+    if (monitor_ && !leaving_) monitor_->end_job_if_due();
+    if (!leaving_) check_monitors();
     if (leaving_ && leave_now()) return;
   }
 }
@@ -208,7 +208,7 @@ void Watchdog::wait_for_events(double until) {
     const bool pending = uplink.socket.wants_to_send();
     polled.push_back({uplink.socket.fd(), static_cast<short>(POLLIN | (pending ? POLLOUT : 0)), 0});
   }
-  if (hub_) hub_->add_to(polled);
+  if (monitor_) monitor_->add_to(polled);
   const double left = std::max(0.0, until - Journal::now());
   ::poll(polled.data(), polled.size(), static_cast<int>(left * 1000) + 1);
   uint64_t count = 0;
@@ -224,7 +224,7 @@ void Watchdog::send_commands() {
   }
   for (const std::string& line : lines) {
     for (Uplink& uplink : uplinks_) uplink.socket.send(line);
-    if (hub_) hub_->take_own(line);
+    if (monitor_) monitor_->take_own(line);
   }
   {
     const std::lock_guard lock(mutex_);
@@ -233,9 +233,9 @@ void Watchdog::send_commands() {
   sent_.notify_all();
 }
 
-void Watchdog::beat(Uplink& uplink) {
+void Watchdog::send_heartbeat(Uplink& uplink) {
   if (!uplink.socket.open()) return;
-  for (const std::string& line : uplink.beats.lines(journal_)) uplink.socket.send(line);
+  for (const std::string& line : uplink.heartbeats.lines(journal_)) uplink.socket.send(line);
 }
 
 void Watchdog::read_from(Uplink& uplink) {
@@ -253,8 +253,8 @@ void Watchdog::take(Uplink& uplink, const std::string& line) {
   uplink.lost_since = 0;
   const json message = json::parse(line);
   const std::string type = message.at("type");
-  if (type == "goodbye") uplink.goodbye = true;
-  if (type == "beat_now") beat(uplink);
+  if (type == "deregister") uplink.deregistered = true;
+  if (type == "heartbeat_now") send_heartbeat(uplink);
   if (type != "end") return;
   for (const int r : message.at("kill").get<std::vector<int>>()) {
     kill_process(job_.processes.at(static_cast<size_t>(r)));
@@ -264,15 +264,15 @@ void Watchdog::take(Uplink& uplink, const std::string& line) {
 
 // For a rank that is no hub: the hubs died or stopped, both of them, or one and the other does not
 // act.
-void Watchdog::judge_hubs() {
-  if (hub_) return;
+void Watchdog::check_monitors() {
+  if (monitor_) return;
   const double now = Journal::now();
   int lost = 0;
   double since = 0;
   std::string who;
   for (Uplink& uplink : uplinks_) {
-    if (uplink.goodbye) continue;
-    if (uplink.lost_since == 0 && now - uplink.heard > limits_.silence + limits_.second_hub) {
+    if (uplink.deregistered) continue;
+    if (uplink.lost_since == 0 && now - uplink.heard > limits_.silence + limits_.second_monitor) {
       uplink.lost_since = now;
     }
     if (uplink.lost_since == 0) continue;
@@ -282,16 +282,16 @@ void Watchdog::judge_hubs() {
     who += fmt::format("{}rank {} (host {}, pid {}) {}", who.empty() ? "" : " and ", uplink.rank,
                        process.host, process.pid, uplink.socket.open() ? "is silent" : "died");
   }
-  const double limit = lost == 2 ? kAloneSeconds : kOtherHubSeconds;
+  const double limit = lost == 2 ? kNoMonitorSeconds : kOtherMonitorSeconds;
   if (lost == 0 || now - since < limit) return;
-  std::fprintf(stderr, "error[E0605]: %s, seen by rank %d, which ends with exit code %d.\n",
-               who.c_str(), job_.own_rank, int{kExitComm});
+  fmt::print(stderr, "error[{}]: {}, seen by rank {}, which ends with exit code {}.\n",
+             ErrorCode::kRankDied, who, job_.own_rank, int{kExitComm});
   end_process(kExitComm);
 }
 
 void Watchdog::leave_without_mpi() {
-  for (Uplink& uplink : uplinks_) uplink.socket.send(R"({"type":"goodbye"})");
-  if (hub_) hub_->say_goodbye();
+  for (Uplink& uplink : uplinks_) uplink.socket.send(R"({"type":"deregister"})");
+  if (monitor_) monitor_->acknowledge_deregistration();
   // The main thread may be waiting for a line of the launcher, and must not take the answer to what
   // follows for it.
   struct sigaction park {};
@@ -313,11 +313,11 @@ bool Watchdog::leave_now() {
   const double now = Journal::now();
   if (leaving_since_ == 0) leaving_since_ = now;
   const bool taken = std::all_of(uplinks_.begin(), uplinks_.end(), [](const Uplink& uplink) {
-    return uplink.goodbye || !uplink.socket.open();
+    return uplink.deregistered || !uplink.socket.open();
   });
-  const bool done = taken && (!hub_ || hub_->all_said_goodbye());
-  if (!done && now - leaving_since_ < kGoodbyeSeconds) return false;
-  if (hub_) hub_->say_goodbye();
+  const bool done = taken && (!monitor_ || monitor_->all_deregistered());
+  if (!done && now - leaving_since_ < kDeregisterSeconds) return false;
+  if (monitor_) monitor_->acknowledge_deregistration();
   return true;
 }
 

@@ -1,6 +1,7 @@
 // Watchdog: a control plane beside MPI, which says nothing of peers that died or stopped. A thread
-// of every rank sends beats to two hubs (watch_hub.h); a hub that sees a rank die (its connection
-// closes), stop (no beat), or wait for too long prints one report, and all ranks end with exit code
+// of every rank sends beats to two hubs (heartbeat_monitor.h); a hub that sees a rank die (its
+// connection closes), stop (no beat), or wait for too long prints one report, and all ranks end
+// with exit code
 // 6. An error that a rank has itself comes first: its message and its exit code win.
 // SUTOR_WATCHDOG=off leaves it out.
 #pragma once
@@ -36,16 +37,16 @@ class Watchdog {
   // still close theirs.
   void finalizing(int exit_code);
   // After MPI_Finalize: returns when both hubs know that this rank ends well.
-  void goodbye();
+  void deregister();
 
  private:
   struct Uplink {
     LineSocket socket;
     int rank = 0;  // of the hub
-    BeatWriter beats;
+    HeartbeatWriter heartbeats;
     double heard = 0;
-    double lost_since = 0;  // 0: it is there
-    bool goodbye = false;   // it ends well
+    double lost_since = 0;      // 0: it is there
+    bool deregistered = false;  // it ends well
   };
 
   Watchdog(const Journal& journal, WatchedJob job, const WatchLimits& limits);
@@ -54,18 +55,18 @@ class Watchdog {
   void run();
   bool leave_now();
   void send_commands();
-  void beat(Uplink& uplink);
+  void send_heartbeat(Uplink& uplink);
   void leave_without_mpi();
   void read_from(Uplink& uplink);
   void take(Uplink& uplink, const std::string& line);
-  void judge_hubs();
+  void check_monitors();
   void post(const std::string& line);
   void wait_for_events(double until);
 
   const Journal& journal_;
   const WatchedJob job_;
   const WatchLimits limits_;
-  std::optional<WatchHub> hub_;
+  std::optional<HeartbeatMonitor> monitor_;
   std::vector<Uplink> uplinks_;
   FileDescriptor wake_;
 

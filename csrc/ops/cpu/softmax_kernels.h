@@ -6,11 +6,12 @@
 
 namespace sutor::ops {
 
-// Which columns row r of a block of attention scores sees: the last `window` of 0 .. first_visible
+// Which columns row r of a block of attention scores sees: the last `sliding_window` of 0 ..
+// first_visible
 // + r.
 struct CausalMask {
   int64_t first_visible = 0;
-  int64_t window = std::numeric_limits<int64_t>::max();
+  int64_t sliding_window = std::numeric_limits<int64_t>::max();
 };
 
 // One block of scores: s [rows, cols] -> softmax(scale * s) in place over what each row sees, and 0

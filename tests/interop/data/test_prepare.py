@@ -232,25 +232,26 @@ def test_show_marks_what_is_trained(tmp_path, model):
 
 GOOD = json.dumps({"text": "It is blue."}).encode() + b"\n"
 BAD_FILES = {
-    "no JSON": (GOOD + b"{oops\n", 336, "rows.jsonl:2"),
-    "no object": (b"[1, 2]\n", 336, "rows.jsonl:1"),
-    "not UTF-8": (GOOD + b'\n{"text": "caf\xe9"}\n', 337, "rows.jsonl:3"),
-    "half a surrogate": (b'{"text": "a\\ud800"}\n', 337, "rows.jsonl:1"),
-    "unknown keys": (b'{"question": "x"}\n', 336, "rows.jsonl:1"),
-    "another format": (GOOD + b'{"prompt": "a", "completion": "b"}\n', 336, "rows.jsonl:2"),
-    "text is a number": (b'{"text": 3}\n', 336, "rows.jsonl:1"),
-    "content is a list": (b'{"messages": [{"role": "user", "content": ["x"]}]}\n', 336,
+    "no JSON": (GOOD + b"{oops\n", "E0336", "rows.jsonl:2"),
+    "no object": (b"[1, 2]\n", "E0336", "rows.jsonl:1"),
+    "not UTF-8": (GOOD + b'\n{"text": "caf\xe9"}\n', "E0337", "rows.jsonl:3"),
+    "half a surrogate": (b'{"text": "a\\ud800"}\n', "E0337", "rows.jsonl:1"),
+    "unknown keys": (b'{"question": "x"}\n', "E0336", "rows.jsonl:1"),
+    "another format": (GOOD + b'{"prompt": "a", "completion": "b"}\n', "E0336", "rows.jsonl:2"),
+    "text is a number": (b'{"text": 3}\n', "E0336", "rows.jsonl:1"),
+    "content is a list": (b'{"messages": [{"role": "user", "content": ["x"]}]}\n', "E0336",
                           "rows.jsonl:1"),
-    "no messages": (b'{"messages": []}\n', 336, "rows.jsonl:1"),
-    "template refuses": (b'{"messages": [{"role": "judge", "content": "x"}]}\n', 336,
+    "no messages": (b'{"messages": []}\n', "E0336", "rows.jsonl:1"),
+    "template refuses": (b'{"messages": [{"role": "judge", "content": "x"}]}\n', "E0336",
                          "only user and assistant may speak"),
-    "labels too short": (b'{"input_ids": [1, 2], "labels": [1]}\n', 336, "rows.jsonl:1"),
-    "label of another id": (b'{"input_ids": [1, 2], "labels": [-100, 1]}\n', 336, "labels[1]"),
-    "id that is no id": (b'{"input_ids": [1, -2]}\n', 336, "input_ids[1]"),
-    "id beyond the model": (b'{"input_ids": [1, 100000]}\n', 330, "100000"),
-    "no rows": (b"\n\n", 334, "rows.jsonl"),
-    "nothing in the loss": (b'{"input_ids": [1, 2], "labels": [-100, -100]}\n', 334, "in the loss"),
-    "only a user": (b'{"messages": [{"role": "user", "content": "x"}]}\n', 334, "in the loss"),
+    "labels too short": (b'{"input_ids": [1, 2], "labels": [1]}\n', "E0336", "rows.jsonl:1"),
+    "label of another id": (b'{"input_ids": [1, 2], "labels": [-100, 1]}\n', "E0336", "labels[1]"),
+    "id that is no id": (b'{"input_ids": [1, -2]}\n', "E0336", "input_ids[1]"),
+    "id beyond the model": (b'{"input_ids": [1, 100000]}\n', "E0330", "100000"),
+    "no rows": (b"\n\n", "E0334", "rows.jsonl"),
+    "nothing in the loss": (b'{"input_ids": [1, 2], "labels": [-100, -100]}\n', "E0334",
+                            "in the loss"),
+    "only a user": (b'{"messages": [{"role": "user", "content": "x"}]}\n', "E0334", "in the loss"),
 }
 
 
@@ -259,7 +260,7 @@ def test_bad_rows_are_named(tmp_path, model, case):
     content, code, words = BAD_FILES[case]
     result = run(tmp_path, content, model("byte_level", "plain_roles"))
     assert result.code == 3, result.output
-    assert f"error[E0{code}]" in result.output and words in result.output
+    assert f"error[{code}]" in result.output and words in result.output
     assert "Traceback" not in result.output
     assert not result.store.exists()
 

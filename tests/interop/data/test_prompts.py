@@ -175,13 +175,13 @@ def test_special_tokens_in_texts_are_counted(tmp_path, model):
 
 
 BAD_ROWS = {
-    "unknown keys": ([{"question": "x"}], 336, "in.jsonl:1"),
-    "another format": ([{"text": "x"}, {"prompt": "x"}], 336, "in.jsonl:2"),
-    "answer is a number": ([{"prompt": "x", "raw_answers": [5]}], 336, "`raw_answers`"),
-    "id beyond the model": ([{"input_ids": [1, 100_000]}], 330, "100000"),
-    "no rows": ([], 334, "holds no rows"),
-    "nothing left": ([{"input_ids": [1, 2, 3]}], 334, "1 have more than 2 tokens"),
-    "template refuses": ([{"messages": [{"role": "judge", "content": "x"}]}], 336, "may speak"),
+    "unknown keys": ([{"question": "x"}], "E0336", "in.jsonl:1"),
+    "another format": ([{"text": "x"}, {"prompt": "x"}], "E0336", "in.jsonl:2"),
+    "answer is a number": ([{"prompt": "x", "raw_answers": [5]}], "E0336", "`raw_answers`"),
+    "id beyond the model": ([{"input_ids": [1, 100_000]}], "E0330", "100000"),
+    "no rows": ([], "E0334", "holds no rows"),
+    "nothing left": ([{"input_ids": [1, 2, 3]}], "E0334", "1 have more than 2 tokens"),
+    "template refuses": ([{"messages": [{"role": "judge", "content": "x"}]}], "E0336", "may speak"),
 }
 
 
@@ -191,7 +191,7 @@ def test_bad_rows_are_named(tmp_path, model, case):
     limit = 2 if case == "nothing left" else 0
     result = run(tmp_path, "encode", rows, model("byte_level", "plain_roles"),
                  max_prompt_tokens=limit)
-    assert result.code == 3 and f"error[E0{code}]" in result.errors, result.errors
+    assert result.code == 3 and f"error[{code}]" in result.errors, result.errors
     assert words in result.errors and "Traceback" not in result.errors
     assert result.output == "" and not list(result.out.parent.iterdir())
 

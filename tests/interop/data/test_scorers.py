@@ -330,17 +330,17 @@ def test_a_judge_may_answer_before_it_has_read_all(tmp_path, judge):
 
 
 FAILING = {
-    "too few lines": (READS + "print(1)", 361, "printed 1 lines for 3 completions"),
-    "too many lines": (READS + "print('1\\n' * 4)", 361, "printed 4 lines for 3"),
-    "no lines, nothing read": ("", 361, "printed 0 lines"),
-    "exit code": (READS + "print('1\\n' * 3); sys.exit(4)", 361, "ended with exit code 4"),
-    "signal": ("import os; os.kill(os.getpid(), 9)", 361, "ended by signal 9"),
-    "above 1": (READS + "print('1\\n1.5\\n1')", 361, "the score 1.5 in line 2"),
-    "below 0": (READS + "print('1\\n-1\\n1')", 361, "the score -1 in line 2"),
-    "not a number": (READS + "print('1\\nNaN\\n1')", 361, "the score nan in line 2"),
-    "words": (READS + "print('1\\n1\\ngood')", 361, "completions.jsonl:3: `good`"),
-    "true": (READS + "print('1\\n1\\ntrue')", 361, "no score in line 3"),
-    "object without a score": (READS + "print('1\\n1\\n{}')", 361, "no score in line 3"),
+    "too few lines": (READS + "print(1)", "E0361", "printed 1 lines for 3 completions"),
+    "too many lines": (READS + "print('1\\n' * 4)", "E0361", "printed 4 lines for 3"),
+    "no lines, nothing read": ("", "E0361", "printed 0 lines"),
+    "exit code": (READS + "print('1\\n' * 3); sys.exit(4)", "E0361", "ended with exit code 4"),
+    "signal": ("import os; os.kill(os.getpid(), 9)", "E0361", "ended by signal 9"),
+    "above 1": (READS + "print('1\\n1.5\\n1')", "E0361", "the score 1.5 in line 2"),
+    "below 0": (READS + "print('1\\n-1\\n1')", "E0361", "the score -1 in line 2"),
+    "not a number": (READS + "print('1\\nNaN\\n1')", "E0361", "the score nan in line 2"),
+    "words": (READS + "print('1\\n1\\ngood')", "E0361", "completions.jsonl:3: `good`"),
+    "true": (READS + "print('1\\n1\\ntrue')", "E0361", "no score in line 3"),
+    "object without a score": (READS + "print('1\\n1\\n{}')", "E0361", "no score in line 3"),
 }
 
 
@@ -348,7 +348,7 @@ FAILING = {
 def test_judges_that_fail_are_named(tmp_path, judge, case):
     body, code, words = FAILING[case]
     result = score(tmp_path, ROWS, "judge", judge=judge(body))
-    assert result.code == code // 100 and f"error[E0{code}]" in result.errors
+    assert result.code == 3 and f"error[{code}]" in result.errors
     assert words in result.errors and "the judge.py" in result.errors
     assert "Traceback" not in result.errors and result.output == ""
 

@@ -375,7 +375,7 @@ def test_verify_of_damaged_checkpoints_and_adapters(program, trained, copy_of):
 
 def test_verify_of_what_it_does_not_know(program, tmp_path):
     assert "E0301" in program.run("verify", tmp_path / "nothing", code=3).output
-    assert "E0336" in program.run("verify", tmp_path, code=3).output
+    assert "E0352" in program.run("verify", tmp_path, code=3).output
 
 
 # ---- diff
@@ -473,7 +473,7 @@ def test_other_dtypes_shapes_and_files(program, store, copy_of, model_dir):
 def test_diff_refuses_what_it_cannot_compare(program, store, tmp_path, copy_of):
     source, made = store()
     assert "E0301" in program.run("diff", source, tmp_path / "nothing", code=3).output
-    assert "E0336" in program.run("diff", tmp_path, source, code=3).output
+    assert "E0352" in program.run("diff", tmp_path, source, code=3).output
     assert "E0202" in program.run("diff", source, code=2).output
     bad = copy_of(made)
     name = next(iter(h5py.File(sorted(bad.glob("b*.h5"))[0], "r")))

@@ -69,5 +69,5 @@ def test_placement_is_judged_as_numpy_judges_it(program, tmp_path):
     assert found["balanced"]["critical_path"] < found["contiguous"]["critical_path"]
     config.write_text(json.dumps({"experts": {"3": [0]}, "shared_experts": False,
                                   "non_expert_modules": False}))
-    assert "E0313" in program.run(*arguments, code=3).output
+    assert "E0328" in program.run(*arguments, code=3).output
     assert "--config" in program.run(*arguments[:4], code=2).output

@@ -155,4 +155,4 @@ def test_balanced_placement_without_scores_is_refused_on_all_ranks(program, mode
     run.set_section("parallel", {"expert_placement": "balanced"})
     run.prepare()
     result = program.run("train", run.recipe, "--set", "parallel.ep=2", ranks=2, code=3)
-    assert "E0331" in result.output and "sutor score" in result.output
+    assert "E0324" in result.output and "sutor score" in result.output

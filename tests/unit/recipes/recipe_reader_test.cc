@@ -255,7 +255,7 @@ TEST(RecipeReader, InheritsFromABaseAndRefusesCircles) {
     read_recipe(file);
     FAIL() << "the circle was accepted";
   } catch (const Error& error) {
-    EXPECT_EQ(error.code(), 208);
+    EXPECT_EQ(error.code(), ErrorCode::kCircularBase);
     EXPECT_NE(std::string(error.what()).find("my.yaml -> base.yaml -> my.yaml"), std::string::npos);
   }
 }

@@ -112,7 +112,7 @@ TEST_F(TensorDiffs, OtherFormsAndMissingTensorsAreTold) {
   EXPECT_FALSE(found.equal());
 }
 
-TEST_F(TensorDiffs, OtherFilesCountButNotHowTensorsAreDealtOut) {
+TEST_F(TensorDiffs, OtherFilesCountButNotHowTensorsAreSharded) {
   testing::write_sharded(dir_, "sharded", values_, 3);
   EXPECT_TRUE(diff("store", "sharded").equal());
   dir_.write("sharded/tokenizer.json", "{}");
@@ -125,7 +125,7 @@ TEST_F(TensorDiffs, OtherFilesCountButNotHowTensorsAreDealtOut) {
 
 TEST_F(TensorDiffs, FoldersWithoutTensorsAreRefused) {
   dir_.write("nothing/readme.txt", "");
-  testing::expect_error(336, {"nothing"}, [&] { open("nothing"); });
+  testing::expect_error(ErrorCode::kUnknownArtifact, {"nothing"}, [&] { open("nothing"); });
 }
 
 }  // namespace

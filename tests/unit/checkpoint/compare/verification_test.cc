@@ -22,8 +22,8 @@ void flip(const TempDir& dir, const fs::path& file, int64_t at) {
 
 std::vector<std::string> files_of(const Verification& result) {
   std::vector<std::string> names;
-  for (const Damage& damage : result.damage) {
-    names.push_back(fs::path(damage.file).filename().string());
+  for (const Corruption& corruption : result.corruption) {
+    names.push_back(fs::path(corruption.file).filename().string());
   }
   return names;
 }
@@ -44,7 +44,7 @@ class StoreVerification : public ::testing::Test {
 
 TEST_F(StoreVerification, ASoundOneIsTheModelItWasMadeOf) {
   const Verification store = verified(), model = verify_model(dir_ / "m", &model_, 2);
-  EXPECT_TRUE(store.damage.empty() && model.damage.empty());
+  EXPECT_TRUE(store.corruption.empty() && model.corruption.empty());
   EXPECT_EQ(store.tensors, static_cast<int64_t>(model_.size()));
   EXPECT_EQ(store.weights, model.weights);
   EXPECT_EQ(store.tensor_digests, model.tensor_digests);
@@ -58,15 +58,15 @@ TEST_F(StoreVerification, EveryBadTileIsNamedOnce) {
     flip(dir_, dir_ / "store/b00000.h5", index.tiles.at(tile).offset + 1);
   }
   const Verification result = verified();
-  ASSERT_EQ(result.damage.size(), 2u);
-  for (const Damage& damage : result.damage) {
-    EXPECT_EQ(damage.code, 347);
-    EXPECT_EQ(damage.expected.size(), std::string("crc32c 01234567").size());
-    EXPECT_NE("crc32c " + damage.found, damage.expected);
-    EXPECT_NE(damage.text().find(damage.part), std::string::npos);
-    EXPECT_NE(damage.text().find("sutor convert"), std::string::npos);
+  ASSERT_EQ(result.corruption.size(), 2u);
+  for (const Corruption& corruption : result.corruption) {
+    EXPECT_EQ(corruption.code, ErrorCode::kCorrupted);
+    EXPECT_EQ(corruption.expected.size(), std::string("crc32c 01234567").size());
+    EXPECT_NE("crc32c " + corruption.found, corruption.expected);
+    EXPECT_NE(corruption.text().find(corruption.location), std::string::npos);
+    EXPECT_NE(corruption.text().find("sutor convert"), std::string::npos);
   }
-  EXPECT_NE(result.damage[0].part, result.damage[1].part);
+  EXPECT_NE(result.corruption[0].location, result.corruption[1].location);
 }
 
 TEST_F(StoreVerification, AllFilesOfAnotherSizeAreNamedTogether) {
@@ -77,13 +77,13 @@ TEST_F(StoreVerification, AllFilesOfAnotherSizeAreNamedTogether) {
             (std::vector<std::string>{"b00000.idx", "extra.txt", "tokenizer.json"}));
 }
 
-TEST_F(StoreVerification, DamageBesideTheTilesAndInOtherFilesIsNamed) {
+TEST_F(StoreVerification, CorruptionBesideTheTilesAndInOtherFilesIsNamed) {
   flip(dir_, dir_ / "store/b00000.h5", 9);
   dir_.write("store/files/tokenizer.json", "[]");
   EXPECT_EQ(files_of(verified()), (std::vector<std::string>{"b00000.h5", "tokenizer.json"}));
 }
 
-TEST_F(StoreVerification, AModelOfAnotherShapeIsDamage) {
+TEST_F(StoreVerification, AModelOfAnotherShapeIsCorruption) {
   TensorMap other;
   for (TensorEntry entry : model_.entries()) {
     if (entry.name == "model.norm.weight") entry.shape = {testing::kHidden + 1};
@@ -91,10 +91,10 @@ TEST_F(StoreVerification, AModelOfAnotherShapeIsDamage) {
   }
   for (const Verification& result :
        {verify_base_store(dir_ / "store", &other, 1), verify_model(dir_ / "m", &other, 1)}) {
-    ASSERT_EQ(result.damage.size(), 1u);
-    EXPECT_EQ(result.damage[0].code, 302);
+    ASSERT_EQ(result.corruption.size(), 1u);
+    EXPECT_EQ(result.corruption[0].code, ErrorCode::kWrongShape);
   }
-  EXPECT_TRUE(verify_base_store(dir_ / "store", nullptr, 1).damage.empty());
+  EXPECT_TRUE(verify_base_store(dir_ / "store", nullptr, 1).corruption.empty());
 }
 
 TEST_F(StoreVerification, BrokenShardsOfADirectoryAreAllNamed) {
@@ -105,26 +105,29 @@ TEST_F(StoreVerification, BrokenShardsOfADirectoryAreAllNamed) {
     dir_.write(std::string("s/") + file, bytes.substr(0, bytes.size() - 1));
   }
   const Verification result = verify_model(dir_ / "s", &model_, 1);
-  ASSERT_EQ(result.damage.size(), 2u);
-  for (const Damage& damage : result.damage) EXPECT_EQ(damage.code, 303);
+  ASSERT_EQ(result.corruption.size(), 2u);
+  for (const Corruption& corruption : result.corruption)
+    EXPECT_EQ(corruption.code, ErrorCode::kBrokenFile);
   fs::remove(dir_ / "s/config.json");
-  EXPECT_EQ(verify_model(dir_ / "m/nothing", &model_, 1).damage.at(0).code, 300);
+  EXPECT_EQ(verify_model(dir_ / "m/nothing", &model_, 1).corruption.at(0).code,
+            ErrorCode::kNoModel);
 }
 
 TEST(CheckpointVerification, NamesEveryBadTileAndMissingFile) {
   TempDir dir;
   testing::SampleValues values(testing::sample_tensors());
   const fs::path step = testing::save_sample(dir.path(), 3, values);
-  EXPECT_TRUE(verify_checkpoint(step, 2).damage.empty());
+  EXPECT_TRUE(verify_checkpoint(step, 2).corruption.empty());
   const TileIndex index = decode_index(dir.read(step / "w0001.idx"), 1 << 30, "w0001.idx");
   for (const Tile& tile : {index.tiles.front(), index.tiles.back()}) {
     flip(dir, step / "w0001.h5", tile.offset);
   }
   const Verification result = verify_checkpoint(step, 2);
-  ASSERT_EQ(result.damage.size(), 2u);
+  ASSERT_EQ(result.corruption.size(), 2u);
   const Tile& tile = index.tiles.back();
-  EXPECT_EQ(result.damage[1].part, "tile " + dataset_path(index.tensors[tile.tensor], tile));
-  EXPECT_EQ(result.damage[1].expected, tile.digest.text());
+  EXPECT_EQ(result.corruption[1].location,
+            "tile " + dataset_path(index.tensors[tile.tensor], tile));
+  EXPECT_EQ(result.corruption[1].expected, tile.digest.text());
   fs::remove(step / "w0000.h5");
   fs::remove(step / kStateFile);
   EXPECT_EQ(files_of(verify_checkpoint(step, 2)),

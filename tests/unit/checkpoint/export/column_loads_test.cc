@@ -21,13 +21,13 @@ using testing::OwnedTensor;
 using testing::TempDir;
 
 // The same columns of the rows of a whole tensor.
-std::vector<std::byte> cut_out(const OwnedTensor& whole, const ShardedTensor& piece) {
-  const auto size = static_cast<int64_t>(size_of(piece.dtype));
-  const int64_t row = piece.row_elements() * size;
+std::vector<std::byte> slice_of(const OwnedTensor& whole, const ShardedTensor& slice) {
+  const auto size = static_cast<int64_t>(size_of(slice.dtype));
+  const int64_t row = slice.row_elements() * size;
   std::vector<std::byte> bytes;
-  for (int64_t r = 0; r < piece.row_count; ++r) {
-    const auto begin = whole.bytes.begin() + (piece.row_begin + r) * row + piece.col_begin * size;
-    bytes.insert(bytes.end(), begin, begin + piece.columns() * size);
+  for (int64_t r = 0; r < slice.row_count; ++r) {
+    const auto begin = whole.bytes.begin() + (slice.row_begin + r) * row + slice.col_begin * size;
+    bytes.insert(bytes.end(), begin, begin + slice.columns() * size);
   }
   return bytes;
 }
@@ -44,9 +44,9 @@ void expect_columns_of_whole(const TensorEntry& entry, DType dtype, const Load& 
     for (int64_t r_end = r; r_end <= rows; r_end += row_step) {
       for (int64_t c = 0; c < row; c += col_step) {
         for (int64_t c_end = c; c_end <= row; c_end += col_step) {
-          OwnedTensor piece(entry, dtype, r, r_end - r, c, c_end - c);
-          load(piece.view);
-          ASSERT_EQ(piece.bytes, cut_out(whole, piece.view))
+          OwnedTensor slice(entry, dtype, r, r_end - r, c, c_end - c);
+          load(slice.view);
+          ASSERT_EQ(slice.bytes, slice_of(whole, slice.view))
               << entry.name << " rows " << r << " to " << r_end << " columns " << c << " to "
               << c_end;
         }
@@ -75,7 +75,7 @@ TEST(ColumnLoads, EveryFormOfAModelGivesTheColumnsOfItsTensors) {
       for (const TensorEntry& entry : map.entries()) {
         for (const DType dtype : {DType::kF32, DType::kBF16}) {
           expect_columns_of_whole(entry, dtype,
-                                  [&](ShardedTensor& piece) { model->load(entry, piece); });
+                                  [&](ShardedTensor& slice) { model->load(entry, slice); });
         }
       }
     }
@@ -101,8 +101,8 @@ class LargeColumnLoads : public ::testing::Test {
   }
   int64_t fetched(const std::string& path, int64_t col_begin, int64_t col_count) {
     const auto model = open_model(dir_ / path);
-    OwnedTensor piece(entry_, DType::kBF16, 0, entry_.shape[0], col_begin, col_count);
-    model->load(entry_, piece.view);
+    OwnedTensor slice(entry_, DType::kBF16, 0, entry_.shape[0], col_begin, col_count);
+    model->load(entry_, slice.view);
     return model->fetched_bytes();
   }
 
@@ -116,7 +116,7 @@ TEST_F(LargeColumnLoads, TilesAndBlocksDoNotShow) {
     const auto model = open_model(dir_ / path);
     for (const DType dtype : {DType::kBF16, DType::kF32}) {
       expect_columns_of_whole(
-          entry_, dtype, [&](ShardedTensor& piece) { model->load(entry_, piece); }, 4000, 367);
+          entry_, dtype, [&](ShardedTensor& slice) { model->load(entry_, slice); }, 4000, 367);
     }
   }
 }
@@ -137,9 +137,9 @@ TEST_F(LargeColumnLoads, WideGapsAreNotFetched) {
     OwnedTensor whole(entry_, DType::kBF16);
     model->load(entry_, whole.view);
     for (const int64_t begin : {0, 1000, (3 << 20) - 700}) {
-      OwnedTensor piece(entry_, DType::kBF16, 1, 5, begin, 700);
-      model->load(entry_, piece.view);
-      EXPECT_EQ(piece.bytes, cut_out(whole, piece.view));
+      OwnedTensor slice(entry_, DType::kBF16, 1, 5, begin, 700);
+      model->load(entry_, slice.view);
+      EXPECT_EQ(slice.bytes, slice_of(whole, slice.view));
     }
   }
 }
@@ -150,18 +150,19 @@ TEST_F(LargeColumnLoads, ThreadsLoadAtOnce) {
   OwnedTensor whole(entry_, DType::kF32);
   model->load(entry_, whole.view);
   parallel_tasks(4, 28, [&](int64_t i) {
-    OwnedTensor piece(entry_, DType::kF32, 0, 3000, i * 25, 25);
-    model->load(entry_, piece.view);
-    EXPECT_EQ(piece.bytes, cut_out(whole, piece.view));
+    OwnedTensor slice(entry_, DType::kF32, 0, 3000, i * 25, 25);
+    model->load(entry_, slice.view);
+    EXPECT_EQ(slice.bytes, slice_of(whole, slice.view));
   });
 }
 
-TEST_F(LargeColumnLoads, ADamagedBlockOfAStoreIsE0347) {
+TEST_F(LargeColumnLoads, ACorruptBlockOfAStoreIsE0347) {
   make({2000, 1100});
   std::string bytes = dir_.read("store/b00000.h5");
   bytes[bytes.size() / 2] ^= 1;
   dir_.write("store/b00000.h5", bytes);
-  testing::expect_error(347, {"b00000.h5", "tensor `w`"}, [&] { fetched("store", 3, 2); });
+  testing::expect_error(ErrorCode::kCorrupted, {"b00000.h5", "tensor `w`"},
+                        [&] { fetched("store", 3, 2); });
 }
 
 TEST(ColumnLoads, TrainedTensorsInMemoryAndInAnAdapterGiveTheirColumns) {
@@ -190,7 +191,7 @@ TEST(ColumnLoads, PairsOfAPeftAdapterGiveTheirColumns) {
   write_peft_adapter(dir / "pairs", {trained_tensor(memory.view)}, {.rank = 2});
   const PeftAdapter adapter(dir / "pairs");
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    expect_columns_of_whole(a, dtype, [&](ShardedTensor& piece) { adapter.load(piece); });
+    expect_columns_of_whole(a, dtype, [&](ShardedTensor& slice) { adapter.load(slice); });
   }
 }
 

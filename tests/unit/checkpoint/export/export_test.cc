@@ -130,15 +130,16 @@ TEST_F(Export, NamesShapesAndOutputsThatDoNotFitAreRefused) {
   const HfDirectory base(write_base("base", Form::kSingle));
   auto trained = train(names_);
   trained[0].name = "model.layers.9.ghost";
-  expect_error(301, {"model.layers.9.ghost"},
+  expect_error(ErrorCode::kMissingTensor, {"model.layers.9.ghost"},
                [&] { export_merged(base, map_, trained, dir_ / "out", origin_); });
   trained = train(names_);
   trained[0].shape = {testing::kHidden, testing::kWidth};
-  expect_error(302, {names_[0], "[4, 3]", "[3, 4]"},
+  expect_error(ErrorCode::kWrongShape, {names_[0], "[4, 3]", "[3, 4]"},
                [&] { export_merged(base, map_, trained, dir_ / "out", origin_); });
   EXPECT_FALSE(fs::exists(dir_ / "out"));
   fs::create_directory(dir_ / "out");
-  expect_error(220, {"out"}, [&] { export_merged(base, map_, {}, dir_ / "out", origin_); });
+  expect_error(ErrorCode::kOutputExists, {"out"},
+               [&] { export_merged(base, map_, {}, dir_ / "out", origin_); });
 }
 
 class MergedFaults : public Export {
@@ -153,7 +154,8 @@ class MergedFaults : public Export {
     bytes[static_cast<size_t>(offset)] ^= 1;
     dir_.write("out/" + file, bytes);
   }
-  void expect_failed(const std::vector<std::string>& words, int code = 101) {
+  void expect_failed(const std::vector<std::string>& words,
+                     ErrorCode code = ErrorCode::kNotAsExpected) {
     expect_error(code, words, [&] { verify_merged(*base_, map_, dir_ / "out", changed_); });
   }
   int64_t begin_of(const std::string& name) { return base_->resolve(*map_.find(name))->begin(); }
@@ -207,7 +209,7 @@ TEST_F(MergedFaults, AMissingShardIsSeen) {
 TEST_F(MergedFaults, ATrainedTensorThatEqualsTheBaseIsAFailure) {
   const auto trained = train({expert_name(1, "gate")}, 0.0f);
   changed_ = export_merged(*base_, map_, trained, dir_ / "same", origin_).digests;
-  expect_error(102, {expert_name(1, "gate"), "equals the base"},
+  expect_error(ErrorCode::kTrainedEqualsBase, {expert_name(1, "gate"), "equals the base"},
                [&] { verify_merged(*base_, map_, dir_ / "same", changed_); });
 }
 
@@ -273,25 +275,28 @@ TEST_F(AdapterFiles, TheAuthorsFormIsReadWithAndWithoutTheLeadingModel) {
 TEST_F(AdapterFiles, AnotherBaseIsE0305) {
   write_adapter(dir_ / "adapter", trained_, config_, origin_);
   const Adapter adapter(dir_ / "adapter");
-  expect_error(305, {"other", xxh3("x").text()}, [&] { adapter.check_base(xxh3("x"), "other"); });
+  expect_error(ErrorCode::kOtherBase, {"other", xxh3("x").text()},
+               [&] { adapter.check_base(xxh3("x"), "other"); });
   const HfDirectory other(write_base("base2", Form::kSingle, DType::kF32));
-  expect_error(305, {"base2"}, [&] { verify_adapter(other, map_, adapter, expected()); });
+  expect_error(ErrorCode::kOtherBase, {"base2"},
+               [&] { verify_adapter(other, map_, adapter, expected()); });
 }
 
 TEST_F(AdapterFiles, FoldersThatAreNoAdapterAreE0308) {
-  expect_error(308, {"not a directory"}, [&] { Adapter(dir_ / "nothing"); });
-  expect_error(308, {"expert_cfg.json"}, [&] { Adapter{base_->path()}; });
+  expect_error(ErrorCode::kNotAdapter, {"not a directory"}, [&] { Adapter(dir_ / "nothing"); });
+  expect_error(ErrorCode::kNotAdapter, {"expert_cfg.json"}, [&] { Adapter{base_->path()}; });
   dir_.write("empty/expert_cfg.json", to_json(config_));
-  expect_error(308, {"*.safetensors"}, [&] { Adapter(dir_ / "empty"); });
+  expect_error(ErrorCode::kNotAdapter, {"*.safetensors"}, [&] { Adapter(dir_ / "empty"); });
 }
 
 TEST_F(AdapterFiles, TensorsThatStandTwiceOrAreNotListedAreE0308) {
   write_adapter(dir_ / "adapter", trained_, config_, origin_);
   testing::write_safetensors(dir_ / "adapter/x.safetensors", {{"new.weight", {1}, {1}}});
-  expect_error(308, {"new.weight", "not listed"}, [&] { Adapter(dir_ / "adapter"); });
+  expect_error(ErrorCode::kNotAdapter, {"new.weight", "not listed"},
+               [&] { Adapter(dir_ / "adapter"); });
   fs::remove(dir_ / "adapter/x.safetensors");
   testing::write_safetensors(dir_ / "adapter/x.safetensors", {{names_[0].substr(6), {1}, {1}}});
-  expect_error(308, {names_[0], "twice"}, [&] { Adapter(dir_ / "adapter"); });
+  expect_error(ErrorCode::kNotAdapter, {names_[0], "twice"}, [&] { Adapter(dir_ / "adapter"); });
 }
 
 TEST_F(AdapterFiles, BrokenAdapterInfoIsE0308) {
@@ -299,7 +304,8 @@ TEST_F(AdapterFiles, BrokenAdapterInfoIsE0308) {
   const auto good = nlohmann::json::parse(dir_.read("adapter/sutor_adapter.json"));
   const auto refuses = [&](const nlohmann::json& info, const std::string& word) {
     dir_.write("adapter/sutor_adapter.json", info.dump());
-    expect_error(308, {"sutor_adapter.json", word}, [&] { Adapter(dir_ / "adapter"); });
+    expect_error(ErrorCode::kNotAdapter, {"sutor_adapter.json", word},
+                 [&] { Adapter(dir_ / "adapter"); });
   };
   refuses(nlohmann::json::array(), "not a JSON object");
   for (const char* key : {"format_version", "base_digest", "tensors"}) {
@@ -320,14 +326,15 @@ TEST_F(AdapterFiles, VerifyNamesWhatIsNotAsTrained) {
   const Adapter adapter(dir_ / "adapter");
   auto digests = expected();
   digests[names_[0]] = xxh3("other");
-  expect_error(101, {names_[0]}, [&] { verify_adapter(*base_, map_, adapter, digests); });
+  expect_error(ErrorCode::kNotAsExpected, {names_[0]},
+               [&] { verify_adapter(*base_, map_, adapter, digests); });
   digests = expected();
   digests["model.norm.weight"] = xxh3("other");
-  expect_error(101, {"model.norm.weight", "missing"},
+  expect_error(ErrorCode::kNotAsExpected, {"model.norm.weight", "missing"},
                [&] { verify_adapter(*base_, map_, adapter, digests); });
   digests = expected();
   digests.erase(names_[0]);
-  expect_error(101, {names_[0], "not trained"},
+  expect_error(ErrorCode::kNotAsExpected, {names_[0], "not trained"},
                [&] { verify_adapter(*base_, map_, adapter, digests); });
 }
 
@@ -335,7 +342,7 @@ TEST_F(AdapterFiles, AValueThatEqualsTheBaseInItsDtypeIsAFailure) {
   trained_ = train(names_, 0.0f);  // kept in fp32, equal to the bf16 base once rounded
   write_adapter(dir_ / "adapter", trained_, config_, origin_);
   const Adapter adapter(dir_ / "adapter");
-  expect_error(102, {"equals the base"},
+  expect_error(ErrorCode::kTrainedEqualsBase, {"equals the base"},
                [&] { verify_adapter(*base_, map_, adapter, expected()); });
 }
 

@@ -238,7 +238,7 @@ TEST_F(StackedExport, AFlippedBitAnywhereIsSeen) {
     }
     dir_.write("out/model.safetensors", whole);
     dir_.write("out/config.json", dir_.read("out/config.json") + " ");
-    expect_error(101, {"config.json"},
+    expect_error(ErrorCode::kNotAsExpected, {"config.json"},
                  [&] { verify_merged(base, model_.map(), dir_ / "out", made.digests, rule); });
   }
 }
@@ -264,7 +264,7 @@ TEST_F(StackedExport, ValuesThatAreNoNumbersAreNotQuantised) {
   std::vector<float> values = model_.values(entry);
   values[70] = std::numeric_limits<float>::quiet_NaN();
   memory_.emplace_back(entry, DType::kF32, values);
-  expect_error(307, {entry.name, "no finite number"}, [&] {
+  expect_error(ErrorCode::kNotQuantizable, {entry.name, "no finite number"}, [&] {
     export_merged(base, model_.map(), {trained_tensor(memory_.back().view)}, dir_ / "out",
                   {"digest", {}}, QuantizedRule::kRequantize);
   });

@@ -20,7 +20,7 @@ void place(const StagingPaths& paths, const std::string& name, const std::string
   OutputFile file(part);
   file.append(content);
   file.finish();
-  paths.place(part, name);
+  paths.move_to_content(part, name);
 }
 
 class ResumableDirectoryTest : public ::testing::Test {
@@ -69,13 +69,14 @@ TEST_F(ResumableDirectoryTest, ATrailingSlashMeansTheSamePlace) {
 
 TEST_F(ResumableDirectoryTest, ASecondJobIsSentAway) {
   const ResumableDirectory first = open();
-  expect_error(401, {".staging-out.convert", "another job", "\"pid\""}, [&] { open(); });
-  expect_error(401, {"another job"}, [&] { open("another plan", true); });
+  expect_error(ErrorCode::kBusy, {".staging-out.convert", "another job", "\"pid\""},
+               [&] { open(); });
+  expect_error(ErrorCode::kBusy, {"another job"}, [&] { open("another plan", true); });
 }
 
 TEST_F(ResumableDirectoryTest, WhatExistsIsNotReplacedUnlessAsked) {
   dir_.write("folder/out/old", "old");
-  expect_error(220, {"out exists", "--overwrite"}, [&] { open(); });
+  expect_error(ErrorCode::kOutputExists, {"out exists", "--overwrite"}, [&] { open(); });
   EXPECT_FALSE(fs::exists(staging_));
   ResumableDirectory directory = open("plan", true);
   place(directory.paths(), "new", "new");
@@ -90,10 +91,10 @@ TEST_F(ResumableDirectoryTest, ALinkOrAFileIsNeverReplaced) {
   dir_.write("elsewhere/precious", "x");
   fs::create_directories(out_.parent_path());
   fs::create_directory_symlink(dir_ / "elsewhere", out_);
-  expect_error(220, {"no directory"}, [&] { open("plan", true); });
+  expect_error(ErrorCode::kOutputExists, {"no directory"}, [&] { open("plan", true); });
   fs::remove(out_);
   dir_.write("folder/out", "a file");
-  expect_error(220, {"no directory"}, [&] { open("plan", true); });
+  expect_error(ErrorCode::kOutputExists, {"no directory"}, [&] { open("plan", true); });
   EXPECT_EQ(dir_.read("elsewhere/precious"), "x");
 }
 
@@ -101,7 +102,7 @@ TEST_F(ResumableDirectoryTest, SomebodyElsesResultIsNotReplacedAtTheEnd) {
   ResumableDirectory directory = open();
   place(directory.paths(), "a", "mine");
   dir_.write("folder/out/a", "theirs");
-  expect_error(220, {"out"}, [&] { directory.publish(); });
+  expect_error(ErrorCode::kOutputExists, {"out"}, [&] { directory.publish(); });
   EXPECT_EQ(content("a"), "theirs");
   EXPECT_EQ(dir_.read(directory.paths().content / "a"), "mine");
 }
@@ -123,7 +124,7 @@ TEST_F(ResumableDirectoryTest, AKillAfterTheFinalNameWasMadeIsDone) {
   EXPECT_EQ(open().state(), State::kPublished);
   EXPECT_FALSE(fs::exists(staging_));
   EXPECT_EQ(content("a"), "1");
-  expect_error(220, {"exists"}, [&] { open(); });
+  expect_error(ErrorCode::kOutputExists, {"exists"}, [&] { open(); });
 }
 
 TEST_F(ResumableDirectoryTest, AKillWhileReplacingTakesNothingOfTheOldOne) {

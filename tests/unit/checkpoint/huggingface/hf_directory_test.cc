@@ -58,14 +58,16 @@ TEST(HfDirectory, LoadsIntoTheDestinationsDtype) {
 
 TEST(HfDirectory, AMissingOrBrokenConfigIsE0300) {
   TempDir dir;
-  expect_error(300, {"not a directory"}, [&] { HfDirectory(dir / "nothing"); });
-  expect_error(300, {"no config.json"}, [&] { HfDirectory(dir.path()); });
+  expect_error(ErrorCode::kNoModel, {"not a directory"}, [&] { HfDirectory(dir / "nothing"); });
+  expect_error(ErrorCode::kNoModel, {"no config.json"}, [&] { HfDirectory(dir.path()); });
   dir.write("config.json", "{");
-  expect_error(300, {"config.json", "not a JSON object"}, [&] { HfDirectory(dir.path()); });
+  expect_error(ErrorCode::kNoModel, {"config.json", "not a JSON object"},
+               [&] { HfDirectory(dir.path()); });
   dir.write("config.json", "{}");
-  expect_error(301, {"neither model.safetensors"}, [&] { HfDirectory(dir.path()); });
+  expect_error(ErrorCode::kUnreadableFile, {"neither model.safetensors"},
+               [&] { HfDirectory(dir.path()); });
   dir.write("pytorch_model.bin", "");
-  expect_error(301, {"pytorch_model.bin"}, [&] { HfDirectory(dir.path()); });
+  expect_error(ErrorCode::kUnreadableFile, {"pytorch_model.bin"}, [&] { HfDirectory(dir.path()); });
 }
 
 TEST(HfDirectory, MissingTensorsAreCountedAndNamed) {
@@ -74,13 +76,16 @@ TEST(HfDirectory, MissingTensorsAreCountedAndNamed) {
   auto stored = testing::stored_per_expert(map, DType::kF32);
   stored.erase(stored.begin() + 3);
   const HfDirectory one(testing::write_single(dir, "one", stored));
-  expect_error(301, {"1 of 8 tensors", map.entries()[3].name}, [&] { one.check(map); });
+  expect_error(ErrorCode::kMissingTensor, {"1 of 8 tensors", map.entries()[3].name},
+               [&] { one.check(map); });
   EXPECT_FALSE(one.has_source(map.entries()[3]));
   OwnedTensor into(map.entries()[3], DType::kF32);
-  expect_error(301, {map.entries()[3].name}, [&] { one.load(map.entries()[3], into.view); });
+  expect_error(ErrorCode::kMissingTensor, {map.entries()[3].name},
+               [&] { one.load(map.entries()[3], into.view); });
   stored.resize(1);
   const HfDirectory many(testing::write_single(dir, "many", stored));
-  expect_error(301, {"7 of 8 tensors", "and 2 more"}, [&] { many.check(map); });
+  expect_error(ErrorCode::kMissingTensor, {"7 of 8 tensors", "and 2 more"},
+               [&] { many.check(map); });
 }
 
 TEST(HfDirectory, AWrongShapeNamesBothShapesAndTheFile) {
@@ -89,12 +94,13 @@ TEST(HfDirectory, AWrongShapeNamesBothShapesAndTheFile) {
   auto stored = testing::stored_per_expert(map, DType::kF32);
   stored[2].shape = {testing::kHidden, testing::kWidth};  // transposed
   const HfDirectory directory(testing::write_single(dir, "m", stored));
-  expect_error(302, {"model.safetensors", stored[2].name, "[4, 3]", "[3, 4]"},
+  expect_error(ErrorCode::kWrongShape, {"model.safetensors", stored[2].name, "[4, 3]", "[3, 4]"},
                [&] { directory.check(map); });
   auto fused = testing::stored_fused(map, DType::kF32);
   fused[2].shape = {1, 4 * testing::kWidth, testing::kHidden};
   const HfDirectory other(testing::write_single(dir, "f", fused));
-  expect_error(302, {"gate_up_proj", "[1, 12, 4]", "[2, 6, 4]"}, [&] { other.check(map); });
+  expect_error(ErrorCode::kWrongShape, {"gate_up_proj", "[1, 12, 4]", "[2, 6, 4]"},
+               [&] { other.check(map); });
 }
 
 TEST(HfDirectory, DtypesThatCannotBeComputedWithAreRefusedOnlyWhenNeeded) {
@@ -111,7 +117,8 @@ TEST(HfDirectory, DtypesThatCannotBeComputedWithAreRefusedOnlyWhenNeeded) {
   writer.append(std::vector<std::byte>(static_cast<size_t>(bytes)));
   writer.finish();
   const HfDirectory directory(dir / "m");
-  expect_error(307, {declared[2].name, "F8_E4M3"}, [&] { directory.check(map); });
+  expect_error(ErrorCode::kBadStoredDType, {declared[2].name, "F8_E4M3"},
+               [&] { directory.check(map); });
   EXPECT_EQ(directory.find(declared[2].name)->entry->dtype_name, "F8_E4M3");
 }
 
@@ -135,7 +142,7 @@ class IndexFaults : public ::testing::Test {
   }
   void expect_refused(const std::vector<std::string>& words) {
     dir_.write(std::string("m/") + kIndexFile, index_.dump());
-    expect_error(304, words, [&] { HfDirectory directory(path_); });
+    expect_error(ErrorCode::kContradictoryShards, words, [&] { HfDirectory directory(path_); });
   }
 
   TempDir dir_;
@@ -174,7 +181,8 @@ TEST_F(IndexFaults, ATensorNamedTwiceIsNamed) {
   const std::string again = "{\"" + stored_[0].name + "\":\"model-00001-of-00002.safetensors\",";
   const size_t at = text.find("\"weight_map\":{") + std::string("\"weight_map\":").size();
   dir_.write(std::string("m/") + kIndexFile, text.substr(0, at) + again + text.substr(at + 1));
-  expect_error(304, {stored_[0].name, "twice"}, [&] { HfDirectory directory(path_); });
+  expect_error(ErrorCode::kContradictoryShards, {stored_[0].name, "twice"},
+               [&] { HfDirectory directory(path_); });
 }
 
 TEST_F(IndexFaults, AWrongTotalSizeIsNamed) {
@@ -196,14 +204,15 @@ TEST_F(IndexFaults, FilesOutsideOfTheDirectoryAreRefused) {
 TEST_F(IndexFaults, AnIndexThatIsNoObjectIsRefused) {
   for (const char* text : {"", "[]", "{}", R"({"weight_map": []})"}) {
     dir_.write(std::string("m/") + kIndexFile, text);
-    expect_error(304, {kIndexFile}, [&] { HfDirectory directory(path_); });
+    expect_error(ErrorCode::kContradictoryShards, {kIndexFile},
+                 [&] { HfDirectory directory(path_); });
   }
 }
 
 TEST_F(IndexFaults, ATruncatedShardIsE0303) {
   const fs::path shard = path_ / "model-00002-of-00002.safetensors";
   fs::resize_file(shard, fs::file_size(shard) - 1);
-  expect_error(303, {"model-00002-of-00002.safetensors", "truncated"},
+  expect_error(ErrorCode::kBrokenFile, {"model-00002-of-00002.safetensors", "truncated"},
                [&] { HfDirectory directory(path_); });
 }
 
@@ -228,7 +237,7 @@ TEST(HfDirectory, TheDtypeComesFromEitherKeyOfTheConfig) {
   EXPECT_EQ(config_dtype({{"torch_dtype", "float16"}}), DType::kF16);
   EXPECT_EQ(config_dtype({{"dtype", nullptr}, {"torch_dtype", "float32"}}), DType::kF32);
   EXPECT_EQ(config_dtype(nlohmann::json::object()), DType::kF32);
-  expect_error(307, {"int8"}, [] { config_dtype({{"dtype", "int8"}}); });
+  expect_error(ErrorCode::kBadStoredDType, {"int8"}, [] { config_dtype({{"dtype", "int8"}}); });
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ std::vector<float> elements(const TensorEntry& tensor, uint64_t seed, int64_t be
   return values;
 }
 
-TEST(RandomModel, AnyPartOfATensorIsThatPartOfTheWhole) {
+TEST(RandomModel, AnySliceOfATensorIsThatSliceOfTheWhole) {
   const TensorEntry tensor = matrix("w", {10, 10});
   const std::vector<float> whole = elements(tensor, 5, 0, 100);
   for (int64_t begin = 0; begin < 20; ++begin) {
@@ -106,7 +106,8 @@ TEST(RandomModel, AnExistingDirectoryIsNotTouched) {
   TempDir dir;
   dir.write("m/keep", "x");
   RandomModelOptions options;
-  expect_error(220, {"m"}, [&] { write_random_model(dir / "m", testing::small_model(), options); });
+  expect_error(ErrorCode::kOutputExists, {"m"},
+               [&] { write_random_model(dir / "m", testing::small_model(), options); });
   EXPECT_EQ(dir.read("m/keep"), "x");
 }
 
@@ -116,7 +117,8 @@ TEST(ShardSizes, UnitsAreReadAndNonsenseIsRefused) {
   EXPECT_EQ(parse_byte_size("1.5KB", "--shard-size"), 1500);
   EXPECT_EQ(parse_byte_size("77", "--shard-size"), 77);
   for (const char* text : {"", "GB", "5XB", "-5GB", "0", "5 GB", "nan", "inf", "1e30"}) {
-    expect_error(202, {"--shard-size"}, [&] { parse_byte_size(text, "--shard-size"); });
+    expect_error(ErrorCode::kBadArgument, {"--shard-size"},
+                 [&] { parse_byte_size(text, "--shard-size"); });
   }
 }
 

@@ -68,15 +68,15 @@ TEST_F(Stacked, AllRowsAndColumnsAreTheModels) {
           for (int64_t c = 0; c < columns; c += 11) {
             for (const int64_t n : {int64_t{1}, int64_t{5}, rows}) {
               for (const int64_t m : {int64_t{1}, int64_t{33}, columns}) {
-                OwnedTensor piece(entry, dtype, r, std::min(n, rows - r), c,
+                OwnedTensor slice(entry, dtype, r, std::min(n, rows - r), c,
                                   std::min(m, columns - c));
-                directory->load(entry, piece.view);
+                directory->load(entry, slice.view);
                 std::vector<float> expected;
-                for (int64_t i = 0; i < piece.view.row_count; ++i) {
+                for (int64_t i = 0; i < slice.view.row_count; ++i) {
                   const auto at = whole.begin() + (r + i) * columns + c;
-                  expected.insert(expected.end(), at, at + piece.view.columns());
+                  expected.insert(expected.end(), at, at + slice.view.columns());
                 }
-                ASSERT_EQ(piece.bytes, testing::to_bytes(expected, dtype)) << entry.name;
+                ASSERT_EQ(slice.bytes, testing::to_bytes(expected, dtype)) << entry.name;
               }
             }
           }
@@ -108,9 +108,9 @@ TEST_F(Stacked, ReadsEndAnywhere) {
     const auto directory = open_model(path);
     for (const TensorEntry& entry : model_.map().entries()) {
       for (int64_t row = 0; row < entry.shape[0]; ++row) {
-        const int64_t cut = directory->row_to_cut(entry, row, 100);
-        ASSERT_GT(cut, row);
-        ASSERT_LE(cut, entry.shape[0]);
+        const int64_t end = directory->read_end_row(entry, row, 100);
+        ASSERT_GT(end, row);
+        ASSERT_LE(end, entry.shape[0]);
       }
     }
   }
@@ -169,16 +169,20 @@ TEST_F(Stacked, FormsThatDoNotFitAreRefused) {
   const auto check = [&](const std::string& name, const RawTensor* other) {
     with(name, other)->check(model_.map());
   };
-  expect_error(307, {at + "_blocks", at + "_scales"}, [&] { check(at + "_scales", nullptr); });
+  expect_error(ErrorCode::kBadStoredDType, {at + "_blocks", at + "_scales"},
+               [&] { check(at + "_scales", nullptr); });
   RawTensor scales{at + "_scales", "U8", {3, 64, 4}, std::vector<std::byte>(3 * 64 * 4)};
-  expect_error(307, {at + "_scales", "[3, 64, 2]"}, [&] { check(scales.name, &scales); });
+  expect_error(ErrorCode::kBadStoredDType, {at + "_scales", "[3, 64, 2]"},
+               [&] { check(scales.name, &scales); });
   scales = {at + "_scales", "I8", {3, 64, 2}, std::vector<std::byte>(3 * 64 * 2)};
-  expect_error(307, {"I8"}, [&] { check(scales.name, &scales); });
+  expect_error(ErrorCode::kBadStoredDType, {"I8"}, [&] { check(scales.name, &scales); });
   RawTensor blocks{at + "_blocks", "U8", {3, 63, 2, 16}, std::vector<std::byte>(3 * 63 * 32)};
-  expect_error(302, {at + "_blocks", "[3, 64, 2, 16]"}, [&] { check(blocks.name, &blocks); });
+  expect_error(ErrorCode::kWrongShape, {at + "_blocks", "[3, 64, 2, 16]"},
+               [&] { check(blocks.name, &blocks); });
   blocks = {at + "_blocks", "I8", {3, 64, 2, 16}, std::vector<std::byte>(3 * 64 * 32)};
-  expect_error(302, {at + "_blocks", "MXFP4"}, [&] { check(blocks.name, &blocks); });
-  expect_error(301, {"down_proj"},
+  expect_error(ErrorCode::kWrongShape, {at + "_blocks", "MXFP4"},
+               [&] { check(blocks.name, &blocks); });
+  expect_error(ErrorCode::kMissingTensor, {"down_proj"},
                [&] { check(StackedModel::stack(0) + "down_proj_blocks", nullptr); });
 }
 
@@ -201,10 +205,10 @@ TEST(StackedLarge, BlocksOfLinesDoNotShow) {
     fs::remove_all(dir / "m");
     StackedModel::write(dir, "m", {{"w", "BF16", {2, in, 2 * inner}, bytes}}, false);
     const HfDirectory directory(dir / "m");
-    OwnedTensor piece(entry, DType::kBF16, 2, inner - 3, 1, in - 1);
-    directory.load(entry, piece.view);
+    OwnedTensor slice(entry, DType::kBF16, 2, inner - 3, 1, in - 1);
+    directory.load(entry, slice.view);
     const auto* elements = reinterpret_cast<const uint16_t*>(bytes.data());
-    const auto* found = reinterpret_cast<const uint16_t*>(piece.bytes.data());
+    const auto* found = reinterpret_cast<const uint16_t*>(slice.bytes.data());
     for (int64_t r = 2; r < inner - 1; ++r) {
       for (int64_t c = 1; c < in; ++c) {
         ASSERT_EQ(*found++, elements[(in + c) * 2 * inner + 2 * r + 1]) << r << " " << c;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <unistd.h>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
@@ -31,13 +32,13 @@ void save_steps(const fs::path& root, const std::vector<int64_t>& steps) {
   for (const int64_t step : steps) save_sample(root, step, values, 1);
 }
 
-int code_of(const std::function<void()>& function) {
+std::optional<ErrorCode> code_of(const std::function<void()>& function) {
   try {
     function();
   } catch (const Error& error) {
     return error.code();
   }
-  return 0;
+  return {};
 }
 
 TEST(CheckpointPathsTest, OnlyNamesOfItsOwnMakingAreSteps) {
@@ -76,9 +77,9 @@ TEST(CheckpointListTest, TheNewestGoodOneIsFoundAndTheBadOnesAreNamed) {
   ASSERT_EQ(newest.passed_over.size(), 2u);
   EXPECT_NE(newest.passed_over[0].find("step-00000030/w0000.idx"), std::string::npos);
   EXPECT_NE(newest.passed_over[1].find("step-00000020/state.h5"), std::string::npos);
-  EXPECT_EQ(code_of([&] { newest_valid_checkpoint(dir.path(), true); }), 345);
+  EXPECT_EQ(code_of([&] { newest_valid_checkpoint(dir.path(), true); }), ErrorCode::kBadTileIndex);
   fs::remove_all(dir / "step-00000010");
-  EXPECT_EQ(code_of([&] { newest_valid_checkpoint(dir.path()); }), 349);
+  EXPECT_EQ(code_of([&] { newest_valid_checkpoint(dir.path()); }), ErrorCode::kNoCheckpoint);
 }
 
 TEST(CheckpointListTest, RetentionKeepsNewestBestLatestAndProtected) {
@@ -119,8 +120,8 @@ TEST(CheckpointListTest, OnlyStepDirectoriesAreRemovedAndLinksAreNotFollowed) {
   save_steps(dir.path(), {10});
   fs::create_directory_symlink(other.path(), dir / "step-00000020");
   fs::create_directory(dir / "mine");
-  EXPECT_EQ(code_of([&] { remove_checkpoint(dir / "step-00000020"); }), 341);
-  EXPECT_EQ(code_of([&] { remove_checkpoint(dir / "mine"); }), 341);
+  EXPECT_EQ(code_of([&] { remove_checkpoint(dir / "step-00000020"); }), ErrorCode::kIncomplete);
+  EXPECT_EQ(code_of([&] { remove_checkpoint(dir / "mine"); }), ErrorCode::kIncomplete);
   fs::create_directory_symlink(other.path(), dir / "step-00000010/link");
   remove_checkpoint(dir / "step-00000010");
   EXPECT_FALSE(fs::exists(dir / "step-00000010"));

@@ -33,32 +33,33 @@ struct Rectangle {
 };
 using Layout = std::vector<Rectangle>;
 
-std::vector<float> part_of(const std::vector<float>& whole, int64_t row, const Rectangle& part) {
+std::vector<float> values_in(const std::vector<float>& whole, int64_t row,
+                             const Rectangle& rectangle) {
   std::vector<float> values;
-  for (int64_t r = part.row_begin; r < part.row_end; ++r) {
+  for (int64_t r = rectangle.row_begin; r < rectangle.row_end; ++r) {
     const auto begin = whole.begin() + r * row;
-    values.insert(values.end(), begin + part.col_begin, begin + part.col_end);
+    values.insert(values.end(), begin + rectangle.col_begin, begin + rectangle.col_end);
   }
   return values;
 }
 
-ShardedTensor piece_of(const IndexedTensor& tensor, const Rectangle& part,
-                       std::vector<float>& values) {
+ShardedTensor shard_over(const IndexedTensor& tensor, const Rectangle& rectangle,
+                         std::vector<float>& values) {
   return {.name = tensor.name,
           .dtype = tensor.dtype,
           .global_shape = tensor.shape,
-          .row_begin = part.row_begin,
-          .row_count = part.row_end - part.row_begin,
-          .col_begin = part.col_begin,
-          .col_count = part.col_end - part.col_begin,
+          .row_begin = rectangle.row_begin,
+          .row_count = rectangle.row_end - rectangle.row_begin,
+          .col_begin = rectangle.col_begin,
+          .col_count = rectangle.col_end - rectangle.col_begin,
           .data = reinterpret_cast<std::byte*>(values.data())};
 }
 
-std::vector<float> read_part(const CheckpointReader& reader, const IndexedTensor& tensor,
-                             TensorKind kind, const Rectangle& part) {
-  std::vector<float> values(
-      static_cast<size_t>((part.row_end - part.row_begin) * (part.col_end - part.col_begin)));
-  reader.read(kind, piece_of(tensor, part, values));
+std::vector<float> read_rectangle(const CheckpointReader& reader, const IndexedTensor& tensor,
+                                  TensorKind kind, const Rectangle& rectangle) {
+  std::vector<float> values(static_cast<size_t>((rectangle.row_end - rectangle.row_begin) *
+                                                (rectangle.col_end - rectangle.col_begin)));
+  reader.read(kind, shard_over(tensor, rectangle, values));
   return values;
 }
 
@@ -73,8 +74,9 @@ std::vector<std::string> write_layout(const fs::path& root, const SampleValues& 
     for (const IndexedTensor& tensor : values.tensors()) {
       for (const TensorKind kind : kAllKinds) {
         for (size_t i = static_cast<size_t>(w); i < layout.size(); i += writers) {
-          memory.push_back(part_of(values.of(tensor.name, kind), tensor.row_elements(), layout[i]));
-          writer.add(kind, piece_of(tensor, layout[i], memory.back()));
+          memory.push_back(
+              values_in(values.of(tensor.name, kind), tensor.row_elements(), layout[i]));
+          writer.add(kind, shard_over(tensor, layout[i], memory.back()));
         }
       }
     }
@@ -98,7 +100,7 @@ const std::vector<Layout> kLayouts = {
     {{0, 10, 0, 11}, {0, 18, 11, 16}, {18, 24, 6, 16}, {10, 24, 0, 6}, {10, 18, 6, 11}},  // a mill
     {{0, 24, 0, 1}, {0, 12, 1, 16}, {12, 24, 1, 2}, {12, 24, 2, 16}}};
 
-TEST(ColumnPieces, WhatAnyLayoutWroteAnyOtherReads) {
+TEST(ColumnShards, WhatAnyLayoutWroteAnyOtherReads) {
   const SampleValues values({{"down", DType::kF32, {24, 16}}, {"three", DType::kF32, {24, 4, 4}}});
   for (const Layout& written : kLayouts) {
     TempDir dir;
@@ -107,9 +109,9 @@ TEST(ColumnPieces, WhatAnyLayoutWroteAnyOtherReads) {
     for (const IndexedTensor& tensor : values.tensors()) {
       for (const TensorKind kind : kAllKinds) {
         for (const Layout& wanted : kLayouts) {
-          for (const Rectangle& part : wanted) {
-            EXPECT_EQ(read_part(reader, tensor, kind, part),
-                      part_of(values.of(tensor.name, kind), 16, part));
+          for (const Rectangle& rectangle : wanted) {
+            EXPECT_EQ(read_rectangle(reader, tensor, kind, rectangle),
+                      values_in(values.of(tensor.name, kind), 16, rectangle));
           }
         }
       }
@@ -117,7 +119,7 @@ TEST(ColumnPieces, WhatAnyLayoutWroteAnyOtherReads) {
   }
 }
 
-TEST(ColumnPieces, EveryRectangleReadsFromTilesThatLieAcrossIt) {
+TEST(ColumnShards, EveryRectangleReadsFromTilesThatLieAcrossIt) {
   TempDir dir;
   const SampleValues values({{"w", DType::kF32, {24, 16}}});
   const IndexedTensor& tensor = values.tensors()[0];
@@ -126,16 +128,16 @@ TEST(ColumnPieces, EveryRectangleReadsFromTilesThatLieAcrossIt) {
     for (int64_t row_end = row; row_end <= 24; row_end += 5) {
       for (int64_t col = 0; col <= 16; ++col) {
         for (int64_t col_end = col; col_end <= 16; ++col_end) {
-          const Rectangle part{row, row_end, col, col_end};
-          EXPECT_EQ(read_part(reader, tensor, TensorKind::kExpAvg, part),
-                    part_of(values.of("w", TensorKind::kExpAvg), 16, part));
+          const Rectangle rectangle{row, row_end, col, col_end};
+          EXPECT_EQ(read_rectangle(reader, tensor, TensorKind::kExpAvg, rectangle),
+                    values_in(values.of("w", TensorKind::kExpAvg), 16, rectangle));
         }
       }
     }
   }
 }
 
-TEST(ColumnPieces, TilesOfSeveralBlocksReadAtAnyColumns) {
+TEST(ColumnShards, TilesOfSeveralBlocksReadAtAnyColumns) {
   TempDir dir;
   // 20.8 and 5.2 MB a kind; neither a row nor a strip of one divides a block of 1 MiB.
   const SampleValues values({{"w", DType::kF32, {5001, 1300}}});
@@ -144,32 +146,32 @@ TEST(ColumnPieces, TilesOfSeveralBlocksReadAtAnyColumns) {
       save_layout(dir.path(), values, {{0, 5001, 0, 1040}, {0, 5001, 1040, 1300}}));
   EXPECT_EQ(reader.manifest().files.at(0).tiles, 6);
   EXPECT_EQ(reader.manifest().files.at(1).tiles, 3);
-  for (const Rectangle& part : Layout{{0, 5001, 0, 1300},
-                                      {0, 5001, 0, 1040},
-                                      {0, 5001, 517, 519},
-                                      {17, 4990, 1000, 1100},
-                                      {4032, 4034, 0, 1300},
-                                      {300, 301, 1039, 1041},
-                                      {251, 4700, 1299, 1300}}) {
-    EXPECT_TRUE(read_part(reader, tensor, TensorKind::kMaster, part) ==
-                part_of(values.of("w", TensorKind::kMaster), 1300, part));
+  for (const Rectangle& rectangle : Layout{{0, 5001, 0, 1300},
+                                           {0, 5001, 0, 1040},
+                                           {0, 5001, 517, 519},
+                                           {17, 4990, 1000, 1100},
+                                           {4032, 4034, 0, 1300},
+                                           {300, 301, 1039, 1041},
+                                           {251, 4700, 1299, 1300}}) {
+    EXPECT_TRUE(read_rectangle(reader, tensor, TensorKind::kMaster, rectangle) ==
+                values_in(values.of("w", TensorKind::kMaster), 1300, rectangle));
   }
 }
 
-TEST(ColumnPieces, WideRowsReadAtAFewColumns) {
+TEST(ColumnShards, WideRowsReadAtAFewColumns) {
   TempDir dir;
   // Gaps of more than two blocks are not read over.
   const SampleValues values({{"w", DType::kF32, {5, 900001}}});
   const CheckpointReader reader(
       save_layout(dir.path(), values, {{0, 5, 0, 800000}, {0, 5, 800000, 900001}}));
-  for (const Rectangle& part :
+  for (const Rectangle& rectangle :
        Layout{{0, 5, 0, 3}, {1, 5, 262143, 262146}, {0, 4, 799999, 800002}, {0, 5, 7, 900000}}) {
-    EXPECT_TRUE(read_part(reader, values.tensors()[0], TensorKind::kMaster, part) ==
-                part_of(values.of("w", TensorKind::kMaster), 900001, part));
+    EXPECT_TRUE(read_rectangle(reader, values.tensors()[0], TensorKind::kMaster, rectangle) ==
+                values_in(values.of("w", TensorKind::kMaster), 900001, rectangle));
   }
 }
 
-TEST(ColumnPieces, PiecesWithoutColumnsAddNothing) {
+TEST(ColumnShards, ShardsWithoutColumnsAddNothing) {
   TempDir dir;
   const SampleValues values({{"w", DType::kF32, {24, 16}}});
   const CheckpointReader reader(save_layout(
@@ -177,11 +179,11 @@ TEST(ColumnPieces, PiecesWithoutColumnsAddNothing) {
   EXPECT_EQ(reader.manifest().files.size(), 1u);
 }
 
-TEST(ColumnPieces, AMissingOrDoubleRectangleIsNotPublished) {
+TEST(ColumnShards, AMissingOrDoubleRectangleIsNotPublished) {
   TempDir dir;
   const SampleValues values({{"w", DType::kF32, {24, 16}}});
   const auto expect_refused = [&](const Layout& layout, const std::string& words) {
-    expect_error(346, {words + " of w (master) are there"},
+    expect_error(ErrorCode::kBadCoverage, {words + " of w (master) are there"},
                  [&] { save_layout(dir.path(), values, layout); });
     discard_checkpoint(dir.path(), 1, "u");
   };
@@ -201,7 +203,7 @@ TEST(ColumnPieces, AMissingOrDoubleRectangleIsNotPublished) {
   expect_refused(mill, "rows 10 to 17, columns 6 to 10");
 }
 
-TEST(ColumnPieces, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
+TEST(ColumnShards, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
   std::mt19937 random(7);
   const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % n); };
   const IndexedTensor tensor{"w", DType::kF32, {5, 4}};
@@ -252,7 +254,7 @@ TEST(ColumnPieces, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
     try {
       check_covered(tensor, TensorKind::kMaster, pointers, "here");
     } catch (const Error& error) {
-      EXPECT_EQ(error.code(), 346);
+      EXPECT_EQ(error.code(), ErrorCode::kBadCoverage);
       accepted = false;
     }
     ASSERT_EQ(accepted, once);
@@ -261,7 +263,7 @@ TEST(ColumnPieces, CoverageIsRefusedExactlyWhenAnElementIsNotThereOnce) {
   EXPECT_LT(exact, 15000);
 }
 
-TEST(ColumnPieces, TheFileIsBrowsableByFirstRowAndColumn) {
+TEST(ColumnShards, TheFileIsBrowsableByFirstRowAndColumn) {
   TempDir dir;
   const SampleValues values({{"w", DType::kF32, {24, 4, 4}}});
   const fs::path step = save_layout(dir.path(), values, kLayouts[3], 1);
@@ -270,7 +272,7 @@ TEST(ColumnPieces, TheFileIsBrowsableByFirstRowAndColumn) {
   EXPECT_EQ(file.get_text("/w", "shape"), "[24, 4, 4]");
   std::vector<int64_t> shape;
   EXPECT_EQ(file.read<float>("/w/master/19,8", &shape),
-            part_of(values.of("w", TensorKind::kMaster), 16, {19, 24, 8, 16}));
+            values_in(values.of("w", TensorKind::kMaster), 16, {19, 24, 8, 16}));
   EXPECT_EQ(shape, (std::vector<int64_t>{5, 8}));
 }
 
@@ -282,7 +284,7 @@ void flip(const fs::path& path, int64_t at) {
   file.put(byte);
 }
 
-TEST(ColumnPieces, AFlippedByteIsNamedByItsTileAndOtherColumnsStillRead) {
+TEST(ColumnShards, AFlippedByteIsNamedByItsTileAndOtherColumnsStillRead) {
   TempDir dir;
   const SampleValues values({{"w", DType::kF32, {24, 16}}});
   const IndexedTensor& tensor = values.tensors()[0];
@@ -291,31 +293,31 @@ TEST(ColumnPieces, AFlippedByteIsNamedByItsTileAndOtherColumnsStillRead) {
   flip(step / "w0000.h5", offset + (5 * 10 + 7) * 4);
   const CheckpointReader reader(step);
   const std::string name = "/w/exp_avg/0,3";
-  for (const Rectangle& part : Layout{{0, 24, 0, 16}, {5, 6, 10, 11}, {20, 24, 2, 5}}) {
-    expect_error(347, {"w0000.h5", name},
-                 [&] { read_part(reader, tensor, TensorKind::kExpAvg, part); });
+  for (const Rectangle& rectangle : Layout{{0, 24, 0, 16}, {5, 6, 10, 11}, {20, 24, 2, 5}}) {
+    expect_error(ErrorCode::kCorrupted, {"w0000.h5", name},
+                 [&] { read_rectangle(reader, tensor, TensorKind::kExpAvg, rectangle); });
   }
-  for (const Rectangle& part : Layout{{0, 24, 0, 3}, {0, 24, 13, 16}}) {
-    EXPECT_EQ(read_part(reader, tensor, TensorKind::kExpAvg, part),
-              part_of(values.of("w", TensorKind::kExpAvg), 16, part));
+  for (const Rectangle& rectangle : Layout{{0, 24, 0, 3}, {0, 24, 13, 16}}) {
+    EXPECT_EQ(read_rectangle(reader, tensor, TensorKind::kExpAvg, rectangle),
+              values_in(values.of("w", TensorKind::kExpAvg), 16, rectangle));
   }
-  expect_error(347, {"w0000.h5", name}, [&] { reader.verify(); });
+  expect_error(ErrorCode::kCorrupted, {"w0000.h5", name}, [&] { reader.verify(); });
   const Verification result = verify_checkpoint(step, 2);
-  ASSERT_EQ(result.damage.size(), 1u);
-  EXPECT_EQ(result.damage[0].part, "tile " + name);
+  ASSERT_EQ(result.corruption.size(), 1u);
+  EXPECT_EQ(result.corruption[0].location, "tile " + name);
 }
 
-TEST(ColumnPieces, AValueThatIsNotFiniteIsNamedWithItsColumns) {
+TEST(ColumnShards, AValueThatIsNotFiniteIsNamedWithItsColumns) {
   TempDir dir;
   std::vector<float> data(12, 1.0f);
   data[7] = std::numeric_limits<float>::infinity();
   begin_checkpoint(dir.path(), 1, "u");
   CheckpointWriter writer(dir.path(), 1, "u", 0);
-  writer.add(TensorKind::kMaster, piece_of({"w", DType::kF32, {8, 9}}, {2, 5, 4, 8}, data));
-  expect_error(701, {"rows 2 to 4, columns 4 to 7"}, [&] { writer.write(); });
+  writer.add(TensorKind::kMaster, shard_over({"w", DType::kF32, {8, 9}}, {2, 5, 4, 8}, data));
+  expect_error(ErrorCode::kDiverged, {"rows 2 to 4, columns 4 to 7"}, [&] { writer.write(); });
 }
 
-TEST(ColumnPieces, TheLayoutThatWroteIsNoDifference) {
+TEST(ColumnShards, TheLayoutThatWroteIsNoDifference) {
   TempDir a, b;
   SampleValues values({{"w", DType::kF32, {24, 16}}, {"x", DType::kF32, {24, 2, 8}}});
   TensorSet rows(save_layout(a.path(), values, kLayouts[1]), ArtifactKind::kCheckpoint, nullptr);
@@ -323,12 +325,12 @@ TEST(ColumnPieces, TheLayoutThatWroteIsNoDifference) {
   EXPECT_TRUE(diff_sets(rows, columns, /*distances=*/true, 2).equal());
 }
 
-TEST(ColumnPieces, TrainedTensorsStreamWholeRowsFromColumnTiles) {
+TEST(ColumnShards, TrainedTensorsStreamWholeRowsFromColumnTiles) {
   TempDir dir;
   const SampleValues values({{"w", DType::kF32, {24, 16}}});
   const CheckpointReader reader(save_layout(dir.path(), values, kLayouts[4]));
-  const TrainedTensor tensor{.name = "w", .shape = {24, 16}, .read = [&](const auto& piece) {
-                               reader.read(TensorKind::kMaster, piece);
+  const TrainedTensor tensor{.name = "w", .shape = {24, 16}, .read = [&](const auto& slice) {
+                               reader.read(TensorKind::kMaster, slice);
                              }};
   std::vector<std::byte> found;
   stream_converted(tensor, DType::kF32, [&](std::span<const std::byte> bytes) {
@@ -370,7 +372,7 @@ TEST(ColumnIndex, ColumnsThatTheTensorDoesNotHaveAreE0345) {
     TileIndex index = sample_index();
     index.tiles[0].col_begin = begin;
     index.tiles[0].col_count = count;
-    expect_error(345, {"x.idx", "columns that the tensor does not have"},
+    expect_error(ErrorCode::kBadTileIndex, {"x.idx", "columns that the tensor does not have"},
                  [&] { decode_index(encode_index(index), 1000, "x.idx"); });
   }
 }
@@ -397,7 +399,8 @@ TEST(ColumnIndex, TheFirstVersionHasTilesOfWholeRows) {
   EXPECT_EQ(tile.kind, TensorKind::kExpAvg);
   EXPECT_EQ(dataset_path(index.tensors[0], tile), "/w/exp_avg/3");
   bytes[8] = 3;
-  expect_error(345, {"version 3", "1 to 2"}, [&] { decode_index(bytes, 1000, "x.idx"); });
+  expect_error(ErrorCode::kBadTileIndex, {"version 3", "1 to 2"},
+               [&] { decode_index(bytes, 1000, "x.idx"); });
 }
 
 }  // namespace

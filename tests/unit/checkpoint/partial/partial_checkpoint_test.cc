@@ -27,9 +27,9 @@ using testing::sample_tensors;
 using testing::SampleValues;
 using testing::save_sample;
 using testing::TempDir;
-using testing::write_parts;
+using testing::write_shards;
 
-std::string error_of(int code, const std::function<void()>& function) {
+std::string error_of(ErrorCode code, const std::function<void()>& function) {
   try {
     function();
   } catch (const Error& error) {
@@ -40,7 +40,7 @@ std::string error_of(int code, const std::function<void()>& function) {
   return {};
 }
 
-void expect_error(int code, const std::string& part, const std::function<void()>& function) {
+void expect_error(ErrorCode code, const std::string& part, const std::function<void()>& function) {
   const std::string message = error_of(code, function);
   EXPECT_NE(message.find(part), std::string::npos) << message;
 }
@@ -206,7 +206,7 @@ TEST(PartialCheckpointTest, NothingIsVisibleBeforePublishingAndDiscardLeavesNoth
   TempDir dir;
   SampleValues values(sample_tensors());
   begin_checkpoint(dir.path(), 3, "u");
-  write_parts(dir.path(), 3, "u", values, 2);
+  write_shards(dir.path(), 3, "u", values, 2);
   EXPECT_FALSE(fs::exists(dir / "step-00000003"));
   EXPECT_EQ(fs::status(dir / ".staging-00000003.u").permissions(), fs::perms::owner_all);
   discard_checkpoint(dir.path(), 3, "u");
@@ -217,14 +217,15 @@ TEST(PartialCheckpointTest, NothingIsVisibleBeforePublishingAndDiscardLeavesNoth
 TEST(PartialCheckpointTest, AStagingDirectoryIsNeverUsedTwice) {
   TempDir dir;
   begin_checkpoint(dir.path(), 3, "u");
-  expect_error(220, ".staging-00000003.u", [&] { begin_checkpoint(dir.path(), 3, "u"); });
+  expect_error(ErrorCode::kOutputExists, ".staging-00000003.u",
+               [&] { begin_checkpoint(dir.path(), 3, "u"); });
 }
 
 TEST(PartialCheckpointTest, MissingDoubleUnwantedAndMisshapenTensorsAreNotPublished) {
   TempDir dir;
   SampleValues values(sample_tensors());
   begin_checkpoint(dir.path(), 3, "u");
-  const auto records = write_parts(dir.path(), 3, "u", values, 2);
+  const auto records = write_shards(dir.path(), 3, "u", values, 2);
   const auto publish = [&](const std::vector<std::string>& with,
                            const std::vector<IndexedTensor>& wanted) {
     return [&dir, with, wanted] {
@@ -232,18 +233,20 @@ TEST(PartialCheckpointTest, MissingDoubleUnwantedAndMisshapenTensorsAreNotPublis
     };
   };
   const auto wanted = values.tensors();
-  expect_error(346, "rows 0 to 11 of", publish({records[1], "null"}, wanted));
-  expect_error(346, "rows 12 to 23 of", publish({records[0]}, wanted));
-  expect_error(346, "more than once", publish({records[0], records[1], records[1]}, wanted));
+  expect_error(ErrorCode::kBadCoverage, "rows 0 to 11 of", publish({records[1], "null"}, wanted));
+  expect_error(ErrorCode::kBadCoverage, "rows 12 to 23 of", publish({records[0]}, wanted));
+  expect_error(ErrorCode::kBadCoverage, "more than once",
+               publish({records[0], records[1], records[1]}, wanted));
   auto more = wanted;
   more.push_back({"model.other", DType::kF32, {2, 2}});
-  expect_error(346, "model.other", publish(records, more));
+  expect_error(ErrorCode::kBadCoverage, "model.other", publish(records, more));
   auto fewer = wanted;
   fewer.pop_back();
-  expect_error(346, "model.norm.weight was written but", publish(records, fewer));
+  expect_error(ErrorCode::kBadCoverage, "model.norm.weight was written but",
+               publish(records, fewer));
   auto other = wanted;
   other[0].shape = {16, 24};
-  expect_error(346, "[16, 24]", publish(records, other));
+  expect_error(ErrorCode::kBadCoverage, "[16, 24]", publish(records, other));
   EXPECT_FALSE(fs::exists(dir / "step-00000003"));
   publish(records, wanted)();
   EXPECT_TRUE(fs::exists(dir / "step-00000003"));
@@ -256,7 +259,7 @@ TEST(PartialCheckpointTest, AnAbsentKindIsNotPublished) {
   CheckpointWriter writer(dir.path(), 1, "u", 0);
   writer.add(TensorKind::kMaster, values.rows(values.tensors()[0], TensorKind::kMaster, 0, 2));
   const std::string record = writer.write();
-  expect_error(346, "exp_avg", [&] {
+  expect_error(ErrorCode::kBadCoverage, "exp_avg", [&] {
     publish_checkpoint(dir.path(), 1, "u", {record}, sample_meta(1), values.tensors());
   });
 }
@@ -274,7 +277,7 @@ TEST(PartialCheckpointTest, ValuesThatAreNotFiniteAreNotSaved) {
                                        .global_shape = {3, 4},
                                        .row_count = 3,
                                        .data = reinterpret_cast<std::byte*>(data.data())});
-    expect_error(701, "exp_avg_sq of w", [&] { writer.write(); });
+    expect_error(ErrorCode::kDiverged, "exp_avg_sq of w", [&] { writer.write(); });
   }
 }
 
@@ -282,7 +285,8 @@ TEST(PartialCheckpointTest, ACompleteCheckpointIsNotReplacedButABrokenOneIs) {
   TempDir dir;
   SampleValues first(sample_tensors()), second(sample_tensors(), 2);
   save_sample(dir.path(), 3, first);
-  expect_error(220, "step-00000003", [&] { save_sample(dir.path(), 3, second); });
+  expect_error(ErrorCode::kOutputExists, "step-00000003",
+               [&] { save_sample(dir.path(), 3, second); });
   expect_all_rows(CheckpointReader(dir / "step-00000003"), first);
   discard_checkpoint(dir.path(), 3, "test");
   fs::remove(dir / "step-00000003/w0001.h5");
@@ -304,9 +308,9 @@ TEST(PartialCheckpointTest, AskingForOtherTensorsShapesOrTypesIsAnError) {
                                         .data = room.data()});
     };
   };
-  expect_error(348, "does not hold v", read("v", DType::kF32, {2, 8}));
-  expect_error(348, "[2, 8]", read("w", DType::kF32, {8, 2}));
-  expect_error(348, "BF16", read("w", DType::kBF16, {2, 8}));
+  expect_error(ErrorCode::kNotInCheckpoint, "does not hold v", read("v", DType::kF32, {2, 8}));
+  expect_error(ErrorCode::kNotInCheckpoint, "[2, 8]", read("w", DType::kF32, {8, 2}));
+  expect_error(ErrorCode::kNotInCheckpoint, "BF16", read("w", DType::kBF16, {2, 8}));
 }
 
 // ---- damage
@@ -341,7 +345,7 @@ TEST(PartialCheckpointTest, EveryFlippedByteOfEveryFileIsNoticed) {
   read_everything(step);
 }
 
-TEST(PartialCheckpointTest, ReadingDamagedRowsNamesFileAndTile) {
+TEST(PartialCheckpointTest, ReadingCorruptRowsNamesFileAndTile) {
   TempDir dir;
   SampleValues values(sample_tensors());
   const fs::path step = save_sample(dir.path(), 3, values, 1);
@@ -352,8 +356,8 @@ TEST(PartialCheckpointTest, ReadingDamagedRowsNamesFileAndTile) {
   const CheckpointReader reader(step);
   const IndexedTensor tensor = sample_tensors()[0];
   read_rows(reader, tensor, TensorKind::kMaster, 0, 24);
-  const std::string message =
-      error_of(347, [&] { read_rows(reader, tensor, TensorKind::kExpAvg, 3, 1); });
+  const std::string message = error_of(
+      ErrorCode::kCorrupted, [&] { read_rows(reader, tensor, TensorKind::kExpAvg, 3, 1); });
   EXPECT_NE(message.find("w0000.h5"), std::string::npos) << message;
   EXPECT_NE(message.find(name + "/exp_avg/0"), std::string::npos) << message;
 }
@@ -366,8 +370,10 @@ TEST(PartialCheckpointTest, TruncatedMissingAndSwappedFilesAreNamed) {
     const std::string good = content_of(step / name);
     for (const size_t size : {size_t{0}, size_t{1}, good.size() / 2, good.size() - 1}) {
       fs::resize_file(step / name, size);
-      const std::string message = error_of(std::string(name) == "MANIFEST.json" ? 342 : 344,
-                                           [&] { CheckpointReader reader(step); });
+      const std::string message =
+          error_of(std::string(name) == "MANIFEST.json" ? ErrorCode::kBadManifest
+                                                        : ErrorCode::kWrongFileSize,
+                   [&] { CheckpointReader reader(step); });
       EXPECT_NE(message.find(name), std::string::npos) << message;
     }
     fs::remove(step / name);
@@ -390,7 +396,7 @@ TEST(PartialCheckpointTest, AnUnknownManifestVersionIsNamed) {
   text.replace(text.find("\"format_version\": 1"), 19, "\"format_version\": 9");
   std::ofstream(step / "MANIFEST.json") << "{\"digest\": \"" << xxh3(text).text() << "\",\n"
                                         << text;
-  expect_error(343, "version 9", [&] { CheckpointReader reader(step); });
+  expect_error(ErrorCode::kUnknownVersion, "version 9", [&] { CheckpointReader reader(step); });
 }
 
 }  // namespace

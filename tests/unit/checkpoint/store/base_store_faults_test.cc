@@ -39,7 +39,7 @@ class StoreFaults : public ::testing::Test {
 
   // The store with one file changed: its content, and, where `vouch`, everything that vouches for
   // it.
-  void damage(const std::string& file, const std::string& content, bool vouch = false) {
+  void corrupt(const std::string& file, const std::string& content, bool vouch = false) {
     fs::remove_all(dir_ / "bad");
     fs::copy(dir_ / "store", dir_ / "bad", fs::copy_options::recursive);
     dir_.write("bad/" + file, content);
@@ -58,7 +58,7 @@ class StoreFaults : public ::testing::Test {
       });
     }
   }
-  void damage_nothing() { damage("a-file-of-nobody", ""); }
+  void corrupt_nothing() { corrupt("a-file-of-nobody", ""); }
 
   // Edits the manifest of the damaged copy and makes its digest right.
   void change_manifest(const std::function<void(json&)>& edit) {
@@ -72,10 +72,10 @@ class StoreFaults : public ::testing::Test {
   void change_index(const std::string& file, const std::function<void(StoreIndex&)>& edit) {
     StoreIndex index = decode_store_index(whole_.at(file), file);
     edit(index);
-    damage(file, encode_store_index(index), /*vouch=*/true);
+    corrupt(file, encode_store_index(index), /*vouch=*/true);
   }
 
-  void expect_refused(int code, const std::vector<std::string>& words) {
+  void expect_refused(ErrorCode code, const std::vector<std::string>& words) {
     expect_error(code, words, [&] { BaseStore store(dir_ / "bad"); });
   }
 
@@ -103,7 +103,7 @@ TEST_F(StoreFaults, AStartAfterAnyStopGivesTheSameBytes) {
   EXPECT_GT(stops, 8u);
 }
 
-TEST_F(StoreFaults, LeftoversThatAreNotWholeAreWrittenAgain) {
+TEST_F(StoreFaults, LeftoversThatAreIncompleteAreWrittenAgain) {
   testing::StoreOptions options = kSmallFiles;
   options.stop_after = 3;
   const fs::path content = dir_ / ".staging-again.convert/content";
@@ -172,123 +172,152 @@ TEST_F(StoreFaults, RotIsFoundOnUseAndNamesFileTensorAndBlock) {
   ASSERT_EQ(index.tensors[tile.tensor].name, "two");
   std::string bytes = whole_.at("b00001.h5");
   bytes[static_cast<size_t>(tile.offset + 5)] ^= 1;
-  damage("b00001.h5", bytes);
+  corrupt("b00001.h5", bytes);
   const BaseStore store(dir_ / "bad");
   const StoredTensor two = *store.find("two");
   std::vector<std::byte> all(static_cast<size_t>(two.entry->num_bytes()));
-  expect_error(347, {"b00001.h5", "`two`", fmt::format("block at byte {} of", tile.begin)},
+  expect_error(ErrorCode::kCorrupted,
+               {"b00001.h5", "`two`", fmt::format("block at byte {} of", tile.begin)},
                [&] { two.file->read(*two.entry, 0, all); });
   // What is not touched is still good.
   two.file->read(*two.entry, 0, std::span(all).first(static_cast<size_t>(tile.begin)));
-  expect_error(347, {"`two`"}, [&] { restore_store(dir_ / "bad", dir_ / "back"); });
+  expect_error(ErrorCode::kCorrupted, {"`two`"},
+               [&] { restore_store(dir_ / "bad", dir_ / "back"); });
 }
 
 TEST_F(StoreFaults, TruncatedMissingAndLinkedFilesAreNamed) {
   for (const auto& [name, content] : whole_) {
     const bool manifest = name == "MANIFEST.json";
     for (const size_t size : {size_t{0}, size_t{1}, content.size() / 2, content.size() - 1}) {
-      damage(name, content.substr(0, size));
-      expect_refused(manifest ? 342 : 344, {name});
+      corrupt(name, content.substr(0, size));
+      expect_refused(manifest ? ErrorCode::kBadManifest : ErrorCode::kWrongFileSize, {name});
       if (content.size() < 4) break;
     }
-    damage(name, content + "x");
-    expect_refused(manifest ? 342 : 344, {name});
+    corrupt(name, content + "x");
+    expect_refused(manifest ? ErrorCode::kBadManifest : ErrorCode::kWrongFileSize, {name});
     fs::remove(dir_ / "bad" / name);
-    expect_refused(manifest ? 341 : 344, {name});
+    expect_refused(manifest ? ErrorCode::kIncomplete : ErrorCode::kWrongFileSize, {name});
     EXPECT_TRUE(is_base_store(dir_ / "bad"));
     if (manifest) continue;
     fs::create_symlink(dir_ / "store" / name, dir_ / "bad" / name);
-    expect_refused(344, {name});
+    expect_refused(ErrorCode::kWrongFileSize, {name});
   }
 }
 
 TEST_F(StoreFaults, ManifestsThatLieAreNamed) {
-  const auto refuses = [&](int code, const std::vector<std::string>& words,
+  const auto refuses = [&](ErrorCode code, const std::vector<std::string>& words,
                            const std::function<void(json&)>& edit) {
-    damage_nothing();
+    corrupt_nothing();
     change_manifest(edit);
     expect_refused(code, words);
   };
-  refuses(343, {"version 2"}, [](json& m) { m["format_version"] = 2; });
-  refuses(342, {"format"}, [](json& m) { m["format"] = "sutor.partial_checkpoint"; });
+  refuses(ErrorCode::kUnknownVersion, {"version 2"}, [](json& m) { m["format_version"] = 2; });
+  refuses(ErrorCode::kBadManifest, {"format"},
+          [](json& m) { m["format"] = "sutor.partial_checkpoint"; });
   for (const char* key : {"weights", "tensors", "data_bytes", "shards", "data_files", "other_files",
                           "max_file_bytes", "provenance"}) {
-    refuses(342, {key, "missing"}, [&](json& m) { m.erase(key); });
+    refuses(ErrorCode::kBadManifest, {key, "missing"}, [&](json& m) { m.erase(key); });
   }
-  refuses(342, {"tensors", "type"}, [](json& m) { m["tensors"] = -4; });
-  refuses(342, {"tensors", "type"}, [](json& m) { m["tensors"] = ~uint64_t{0}; });
-  refuses(342, {"tensors", "type"}, [](json& m) { m["tensors"] = 4.0; });
-  refuses(342, {"data_files", "list"}, [](json& m) { m["data_files"] = json::object(); });
-  refuses(342, {"data_files", "no object"}, [](json& m) { m["data_files"][0] = 7; });
-  refuses(342, {"no config.json"}, [](json& m) { m["other_files"] = json::array(); });
+  refuses(ErrorCode::kBadManifest, {"tensors", "type"}, [](json& m) { m["tensors"] = -4; });
+  refuses(ErrorCode::kBadManifest, {"tensors", "type"},
+          [](json& m) { m["tensors"] = ~uint64_t{0}; });
+  refuses(ErrorCode::kBadManifest, {"tensors", "type"}, [](json& m) { m["tensors"] = 4.0; });
+  refuses(ErrorCode::kBadManifest, {"data_files", "list"},
+          [](json& m) { m["data_files"] = json::object(); });
+  refuses(ErrorCode::kBadManifest, {"data_files", "no object"},
+          [](json& m) { m["data_files"][0] = 7; });
+  refuses(ErrorCode::kBadManifest, {"no config.json"},
+          [](json& m) { m["other_files"] = json::array(); });
   for (const std::string& path :
        {std::string("../m/config.json"), std::string("/etc/hostname"), std::string("a/../../x"),
         std::string("a//b"), std::string(), std::string("./x"), std::string("a/."),
         std::string(".."), std::string("zz/"), std::string("zz\0b", 4)}) {
-    refuses(342, {"no name of a file below the store"}, [&](json& m) {
+    refuses(ErrorCode::kBadManifest, {"no name of a file below the store"}, [&](json& m) {
       m["other_files"].push_back({{"path", path}, {"bytes", 1}, {"digest", xxh3("").text()}});
     });
   }
-  refuses(342, {"twice"}, [](json& m) { m["other_files"].push_back(m["other_files"].back()); });
+  refuses(ErrorCode::kBadManifest, {"twice"},
+          [](json& m) { m["other_files"].push_back(m["other_files"].back()); });
   for (const char* name : {"../model.safetensors", "a/b", "", ".."}) {
-    refuses(342, {"no name of a file"}, [&](json& m) { m["shards"][0]["name"] = name; });
+    refuses(ErrorCode::kBadManifest, {"no name of a file"},
+            [&](json& m) { m["shards"][0]["name"] = name; });
   }
-  refuses(342, {"twice"}, [](json& m) { m["shards"].push_back(m["shards"][0]); });
-  refuses(345, {"weights"}, [](json& m) { m["weights"] = xxh3("other").text(); });
-  refuses(340, {"digest"}, [](json& m) { m["weights"] = "xxh3:1"; });
-  refuses(346, {"4 tensors", "says 5"}, [](json& m) { m["tensors"] = 5; });
-  refuses(344, {"missing"}, [](json& m) { m["data_files"].push_back(m["data_files"][0]); });
-  refuses(346, {"in no tile"}, [](json& m) { m["data_files"].erase(m["data_files"].size() - 1); });
-  refuses(303, {"model.safetensors"}, [](json& m) { m["shards"][0]["bytes"] = 1000; });
-  refuses(303, {"follow"}, [](json& m) { m["shards"][0]["bytes"] = INT64_MAX; });
-  refuses(345, {"b00000.idx", "not the one in the manifest"},
+  refuses(ErrorCode::kBadManifest, {"twice"},
+          [](json& m) { m["shards"].push_back(m["shards"][0]); });
+  refuses(ErrorCode::kBadTileIndex, {"weights"},
+          [](json& m) { m["weights"] = xxh3("other").text(); });
+  refuses(ErrorCode::kBadDigest, {"digest"}, [](json& m) { m["weights"] = "xxh3:1"; });
+  refuses(ErrorCode::kBadCoverage, {"4 tensors", "says 5"}, [](json& m) { m["tensors"] = 5; });
+  refuses(ErrorCode::kWrongFileSize, {"missing"},
+          [](json& m) { m["data_files"].push_back(m["data_files"][0]); });
+  refuses(ErrorCode::kBadCoverage, {"in no tile"},
+          [](json& m) { m["data_files"].erase(m["data_files"].size() - 1); });
+  refuses(ErrorCode::kBrokenFile, {"model.safetensors"},
+          [](json& m) { m["shards"][0]["bytes"] = 1000; });
+  refuses(ErrorCode::kBrokenFile, {"follow"}, [](json& m) { m["shards"][0]["bytes"] = INT64_MAX; });
+  refuses(ErrorCode::kBadTileIndex, {"b00000.idx", "not the one in the manifest"},
           [](json& m) { m["data_files"][0]["index_digest"] = xxh3("other").text(); });
-  damage("MANIFEST.json", whole_.at("MANIFEST.json") + " ");
-  expect_refused(342, {"digest does not fit"});
+  corrupt("MANIFEST.json", whole_.at("MANIFEST.json") + " ");
+  expect_refused(ErrorCode::kBadManifest, {"digest does not fit"});
   for (const std::string& text : {std::string("[]"), std::string(100'000, '['), std::string("{}\n"),
                                   std::string("{\"digest\": \"\",\n}")}) {
-    damage("MANIFEST.json", text);
-    expect_refused(342, {"MANIFEST.json"});
+    corrupt("MANIFEST.json", text);
+    expect_refused(ErrorCode::kBadManifest, {"MANIFEST.json"});
   }
 }
 
 TEST_F(StoreFaults, IndicesThatLieAreNamed) {
-  const auto refuses = [&](int code, const std::vector<std::string>& words,
+  const auto refuses = [&](ErrorCode code, const std::vector<std::string>& words,
                            const std::function<void(StoreIndex&)>& edit) {
     change_index("b00000.idx", edit);
     expect_refused(code, words);
   };
-  refuses(346, {"`one`", "in no tile"},
+  refuses(ErrorCode::kBadCoverage, {"`one`", "in no tile"},
           [](StoreIndex& index) { index.tiles.erase(index.tiles.begin()); });
-  refuses(345, {"share"}, [](StoreIndex& index) { index.tiles.push_back(index.tiles[0]); });
-  refuses(346, {"`one`", "in two tiles"}, [](StoreIndex& index) {
+  refuses(ErrorCode::kBadTileIndex, {"share"},
+          [](StoreIndex& index) { index.tiles.push_back(index.tiles[0]); });
+  refuses(ErrorCode::kBadCoverage, {"`one`", "in two tiles"}, [](StoreIndex& index) {
     StoreTile again = index.tiles[0];  // elsewhere in the file, where other bytes are
     again.offset = 0;
     again.bytes = 8;
     again.crcs = {0};
     index.tiles.push_back(again);
   });
-  refuses(345, {"`one`", "does not have"}, [](StoreIndex& index) { index.tiles[0].begin = 1; });
-  refuses(345, {"`one`", "does not have"}, [](StoreIndex& index) { index.tiles[0].begin = -1; });
-  refuses(345, {"beyond the end"}, [](StoreIndex& index) { index.tiles[0].offset = INT64_MAX; });
-  refuses(345, {"beyond the end"}, [](StoreIndex& index) { index.tiles[0].offset = -8; });
-  refuses(345, {"not listed"}, [](StoreIndex& index) { index.tiles[0].tensor = 77; });
-  refuses(345, {"b00000.idx"}, [](StoreIndex& index) { index.tiles[0].crcs.clear(); });
-  refuses(345, {"impossible"}, [](StoreIndex& index) { index.tensors[0].bytes = -1; });
-  refuses(345, {"impossible"}, [](StoreIndex& index) { index.tensors[0].block_bytes = 0; });
-  refuses(345, {"impossible"}, [](StoreIndex& index) { index.tensors[0].block_bytes = 1 << 30; });
-  refuses(346, {"`one`", "[41, 50]"}, [](StoreIndex& index) { index.tensors[0].shape[0] = 41; });
-  refuses(346, {"`ghost`"}, [](StoreIndex& index) { index.tensors[0].name = "ghost"; });
-  refuses(346, {"`one`", "BF16"}, [](StoreIndex& index) { index.tensors[0].dtype = "BF16"; });
-  refuses(346, {"`one`", "twice"},
+  refuses(ErrorCode::kBadTileIndex, {"`one`", "does not have"},
+          [](StoreIndex& index) { index.tiles[0].begin = 1; });
+  refuses(ErrorCode::kBadTileIndex, {"`one`", "does not have"},
+          [](StoreIndex& index) { index.tiles[0].begin = -1; });
+  refuses(ErrorCode::kBadTileIndex, {"beyond the end"},
+          [](StoreIndex& index) { index.tiles[0].offset = INT64_MAX; });
+  refuses(ErrorCode::kBadTileIndex, {"beyond the end"},
+          [](StoreIndex& index) { index.tiles[0].offset = -8; });
+  refuses(ErrorCode::kBadTileIndex, {"not listed"},
+          [](StoreIndex& index) { index.tiles[0].tensor = 77; });
+  refuses(ErrorCode::kBadTileIndex, {"b00000.idx"},
+          [](StoreIndex& index) { index.tiles[0].crcs.clear(); });
+  refuses(ErrorCode::kBadTileIndex, {"impossible"},
+          [](StoreIndex& index) { index.tensors[0].bytes = -1; });
+  refuses(ErrorCode::kBadTileIndex, {"impossible"},
+          [](StoreIndex& index) { index.tensors[0].block_bytes = 0; });
+  refuses(ErrorCode::kBadTileIndex, {"impossible"},
+          [](StoreIndex& index) { index.tensors[0].block_bytes = 1 << 30; });
+  refuses(ErrorCode::kBadCoverage, {"`one`", "[41, 50]"},
+          [](StoreIndex& index) { index.tensors[0].shape[0] = 41; });
+  refuses(ErrorCode::kBadCoverage, {"`ghost`"},
+          [](StoreIndex& index) { index.tensors[0].name = "ghost"; });
+  refuses(ErrorCode::kBadCoverage, {"`one`", "BF16"},
+          [](StoreIndex& index) { index.tensors[0].dtype = "BF16"; });
+  refuses(ErrorCode::kBadCoverage, {"`one`", "twice"},
           [](StoreIndex& index) { index.tensors.push_back(index.tensors[0]); });
-  refuses(346, {"digest of tensor `one`"},
+  refuses(ErrorCode::kBadCoverage, {"digest of tensor `one`"},
           [](StoreIndex& index) { index.tensors[0].digest.reset(); });
-  refuses(345, {"weights"}, [](StoreIndex& index) { index.tensors[0].digest = xxh3("other"); });
-  refuses(345, {"data file"}, [](StoreIndex& index) { index.file_bytes += 1; });
+  refuses(ErrorCode::kBadTileIndex, {"weights"},
+          [](StoreIndex& index) { index.tensors[0].digest = xxh3("other"); });
+  refuses(ErrorCode::kBadTileIndex, {"data file"},
+          [](StoreIndex& index) { index.file_bytes += 1; });
   change_index("b00001.idx",
                [](StoreIndex& index) { index.tiles.at(1).offset = index.tiles.at(0).offset + 1; });
-  expect_refused(345, {"share"});
+  expect_refused(ErrorCode::kBadTileIndex, {"share"});
 }
 
 TEST_F(StoreFaults, IndicesOfNonsenseAskForNoMemory) {
@@ -304,40 +333,41 @@ TEST_F(StoreFaults, IndicesOfNonsenseAskForNoMemory) {
   for (size_t at = 8; at < 32; ++at) {  // version, counts, size of the data file
     std::string bytes = body;
     bytes[at] = '\xff';
-    damage("b00000.idx", with_digest(bytes), true);
-    expect_refused(345, {"b00000.idx"});
+    corrupt("b00000.idx", with_digest(bytes), true);
+    expect_refused(ErrorCode::kBadTileIndex, {"b00000.idx"});
   }
   for (size_t size = 0; size < body.size(); size += 7) {
-    damage("b00000.idx", with_digest(body.substr(0, size)), true);
-    expect_refused(345, {"b00000.idx"});
+    corrupt("b00000.idx", with_digest(body.substr(0, size)), true);
+    expect_refused(ErrorCode::kBadTileIndex, {"b00000.idx"});
   }
-  damage("b00000.idx", with_digest(body + "more"), true);
-  expect_refused(345, {"follow"});
+  corrupt("b00000.idx", with_digest(body + "more"), true);
+  expect_refused(ErrorCode::kBadTileIndex, {"follow"});
 }
 
 TEST_F(StoreFaults, HeadersThatLieAreNamed) {
   std::string header = whole_.at("headers/00000.bin");
   header[header.find("F32")] = 'X';
-  damage("headers/00000.bin", header);
-  expect_refused(347, {"headers/00000.bin"});
-  damage("headers/00000.bin", header, true);
-  expect_refused(303, {"unknown dtype"});
+  corrupt("headers/00000.bin", header);
+  expect_refused(ErrorCode::kCorrupted, {"headers/00000.bin"});
+  corrupt("headers/00000.bin", header, true);
+  expect_refused(ErrorCode::kBrokenFile, {"unknown dtype"});
   header = whole_.at("headers/00000.bin");
   header.replace(header.find("three"), 5, "eerht");
-  damage("headers/00000.bin", header, true);
-  expect_refused(346, {"`three`", "no header"});
-  damage("headers/00000.bin", whole_.at("headers/00000.bin") + "x", true);
-  expect_refused(347, {"header ends at"});
+  corrupt("headers/00000.bin", header, true);
+  expect_refused(ErrorCode::kBadCoverage, {"`three`", "no header"});
+  corrupt("headers/00000.bin", whole_.at("headers/00000.bin") + "x", true);
+  expect_refused(ErrorCode::kCorrupted, {"header ends at"});
 }
 
 TEST_F(StoreFaults, AChangedConfigIsNoticedAtOnceAndOtherFilesWhenTheyAreUsed) {
   std::string text = whole_.at("files/config.json");
   text[2] = 'M';
-  damage("files/config.json", text);
-  expect_refused(347, {"config.json"});
-  damage("files/a/b.txt", "tixt");
-  expect_error(347, {"b.txt"}, [&] { BaseStore(dir_ / "bad").verify(); });
-  expect_error(347, {"b.txt"}, [&] { restore_store(dir_ / "bad", dir_ / "back"); });
+  corrupt("files/config.json", text);
+  expect_refused(ErrorCode::kCorrupted, {"config.json"});
+  corrupt("files/a/b.txt", "tixt");
+  expect_error(ErrorCode::kCorrupted, {"b.txt"}, [&] { BaseStore(dir_ / "bad").verify(); });
+  expect_error(ErrorCode::kCorrupted, {"b.txt"},
+               [&] { restore_store(dir_ / "bad", dir_ / "back"); });
 }
 
 }  // namespace

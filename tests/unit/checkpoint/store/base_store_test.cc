@@ -194,14 +194,16 @@ TEST_F(BaseStoreTest, DatasetsHoldTheTensorsInTheirShapes) {
 TEST_F(BaseStoreTest, WhatAStoreCannotHoldIsNamed) {
   dir_.write("m/config.json", "{}");
   testing::write_bytes(dir_ / "m/model.safetensors", {{std::string(20'000, 'n'), "F32", {1}}});
-  expect_error(311, {"nnnn", "20000"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
+  expect_error(ErrorCode::kNotStorable, {"nnnn", "20000"},
+               [&] { make_store(dir_ / "m", dir_ / "s"); });
   testing::write_bytes(dir_ / "m/x", {{"deep", "F32", std::vector<int64_t>(300, 1)}});
   fs::rename(dir_ / "m/x", dir_ / "m/model.safetensors");
-  expect_error(311, {"deep", "300 axes"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
+  expect_error(ErrorCode::kNotStorable, {"deep", "300 axes"},
+               [&] { make_store(dir_ / "m", dir_ / "s"); });
   testing::write_bytes(dir_ / "m/x", {{"fine", "F32", {1}}});
   fs::rename(dir_ / "m/x", dir_ / "m/model.safetensors");
   dir_.write("m/bad\xff", "");
-  expect_error(311, {"no UTF-8"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
+  expect_error(ErrorCode::kNotStorable, {"no UTF-8"}, [&] { make_store(dir_ / "m", dir_ / "s"); });
 }
 
 // ---- reading
@@ -244,7 +246,7 @@ TEST_F(BaseStoreTest, TensorsLoadAsFromTheDirectory) {
 // Experts of sizes that no power of two divides, stacked.
 struct Stacked {
   int64_t experts = 6, width = 3 * 88, hidden = 250;
-  TensorEntry part(int64_t expert, bool up) const {
+  TensorEntry matrix_of(int64_t expert, bool up) const {
     TensorEntry entry;
     entry.name = "e" + std::to_string(expert) + (up ? "u" : "g");
     entry.shape = {width, hidden};
@@ -267,7 +269,7 @@ TEST_F(BaseStoreTest, AnExpertOfAStackIsReadAlone) {
     for (const bool up : {false, true}) {
       const BaseStore store(dir_ / "store");
       EXPECT_EQ(store.fetched_bytes(), 0);
-      const TensorEntry entry = stacked.part(3, up);
+      const TensorEntry entry = stacked.matrix_of(3, up);
       OwnedTensor whole(entry, dtype);
       store.load(entry, whole.view);
       EXPECT_EQ(store.fetched_bytes(), matrix);
@@ -299,7 +301,7 @@ TEST_F(BaseStoreTest, WholeTensorsOfManyTilesAreFetchedOnce) {
   EXPECT_EQ(std::memcmp(row.bytes.data(), bytes.data() + 7000 * 2666, 2666), 0);
 }
 
-TEST_F(BaseStoreTest, ReadsThatMeetAtCutsFetchNothingTwice) {
+TEST_F(BaseStoreTest, ReadsThatMeetAtTileEndsFetchNothingTwice) {
   const int64_t rows = 9000, row_bytes = 1333 * 2;
   dir_.write("m/config.json", "{}");
   testing::write_bytes(dir_ / "m/model.safetensors", {{"w", "BF16", {rows, 1333}}});
@@ -308,26 +310,26 @@ TEST_F(BaseStoreTest, ReadsThatMeetAtCutsFetchNothingTwice) {
   entry.sources = {{.name = "w"}};
   for (const char* path : {"m", "store"}) {
     const auto model = open_model(dir_ / path);
-    const auto cut = [&](int64_t row, int64_t bytes) {
-      return model->row_to_cut(entry, row, bytes);
+    const auto end_of = [&](int64_t row, int64_t bytes) {
+      return model->read_end_row(entry, row, bytes);
     };
-    EXPECT_EQ(cut(0, rows * row_bytes), rows);
-    EXPECT_EQ(cut(8999, 1), rows);
-    std::vector<int64_t> cuts = {0};
-    while (cuts.back() < rows) {
-      const int64_t next = cut(cuts.back(), kTileBytes);
-      ASSERT_GT(next, cuts.back());
-      ASSERT_LE((next - cuts.back()) * row_bytes, kTileBytes);
-      OwnedTensor part(entry, DType::kF32, cuts.back(), next - cuts.back());
-      model->load(entry, part.view);
-      cuts.push_back(next);
+    EXPECT_EQ(end_of(0, rows * row_bytes), rows);
+    EXPECT_EQ(end_of(8999, 1), rows);
+    std::vector<int64_t> ends = {0};
+    while (ends.back() < rows) {
+      const int64_t next = end_of(ends.back(), kTileBytes);
+      ASSERT_GT(next, ends.back());
+      ASSERT_LE((next - ends.back()) * row_bytes, kTileBytes);
+      OwnedTensor slice(entry, DType::kF32, ends.back(), next - ends.back());
+      model->load(entry, slice.view);
+      ends.push_back(next);
     }
-    EXPECT_EQ(cuts.size(), 3u);
+    EXPECT_EQ(ends.size(), 3u);
     EXPECT_EQ(model->fetched_bytes(), rows * row_bytes);
   }
   // Within a tile there is no cut.
-  EXPECT_EQ(open_model(dir_ / "m")->row_to_cut(entry, 0, 10 * row_bytes), 10);
-  EXPECT_EQ(open_model(dir_ / "store")->row_to_cut(entry, 0, 10 * row_bytes), rows);
+  EXPECT_EQ(open_model(dir_ / "m")->read_end_row(entry, 0, 10 * row_bytes), 10);
+  EXPECT_EQ(open_model(dir_ / "store")->read_end_row(entry, 0, 10 * row_bytes), rows);
 }
 
 // ---- what is made of a store

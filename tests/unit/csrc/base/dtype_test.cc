@@ -30,7 +30,7 @@ TEST(DType, NamesRoundTrip) {
     EXPECT_EQ(name_of(parse_dtype(name)), name);
   }
   EXPECT_EQ(parse_dtype("bf16"), DType::kBF16);
-  testing::expect_error(212, {"fp8"}, [] { parse_dtype("fp8"); });
+  testing::expect_error(ErrorCode::kBadDType, {"fp8"}, [] { parse_dtype("fp8"); });
 }
 
 TEST(DType, Bf16RoundsToNearestEven) {
@@ -82,7 +82,7 @@ TEST(DType, EqualTypesKeepEveryBit) {
 }
 
 TEST(DType, IntegersAreNotConverted) {
-  testing::expect_error(306, {"I32", "F32"},
+  testing::expect_error(ErrorCode::kNoConversion, {"I32", "F32"},
                         [] { convert<float>(int32_t{1}, DType::kI32, DType::kF32); });
 }
 

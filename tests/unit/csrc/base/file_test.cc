@@ -30,9 +30,11 @@ TEST(ReadFile, ReturnsAllBytes) {
 
 TEST(ReadFile, MissingDirectoryAndOversizeAreE0301WithThePath) {
   TempDir dir;
-  expect_error(301, {(dir / "no").string(), "does not exist"}, [&] { read_file(dir / "no"); });
-  expect_error(301, {"not a regular file"}, [&] { read_file(dir.path()); });
-  expect_error(301, {"5 bytes", "at most 4"}, [&] { read_file(dir.write("x", "12345"), 4); });
+  expect_error(ErrorCode::kUnreadableFile, {(dir / "no").string(), "does not exist"},
+               [&] { read_file(dir / "no"); });
+  expect_error(ErrorCode::kUnreadableFile, {"not a regular file"}, [&] { read_file(dir.path()); });
+  expect_error(ErrorCode::kUnreadableFile, {"5 bytes", "at most 4"},
+               [&] { read_file(dir.write("x", "12345"), 4); });
 }
 
 TEST(WriteFileAtomic, ReplacesAndLeavesNothingElse) {
@@ -46,21 +48,22 @@ TEST(WriteFileAtomic, ReplacesAndLeavesNothingElse) {
 TEST(WriteFileAtomic, FailureNamesThePathAndLeavesNothing) {
   TempDir dir;
   fs::create_directories(dir / "taken/inside");
-  expect_error(502, {"taken"}, [&] { write_file_atomic(dir / "taken", "x"); });
+  expect_error(ErrorCode::kWriteFailed, {"taken"}, [&] { write_file_atomic(dir / "taken", "x"); });
   EXPECT_EQ(count_entries(dir.path()), 1u);
 }
 
 TEST(FailWrite, FullDiskAndQuotaAreE0501WithBytesOthersE0502) {
-  expect_error(501, {"/a/b", "1234 bytes", "disk is full"},
+  expect_error(ErrorCode::kDiskFull, {"/a/b", "1234 bytes", "disk is full"},
                [] { fail_write("/a/b", "write", ENOSPC, 1234); });
-  expect_error(501, {"quota"}, [] { fail_write("/a/b", "write", EDQUOT, 1); });
-  expect_error(502, {"/a/b", "Input/output error"}, [] { fail_write("/a/b", "write", EIO, 1); });
+  expect_error(ErrorCode::kDiskFull, {"quota"}, [] { fail_write("/a/b", "write", EDQUOT, 1); });
+  expect_error(ErrorCode::kWriteFailed, {"/a/b", "Input/output error"},
+               [] { fail_write("/a/b", "write", EIO, 1); });
 }
 
 TEST(OutputFile, RefusesToOverwrite) {
   TempDir dir;
   dir.write("x", "old");
-  expect_error(502, {"File exists"}, [&] { OutputFile file(dir / "x"); });
+  expect_error(ErrorCode::kWriteFailed, {"File exists"}, [&] { OutputFile file(dir / "x"); });
   EXPECT_EQ(dir.read("x"), "old");
 }
 
@@ -83,7 +86,8 @@ TEST(OutputFile, ARangeBeyondTheSourceIsTruncation) {
   TempDir dir;
   const InputFile source(dir.write("from", "0123456789"));
   OutputFile file(dir / "to");
-  expect_error(303, {"from", "truncated"}, [&] { file.append_range(source, 5, 12); });
+  expect_error(ErrorCode::kBrokenFile, {"from", "truncated"},
+               [&] { file.append_range(source, 5, 12); });
 }
 
 TEST(OutputFile, AFileSizeLimitIsAnErrorNotASignal) {
@@ -94,7 +98,8 @@ TEST(OutputFile, AFileSizeLimitIsAnErrorNotASignal) {
   const rlimit limit{4096, old_limit.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
   OutputFile file(dir / "x");
-  expect_error(502, {"x", "File too large"}, [&] { file.append(std::string(10000, 'a')); });
+  expect_error(ErrorCode::kWriteFailed, {"x", "File too large"},
+               [&] { file.append(std::string(10000, 'a')); });
   setrlimit(RLIMIT_FSIZE, &old_limit);
   std::signal(SIGXFSZ, old_handler);
 }
@@ -106,7 +111,7 @@ TEST(InputFile, ReadsAtOffsetsAndNamesTruncation) {
   std::byte into[4];
   file.read_at(6, into);
   EXPECT_EQ(std::to_integer<char>(into[3]), '9');
-  expect_error(303, {"truncated", "x"}, [&] { file.read_at(7, into); });
+  expect_error(ErrorCode::kBrokenFile, {"truncated", "x"}, [&] { file.read_at(7, into); });
 }
 
 TEST(MappedFile, HoldsTheBytesAndMayBeEmpty) {
@@ -150,22 +155,23 @@ TEST(StagedDirectory, VanishesUnlessPublished) {
 TEST(StagedDirectory, NeverReplaces) {
   TempDir dir;
   fs::create_directory(dir / "out");
-  expect_error(220, {"out", "exists"}, [&] { StagedDirectory staged(dir / "out"); });
+  expect_error(ErrorCode::kOutputExists, {"out", "exists"},
+               [&] { StagedDirectory staged(dir / "out"); });
   StagedDirectory staged(dir / "late");
   fs::create_directory(dir / "late");  // somebody was faster
-  expect_error(220, {"late"}, [&] { staged.publish(); });
+  expect_error(ErrorCode::kOutputExists, {"late"}, [&] { staged.publish(); });
   EXPECT_TRUE(fs::is_empty(dir / "late"));
   fs::create_symlink("/nowhere", dir / "link");
-  expect_error(220, {"link"}, [&] { StagedDirectory other(dir / "link"); });
+  expect_error(ErrorCode::kOutputExists, {"link"}, [&] { StagedDirectory other(dir / "link"); });
 }
 
 TEST(ParallelTasks, RunsEachOnceAndRethrows) {
   std::vector<std::atomic<int>> done(100);
   parallel_tasks(4, 100, [&](int64_t i) { ++done[i]; });
   for (const auto& count : done) EXPECT_EQ(count, 1);
-  expect_error(303, {"nine"}, [] {
+  expect_error(ErrorCode::kBrokenFile, {"nine"}, [] {
     parallel_tasks(3, 20, [](int64_t i) {
-      if (i == 9) fail(303, "nine");
+      if (i == 9) fail(ErrorCode::kBrokenFile, "nine");
     });
   });
   parallel_tasks(0, 0, [](int64_t) { FAIL(); });

@@ -16,7 +16,7 @@ namespace {
 using testing::TempDir;
 
 template <typename Function>
-std::string error_of(int code, Function&& function) {
+std::string error_of(ErrorCode code, Function&& function) {
   try {
     function();
   } catch (const Error& error) {
@@ -29,7 +29,8 @@ std::string error_of(int code, Function&& function) {
 
 void expect_refused(const std::filesystem::path& path, const std::string& dataset,
                     const std::string& reason) {
-  const std::string message = error_of(309, [&] { File::open(path).dataset(dataset); });
+  const std::string message =
+      error_of(ErrorCode::kBadHdf5, [&] { File::open(path).dataset(dataset); });
   EXPECT_NE(message.find(reason), std::string::npos) << message;
 }
 
@@ -124,7 +125,7 @@ TEST(H5Test, AWriteThatThrowsLeavesTheOldFileAndNoOther) {
 TEST(H5Test, CreateRefusesToOverwrite) {
   TempDir dir;
   dir.write("x.h5", "mine");
-  error_of(502, [&] { File::create(dir / "x.h5"); });
+  error_of(ErrorCode::kWriteFailed, [&] { File::create(dir / "x.h5"); });
   EXPECT_EQ(dir.read("x.h5"), "mine");
 }
 
@@ -132,9 +133,10 @@ TEST(H5Test, FilesThatAreNotHdf5AreNamedAndNothingIsPrinted) {
   TempDir dir;
   dir.write("x.h5", "this is text");
   ::testing::internal::CaptureStderr();
-  EXPECT_NE(error_of(309, [&] { File::open(dir / "x.h5"); }).find("x.h5"), std::string::npos);
-  error_of(399, [&] { File::open(dir / "absent.h5", 399); });
-  error_of(309, [&] { File::open(dir.path()); });
+  EXPECT_NE(error_of(ErrorCode::kBadHdf5, [&] { File::open(dir / "x.h5"); }).find("x.h5"),
+            std::string::npos);
+  error_of(ErrorCode::kNotScores, [&] { File::open(dir / "absent.h5", ErrorCode::kNotScores); });
+  error_of(ErrorCode::kBadHdf5, [&] { File::open(dir.path()); });
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
 }
 
@@ -144,7 +146,7 @@ TEST(H5Test, EveryTruncationIsRefused) {
   const std::string bytes = dir.read("x.h5");
   for (size_t size = 0; size < bytes.size(); size += 7) {
     const auto path = dir.write("y.h5", std::string_view(bytes).substr(0, size));
-    error_of(309, [&] { File::open(path).read<int32_t>("/a/b"); });
+    error_of(ErrorCode::kBadHdf5, [&] { File::open(path).read<int32_t>("/a/b"); });
   }
 }
 
@@ -158,7 +160,7 @@ TEST(H5Test, SoftAndExternalLinksAreRefused) {
   expect_refused(path, "/loop", "link");
   expect_refused(path, "/outside", "link");
   expect_refused(path, "/outside/b", "link");
-  error_of(309, [&] { File::open(path).children("/"); });
+  error_of(ErrorCode::kBadHdf5, [&] { File::open(path).children("/"); });
   EXPECT_FALSE(File::open(path).has("/outside"));
 }
 
@@ -238,7 +240,7 @@ TEST(H5Test, AWrongElementTypeNamesBoth) {
   TempDir dir;
   write_file(dir / "x.h5", fill_sample);
   const std::string message =
-      error_of(309, [&] { File::open(dir / "x.h5").read<int64_t>("/a/b"); });
+      error_of(ErrorCode::kBadHdf5, [&] { File::open(dir / "x.h5").read<int64_t>("/a/b"); });
   EXPECT_NE(message.find("I64"), std::string::npos) << message;
   EXPECT_NE(message.find("I32"), std::string::npos) << message;
 }

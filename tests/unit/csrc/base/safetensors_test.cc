@@ -72,7 +72,8 @@ TEST(Safetensors, EntriesComeInTheOrderOfTheirBytesWithFileOffsets) {
 TEST(Safetensors, BrokenHeadersAreRefused) {
   const auto refuses = [](const std::string& header, size_t bytes, const char* reason) {
     SCOPED_TRACE(header);
-    expect_error(303, {"model.safetensors", reason}, [&] { parse(file_of(header, bytes)); });
+    expect_error(ErrorCode::kBrokenFile, {"model.safetensors", reason},
+                 [&] { parse(file_of(header, bytes)); });
   };
   refuses("", 0, "does not start with");
   refuses(" {}", 0, "does not start with");
@@ -105,7 +106,7 @@ TEST(Safetensors, BrokenHeadersAreRefused) {
 TEST(Safetensors, BadSizesAndOffsetsAreRefusedWithTheTensorNamed) {
   const auto refuses = [](const std::string& header, size_t bytes, const char* reason) {
     SCOPED_TRACE(header);
-    expect_error(303, {"`w`", reason}, [&] { parse(file_of(header, bytes)); });
+    expect_error(ErrorCode::kBrokenFile, {"`w`", reason}, [&] { parse(file_of(header, bytes)); });
   };
   refuses(one("XYZ", "[1]", "[0,1]"), 1, "unknown dtype `XYZ`");
   refuses(one("U8", "[1]", "[0,1,2]"), 1, "two numbers");
@@ -131,20 +132,23 @@ TEST(Safetensors, BadSizesAndOffsetsAreRefusedWithTheTensorNamed) {
   refuses(R"({"v":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
           R"("w":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
           3, "a hole");
-  expect_error(303, {"3 bytes follow the last tensor"},
+  expect_error(ErrorCode::kBrokenFile, {"3 bytes follow the last tensor"},
                [] { parse(file_of(one("U8", "[1]", "[0,1]"), 4)); });
 }
 
 TEST(Safetensors, ImpossibleHeaderLengthsAreRefusedBeforeAnythingIsAllocated) {
-  expect_error(303, {"4 bytes only"}, [] { parse("abcd"); });
-  expect_error(303, {"no safetensors file"}, [] { parse(prefix_of(100'000'001) + "{}"); });
-  expect_error(303, {"no safetensors file"}, [] { parse(prefix_of(~uint64_t{0}) + "{}"); });
-  expect_error(303, {"truncated"}, [] { parse(prefix_of(3) + "{}"); });
+  expect_error(ErrorCode::kBrokenFile, {"4 bytes only"}, [] { parse("abcd"); });
+  expect_error(ErrorCode::kBrokenFile, {"no safetensors file"},
+               [] { parse(prefix_of(100'000'001) + "{}"); });
+  expect_error(ErrorCode::kBrokenFile, {"no safetensors file"},
+               [] { parse(prefix_of(~uint64_t{0}) + "{}"); });
+  expect_error(ErrorCode::kBrokenFile, {"truncated"}, [] { parse(prefix_of(3) + "{}"); });
 }
 
 TEST(Safetensors, DeepNestingDoesNotOverflowTheStack) {
   const std::string deep(1'000'000, '[');
-  expect_error(303, {"an array"}, [&] { parse(file_of(R"({"w":{"shape":)" + deep + "}}", 0)); });
+  expect_error(ErrorCode::kBrokenFile, {"an array"},
+               [&] { parse(file_of(R"({"w":{"shape":)" + deep + "}}", 0)); });
 }
 
 TEST(Safetensors, EveryTruncationOfAFileIsRefused) {
@@ -152,7 +156,7 @@ TEST(Safetensors, EveryTruncationOfAFileIsRefused) {
   const std::string whole = file_of(one("F32", "[4]", "[0,16]"), 16);
   for (size_t n = 0; n < whole.size(); ++n) {
     const auto path = dir.write("cut.safetensors", whole.substr(0, n));
-    expect_error(303, {"cut.safetensors"}, [&] { SafetensorsFile file(path); });
+    expect_error(ErrorCode::kBrokenFile, {"cut.safetensors"}, [&] { SafetensorsFile file(path); });
   }
   EXPECT_NO_THROW(SafetensorsFile(dir.write("whole.safetensors", whole)));
 }
@@ -170,7 +174,7 @@ TEST(Safetensors, EveryFlippedBitOfAHeaderIsReadOrRefusedButNeverCrashes) {
         EXPECT_LE(entry.end, static_cast<int64_t>(changed.size()));
       }
     } catch (const Error& error) {
-      EXPECT_EQ(error.code(), 303);
+      EXPECT_EQ(error.code(), ErrorCode::kBrokenFile);
       ++refused;
     }
   }
@@ -214,8 +218,12 @@ TEST(SafetensorsWriter, ItsFilesAreReadBack) {
 TEST(SafetensorsWriter, ImpossibleShapesAreRefused) {
   TempDir dir;
   const int64_t huge = std::numeric_limits<int64_t>::max();
-  expect_error(303, {"`w`"}, [&] { SafetensorsWriter(dir / "x", {{"w", "F32", {huge}}}); });
-  expect_error(303, {"`w`", "F31"}, [&] { SafetensorsWriter(dir / "y", {{"w", "F31", {1}}}); });
+  expect_error(ErrorCode::kBrokenFile, {"`w`"}, [&] {
+    SafetensorsWriter(dir / "x", {{"w", "F32", {huge}}});
+  });
+  expect_error(ErrorCode::kBrokenFile, {"`w`", "F31"}, [&] {
+    SafetensorsWriter(dir / "y", {{"w", "F31", {1}}});
+  });
 }
 
 }  // namespace

@@ -25,7 +25,8 @@ TEST_F(Fault, ThrowsAtTheCountedOperationOfItsRankOnce) {
   const FaultPlan faults(plan("throw:rank=1:op=dispatch rows:count=2", 1));
   faults.act("dispatch rows");
   faults.act("combine rows");
-  expect_error(390, {"`dispatch rows`", "SUTOR_FAULT"}, [&] { faults.act("dispatch rows"); });
+  expect_error(ErrorCode::kFaultThrown, {"`dispatch rows`", "SUTOR_FAULT"},
+               [&] { faults.act("dispatch rows"); });
   faults.act("dispatch rows");
 }
 
@@ -37,7 +38,7 @@ TEST_F(Fault, OtherRanksAreLeftAlone) {
 TEST_F(Fault, AMalformedPlanIsRefused) {
   for (const char* text : {"burn:rank=0:op=x", "kill:rank=0", "kill:op=x", "kill:rank=0:op=x:y=1",
                            "kill:rank=0:op=x:count=0"}) {
-    expect_error(241, {"kill|stop|throw", text}, [&] { plan(text, 0); });
+    expect_error(ErrorCode::kBadFault, {"kill|stop|throw", text}, [&] { plan(text, 0); });
   }
 }
 

@@ -35,25 +35,25 @@ class Job : public ::testing::Test {
   void enter(int r, int group, const char* name, OperationKind kind = kCollective, int peer = -1) {
     open_.push_back(
         std::make_unique<Journal::Operation>(*journals_.at(r), group, kind, name, peer));
-    beat(r);
+    heartbeat(r);
   }
   void pass(int r, int group, const char* name) {
     { const Journal::Operation operation(*journals_.at(r), group, kCollective, name); }
-    beat(r);
+    heartbeat(r);
   }
-  void beat(int r, double now = 0) {
+  void heartbeat(int r, double now = 0) {
     for (const std::string& line : writers_.at(r).lines(*journals_.at(r))) {
       view_.take(r, nlohmann::json::parse(line), now);
     }
   }
 
   std::vector<std::unique_ptr<Journal>> journals_;
-  std::vector<BeatWriter> writers_;
+  std::vector<HeartbeatWriter> writers_;
   std::vector<std::unique_ptr<Journal::Operation>> open_;
   JobView view_;
 };
 
-TEST_F(Job, ADeadRankIsNamedWithItsPlaceAndLastOperation) {
+TEST_F(Job, ADeadRankIsNamedWithItsProcessAndLastOperation) {
   pass(3, 0, "share of cores");
   enter(3, 1, "dispatch rows");
   view_.lose(3, 1.0);
@@ -136,12 +136,12 @@ TEST_F(Job, RanksThatAllWaitForOneAnotherAreFoundAfterAWhile) {
 
 TEST_F(Job, ALongTransferIsNoDeadlock) {
   for (int r = 0; r < 4; ++r) enter(r, 0, "reduce gradients");
-  for (int r = 0; r < 4; ++r) beat(r);
+  for (int r = 0; r < 4; ++r) heartbeat(r);
   EXPECT_EQ(view_.disorder(60, 100.0), "");
 }
 
-TEST_F(Job, ForgivenTimeCountsAsHeard) {
-  view_.forgive(10);
+TEST_F(Job, AnExtendedDeadlineCountsAsHeard) {
+  view_.extend_deadlines(10);
   EXPECT_EQ(view_.rank(0).heard, 10);
 }
 

@@ -8,7 +8,8 @@ namespace sutor {
 namespace {
 
 TEST(NoNcclComm, NamesTheOptionThatIsMissing) {
-  const std::string text = testing::message_of([] { make_nccl_comm(*make_self_comm()); }, 606);
+  const std::string text =
+      testing::message_of([] { make_nccl_comm(*make_self_comm()); }, ErrorCode::kNoNccl);
   EXPECT_NE(text.find("built without NCCL: configure with -DSUTOR_CUDA=ON"), std::string::npos);
 }
 

@@ -36,7 +36,7 @@ TEST(CommandLine, ReadsValuesInBothFormsAndNegativeNumbers) {
 
 TEST(CommandLine, UnknownOptionsAreRefusedWithTheNearestOne) {
   const auto refuse = [](const Arguments& arguments) {
-    return message_of([&] { parse(arguments); }, 202);
+    return message_of([&] { parse(arguments); }, ErrorCode::kBadArgument);
   };
   EXPECT_NE(refuse({"--topp", "0.2"}).find("`--topp` (did you mean `--top-p`?)"),
             std::string::npos);
@@ -47,13 +47,19 @@ TEST(CommandLine, UnknownOptionsAreRefusedWithTheNearestOne) {
 }
 
 TEST(CommandLine, MalformedAndSurplusArgumentsAreRefused) {
-  EXPECT_NE(message_of([] { parse({"--top-p", "much"}); }, 202).find("top-p"), std::string::npos);
-  message_of([] { parse({"--top-p"}); }, 202);
+  EXPECT_NE(message_of(
+                [] {
+                  parse({"--top-p", "much"});
+                },
+                ErrorCode::kBadArgument)
+                .find("top-p"),
+            std::string::npos);
+  message_of([] { parse({"--top-p"}); }, ErrorCode::kBadArgument);
   EXPECT_NE(message_of(
                 [] {
                   parse({"a", "b"});
                 },
-                202)
+                ErrorCode::kBadArgument)
                 .find("too many arguments"),
             std::string::npos);
 }

@@ -29,8 +29,8 @@ DataOptions options(int64_t seq_len, bool packing, const std::string& too_long =
 std::vector<std::vector<int64_t>> begins(const SampleList& list) {
   std::vector<std::vector<int64_t>> result;
   for (const Sample& sample : list.samples) {
-    for (auto& row = result.emplace_back(); const Piece& piece : sample.pieces) {
-      row.push_back(piece.begin);
+    for (auto& row = result.emplace_back(); const Segment& segment : sample.segments) {
+      row.push_back(segment.begin);
     }
   }
   return result;
@@ -78,10 +78,10 @@ TEST(SampleOrder, PacksEveryDocumentOnceWithLittleRoomLeft) {
   std::set<std::pair<int, int64_t>> seen;
   for (const Sample& sample : list.samples) {
     int64_t tokens = 0, supervised = 0;
-    for (const Piece& piece : sample.pieces) {
-      EXPECT_TRUE(seen.emplace(piece.store, piece.begin).second);
-      tokens += piece.length;
-      supervised += piece.supervised;
+    for (const Segment& segment : sample.segments) {
+      EXPECT_TRUE(seen.emplace(segment.store, segment.begin).second);
+      tokens += segment.length;
+      supervised += segment.supervised;
     }
     EXPECT_LE(tokens, 512);
     EXPECT_EQ(tokens, sample.tokens);
@@ -125,8 +125,8 @@ TEST(SampleOrder, SplitKeepsEveryTargetOnce) {
       EXPECT_EQ(list.report.supervised, length - 1);
       std::vector<int64_t> targets;
       for (const Sample& sample : list.samples) {
-        const Piece& piece = sample.pieces[0];
-        for (int64_t i = 1; i < piece.length; ++i) targets.push_back(piece.begin + i);
+        const Segment& segment = sample.segments[0];
+        for (int64_t i = 1; i < segment.length; ++i) targets.push_back(segment.begin + i);
       }
       std::sort(targets.begin(), targets.end());
       std::vector<int64_t> all(length - 1);
@@ -145,7 +145,7 @@ TEST(SampleOrder, RefusesDataWithoutATarget) {
       build_samples(std::span(&store, 1), options(4, true), 0, 0);
       ADD_FAILURE() << "accepted";
     } catch (const Error& error) {
-      EXPECT_EQ(error.code(), 334);
+      EXPECT_EQ(error.code(), ErrorCode::kNoData);
       EXPECT_NE(std::string(error.what()).find(store->path().filename()), std::string::npos);
     }
   }
@@ -160,15 +160,15 @@ TEST(SampleOrder, EvaluationKeepsFileOrder) {
   EXPECT_EQ(begins(eval_samples(store, 8)), (std::vector<std::vector<int64_t>>{{0}, {3}, {5}}));
 }
 
-TEST(RankShare, CoversTheBatchInOrderWhateverTheRanks) {
+TEST(RankRange, CoversTheBatchInOrderWhateverTheRanks) {
   for (const int64_t ranks : {1, 2, 3, 4, 7}) {
     for (const int64_t count : {0, 1, 5, 8}) {
       int64_t next = 10;
       for (int64_t rank = 0; rank < ranks; ++rank) {
-        const Range share = rank_share({10, 10 + count}, rank, ranks);
-        EXPECT_EQ(share.begin, next);
-        EXPECT_LE(share.size(), (count + ranks - 1) / ranks);
-        next = share.end;
+        const Range range = rank_range({10, 10 + count}, rank, ranks);
+        EXPECT_EQ(range.begin, next);
+        EXPECT_LE(range.size(), (count + ranks - 1) / ranks);
+        next = range.end;
       }
       EXPECT_EQ(next, 10 + count);
     }
@@ -182,16 +182,16 @@ TEST(SampleStream, ResumesAtTheNextSample) {
   const TokenStore store = make_store(dir, "a", uneven_lengths(40));
   const auto take = [](SampleStream& stream) {
     std::vector<int64_t> result;
-    for (const Sample& sample : stream.next_batch()) result.push_back(sample.pieces[0].begin);
+    for (const Sample& sample : stream.next_batch()) result.push_back(sample.segments[0].begin);
     return result;
   };
-  SampleStream whole({&store}, options(512, true), 42, 3);
+  SampleStream uninterrupted({&store}, options(512, true), 42, 3);
   for (int step = 0; step < 12; ++step) {
-    SampleStream resumed({&store}, options(512, true), 42, 3, whole.cursor());
-    EXPECT_EQ(take(resumed), take(whole)) << "step " << step;
-    EXPECT_EQ(resumed.cursor(), whole.cursor());
+    SampleStream resumed({&store}, options(512, true), 42, 3, uninterrupted.cursor());
+    EXPECT_EQ(take(resumed), take(uninterrupted)) << "step " << step;
+    EXPECT_EQ(resumed.cursor(), uninterrupted.cursor());
   }
-  EXPECT_GT(whole.cursor().epoch, 0);
+  EXPECT_GT(uninterrupted.cursor().epoch, 0);
   EXPECT_THROW(SampleStream({&store}, options(512, true), 42, 3, {0, 1000}), Error);
 }
 

@@ -28,7 +28,7 @@ std::filesystem::path write_sample(const TempDir& dir) {
   return path;
 }
 
-std::string error_of(int code, const std::function<void()>& function) {
+std::string error_of(ErrorCode code, const std::function<void()>& function) {
   try {
     function();
   } catch (const Error& error) {
@@ -39,7 +39,7 @@ std::string error_of(int code, const std::function<void()>& function) {
   return {};
 }
 
-void expect_open_fails(int code, const std::filesystem::path& path, const std::string& part) {
+void expect_open_fails(ErrorCode code, const std::filesystem::path& path, const std::string& part) {
   const std::string message = error_of(code, [&] { TokenStore store(path); });
   EXPECT_NE(message.find(part), std::string::npos) << message;
   EXPECT_NE(message.find(path.filename().string()), std::string::npos) << message;
@@ -91,7 +91,8 @@ TEST(TokenStoreTest, AnIdBeyondTheVocabularyIsNamedWithItsPlace) {
   TempDir dir;
   const TokenStore store(write_sample(dir));
   store.check_vocab(301);
-  const std::string message = error_of(330, [&] { store.check_vocab(300); });
+  const std::string message =
+      error_of(ErrorCode::kBeyondVocabulary, [&] { store.check_vocab(300); });
   EXPECT_NE(message.find("document 2 has token id 300 at its position 1"), std::string::npos)
       << message;
 }
@@ -100,7 +101,7 @@ TEST(TokenStoreTest, AStoreWithoutTargetsIsRefusedForTraining) {
   TempDir dir;
   write_token_store(dir / "x.tokens.h5", kIds, std::vector<uint8_t>(9, 0), kOffsets, {});
   const TokenStore store(dir / "x.tokens.h5");
-  error_of(334, [&] { store.check_supervised(); });
+  error_of(ErrorCode::kNoData, [&] { store.check_supervised(); });
   TokenStore(write_sample(dir)).check_supervised();
 }
 
@@ -115,7 +116,8 @@ TEST(TokenStoreTest, AnEmptyStoreIsLegal) {
 TEST(TokenStoreTest, ArraysThatContradictEachOtherAreNotWritten) {
   TempDir dir;
   const auto write = [&](std::vector<uint8_t> mask, std::vector<int64_t> offsets) {
-    return error_of(333, [&] { write_token_store(dir / "x.h5", kIds, mask, offsets, {}); });
+    return error_of(ErrorCode::kBadTokenStore,
+                    [&] { write_token_store(dir / "x.h5", kIds, mask, offsets, {}); });
   };
   EXPECT_NE(write({0, 1}, kOffsets).find("/loss_mask has 2"), std::string::npos);
   EXPECT_NE(write(kMask, {0, 4}).find("from 0 to 4"), std::string::npos);
@@ -129,15 +131,15 @@ TEST(TokenStoreTest, ArraysThatContradictEachOtherAreNotWritten) {
 
 TEST(TokenStoreTest, MissingForeignAndOtherVersionsAreNamed) {
   TempDir dir;
-  expect_open_fails(331, dir / "absent.tokens.h5", "does not exist");
-  expect_open_fails(331, dir.write("text.tokens.h5", "{}"), "HDF5");
+  expect_open_fails(ErrorCode::kUnreadableData, dir / "absent.tokens.h5", "does not exist");
+  expect_open_fails(ErrorCode::kUnreadableData, dir.write("text.tokens.h5", "{}"), "HDF5");
   h5::write_file(dir / "scores.h5", [](h5::File& file) { file.set_text("/", "format", "scores"); });
-  expect_open_fails(332, dir / "scores.h5", "sutor.token_store");
+  expect_open_fails(ErrorCode::kNotTokenStore, dir / "scores.h5", "sutor.token_store");
   h5::write_file(dir / "new.h5", [](h5::File& file) {
     file.set_text("/", "format", "sutor.token_store");
     file.set_int("/", "format_version", 2);
   });
-  expect_open_fails(332, dir / "new.h5", "version 2");
+  expect_open_fails(ErrorCode::kNotTokenStore, dir / "new.h5", "version 2");
 }
 
 TEST(TokenStoreTest, ATruncatedStoreIsRefused) {
@@ -166,7 +168,7 @@ TEST(TokenStoreTest, FlippedBitsOfTheDataAreNoticed) {
       std::string bad = good;
       bad[static_cast<size_t>(part.offset + bit / 8)] ^= static_cast<char>(1 << (bit % 8));
       const auto flipped = dir.write("bad.tokens.h5", bad);
-      error_of(333, [&] { TokenStore store(flipped); });
+      error_of(ErrorCode::kBadTokenStore, [&] { TokenStore store(flipped); });
     }
   }
 }

@@ -26,12 +26,13 @@ TEST(EvalCompletions, ScorersComeInListsAndRepeatedAndCountOnce) {
 }
 
 TEST(EvalCompletions, UnknownScorersAreRefusedWithTheNearestOne) {
-  expect_error(202, {"--scorer rouge", "did you mean `rouge_l`?", "numeric"}, [] {
-    scoring({"--scorer", "intent,rouge"});
-  });
-  expect_error(202, {"did you mean"}, [] { scoring({"--scorer", "intent,"}); });
-  expect_error(202, {"give --scorer", "intent"}, [] { scoring({}); });
-  expect_error(202, {"--tokenize zh", "cjk"}, [] {
+  expect_error(ErrorCode::kBadArgument, {"--scorer rouge", "did you mean `rouge_l`?", "numeric"},
+               [] {
+                 scoring({"--scorer", "intent,rouge"});
+               });
+  expect_error(ErrorCode::kBadArgument, {"did you mean"}, [] { scoring({"--scorer", "intent,"}); });
+  expect_error(ErrorCode::kBadArgument, {"give --scorer", "intent"}, [] { scoring({}); });
+  expect_error(ErrorCode::kBadArgument, {"--tokenize zh", "cjk"}, [] {
     scoring({"--scorer", "bleu", "--tokenize", "zh"});
   });
 }
@@ -40,10 +41,12 @@ TEST(EvalCompletions, TheJudgeAndItsCommandLineGoTogether) {
   const ScoringOptions options = scoring({"--scorer", "judge", "--judge", "python judge.py"});
   EXPECT_EQ(options.judge, "python judge.py");
   EXPECT_EQ(options.judge_seconds, 3600);
-  expect_error(202, {"needs --judge"}, [] { scoring({"--scorer", "judge"}); });
-  expect_error(202, {"--scorer judge"}, [] { scoring({"--scorer", "exact", "--judge", "cat"}); });
+  expect_error(ErrorCode::kBadArgument, {"needs --judge"}, [] { scoring({"--scorer", "judge"}); });
+  expect_error(ErrorCode::kBadArgument, {"--scorer judge"}, [] {
+    scoring({"--scorer", "exact", "--judge", "cat"});
+  });
   for (const char* seconds : {"0", "-1", "nan"}) {
-    expect_error(202, {"--judge-timeout"}, [&] {
+    expect_error(ErrorCode::kBadArgument, {"--judge-timeout"}, [&] {
       scoring({"--scorer", "judge", "--judge", "cat", "--judge-timeout", seconds});
     });
   }

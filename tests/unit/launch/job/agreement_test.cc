@@ -28,13 +28,15 @@ TEST(Agreement, AllRanksGoByWhatRankZeroFound) {
 
 TEST(Agreement, AnErrorOfRankZeroIsTheErrorOfAll) {
   run_ranks(4, [&](Comm& world) {
-    expect_error(331, {"rank 0: ", "there is no file"}, [&] {
-      from_rank_0(world, "look", []() -> std::string { fail(331, "there is no file"); });
+    expect_error(ErrorCode::kUnreadableData, {"rank 0: ", "there is no file"}, [&] {
+      from_rank_0(world, "look",
+                  []() -> std::string { fail(ErrorCode::kUnreadableData, "there is no file"); });
     });
     // What is no Error of ours ends all alike too.
-    expect_error(7000, {"odd"},
+    expect_error(ErrorCode::kUnexpected, {"odd"},
                  [&] { on_rank_0(world, "act", [] { throw std::runtime_error("odd"); }); });
-    expect_error(503, {"memory"}, [&] { on_rank_0(world, "act", [] { throw std::bad_alloc(); }); });
+    expect_error(ErrorCode::kOutOfMemory, {"memory"},
+                 [&] { on_rank_0(world, "act", [] { throw std::bad_alloc(); }); });
     on_rank_0(world, "act", [] {});
   });
 }
@@ -42,9 +44,10 @@ TEST(Agreement, AnErrorOfRankZeroIsTheErrorOfAll) {
 TEST(Agreement, AnErrorOfAnyRankIsFoundByAll) {
   run_ranks(4, [&](Comm& world) {
     const std::string problem = problem_of([&] {
-      if (world.rank() == 2) fail(305, "another base");
+      if (world.rank() == 2) fail(ErrorCode::kOtherBase, "another base");
     });
-    expect_error(305, {"rank 2: another base"}, [&] { agree(world, problem, "compare"); });
+    expect_error(ErrorCode::kOtherBase, {"rank 2: another base"},
+                 [&] { agree(world, problem, "compare"); });
   });
 }
 

@@ -61,7 +61,7 @@ TEST(Launcher, MpiexecInsideAnAllocationIsMpiexec) {
 }
 
 TEST(Launcher, SrunWithoutPmiIsRefusedWithTheRemedy) {
-  expect_error(240, {"srun started 4 processes", "--mpi=pmi2", "mpiexec -n 4"},
+  expect_error(ErrorCode::kRanksApart, {"srun started 4 processes", "--mpi=pmi2", "mpiexec -n 4"},
                [] { detect_launcher(environment(kStep)); });
   EXPECT_FALSE(speaks_for_all(environment(kStep)));
   EXPECT_TRUE(speaks_for_all(environment(with(kStep, {{"SLURM_PROCID", "0"}}))));
@@ -77,7 +77,7 @@ TEST(Launcher, OneProcessInTheShellOfAnAllocationIsLegal) {
 }
 
 TEST(Launcher, AnotherMpiIsRefused) {
-  expect_error(240, {"Open MPI", "MPICH"}, [] {
+  expect_error(ErrorCode::kRanksApart, {"Open MPI", "MPICH"}, [] {
     detect_launcher(environment({{"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_RANK", "0"}}));
   });
 }

@@ -55,8 +55,9 @@ TEST_F(PythonStep, ExitCodesAndSignalsAreReturned) {
 
 TEST_F(PythonStep, WhatIsMissingIsNamed) {
   ::setenv("SUTOR_PYTHON", "/nowhere/python", 1);
-  expect_error(232, {"/nowhere/python"}, [] { run_python_step("score.py", {}); });
-  expect_error(232, {"tools/gone.py"}, [] { run_python_step("gone.py", {}); });
+  expect_error(ErrorCode::kNoPythonStep, {"/nowhere/python"},
+               [] { run_python_step("score.py", {}); });
+  expect_error(ErrorCode::kNoPythonStep, {"tools/gone.py"}, [] { run_python_step("gone.py", {}); });
 }
 
 }  // namespace

@@ -30,9 +30,9 @@ TensorEntry entry_of(const std::string& name, std::vector<int64_t> shape) {
 using Load = std::function<void(const ShardedTensor&)>;
 
 void expect_pieces_of_whole(const TensorEntry& entry, DType dtype, const Load& load) {
-  OwnedTensor whole(entry, dtype);
-  load(whole.view);
-  const std::vector<float> values = whole.values();
+  OwnedTensor full(entry, dtype);
+  load(full.view);
+  const std::vector<float> values = full.values();
   const int64_t rows = entry.shape[0], row = entry.shape[1];
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < row; ++c) {
@@ -59,7 +59,7 @@ class Overlays : public ::testing::Test {
     if (lora.is_object()) meta.state["lora"] = lora;
     begin_checkpoint(dir_.path(), 1, "u");
     return publish_checkpoint(dir_.path(), 1, "u",
-                              testing::write_parts(dir_.path(), 1, "u", values, 2), meta, tensors);
+                              testing::write_shards(dir_.path(), 1, "u", values, 2), meta, tensors);
   }
   std::function<void(ShardedTensor&)> load_base() {
     return [this](ShardedTensor& piece) { whole_.read(piece); };

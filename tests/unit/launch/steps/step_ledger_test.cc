@@ -105,7 +105,8 @@ TEST_F(Ledger, ADamagedFileCountsAsEmptyAndIsReplaced) {
 TEST_F(Ledger, AFileThatCannotBeReadIsAnError) {
   std::filesystem::remove(path_);
   std::filesystem::create_directory(path_);
-  testing::expect_error(301, {"stages.json"}, [&] { StepLedger ledger(path_); });
+  testing::expect_error(ErrorCode::kUnreadableFile, {"stages.json"},
+                        [&] { StepLedger ledger(path_); });
 }
 
 }  // namespace

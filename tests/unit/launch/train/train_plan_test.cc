@@ -87,13 +87,13 @@ TEST_F(TrainPlans, WhatStorageMarkedOtherwiseIsFound) {
   // Of an expert without its down projection: storage keeps experts whole.
   ASSERT_TRUE(all.names()[last].find("down_proj") != std::string::npos);
   const TrainableSet fewer = all_but(all, last);
-  expect_error(7003, {all.names()[last], "not planned"},
+  expect_error(ErrorCode::kTwoTrainableSets, {all.names()[last], "not planned"},
                [&] { check_marked(fewer, open(source_.info, fewer)->store()); });
   // Of an expert without its gate projection: it is stored as frozen.
   size_t gate = last;
   while (all.names()[gate].find("gate_proj") == std::string::npos) --gate;
   const TrainableSet without_gate = all_but(all, gate);
-  expect_error(7003, {all.names()[gate + 1], "marked on no rank"},
+  expect_error(ErrorCode::kTwoTrainableSets, {all.names()[gate + 1], "marked on no rank"},
                [&] { check_marked(without_gate, open(source_.info, without_gate)->store()); });
 }
 

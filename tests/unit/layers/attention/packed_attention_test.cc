@@ -14,7 +14,7 @@ namespace {
 struct Case {
   const char* name;
   int64_t heads, kv_heads, dk, shared, dv;
-  int64_t window;
+  int64_t sliding_window;
   bool sinks;
 };
 
@@ -30,7 +30,8 @@ std::vector<at::Tensor> gradients(const at::Tensor& out, const std::vector<at::T
 
 // Key c of `keys` stands at position c, query r at keys - queries + r.
 at::Tensor plain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& shared,
-                 const at::Tensor& v, const at::Tensor& sinks, double scale, int64_t window) {
+                 const at::Tensor& v, const at::Tensor& sinks, double scale,
+                 int64_t sliding_window) {
   const int64_t heads = q.size(1), queries = q.size(0), keys = k.size(0);
   const int64_t group = heads / k.size(1);
   std::vector<at::Tensor> out;
@@ -41,7 +42,7 @@ at::Tensor plain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& sha
     const at::Tensor own = at::arange(queries).unsqueeze(1) + (keys - queries);
     const at::Tensor at = at::arange(keys).unsqueeze(0);
     at::Tensor hidden = at > own;
-    if (window > 0) hidden = hidden.logical_or(at <= own - window);
+    if (sliding_window > 0) hidden = hidden.logical_or(at <= own - sliding_window);
     scores = scores.masked_fill(hidden, -std::numeric_limits<float>::infinity());
     if (sinks.defined()) scores = at::cat({scores, sinks[h].expand({queries, 1})}, 1);
     const at::Tensor weights = at::softmax(scores, 1).narrow(1, 0, keys);
@@ -65,7 +66,7 @@ class PackedAttention : public ::testing::TestWithParam<Case> {
     v_ = at::randn({kTokens, c.kv_heads, c.dv}).set_requires_grad(true);
     if (c.shared > 0) shared_ = at::randn({kTokens, c.shared}).set_requires_grad(true);
     if (c.sinks) sinks_ = at::randn({c.heads}).set_requires_grad(true);
-    options_ = {.scale = 0.3, .window = c.window, .sinks = sinks_};
+    options_ = {.scale = 0.3, .sliding_window = c.sliding_window, .sinks = sinks_};
   }
 
   std::vector<at::Tensor> inputs() const { return {q_, k_, shared_, v_, sinks_}; }
@@ -75,7 +76,7 @@ class PackedAttention : public ::testing::TestWithParam<Case> {
       return x.defined() ? x.narrow(0, begin, count) : x;
     };
     return plain(part(q_, query, queries), part(k_, key, keys), part(shared_, key, keys),
-                 part(v_, key, keys), sinks_, options_.scale, options_.window);
+                 part(v_, key, keys), sinks_, options_.scale, options_.sliding_window);
   }
 
   static constexpr int64_t kTokens = 420;  // several blocks of queries

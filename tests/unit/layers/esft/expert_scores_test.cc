@@ -74,21 +74,22 @@ TEST(ExpertScores, ALayerWithoutTokensScoresZero) {
 TEST(ExpertScores, BrokenRouterOutputsAreRefused) {
   ExpertScores scores({5}, 4, 1);
   const auto refuse = [&](int64_t id, float weight) {
-    return message_of([&] { scores.add(5, std::vector{id}, std::vector{weight}, 1); }, 330);
+    return message_of([&] { scores.add(5, std::vector{id}, std::vector{weight}, 1); },
+                      ErrorCode::kBadRouting);
   };
   EXPECT_NE(refuse(4, 0.5F).find("expert 4"), std::string::npos);
   refuse(-1, 0.5F);
   refuse(0, -0.1F);
   refuse(0, 1.5F);
   EXPECT_NE(refuse(0, std::numeric_limits<float>::quiet_NaN()).find("finite"), std::string::npos);
-  message_of([&] { scores.token_score(6, 0); }, 331);
+  message_of([&] { scores.token_score(6, 0); }, ErrorCode::kIncompleteScores);
 }
 
 TEST(ExpertScores, ScoresOfOtherShapesAreNotAdded) {
   ExpertScores scores({1}, 4, 2);
-  message_of([&] { scores.merge(ExpertScores({2}, 4, 2)); }, 331);
-  message_of([&] { scores.merge(ExpertScores({1}, 8, 2)); }, 331);
-  message_of([&] { scores.merge(ExpertScores({1}, 4, 1)); }, 331);
+  message_of([&] { scores.merge(ExpertScores({2}, 4, 2)); }, ErrorCode::kOtherScores);
+  message_of([&] { scores.merge(ExpertScores({1}, 8, 2)); }, ErrorCode::kOtherScores);
+  message_of([&] { scores.merge(ExpertScores({1}, 4, 1)); }, ErrorCode::kOtherScores);
 }
 
 }  // namespace

@@ -257,7 +257,8 @@ TEST(MegatronNames, AFusedNameOfWhichOnlyAPartTrainsIsRefused) {
   const Placed p(qwen_like(2, 4), {}, 1);
   const TrainableSet plan = trainable_set(
       p.model, {}, {.also_train = {"model\\.layers\\.0\\.self_attn\\.q_proj\\.weight"}});
-  const std::string text = message_of([&] { p.names(plan, "megatron-te", 0); }, 215);
+  const std::string text =
+      message_of([&] { p.names(plan, "megatron-te", 0); }, ErrorCode::kNoNameInScheme);
   EXPECT_NE(text.find("linear_qkv"), std::string::npos) << text;
   EXPECT_EQ(p.names(plan, "sutor", 0).trainable,
             std::vector<std::string>{"layers.0.self_attn.q_proj.weight"});
@@ -279,7 +280,7 @@ TEST(NameScheme, PatternsFillInEveryPlaceholder) {
 
 TEST(NameScheme, UnknownSchemesAndPatternsAreRefused) {
   const auto refuse = [](const char* text) {
-    return message_of([&] { NameScheme scheme(text); }, 214);
+    return message_of([&] { NameScheme scheme(text); }, ErrorCode::kBadNamePattern);
   };
   EXPECT_NE(refuse("megatron").find("megatron-te"), std::string::npos);
   EXPECT_NE(refuse("{layer}.{expert}.{projection}").find("unknown placeholder"), std::string::npos);
@@ -294,7 +295,7 @@ TEST(NameScheme, APatternIsRefusedWhenMoreThanRoutedExpertsTrains) {
   config.experts = {{1, {0}}};
   config.shared_experts = true;
   const TrainableSet plan = trainable_set(p.model, config);
-  message_of([&] { p.names(plan, "{layer}.{expert}.{proj}", 0); }, 214);
+  message_of([&] { p.names(plan, "{layer}.{expert}.{proj}", 0); }, ErrorCode::kBadNamePattern);
 }
 
 }  // namespace

@@ -63,15 +63,17 @@ TEST(Scores, DamagedFilesAreRefusedByName) {
   write_scores(small_scores(), {}, dir / "scores.h5");
   const std::string bytes = dir.read("scores.h5");
   const auto cut = dir.write("cut.h5", bytes.substr(0, bytes.size() / 2));
-  EXPECT_NE(message_of([&] { read_scores(cut); }, 332).find("cut.h5"), std::string::npos);
+  EXPECT_NE(message_of([&] { read_scores(cut); }, ErrorCode::kNotScores).find("cut.h5"),
+            std::string::npos);
   const auto text = dir.write("text.h5", "no HDF5");
-  message_of([&] { read_scores(text); }, 332);
+  message_of([&] { read_scores(text); }, ErrorCode::kNotScores);
 
   ExpertScores impossible({1}, 2, 1);
   impossible.set_layer(1, std::vector<int64_t>{3, 0}, std::vector<int64_t>{0, 0}, 2);
   write_scores(impossible, {}, dir / "sum.h5");
-  EXPECT_NE(message_of([&] { read_scores(dir / "sum.h5"); }, 332).find("do not add up"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([&] { read_scores(dir / "sum.h5"); }, ErrorCode::kNotScores).find("do not add up"),
+      std::string::npos);
 }
 
 TEST(Records, GiveTheSummaryThatPythonComputesToTheLastByte) {
@@ -83,12 +85,12 @@ TEST(Records, GiveTheSummaryThatPythonComputesToTheLastByte) {
 }
 
 TEST(Records, HalvesOfTheTokensAddUpToTheWhole) {
-  const ExpertScores whole = read_records(kGolden / "records");
+  const ExpertScores full = read_records(kGolden / "records");
   auto [first, second] = read_record_halves(kGolden / "records");
   EXPECT_EQ(first.num_tokens(), 10);
   EXPECT_EQ(second.num_tokens(), 11);
   first.merge(second);
-  EXPECT_TRUE(std::equal(first.flat().begin(), first.flat().end(), whole.flat().begin()));
+  EXPECT_TRUE(std::equal(first.flat().begin(), first.flat().end(), full.flat().begin()));
 }
 
 TEST(Records, RankFoldersAreSummed) {
@@ -100,10 +102,10 @@ TEST(Records, RankFoldersAreSummed) {
     dir.write("rank_0/" + name, text.substr(0, line));
     dir.write("rank_1/" + name, text.substr(line));
   }
-  const ExpertScores split = read_records(dir.path()), whole = read_records(kGolden / "records");
-  EXPECT_EQ(split.layers(), whole.layers());
-  EXPECT_TRUE(std::equal(split.flat().begin(), split.flat().end(), whole.flat().begin()));
-  EXPECT_EQ(read_score_table(dir.path()).token, whole.table().token);
+  const ExpertScores split = read_records(dir.path()), full = read_records(kGolden / "records");
+  EXPECT_EQ(split.layers(), full.layers());
+  EXPECT_TRUE(std::equal(split.flat().begin(), split.flat().end(), full.flat().begin()));
+  EXPECT_EQ(read_score_table(dir.path()).token, full.table().token);
 }
 
 TEST(Records, WhatIsWrittenIsReadBackWithWeightsRounded) {
@@ -126,7 +128,7 @@ TEST(Records, BadLinesAreNamedByFileAndNumber) {
   const TempDir dir;
   const auto refuse = [&](const char* text, RecordShape shape = {}) {
     dir.write("expert_weights_1.txt", text);
-    return message_of([&] { read_records(dir.path(), shape); }, 333);
+    return message_of([&] { read_records(dir.path(), shape); }, ErrorCode::kBadScoreRecords);
   };
   EXPECT_NE(refuse("1\t2\t\t0.5\t0.1\n1\t2\n").find("expert_weights_1.txt:2"), std::string::npos);
   EXPECT_NE(refuse("1\t2\t\t0.5\n").find("2 expert ids, but 1 weights"), std::string::npos);
@@ -136,7 +138,7 @@ TEST(Records, BadLinesAreNamedByFileAndNumber) {
   refuse("1\t9\t\t0.5\t0.1\n", {.num_experts = 8});
   refuse("1\t2\t\t0.5\t0.1\n", {.top_k = 4});
   const TempDir empty;
-  message_of([&] { read_records(empty.path()); }, 333);
+  message_of([&] { read_records(empty.path()); }, ErrorCode::kBadScoreRecords);
 }
 
 TEST(ScoreTable, EveryPublishedFormIsFound) {
@@ -160,7 +162,7 @@ TEST(ScoreTable, WhatIsNoScoreFileIsRefused) {
   const TempDir dir;
   const auto refuse = [&](const char* text) {
     const auto path = dir.write("summary.json", text);
-    return message_of([&] { read_score_table(path); }, 332);
+    return message_of([&] { read_score_table(path); }, ErrorCode::kNotScores);
   };
   refuse("{");
   EXPECT_NE(refuse("{}").find("token_scores"), std::string::npos);
@@ -169,9 +171,10 @@ TEST(ScoreTable, WhatIsNoScoreFileIsRefused) {
   refuse("{\"token_scores\": {\"1\": {\"0\": -0.5}}}");
   refuse("{\"token_scores\": {\"1\": {\"0\": null}}}");
   const TempDir empty;
-  EXPECT_NE(message_of([&] { read_score_table(empty.path()); }, 332).find("no scores"),
-            std::string::npos);
-  message_of([&] { read_score_table(empty / "missing.h5"); }, 332);
+  EXPECT_NE(
+      message_of([&] { read_score_table(empty.path()); }, ErrorCode::kNotScores).find("no scores"),
+      std::string::npos);
+  message_of([&] { read_score_table(empty / "missing.h5"); }, ErrorCode::kNotScores);
 }
 
 }  // namespace

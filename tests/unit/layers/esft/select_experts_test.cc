@@ -103,10 +103,11 @@ TEST(Select, TopNAndBudgetRankByTheGateScoreWhenAsked) {
   options.budget = 0.25;
   EXPECT_EQ(select_experts(options, scores).config.experts.at(2), (std::vector<int>{0}));
   options.rank_by = "load";
-  expect_error(204, {"rank_by"}, [&] { select_experts(options, scores); });
+  expect_error(ErrorCode::kBadSelection, {"rank_by"}, [&] { select_experts(options, scores); });
   options.rank_by = "gate";
   scores.gate.clear();
-  expect_error(334, {"no gate scores"}, [&] { select_experts(options, scores); });
+  expect_error(ErrorCode::kIncompleteScores, {"no gate scores"},
+               [&] { select_experts(options, scores); });
 }
 
 TEST(Select, RandomDrawsAsManyAsTokenWouldTakeAndRepeatsForItsSeed) {
@@ -175,8 +176,10 @@ TEST(Select, OnlyTheLayersAskedFor) {
   EXPECT_EQ(config.experts.size(), 1U);
   EXPECT_TRUE(config.experts.count(2));
   options.layers = {{2, 9}};
-  EXPECT_NE(message_of([&] { select_experts(options, small_table()); }, 334).find("layer 9"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([&] { select_experts(options, small_table()); }, ErrorCode::kIncompleteScores)
+          .find("layer 9"),
+      std::string::npos);
 }
 
 TEST(Select, FlagsGoIntoTheConfig) {
@@ -189,30 +192,33 @@ TEST(Select, FlagsGoIntoTheConfig) {
 }
 
 TEST(Select, BadOptionsAreRefused) {
-  const auto refuse = [](const SelectOptions& options, int code) {
+  const auto refuse = [](const SelectOptions& options, ErrorCode code) {
     return message_of([&] { select_experts(options, small_table()); }, code);
   };
-  EXPECT_NE(refuse(method("best"), 204).find("token, gate"), std::string::npos);
+  EXPECT_NE(refuse(method("best"), ErrorCode::kBadSelection).find("token, gate"),
+            std::string::npos);
   SelectOptions options = method("token");
   for (double p : {0.0, -0.1, 1.1}) {
     options.top_p = p;
-    refuse(options, 213);
+    refuse(options, ErrorCode::kBadSelection);
   }
-  refuse(method("top_n"), 213);
+  refuse(method("top_n"), ErrorCode::kBadSelection);
   options = method("top_n");
   options.n = 5;
-  refuse(options, 213);
-  refuse(method("budget"), 213);
+  refuse(options, ErrorCode::kBadSelection);
+  refuse(method("budget"), ErrorCode::kBadSelection);
   options = method("budget");
   options.budget = 0.01;
   options.min_per_layer = 0;
-  refuse(options, 315);
+  refuse(options, ErrorCode::kNothingTrains);
   ScoreTable table = small_table();
   table.gate.clear();
-  message_of([&] { select_experts(method("gate"), table); }, 334);
+  message_of([&] { select_experts(method("gate"), table); }, ErrorCode::kIncompleteScores);
   table.token[3] = {0, 0, 0, 0};
-  EXPECT_NE(message_of([&] { select_experts(method("token"), table); }, 334).find("layer 3"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([&] { select_experts(method("token"), table); }, ErrorCode::kIncompleteScores)
+          .find("layer 3"),
+      std::string::npos);
 }
 
 }  // namespace

@@ -81,26 +81,31 @@ TEST(TrainableSet, PatternsAddAndExempt) {
 TEST(TrainableSet, PatternsThatCannotBeMeantAreRefused) {
   const ModelInfo model = qwen_like(2, 4);
   const ExpertConfig config = config_of({{0, {1}}});
-  const auto refuse = [&](TrainablePatterns patterns, int code) {
+  const auto refuse = [&](TrainablePatterns patterns, ErrorCode code) {
     return message_of([&] { trainable_set(model, config, patterns); }, code);
   };
   // A part of a name is no match: full names only.
-  EXPECT_NE(refuse({.also_train = {"mlp.gate"}}, 316).find("matches no parameter"),
+  EXPECT_NE(
+      refuse({.also_train = {"mlp.gate"}}, ErrorCode::kBadPattern).find("matches no parameter"),
+      std::string::npos);
+  refuse({.keep_frozen = {"nothing"}}, ErrorCode::kBadPattern);
+  EXPECT_NE(refuse({.also_train = {"("}}, ErrorCode::kBadPattern).find("no regular expression"),
             std::string::npos);
-  refuse({.keep_frozen = {"nothing"}}, 316);
-  EXPECT_NE(refuse({.also_train = {"("}}, 316).find("no regular expression"), std::string::npos);
-  EXPECT_NE(refuse({.also_train = {".*experts\\.2\\.up_proj\\.weight"}}, 317).find("1 of its 3"),
+  EXPECT_NE(refuse({.also_train = {".*experts\\.2\\.up_proj\\.weight"}}, ErrorCode::kDividedExpert)
+                .find("1 of its 3"),
             std::string::npos);
-  EXPECT_NE(refuse({.keep_frozen = {".*experts\\.1\\..*"}}, 317).find("expert 1"),
-            std::string::npos);
+  EXPECT_NE(
+      refuse({.keep_frozen = {".*experts\\.1\\..*"}}, ErrorCode::kDividedExpert).find("expert 1"),
+      std::string::npos);
 }
 
 TEST(TrainableSet, NothingToTrainIsAnError) {
   const ModelInfo model = qwen_like(2, 4);
-  message_of([&] { trainable_set(model, config_of({})); }, 315);
+  message_of([&] { trainable_set(model, config_of({})); }, ErrorCode::kNothingTrains);
   message_of([&] { trainable_set(model, config_of({}, true)); },
-             315);  // Qwen3 has no shared experts
-  message_of([&] { full_trainable_set(model, {.keep_frozen = {".*"}}); }, 315);
+             ErrorCode::kNothingTrains);  // Qwen3 has no shared experts
+  message_of([&] { full_trainable_set(model, {.keep_frozen = {".*"}}); },
+             ErrorCode::kNothingTrains);
 }
 
 TEST(TrainableSet, FullTrainsEveryTensor) {

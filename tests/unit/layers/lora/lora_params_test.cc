@@ -26,12 +26,12 @@ std::vector<float> initial(const std::string& name, std::vector<int64_t> shape, 
 
 TEST(LoraParams, ColumnsStartAsThoseOfTheWholePair) {
   const std::string a = lora_name("model.layers.0.self_attn.o_proj.weight", 'A');
-  const std::vector<float> whole = initial(a, {4, 12}, 0, 4, 0, 12);
+  const std::vector<float> full = initial(a, {4, 12}, 0, 4, 0, 12);
   for (int64_t col = 0; col < 12; ++col) {
     for (int64_t count = 0; col + count <= 12; ++count) {
       std::vector<float> expected;
       for (int64_t row = 1; row < 4; ++row) {
-        const auto begin = whole.begin() + row * 12 + col;
+        const auto begin = full.begin() + row * 12 + col;
         expected.insert(expected.end(), begin, begin + count);
       }
       EXPECT_EQ(initial(a, {4, 12}, 1, 3, col, count), expected);

@@ -169,7 +169,7 @@ template <typename Spoil>
 std::string refusal(int stage, int lowest, Spoil&& spoil) {
   PipelineSchedule schedule = make_pipeline_schedule(3, 4, lowest);
   spoil(schedule.actions[stage]);
-  return message_of([&] { check_pipeline_schedule(schedule); }, 7005);
+  return message_of([&] { check_pipeline_schedule(schedule); }, ErrorCode::kBadSchedule);
 }
 
 void swap_actions(std::vector<PipelineAction>& actions, PipelineAction a, PipelineAction b) {

@@ -292,7 +292,7 @@ TEST(RankLayout, EmbeddingGroupsHoldTheFirstAndTheLastStage) {
 
 TEST(RankLayout, RefusalsShowTheArithmetic) {
   const auto refuse = [](const ParallelOptions& options, int world) {
-    return message_of([&] { RankLayout(options, world); }, 211);
+    return message_of([&] { RankLayout(options, world); }, ErrorCode::kBadLayout);
   };
   EXPECT_EQ(refuse({.tp = 2, .cp = 3, .pp = 2}, 16),
             "tp(2) * pp(2) * cp(3) = 12 does not divide world size 16.");
@@ -311,11 +311,12 @@ TEST(RankLayout, RefusalsShowTheArithmetic) {
 
 TEST(RankLayout, PipelinesOfBothGridsMustAgree) {
   // ws 16, pp 2, cp 2, ep 2 in this order is refused by Megatron-Core too.
-  const std::string text = message_of(
-      [] { RankLayout({.cp = 2, .pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 16); }, 211);
+  const std::string text =
+      message_of([] { RankLayout({.cp = 2, .pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 16); },
+                 ErrorCode::kBadLayout);
   EXPECT_NE(text.find("Put pp last"), std::string::npos) << text;
-  const std::string unequal =
-      message_of([] { RankLayout({.pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 8); }, 211);
+  const std::string unequal = message_of(
+      [] { RankLayout({.pp = 2, .ep = 2, .order = "tp-cp-pp-ep-dp"}, 8); }, ErrorCode::kBadLayout);
   EXPECT_NE(unequal.find("dp and edp must be equal"), std::string::npos) << unequal;
 }
 
@@ -326,8 +327,8 @@ TEST(RankLayout, AxesOfSizeOneMayBeLeftOutOfTheOrder) {
 
 TEST(RankLayout, UnknownGroupNamesAreRefused) {
   const RankLayout layout({}, 2);
-  message_of([&] { layout.groups("tp-ep"); }, 211);  // axes of two grids
-  message_of([&] { layout.groups("dq"); }, 211);
+  message_of([&] { layout.groups("tp-ep"); }, ErrorCode::kBadLayout);  // axes of two grids
+  message_of([&] { layout.groups("dq"); }, ErrorCode::kBadLayout);
 }
 
 }  // namespace

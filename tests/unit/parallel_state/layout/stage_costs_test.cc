@@ -176,7 +176,7 @@ TEST(MakeStageMap, OtherValuesAreThoseOfStageMap) {
   EXPECT_EQ(make_stage_map(model, 3, "even", kNothing).layers_of(0), 3);
   EXPECT_EQ(make_stage_map(model, 3, "1,4,3", kNothing).layers_of(1), 4);
   EXPECT_EQ(make_stage_map(model, 1, "auto", kNothing).layers_of(0), 8);
-  message_of([&] { make_stage_map(model, 9, "auto", kNothing); }, 211);
+  message_of([&] { make_stage_map(model, 9, "auto", kNothing); }, ErrorCode::kBadLayout);
 }
 
 }  // namespace

@@ -72,18 +72,19 @@ TEST(ExpertConfig, BadFilesAreRefusedWithTheReason) {
   const TempDir dir;
   for (const auto& c : cases) {
     const auto path = dir.write("config.json", c.text);
-    const std::string text = message_of([&] { read_expert_config(path); }, 310);
+    const std::string text =
+        message_of([&] { read_expert_config(path); }, ErrorCode::kBadExpertConfig);
     EXPECT_NE(text.find(c.reason), std::string::npos) << c.text << "\n" << text;
     EXPECT_NE(text.find("config.json"), std::string::npos) << text;
   }
-  message_of([&] { read_expert_config(dir / "missing.json"); }, 301);
+  message_of([&] { read_expert_config(dir / "missing.json"); }, ErrorCode::kUnreadableFile);
 }
 
 TEST(CheckExpertConfig, PublishedQwenConfigIsRefusedWithTheFixNamedAndAcceptedWithIt) {
   const ExpertConfig config = read_expert_config(kGolden / "qwen3_coder.config.json");
   const ModelInfo model = qwen_like(48, 128);
-  const std::string text =
-      message_of([&] { check_expert_config(config, model, 0, "qwen.json"); }, 311);
+  const std::string text = message_of([&] { check_expert_config(config, model, 0, "qwen.json"); },
+                                      ErrorCode::kNoSuchLayer);
   EXPECT_NE(text.find("qwen.json"), std::string::npos);
   EXPECT_NE(text.find("--layer-base 1"), std::string::npos) << text;
   EXPECT_NE(text.find("esft.layer_base: 1"), std::string::npos) << text;
@@ -98,7 +99,8 @@ TEST(CheckExpertConfig, PublishedDeepSeekConfigFitsItsModelAsItIs) {
   const ModelInfo model = deepseek_like(27, 1, 64);
   EXPECT_EQ(check_expert_config(config, model, 0, "intent.json").experts, config.experts);
   // A wrong base moves layer 1 onto the dense layer 0.
-  const std::string text = message_of([&] { check_expert_config(config, model, 1, "x"); }, 312);
+  const std::string text =
+      message_of([&] { check_expert_config(config, model, 1, "x"); }, ErrorCode::kNoExpertsInLayer);
   EXPECT_NE(text.find("layer base"), std::string::npos) << text;
 }
 
@@ -110,20 +112,21 @@ TEST(CheckExpertConfig, ASelectionThatSkipsTheLowestLayerIsNotTakenForShifted) {
 
 TEST(CheckExpertConfig, ConfigsOfOtherModelsAreRefused) {
   const ModelInfo model = deepseek_like(4, 1, 8);
-  const auto refuse = [&](const ExpertConfig& config, int code) {
+  const auto refuse = [&](const ExpertConfig& config, ErrorCode code) {
     return message_of([&] { check_expert_config(config, model, 0, "config.json"); }, code);
   };
   ExpertConfig config;
   config.experts = {{9, {0}}};
-  EXPECT_NE(refuse(config, 311).find("4 layers are 0 to 3"), std::string::npos);
+  EXPECT_NE(refuse(config, ErrorCode::kNoSuchLayer).find("4 layers are 0 to 3"), std::string::npos);
   config.experts = {{0, {0}}};
-  EXPECT_NE(refuse(config, 312).find("no routed experts"), std::string::npos);
+  EXPECT_NE(refuse(config, ErrorCode::kNoExpertsInLayer).find("no routed experts"),
+            std::string::npos);
   config.experts = {{1, {8}}};
-  EXPECT_NE(refuse(config, 313).find("expert 8"), std::string::npos);
+  EXPECT_NE(refuse(config, ErrorCode::kNoSuchExpert).find("expert 8"), std::string::npos);
   config.experts = {{1, {}}};
-  refuse(config, 315);
+  refuse(config, ErrorCode::kNothingTrains);
   config.shared_experts = true;
-  message_of([&] { check_expert_config(config, model, -1, "x"); }, 213);
+  message_of([&] { check_expert_config(config, model, -1, "x"); }, ErrorCode::kBadArgument);
   EXPECT_TRUE(check_expert_config(config, model, 0, "x").trains_anything());
 }
 

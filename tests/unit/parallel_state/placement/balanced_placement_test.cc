@@ -28,18 +28,19 @@ std::map<int, LayerLoad> published(const std::string& task, int half) {
     layers[std::stoi(layer)] = {counts, std::vector<bool>(counts.size(), false)};
   }
   for (const auto& [layer, experts] : read_expert_config(kGolden / (task + ".config.json")).experts)
-    for (const int expert : experts) layers.at(layer).trained[expert] = true;
+    for (const int expert : experts) layers.at(layer).trainable[expert] = true;
   return layers;
 }
 
-LayerLoad random_layer(int experts, int trained, uint64_t seed) {
+LayerLoad random_layer(int experts, int trainable, uint64_t seed) {
   std::mt19937_64 random(seed);
   LayerLoad layer{{}, std::vector<bool>(static_cast<size_t>(experts), false)};
   for (int e = 0; e < experts; ++e) {
     const double x = static_cast<double>(random() % 1000) / 1000;
     layer.load.push_back(0.01 + x * x * x);
   }
-  for (int i = 0; i < trained; ++i) layer.trained[random() % static_cast<uint64_t>(experts)] = true;
+  for (int i = 0; i < trainable; ++i)
+    layer.trainable[random() % static_cast<uint64_t>(experts)] = true;
   return layer;
 }
 
@@ -82,17 +83,17 @@ TEST(BalancedPlacement, ExpertsAreEquallyManyAndTrainedOnesEvenOverLayersAndMode
     for (int number = 0; number < 9; ++number) {
       layers[number] = random_layer(32, 3 * number, static_cast<uint64_t>(number));
     }
-    std::vector<int> trained_of_rank(static_cast<size_t>(ep), 0);
+    std::vector<int> trainable_of_rank(static_cast<size_t>(ep), 0);
     for (const auto& [number, placement] : balanced_layers(layers, ep, 4)) {
       const LayerLoad& layer = layers.at(number);
       EXPECT_EQ(spread(per_rank(placement, ep, nullptr)), 0);
-      const std::vector<int> trained = per_rank(placement, ep, &layer.trained);
-      EXPECT_LE(spread(trained), 1);
-      for (int r = 0; r < ep; ++r) trained_of_rank[r] += trained[r];
-      for (const int e : placement.replicated) EXPECT_FALSE(layer.trained[e]);
+      const std::vector<int> trainable = per_rank(placement, ep, &layer.trainable);
+      EXPECT_LE(spread(trainable), 1);
+      for (int r = 0; r < ep; ++r) trainable_of_rank[r] += trainable[r];
+      for (const int e : placement.replicated) EXPECT_FALSE(layer.trainable[e]);
       EXPECT_TRUE(std::is_sorted(placement.replicated.begin(), placement.replicated.end()));
     }
-    EXPECT_LE(spread(trained_of_rank), 1);
+    EXPECT_LE(spread(trainable_of_rank), 1);
   }
 }
 
@@ -105,7 +106,7 @@ double optimum_on_two_ranks(const LayerLoad& layer) {
     LayerPlacement placement;
     for (int e = 0; e < experts; ++e) placement.rank_of.push_back(bits >> e & 1U);
     if (spread(per_rank(placement, 2, nullptr)) != 0) continue;
-    if (spread(per_rank(placement, 2, &layer.trained)) > 1) continue;
+    if (spread(per_rank(placement, 2, &layer.trainable)) > 1) continue;
     best = std::min(best, critical_path({{0, layer}}, {{0, placement}}, 2));
   }
   return best;
@@ -116,7 +117,7 @@ TEST(BalancedPlacement, IsCloseToTheOptimumOfSmallLayersAndNeverBehindContiguous
     const LayerLoad layer = random_layer(10, static_cast<int>(seed % 6), seed);
     const double found = critical_path({{0, layer}}, {{0, balanced_layer(layer, 2)}}, 2);
     EXPECT_LE(found, 1.12 * optimum_on_two_ranks(layer)) << seed;
-    if (std::none_of(layer.trained.begin(), layer.trained.end(), [](bool t) { return t; })) {
+    if (std::none_of(layer.trainable.begin(), layer.trainable.end(), [](bool t) { return t; })) {
       EXPECT_LE(found, critical_path({{0, layer}}, {{0, contiguous_layer(10, 2)}}, 2)) << seed;
     }
   }
@@ -139,8 +140,9 @@ TEST(BalancedPlacement, RouterGroupsStayTogether) {
   const LayerPlacement within = balanced_layer(layer, 8, 0, 4);  // two ranks for a group of 8
   for (int e = 0; e < 32; ++e) EXPECT_EQ(within.rank_of[e] / 2, e / 8);
   EXPECT_EQ(spread(per_rank(within, 8, nullptr)), 0);
-  expect_error(210, {"groups", "contiguous"}, [&] { balanced_layer(layer, 4, 0, 32 / 3); });
-  expect_error(210, {"parallel.ep=5"}, [&] { balanced_layer(layer, 5); });
+  expect_error(ErrorCode::kBadPlacement, {"groups", "contiguous"},
+               [&] { balanced_layer(layer, 4, 0, 32 / 3); });
+  expect_error(ErrorCode::kBadPlacement, {"parallel.ep=5"}, [&] { balanced_layer(layer, 5); });
 }
 
 TEST(BalancedPlacement, SharesOfReplicasMakeTheRanksLevelAndAddUpToOne) {
@@ -151,25 +153,25 @@ TEST(BalancedPlacement, SharesOfReplicasMakeTheRanksLevelAndAddUpToOne) {
     add_replicas(layer, 8, placement);
     ASSERT_EQ(placement.replicated.size(), 8U);
     const auto shares = replica_shares(placement, layer.load, 4);
-    std::vector<double> dealt(4, 0);
+    std::vector<double> assigned(4, 0);
     for (int e = 0; e < 32; ++e) {
       const auto& all = placement.replicated;
       const auto at = std::lower_bound(all.begin(), all.end(), e);
       if (at == all.end() || *at != e) {
-        dealt[placement.rank_of[e]] += layer.cost(e);
+        assigned[placement.rank_of[e]] += layer.cost(e);
         continue;
       }
       const std::vector<double>& of_expert = shares[static_cast<size_t>(at - all.begin())];
-      EXPECT_FALSE(layer.trained[e]);
+      EXPECT_FALSE(layer.trainable[e]);
       EXPECT_NEAR(std::accumulate(of_expert.begin(), of_expert.end(), 0.0), 1, 1e-9);
       for (int r = 0; r < 4; ++r) {
         EXPECT_GE(of_expert[r], -1e-9);
-        dealt[r] += of_expert[r] * layer.cost(e);
+        assigned[r] += of_expert[r] * layer.cost(e);
       }
     }
     const auto level = rank_costs(layer, placement, 4);
-    for (int r = 0; r < 4; ++r) EXPECT_NEAR(dealt[r], level[r], 1e-6 * level[r]);
-    EXPECT_LE(*std::max_element(dealt.begin(), dealt.end()),
+    for (int r = 0; r < 4; ++r) EXPECT_NEAR(assigned[r], level[r], 1e-6 * level[r]);
+    EXPECT_LE(*std::max_element(assigned.begin(), assigned.end()),
               *std::max_element(without.begin(), without.end()));
   }
 }

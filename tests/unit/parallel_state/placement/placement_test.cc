@@ -51,22 +51,23 @@ TEST(StageMap, NumbersOfLayersMayBeGiven) {
                 [] {
                   StageMap(std::vector<int>{1, 0});
                 },
-                211),
+                ErrorCode::kBadLayout),
             "parallel.stages 1,0: each stage needs at least one layer.");
 }
 
 TEST(StageMap, AutoNeedsToKnowWhatTrainsExceptOnOneStage) {
   EXPECT_EQ(StageMap(8, 1, "auto").layers_of(0), 8);
-  EXPECT_NE(message_of([] { StageMap(8, 2, "auto"); }, 211).find("not known here"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([] { StageMap(8, 2, "auto"); }, ErrorCode::kBadLayout).find("not known here"),
+      std::string::npos);
 }
 
 TEST(StageMap, WrongTablesAreRefused) {
-  message_of([] { StageMap(8, 3, "1,4,4"); }, 211);
-  message_of([] { StageMap(8, 2, "1,4,3"); }, 211);
-  message_of([] { StageMap(8, 3, "1,x,3"); }, 211);
-  message_of([] { StageMap(8, 3, "8,0,0"); }, 211);
-  message_of([] { StageMap(2, 3); }, 211);
+  message_of([] { StageMap(8, 3, "1,4,4"); }, ErrorCode::kBadLayout);
+  message_of([] { StageMap(8, 2, "1,4,3"); }, ErrorCode::kBadLayout);
+  message_of([] { StageMap(8, 3, "1,x,3"); }, ErrorCode::kBadLayout);
+  message_of([] { StageMap(8, 3, "8,0,0"); }, ErrorCode::kBadLayout);
+  message_of([] { StageMap(2, 3); }, ErrorCode::kBadLayout);
 }
 
 TEST(ExpertPlacement, ContiguousBlocksAsInMegatron) {
@@ -82,11 +83,12 @@ TEST(ExpertPlacement, ContiguousBlocksAsInMegatron) {
 }
 
 TEST(ExpertPlacement, ASizeThatDoesNotDivideNamesThoseThatDo) {
-  EXPECT_EQ(message_of([] { ExpertPlacement(128, 6, 8); }, 210),
+  EXPECT_EQ(message_of([] { ExpertPlacement(128, 6, 8); }, ErrorCode::kBadPlacement),
             "parallel.ep=6 does not divide 128 experts. Divisors that fit 8 ranks: 1, 2, 4, 8.");
-  EXPECT_EQ(message_of([] { ExpertPlacement(128, {.pp = 2, .ep = 6}, 16); }, 210),
-            "parallel.ep=6 does not divide 128 experts. Divisors that fit 8 ranks: 1, 2, 4, 8.");
-  EXPECT_EQ(message_of([] { ExpertPlacement(6, 4); }, 210),
+  EXPECT_EQ(
+      message_of([] { ExpertPlacement(128, {.pp = 2, .ep = 6}, 16); }, ErrorCode::kBadPlacement),
+      "parallel.ep=6 does not divide 128 experts. Divisors that fit 8 ranks: 1, 2, 4, 8.");
+  EXPECT_EQ(message_of([] { ExpertPlacement(6, 4); }, ErrorCode::kBadPlacement),
             "parallel.ep=4 does not divide 6 experts. Divisors: 1, 2, 3, 6.");
 }
 
@@ -104,8 +106,16 @@ TEST(ExpertPlacement, LayersMayBePermuted) {
                 expert);
     }
   }
-  message_of([] { ExpertPlacement(4, 2, 0, {{3, {.rank_of = {1, 0, 1, 1}}}}); }, 210);
-  message_of([] { ExpertPlacement(4, 2, 0, {{3, {.rank_of = {0, 1}}}}); }, 210);
+  message_of(
+      [] {
+        ExpertPlacement(4, 2, 0, {{3, {.rank_of = {1, 0, 1, 1}}}});
+      },
+      ErrorCode::kBadPlacement);
+  message_of(
+      [] {
+        ExpertPlacement(4, 2, 0, {{3, {.rank_of = {0, 1}}}});
+      },
+      ErrorCode::kBadPlacement);
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ TEST_P(FewRowsGemm, ResultsMayBeFp32) {
   expect_product(w.t());
 }
 
-TEST_P(FewRowsGemm, WeightMayBeAPartOfAWiderMatrix) {
+TEST_P(FewRowsGemm, WeightMayBeASliceOfAWiderMatrix) {
   const auto [shape, dtype] = GetParam();
   const at::Tensor all = at::randn({shape.depth, shape.columns + 10}).to(dtype);
   few_rows_mm(x, all.narrow(1, 4, shape.columns), y);
