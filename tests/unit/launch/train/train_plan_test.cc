@@ -93,7 +93,7 @@ TEST_F(TrainPlans, WhatStorageMarkedOtherwiseIsFound) {
   size_t gate = last;
   while (all.names()[gate].find("gate_proj") == std::string::npos) --gate;
   const TrainableSet without_gate = all_but(all, gate);
-  expect_error(ErrorCode::kTwoTrainableSets, {all.names()[last], "marked on no rank"},
+  expect_error(ErrorCode::kTwoTrainableSets, {all.names()[gate + 1], "marked on no rank"},
                [&] { check_marked(without_gate, open(source_.info, without_gate)->store()); });
 }
 
