@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Walks the includes of the sources: they point downwards from room to room, form no cycle, and keep
-torch out of the folders that promise to build without it. No folder outgrows its readers.
+"""Walks the includes of the sources: they point downwards from room to room, form no cycle, and
+keep torch out of the folders that promise to build without it. No folder outgrows its readers.
 
   python3 tests/includes_test.py ROOT          checks a tree; exit 1 with one line a violation
   python3 tests/includes_test.py --self-test   proves that each kind of violation is found

@@ -14,7 +14,8 @@ if [[ ! -f $build_dir/build.ninja ]]; then
 fi
 programs=("$@")
 if ((${#programs[@]} == 0)); then
-  mapfile -t programs < <(ctest --test-dir "$build_dir" -N -R '^unit[.]' | sed -n 's/.*: unit[.]//p')
+  mapfile -t programs < <(ctest --test-dir "$build_dir" -N -R '^unit[.]' |
+    sed -n 's/.*: unit[.]\([a-z_]*\).*/\1/p' | sort -u)
 fi
 build "${programs[@]}"
 
@@ -30,5 +31,5 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 pattern=$(IFS='|'; echo "${programs[*]}")
 say "tests: $pattern"
 ctest --test-dir "$build_dir" --output-on-failure --no-tests=error -j "$(nproc)" --timeout 600 \
-  -R "^unit[.]($pattern)\$"
+  -R "^unit[.]($pattern)([.]|\$)"
 say "all unit tests passed under the sanitizers"

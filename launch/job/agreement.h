@@ -20,9 +20,9 @@ std::string problem_of(Body&& body) {
   } catch (const Error& error) {
     return fmt::format("{} {}", number_of(error.code()), error.what());
   } catch (const std::bad_alloc&) {
-    return "503 out of memory";
+    return fmt::format("{} out of memory", number_of(ErrorCode::kOutOfMemory));
   } catch (const std::exception& error) {
-    return fmt::format("7000 {}", error.what());
+    return fmt::format("{} {}", number_of(ErrorCode::kUnexpected), error.what());
   }
 }
 

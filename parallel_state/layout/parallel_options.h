@@ -7,11 +7,11 @@ namespace sutor {
 
 struct ParallelOptions {
   // Sizes of the axes; 1 = not used. The data-parallel sizes follow from the number of ranks.
-  int tp = 1;   // shards of heads, widths and vocabulary of dense modules
-  int cp = 1;   // shards of the tokens of each document
-  int pp = 1;   // pipeline stages
-  int ep = 1;   // ranks over which a layer's experts are spread
-  int etp = 1;  // shards of the matrices of each routed expert
+  int tp = 1;                            // shards of heads, widths and vocabulary of dense modules
+  int cp = 1;                            // shards of the tokens of each document
+  int pp = 1;                            // pipeline stages
+  int ep = 1;                            // ranks over which a layer's experts are spread
+  int etp = 1;                           // shards of the matrices of each routed expert
   std::string order = "tp-cp-ep-dp-pp";  // leftmost varies fastest over ranks
   // even: the first stages take the remainder | auto: by the layers' costs | the number of layers
   // of each stage, such as 14,13

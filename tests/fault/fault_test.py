@@ -106,7 +106,7 @@ class Killer:
 
 
 class Stop(FaultTest):
-    """A rank that stops (SIGSTOP, a hanging file system) is named after the time without a heartbeat."""
+    """A rank that stops (SIGSTOP, a hanging file system) is named after too long without heartbeat."""
 
     def test_any_rank(self):
         for rank, operation in ((0, "dispatch rows"), (1, "reduce gradients"), (3, "combine rows")):

@@ -126,7 +126,7 @@ class MaskMaker:
         return samples
 
     def _stop(self, talk, text, before, after, i):
-        """The end of a turn's part in the loss, and the text (with a stop token appended or not)."""
+        """The end of a turn in the loss, and the text (with a stop token appended or not)."""
         stops = list(self._special.finditer(after, len(before)))
         if stops:
             return stops[-1].end(), text
