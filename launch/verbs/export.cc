@@ -2,6 +2,7 @@
 #include "launch/steps/export.h"
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/provenance.h"
 #include "launch/cli/recipe_arguments.h"

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/text.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"

@@ -106,7 +106,7 @@ class Killer:
 
 
 class Stop(FaultTest):
-    """A rank that stops (SIGSTOP, a hanging file system) is named after too long without heartbeat."""
+    """A rank that stops (SIGSTOP, a hanging disk) is named after a time without a heartbeat."""
 
     def test_any_rank(self):
         for rank, operation in ((0, "dispatch rows"), (1, "reduce gradients"), (3, "combine rows")):
