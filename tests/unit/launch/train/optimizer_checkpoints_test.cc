@@ -32,7 +32,7 @@ class Training {
  public:
   Training(const fs::path& root, const std::string& optimizer, at::ScalarType dtype)
       : plan_(plan_of(source_)),
-        session_(source_, *world_, {.dtype = dtype, .trained = plan_.trainable.names()}),
+        session_(source_, plan_.model, plan_.trainable, *world_, {.dtype = dtype}),
         optimizer_(make_optimizer({.name = optimizer, .lr = 1e-2}, /*seed=*/42,
                                   session_.store().buffers())),
         checkpointer_(root, source_.digest(), plan_, session_.store(), *optimizer_, {}) {
@@ -67,7 +67,7 @@ class Training {
     config.experts = {{1, {2}}};
     TrainableSet trainable = trainable_set(source.info, config);
     const CheckpointReader golden(kOldCheckpoint);
-    return {config, std::move(trainable), parse_digest(golden.meta().plan_digest, "golden")};
+    return {source.info, config, std::move(trainable), parse_digest(golden.meta().plan_digest, "golden")};
   }
 
   ModelSource source_{kData / "models/deepseek_v2_grouped"};
