@@ -188,7 +188,7 @@ class Kills(RunTest):
                 self.check_same(job)
 
     def test_killed_between_checkpoints_the_training_goes_on(self):
-        for line in ("step 1/6", "saved step-00000002", "step 5/6", "proof"):
+        for line in ("step 1/6", "saved step-00000002", "step 5/6", "check "):
             with self.subTest(line=line):
                 job = self.folder.job()
                 self.folder.run_and_kill(job, line)
