@@ -344,7 +344,7 @@ REFUSED = [  # shape, key, value, words
     ("ol-plain", "clip_qkv", 0, "above 0"),
     ("ol-plain", "head_dim", 24, "wide"),
     ("d3-groups", "n_group", 3, "divide"),
-    ("d3-groups", "n_group", 16, "smaller"),
+    ("d3-groups", "n_group", 16, "fewer"),
     ("d3-groups", "topk_group", 5, "more than"),
     ("d3-groups", "scoring_func", "softmax", "sigmoid"),
     ("d3-groups", "topk_method", "greedy", "noaux_tc"),
