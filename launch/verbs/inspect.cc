@@ -231,7 +231,7 @@ Inspected inspect_expert_config(const fs::path& path) {
 }
 
 [[noreturn]] void fail_unknown(const fs::path& path, const std::string& found) {
-  fail(ErrorCode::kBadRow,
+  fail(ErrorCode::kUnknownArtifact,
        "sutor does not know what {} is ({}). Known are: step-* directories and folders of them, "
        "base stores, directories with config.json or expert_cfg.json, token stores, scores.h5, "
        "expert configs.",

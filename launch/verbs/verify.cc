@@ -69,7 +69,7 @@ std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::st
     const fs::path path = existing_path(given);
     const ArtifactKind kind = artifact_kind(path);
     if (kind == ArtifactKind::kOther) {
-      fail(ErrorCode::kBadRow,
+      fail(ErrorCode::kUnknownArtifact,
            "sutor verify does not know what {} is. Known are base stores, directories with "
            "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
            "adapter_config.json).",
