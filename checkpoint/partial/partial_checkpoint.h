@@ -35,7 +35,7 @@ class CheckpointWriter {
   CheckpointWriter(const std::filesystem::path& root, int64_t step, const std::string& uuid,
                    int writer, std::vector<StateKind> kinds);
 
-  // Rows, or columns of rows, that this rank owns, to be cut into tiles, in the kind's dtype. The
+  // Rows, or columns of rows, that this rank owns, to be split into tiles, in the kind's dtype. The
   // memory is read by write(), so it has to stay unchanged until then. Zero rows or columns are
   // allowed and add nothing.
   void add(std::string_view kind, const ShardedTensor& piece);

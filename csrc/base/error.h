@@ -43,7 +43,8 @@ struct fmt::formatter<sutor::WarningCode> {
 
 namespace sutor {
 
-// Throws Error(code, formatted message). Say what was expected, what was found, where, how to mend.
+// Throws Error(code, formatted message). Say what was expected, what was found, where, how to
+// repair it.
 template <typename... Args>
 [[noreturn]] void fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {
   throw Error(code, fmt::format(format, std::forward<Args>(args)...));

@@ -154,7 +154,7 @@ enum ExitCode : int {
   E(332, kNotTokenStore, kExitData, \
     "a file is no token store, or one of another version") \
   E(333, kBadTokenStore, kExitData, \
-    "a token store is damaged: its arrays contradict each other") \
+    "a token store is corrupt: its arrays contradict each other") \
   E(334, kNoData, kExitData, \
     "the data hold nothing to work on: no rows, or no token in the loss") \
   E(335, kBadTokenIds, kExitData, \
@@ -172,13 +172,13 @@ enum ExitCode : int {
   E(341, kIncomplete, kExitData, \
     "a directory is no complete checkpoint or base store") \
   E(342, kBadManifest, kExitData, \
-    "a manifest is damaged, or is not that of its directory") \
+    "a manifest is corrupt, or is not that of its directory") \
   E(343, kUnknownVersion, kExitData, \
     "a manifest has a format version that this program does not read") \
   E(344, kWrongFileSize, kExitData, \
     "a file that a manifest names is missing or has another size") \
   E(345, kBadTileIndex, kExitData, \
-    "a tile index is damaged, or is not that of its manifest") \
+    "a tile index is corrupt, or is not that of its manifest") \
   E(346, kBadCoverage, kExitData, \
     "the tiles do not cover every tensor exactly once") \
   E(347, kCorrupted, kExitData, \

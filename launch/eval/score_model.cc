@@ -15,7 +15,7 @@ namespace sutor {
 namespace {
 
 // The documents of all stores, shuffled by the seed (with the 64-bit Mersenne twister, whose output
-// the C++ standard fixes), cut to the budget and into pieces of at most seq_len.
+// the C++ standard fixes), truncated to the budget and split into segments of at most seq_len.
 std::vector<Sample> sample_segments(std::span<const TokenStore* const> stores, int64_t budget,
                                     int64_t seq_len, uint64_t seed) {
   std::vector<Segment> documents;

@@ -14,7 +14,7 @@ namespace sutor {
 
 class StepLedger {
  public:
-  // A file that is damaged counts as empty: the steps are then done again. Throws E0301 when it
+  // A file that is corrupt counts as empty: the steps are then done again. Throws E0301 when it
   // cannot be read.
   explicit StepLedger(std::filesystem::path path);
 

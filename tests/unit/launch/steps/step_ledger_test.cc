@@ -88,16 +88,16 @@ TEST_F(Ledger, AStepThatWasStartedIsNotValidUntilItHasFinished) {
   EXPECT_TRUE(valid());
 }
 
-TEST_F(Ledger, ADamagedFileCountsAsEmptyAndIsReplaced) {
+TEST_F(Ledger, ACorruptFileCountsAsEmptyAndIsReplaced) {
   const std::string good = dir_.read(path_);
-  for (const std::string& damaged :
+  for (const std::string& corrupt :
        {std::string(), good.substr(0, good.size() / 2), std::string("[1, 2]\n"),
         std::string("{\"score\": 7}\n"), std::string(3, '\0')}) {
-    dir_.write("stages.json", damaged);
-    EXPECT_FALSE(valid()) << damaged;
+    dir_.write("stages.json", corrupt);
+    EXPECT_FALSE(valid()) << corrupt;
     StepLedger(path_).started(RecipeStep::kScore);
     StepLedger(path_).finished(RecipeStep::kScore, now());
-    EXPECT_TRUE(valid()) << damaged;
+    EXPECT_TRUE(valid()) << corrupt;
   }
   EXPECT_EQ(dir_.read(path_), good);
 }

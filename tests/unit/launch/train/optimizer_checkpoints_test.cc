@@ -67,7 +67,8 @@ class Training {
     config.experts = {{1, {2}}};
     TrainableSet trainable = trainable_set(source.info, config);
     const CheckpointReader golden(kOldCheckpoint);
-    return {source.info, config, std::move(trainable), parse_digest(golden.meta().plan_digest, "golden")};
+    return {source.info, config, std::move(trainable),
+            parse_digest(golden.meta().plan_digest, "golden")};
   }
 
   ModelSource source_{kData / "models/deepseek_v2_grouped"};

@@ -58,7 +58,7 @@ TEST(Scores, EqualScoresGiveEqualBytes) {
   EXPECT_EQ(dir.read("a.h5"), dir.read("b.h5"));
 }
 
-TEST(Scores, DamagedFilesAreRefusedByName) {
+TEST(Scores, CorruptFilesAreRefusedByName) {
   const TempDir dir;
   write_scores(small_scores(), {}, dir / "scores.h5");
   const std::string bytes = dir.read("scores.h5");

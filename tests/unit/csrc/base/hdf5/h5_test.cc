@@ -122,7 +122,8 @@ TEST(H5Test, FilesThatAreNotHdf5AreNamedAndNothingIsPrinted) {
   dir.write("x.h5", "this is text");
   ::testing::internal::CaptureStderr();
   expect_error(ErrorCode::kBadHdf5, {"x.h5"}, [&] { File::open(dir / "x.h5"); });
-  expect_error(ErrorCode::kPythonStepData, [&] { File::open(dir / "absent.h5", ErrorCode::kPythonStepData); });
+  expect_error(ErrorCode::kPythonStepData,
+               [&] { File::open(dir / "absent.h5", ErrorCode::kPythonStepData); });
   expect_error(ErrorCode::kBadHdf5, [&] { File::open(dir.path()); });
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
 }
