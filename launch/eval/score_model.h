@@ -22,8 +22,8 @@ struct ScoreResult {
 
 // Collective. Documents are shuffled by esft.score.seed and taken until esft.score.tokens tokens
 // are reached (the last one is truncated; -1 = all); longer ones than data.seq_len are routed in
-// segments. records: where each rank writes the authors' text records, one line a piece (rank_<r>/
-// below it when there are several ranks).
+// segments. records: where each rank writes the authors' text records, one line a segment
+// (rank_<r>/ below it when there are several ranks).
 ScoreResult score_model(const Recipe& recipe, Session& session,
                         std::span<const TokenStore* const> stores,
                         const std::optional<std::filesystem::path>& records);
