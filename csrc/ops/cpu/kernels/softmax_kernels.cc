@@ -16,7 +16,7 @@ struct Seen {
 
 Seen seen_by(int64_t row, int64_t cols, const CausalMask& mask) {
   const int64_t end = std::min(cols, mask.first_visible + row + 1);
-  return {mask.window < end ? end - mask.window : 0, end};
+  return {mask.sliding_window < end ? end - mask.sliding_window : 0, end};
 }
 
 }  // namespace
