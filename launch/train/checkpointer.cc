@@ -92,12 +92,10 @@ void Checkpointer::save(const TrainState& state, int keep) {
   const bool root_rank = world_.rank() == 0;
   const std::vector<StateKind>& kinds = optimizer_.declared().kinds;
   const std::string uuid = world_.broadcast_text(random_hex(), 0, "checkpoint name");
-  agree(world_, problem_of([&] {
-          if (!root_rank) return;
-          std::filesystem::create_directories(root_);
-          begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted(), kinds));
-        }),
-        "begin checkpoint");
+  on_rank_0(world_, "begin checkpoint", [&] {
+    std::filesystem::create_directories(root_);
+    begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted(), kinds));
+  });
   std::string record;
   const std::string write_problem = problem_of([&] {
     CheckpointWriter writer(root_, state.step, uuid, world_.rank(), kinds);
@@ -106,12 +104,10 @@ void Checkpointer::save(const TrainState& state, int keep) {
     }
     record = writer.write();
   });
-  std::string publish_problem;
   try {
     agree(world_, write_problem, "write checkpoint");
     const std::vector<std::string> records = world_.all_gather_text(record, "checkpoint records");
-    publish_problem = problem_of([&] {
-      if (!root_rank) return;
+    on_rank_0(world_, "publish checkpoint", [&] {
       CheckpointMeta meta;
       meta.step = state.step;
       meta.base_digest = base_.text();
@@ -124,7 +120,6 @@ void Checkpointer::save(const TrainState& state, int keep) {
       publish_checkpoint(root_, state.step, uuid, records, meta, wanted());
       apply_retention(root_, keep);
     });
-    agree(world_, publish_problem, "publish checkpoint");
   } catch (const Error&) {
     if (root_rank) discard_checkpoint(root_, state.step, uuid);
     throw;
@@ -160,17 +155,15 @@ void Checkpointer::check_belongs(const CheckpointReader& reader) const {
 
 bool Checkpointer::resume(TrainState& state, bool strict) {
   std::string chosen;
-  agree(world_, problem_of([&] {
-          if (world_.rank() != 0) return;
-          remove_leftovers(root_);
-          const NewestCheckpoint newest = newest_valid_checkpoint(root_, strict);
-          for (const std::string& reason : newest.passed_over) {
-            fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
-                       WarningCode::kCheckpointPassedOver, reason);
-          }
-          if (newest.entry) chosen = newest.entry->path.string();
-        }),
-        "choose checkpoint");
+  on_rank_0(world_, "choose checkpoint", [&] {
+    remove_leftovers(root_);
+    const NewestCheckpoint newest = newest_valid_checkpoint(root_, strict);
+    for (const std::string& reason : newest.passed_over) {
+      fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
+                 WarningCode::kCheckpointPassedOver, reason);
+    }
+    if (newest.entry) chosen = newest.entry->path.string();
+  });
   chosen = world_.broadcast_text(chosen, 0, "chosen checkpoint");
   if (chosen.empty()) return false;
   agree(world_, problem_of([&] {

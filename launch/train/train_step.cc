@@ -8,6 +8,7 @@
 #include "layers/optim/gradient_clip.h"
 
 namespace sutor {
+
 StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& input,
                       const StepOptions& options) {
   ParameterStore& store = session.store();
