@@ -6,7 +6,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/ops/cpu/kernel_level.h"
-#include "csrc/ops/memory.h"
+#include "csrc/ops/device/memory.h"
 #include "launch/job/core_share.h"
 #include "launch/job/failure.h"
 #include "launch/job/kernel_agreement.h"

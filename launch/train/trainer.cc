@@ -8,7 +8,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/ops/memory.h"
+#include "csrc/ops/device/memory.h"
 #include "launch/model/expert_ranks.h"
 #include "launch/train/best_metric.h"
 #include "launch/train/train_report.h"

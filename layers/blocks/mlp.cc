@@ -2,7 +2,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "csrc/ops/cpu/gated_activation.h"
+#include "csrc/ops/cpu/gated_kernels.h"
 #include "csrc/ops/cpu/torch_ops.h"
 
 namespace sutor {

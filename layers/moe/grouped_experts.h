@@ -9,7 +9,7 @@
 
 #include <vector>
 
-#include "csrc/ops/cpu/gated_activation.h"
+#include "csrc/ops/gated_activation.h"
 #include "layers/moe/token_dispatcher.h"
 #include "layers/storage/expert_storage.h"
 

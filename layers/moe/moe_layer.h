@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "csrc/ops/cpu/gated_activation.h"
+#include "csrc/ops/gated_activation.h"
 #include "layers/blocks/feed_forward.h"
 #include "layers/blocks/mlp.h"
 #include "layers/moe/grouped_experts.h"

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "layers/esft/trainable_params.h"
-#include "layers/lora/expert_lora.h"
+#include "csrc/ops/expert_lora.h"
 #include "layers/optim/flat_buffer.h"
 #include "parallel_state/model/model_info.h"
 #include "parallel_state/parallel_state.h"

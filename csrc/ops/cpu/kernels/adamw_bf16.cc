@@ -6,7 +6,7 @@
 
 #include "csrc/ops/cpu/kernels/kernel_table.h"
 #include "csrc/ops/cpu/kernels/row_math.h"
-#include "csrc/ops/cpu/philox.h"
+#include "csrc/ops/philox.h"
 
 namespace sutor::ops::SUTOR_KERNEL_LEVEL {
 namespace {

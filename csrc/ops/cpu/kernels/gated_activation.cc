@@ -1,4 +1,4 @@
-#include "csrc/ops/cpu/gated_activation.h"
+#include "csrc/ops/cpu/gated_kernels.h"
 
 #include <algorithm>
 

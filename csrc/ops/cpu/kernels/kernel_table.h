@@ -5,7 +5,7 @@
 #pragma once
 
 #include "csrc/ops/cpu/adamw_bf16_kernel.h"
-#include "csrc/ops/cpu/gated_activation.h"
+#include "csrc/ops/cpu/gated_kernels.h"
 #include "csrc/ops/cpu/row_kernels.h"
 #include "csrc/ops/cpu/softmax_kernels.h"
 #include "csrc/ops/cpu/transpose_kernels.h"

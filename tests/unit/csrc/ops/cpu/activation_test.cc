@@ -3,7 +3,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
-#include "csrc/ops/cpu/gated_activation.h"
+#include "csrc/ops/cpu/gated_kernels.h"
 
 namespace sutor {
 namespace {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "csrc/base/random.h"
-#include "csrc/ops/cpu/philox.h"
+#include "csrc/ops/philox.h"
 
 namespace sutor::ops {
 namespace {

@@ -1,5 +1,5 @@
 // Philox-4x32-10 beside the known answers that its authors publish (Random123, kat_vectors).
-#include "csrc/ops/cpu/philox.h"
+#include "csrc/ops/philox.h"
 
 #include <gtest/gtest.h>
 

@@ -3,16 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
+
+#include "csrc/ops/gated_activation.h"
 
 namespace sutor::ops {
-
-// What joins the two halves of an MLP: act(gate, up) = (u + up_offset) * g * sigmoid(alpha * g),
-// where g = min(gate, limit) and u = clamp(up, -limit, limit). As it stands here it is SwiGLU's.
-struct GatedActivation {
-  float alpha = 1, limit = std::numeric_limits<float>::infinity(), up_offset = 0;
-  bool is_swiglu() const { return alpha == 1 && up_offset == 0 && !(limit < 1e30f); }
-};
 
 // out[n, i] = weight[n] * act(gate[n, i], up[n, i]); gate and up have their own row strides.
 // weight may be null (1).

@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace sutor {
+namespace sutor::ops {
 
 struct LoraPair {
   at::Tensor a, b;            // [rank, in], [out, rank], model dtype
@@ -28,4 +28,4 @@ struct ExpertLora {
                      const at::Tensor& dy) const;
 };
 
-}  // namespace sutor
+}  // namespace sutor::ops

@@ -1,4 +1,4 @@
-#include "csrc/ops/memory.h"
+#include "csrc/ops/device/memory.h"
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>

@@ -1,8 +1,8 @@
-#include "layers/lora/expert_lora.h"
+#include "csrc/ops/expert_lora.h"
 
 #include <torch/types.h>
 
-namespace sutor {
+namespace sutor::ops {
 namespace {
 
 // The halves of [n, 2I].
@@ -61,4 +61,4 @@ void ExpertLora::add_gradients(const at::Tensor& x, const at::Tensor& d_gate_up,
   add_pair_gradients(down, act, dy, scale);
 }
 
-}  // namespace sutor
+}  // namespace sutor::ops

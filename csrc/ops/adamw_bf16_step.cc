@@ -1,5 +1,5 @@
 // The factors of a step of AdamW in bf16: once a tensor, the same at every level of kernels.
-#include "csrc/ops/cpu/adamw_bf16_kernel.h"
+#include "csrc/ops/adamw_bf16_step.h"
 
 #include <cmath>
 

@@ -1,0 +1,35 @@
+// Which keys the queries of an attention see. Made once a micro-batch, or once a forward pass with
+// a cache, and used by all its layers.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "csrc/ops/key_rows.h"
+
+namespace sutor::ops {
+
+// Runs of queries, one after the other. Query r of a run with n queries attends to all but the last
+// n - 1 - r of the run's keys, or to the last of those where there is a sliding window. Neighbouring
+// runs may share keys; those of other runs do not overlap.
+struct AttentionRuns {
+  std::vector<int64_t> offsets;  // [runs + 1] of the queries, offsets[0] = 0
+  KeyRows keys;                  // of each run: rows of k, k_shared and v
+  bool same_rows = true;         // the keys of each run are the rows of its queries
+  int64_t longest_queries = 0, longest_keys = 0;
+  // The same numbers where the tensors are: int32, for kernels.
+  at::Tensor query_offsets;  // [runs + 1]
+  at::Tensor key_begins;     // [runs]
+  at::Tensor key_counts;     // [runs]
+
+  size_t size() const { return keys.counts.size(); }
+};
+
+// Of documents that attend to themselves.
+AttentionRuns runs_of_documents(std::vector<int64_t> doc_offsets, at::Device device);
+// Of queries whose keys are elsewhere.
+AttentionRuns runs_over(std::vector<int64_t> offsets, KeyRows keys, at::Device device);
+
+}  // namespace sutor::ops

@@ -1,0 +1,51 @@
+// The products of the language-model head, and the cross entropy of its logits.
+#pragma once
+
+#include "csrc/ops/backend.h"
+
+namespace sutor::ops {
+
+namespace cpu {
+at::Tensor head_logits(const at::Tensor& h, const at::Tensor& weight);
+at::Tensor head_input_gradient(const at::Tensor& d_logits, const at::Tensor& weight);
+void cross_entropy_(const at::Tensor& logits, const at::Tensor& target, double scale,
+                    const at::Tensor& loss, const at::Tensor& correct);
+}  // namespace cpu
+namespace cuda {
+at::Tensor head_logits(const at::Tensor& h, const at::Tensor& weight);
+at::Tensor head_input_gradient(const at::Tensor& d_logits, const at::Tensor& weight);
+void cross_entropy_(const at::Tensor& logits, const at::Tensor& target, double scale,
+                    const at::Tensor& loss, const at::Tensor& correct);
+}  // namespace cuda
+
+// h [n, H] times weight [V, H] transposed, both fp32 or both bf16: [n, V] in fp32.
+inline at::Tensor head_logits(const at::Tensor& h, const at::Tensor& weight) {
+  const bool on_cuda = is_on_cuda({&h, &weight});
+  if constexpr (kHasCuda) {
+    if (on_cuda) return cuda::head_logits(h, weight);
+  }
+  return cpu::head_logits(h, weight);
+}
+
+// d_logits [n, V] times weight [V, H], both of one dtype: [n, H] in it.
+inline at::Tensor head_input_gradient(const at::Tensor& d_logits, const at::Tensor& weight) {
+  const bool on_cuda = is_on_cuda({&d_logits, &weight});
+  if constexpr (kHasCuda) {
+    if (on_cuda) return cuda::head_input_gradient(d_logits, weight);
+  }
+  return cpu::head_input_gradient(d_logits, weight);
+}
+
+// Cross entropy of fp32 logits [n, V], contiguous, with targets int64 [n], in place: the logits
+// become scale * (softmax - onehot). loss fp32 [n] receives the nats of each row, correct uint8 [n]
+// whether the target's logit is the largest.
+inline void cross_entropy_(const at::Tensor& logits, const at::Tensor& target, double scale,
+                           const at::Tensor& loss, const at::Tensor& correct) {
+  const bool on_cuda = is_on_cuda({&logits, &target, &loss, &correct});
+  if constexpr (kHasCuda) {
+    if (on_cuda) return cuda::cross_entropy_(logits, target, scale, loss, correct);
+  }
+  cpu::cross_entropy_(logits, target, scale, loss, correct);
+}
+
+}  // namespace sutor::ops
