@@ -58,6 +58,8 @@ struct TrainOptions {
   double balance_loss = 0;
   uint64_t seed = 42;
   std::string threads = "auto";
+  // What the backward pass computes again instead of keeping it: none | attention | layer.
+  std::string recompute = "none";
 };
 
 struct LogOptions {
@@ -82,6 +84,7 @@ struct GenerateOptions {
 };
 
 struct Recipe {
+  std::string device = "auto";  // auto | cpu | cuda
   ModelOptions model;
   ParallelOptions parallel;
   DataOptions data;

@@ -105,6 +105,7 @@ Field shown_absent_as(std::string word, Field field) {
 }
 
 void add_model_and_data(std::vector<Field>& fields) {
+  fields.push_back(field("device", at(&Recipe::device), one_of({"auto", "cpu", "cuda"})));
   fields.push_back(field("model.path", at(&Recipe::model, &ModelOptions::path), text()));
   fields.push_back(
       field("model.dtype", at(&Recipe::model, &ModelOptions::dtype), one_of({"bf16", "fp32"})));
@@ -231,6 +232,8 @@ void add_training(std::vector<Field>& fields) {
   fields.push_back(field("train.seed", at(&Recipe::train, &TrainOptions::seed), seed()));
   fields.push_back(
       as_written(field("train.threads", at(&Recipe::train, &TrainOptions::threads), read_threads)));
+  fields.push_back(field("train.recompute", at(&Recipe::train, &TrainOptions::recompute),
+                         one_of({"none", "attention", "layer"})));
 }
 
 void add_outputs(std::vector<Field>& fields) {

@@ -44,7 +44,9 @@ std::string step_keys(const Recipe& given, RecipeStep step) {
   for (const Field& field : recipe_fields()) {
     const auto covers = [&](const std::string& prefix) { return field.key.starts_with(prefix); };
     const auto& of_step = prefixes.at(step);
-    if (field.key == "train.threads" || !std::any_of(of_step.begin(), of_step.end(), covers)) {
+    // Neither decides the numbers of a training.
+    const bool of_machine = field.key == "train.threads" || field.key == "train.recompute";
+    if (of_machine || !std::any_of(of_step.begin(), of_step.end(), covers)) {
       continue;
     }
     text += fmt::format("{}: {}\n", field.key, field.show(recipe));

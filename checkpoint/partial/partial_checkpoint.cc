@@ -56,39 +56,6 @@ std::vector<int64_t> shape_of(const IndexedTensor& tensor, const Tile& tile) {
   return shape;
 }
 
-// Writes the tiles; they get their offsets and checksums.
-void write_tiles(const fs::path& path, const std::vector<const std::byte*>& sources,
-                 TileIndex& index) {
-  h5::File file = h5::File::create(path, kAlignment);
-  PatchedFile sync(path);
-  int64_t planned = 0;
-  for (const Tile& tile : index.tiles) planned += index.bytes_of(tile);
-  sync.reserve(planned);
-  uint32_t described = ~uint32_t{0};
-  for (size_t i = 0; i < index.tiles.size(); ++i) {
-    Tile& tile = index.tiles[i];
-    const IndexedTensor& tensor = index.tensors[tile.tensor];
-    const StateKind& kind = index.kinds[tile.kind];
-    const std::span bytes(sources[i], static_cast<size_t>(index.bytes_of(tile)));
-    if (!all_finite(bytes, kind.dtype)) {
-      fail(ErrorCode::kDiverged, "{} of {} holds a value that is not finite in {}: not saved",
-           kind.name, tensor.name,
-           extent_text(tensor, tile.row_begin, tile.row_end(), tile.col_begin, tile.col_end()));
-    }
-    if (described != tile.tensor) {
-      file.set_text("/" + tensor.name, "shape", shape_text(tensor.shape));
-      described = tile.tensor;
-    }
-    tile.digest = xxh3(bytes);
-    tile.block_crcs = block_crcs(bytes);
-    tile.offset = file.write(dataset_path(tensor, kind.name, tile), name_of(kind.dtype),
-                             shape_of(tensor, tile), bytes)
-                      .offset;
-  }
-  file.close();
-  sync.finish();
-}
-
 struct Gathered {
   std::vector<FileRecord> files;
   std::vector<TileIndex> indices;  // of each file
@@ -189,16 +156,16 @@ CheckpointWriter::CheckpointWriter(const fs::path& root, int64_t step, const std
   SUTOR_ASSERT(writer >= 0);
 }
 
-void CheckpointWriter::add(std::string_view kind, const ShardedTensor& piece) {
+void CheckpointWriter::add(std::string_view kind, const ShardedTensor& piece, Fetch fetch) {
   const auto index = static_cast<uint32_t>(OptimizerState{.kinds = kinds_}.index_of(kind));
   SUTOR_ASSERT(piece.dtype == kinds_[index].dtype);
   SUTOR_ASSERT(!piece.global_shape.empty() && piece.lies_inside());
   SUTOR_ASSERT(!piece.name.empty() && piece.name.find('/') == std::string::npos);
   const bool no_columns = piece.columns() == 0 && !piece.has_whole_rows();
-  if (piece.row_count > 0 && !no_columns) parts_.push_back({index, piece});
+  if (piece.row_count > 0 && !no_columns) parts_.push_back({index, piece, std::move(fetch)});
 }
 
-TileIndex CheckpointWriter::plan(std::vector<const std::byte*>& sources) const {
+TileIndex CheckpointWriter::plan(std::vector<const Part*>& part_of_tile) const {
   std::vector<const Part*> sorted;
   for (const Part& part : parts_) sorted.push_back(&part);
   const auto order = [](const Part* part) {
@@ -226,18 +193,65 @@ TileIndex CheckpointWriter::plan(std::vector<const std::byte*>& sources) const {
       tile.col_begin = piece.col_begin;
       tile.col_count = piece.columns();
       index.tiles.push_back(tile);
-      sources.push_back(piece.data + row * row_bytes);
+      part_of_tile.push_back(part);
     }
   }
   return index;
 }
 
+// The tiles get their offsets and checksums.
+void CheckpointWriter::write_tiles(const fs::path& path,
+                                   const std::vector<const Part*>& part_of_tile,
+                                   TileIndex& index) const {
+  h5::File file = h5::File::create(path, kAlignment);
+  PatchedFile sync(path);
+  int64_t planned = 0;
+  for (const Tile& tile : index.tiles) planned += index.bytes_of(tile);
+  sync.reserve(planned);
+  uint32_t described = ~uint32_t{0};
+  for (size_t i = 0; i < index.tiles.size(); ++i) {
+    Tile& tile = index.tiles[i];
+    const IndexedTensor& tensor = index.tensors[tile.tensor];
+    const StateKind& kind = index.kinds[tile.kind];
+    if (described != tile.tensor) {
+      file.set_text("/" + tensor.name, "shape", shape_text(tensor.shape));
+      described = tile.tensor;
+    }
+    const auto write = [&](const ShardedTensor& rows) {
+      const std::span<const std::byte> bytes(rows.data, static_cast<size_t>(index.bytes_of(tile)));
+      if (!all_finite(bytes, kind.dtype)) {
+        fail(ErrorCode::kDiverged, "{} of {} holds a value that is not finite in {}: not saved",
+             kind.name, tensor.name,
+             extent_text(tensor, tile.row_begin, tile.row_end(), tile.col_begin, tile.col_end()));
+      }
+      tile.digest = xxh3(bytes);
+      tile.block_crcs = block_crcs(bytes);
+      tile.offset = file.write(dataset_path(tensor, kind.name, tile), name_of(kind.dtype),
+                               shape_of(tensor, tile), bytes)
+                        .offset;
+    };
+    const Part& part = *part_of_tile[i];
+    ShardedTensor rows = part.piece;
+    rows.row_begin = tile.row_begin;
+    rows.row_count = tile.row_count;
+    if (part.piece.data == nullptr) {
+      part.fetch(rows, write);
+      continue;
+    }
+    const int64_t row_bytes = rows.columns() * static_cast<int64_t>(size_of(rows.dtype));
+    rows.data += (tile.row_begin - part.piece.row_begin) * row_bytes;
+    write(rows);
+  }
+  file.close();
+  sync.finish();
+}
+
 std::string CheckpointWriter::write() {
-  std::vector<const std::byte*> sources;
-  TileIndex index = plan(sources);
+  std::vector<const Part*> part_of_tile;
+  TileIndex index = plan(part_of_tile);
   if (index.tiles.empty()) return "null";
   const fs::path data = staging_ / writer_file(writer_);
-  write_tiles(data, sources, index);
+  write_tiles(data, part_of_tile, index);
   FileRecord record;
   record.writer = writer_;
   record.tiles = static_cast<int64_t>(index.tiles.size());

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,8 +38,11 @@ class CheckpointWriter {
 
   // Rows, or columns of rows, that this rank owns, to be split into tiles, in the kind's dtype. The
   // memory is read by write(), so it has to stay unchanged until then. Zero rows or columns are
-  // allowed and add nothing.
-  void add(std::string_view kind, const ShardedTensor& piece);
+  // allowed and add nothing. A piece whose values are not in host memory has no data: then `fetch`
+  // brings rows of it, by calling `use` with them.
+  using Use = std::function<void(const ShardedTensor&)>;
+  using Fetch = std::function<void(const ShardedTensor& rows, const Use& use)>;
+  void add(std::string_view kind, const ShardedTensor& piece, Fetch fetch = {});
 
   // Writes and fsyncs w<writer>.h5 and w<writer>.idx and returns the record for rank 0 as JSON
   // text; "null" (and no file) when nothing was added. Throws E0701 naming tensor and kind when a
@@ -49,10 +53,12 @@ class CheckpointWriter {
   struct Part {
     uint32_t kind;
     ShardedTensor piece;
+    Fetch fetch;
   };
-  // Cuts the parts into tiles, sorted by dataset path; `sources` receives where each lies in
-  // memory.
-  TileIndex plan(std::vector<const std::byte*>& sources) const;
+  // Cuts the parts into tiles, sorted by dataset path; `part_of_tile` receives the part of each.
+  TileIndex plan(std::vector<const Part*>& part_of_tile) const;
+  void write_tiles(const std::filesystem::path& path, const std::vector<const Part*>& part_of_tile,
+                   TileIndex& index) const;
 
   std::filesystem::path staging_;
   int writer_;

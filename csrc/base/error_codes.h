@@ -68,6 +68,8 @@ enum ExitCode : int {
     "a checkpoint was made with other keys or data than the recipe that is to go on") \
   E(222, kNoPeftForm, kExitUsage, \
     "what was trained has no form in a peft adapter") \
+  E(223, kNoCuda, kExitUsage, \
+    "`device: cuda` was asked for, but this build has no CUDA, or a host no GPU") \
   E(232, kNoPythonStep, kExitUsage, \
     "a Python step cannot be started: interpreter, script or package is missing") \
   E(233, kBadJudge, kExitUsage, \

@@ -1,7 +1,7 @@
 // One step of AdamW on bf16 weights and moments with stochastic rounding: its factors, and which
-// random bits an element takes. Free of torch; kernels of all devices read it. Sums and products are
-// never contracted and no libm function is called, so that every device and vector width gives the
-// same bits.
+// random bits an element takes. Free of torch; kernels of all devices read it. Sums and products
+// are never contracted and no libm function is called, so that every device and vector width gives
+// the same bits.
 #pragma once
 
 #include <cstdint>

@@ -41,8 +41,8 @@ AttentionGradients attention_gradients(const AttentionInputs& in, const Attentio
 
 // keep: attention_gradients() will follow; else lse may be undefined.
 inline Attended attention(const AttentionInputs& in, const AttentionRuns& runs, bool keep) {
-  const bool on_cuda = is_on_cuda({&in.q, &in.k, &in.k_shared, &in.v, &in.sinks,
-                                   &runs.query_offsets});
+  const bool on_cuda =
+      is_on_cuda({&in.q, &in.k, &in.k_shared, &in.v, &in.sinks, &runs.query_offsets});
   if constexpr (kHasCuda) {
     if (on_cuda) return cuda::attention(in, runs, keep);
   }

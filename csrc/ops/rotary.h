@@ -16,8 +16,8 @@ at::Tensor rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor&
 
 // x [T, heads, d], contiguous, fp32 or bf16. Rotates the dimensions [offset, offset + width) of
 // every head by the angles whose fp32 cos and sin [T, width / 2] are given, and copies the others;
-// in fp32, rounded once. Pairs are (2j, 2j + 1) when `interleaved`, else (j, j + width / 2). `back`:
-// by the opposite angles, as the gradient is.
+// in fp32, rounded once. Pairs are (2j, 2j + 1) when `interleaved`, else (j, j + width / 2).
+// `back`: by the opposite angles, as the gradient is.
 inline at::Tensor rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
                           int64_t offset, bool interleaved, bool back) {
   const bool on_cuda = is_on_cuda({&x, &cos, &sin});

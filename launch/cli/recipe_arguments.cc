@@ -15,8 +15,10 @@ namespace sutor {
 namespace {
 
 std::vector<std::string> sets_of(const po::variables_map& values) {
-  return values.count("set") ? values["set"].as<std::vector<std::string>>()
-                             : std::vector<std::string>();
+  std::vector<std::string> sets;
+  if (values.count("set")) sets = values["set"].as<std::vector<std::string>>();
+  if (values.count("device")) sets.push_back("device=" + values["device"].as<std::string>());
+  return sets;
 }
 
 }  // namespace
@@ -27,6 +29,12 @@ void add_recipe_options(po::options_description& options,
       "set", po::value<std::vector<std::string>>()->composing(),
       "key=value: sets a recipe key; may be repeated");
   positional.add("recipe", 1);
+}
+
+void add_device_option(po::options_description& options) {
+  options.add_options()("device", po::value<std::string>(),
+                        "auto (a GPU for each rank where there are, else the CPU), cpu or cuda; "
+                        "the recipe's `device`");
 }
 
 Recipe recipe_from(const po::variables_map& values) {

@@ -14,6 +14,9 @@ namespace sutor {
 void add_recipe_options(boost::program_options::options_description& options,
                         boost::program_options::positional_options_description& positional);
 
+// For verbs that compute: adds --device.
+void add_device_option(boost::program_options::options_description& options);
+
 // Reads the recipe; throws E0202 when none was given.
 Recipe recipe_from(const boost::program_options::variables_map& values);
 

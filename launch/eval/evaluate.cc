@@ -1,9 +1,12 @@
 #include "launch/eval/evaluate.h"
 
+#include <torch/types.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "csrc/base/profile.h"
+#include "csrc/ops/device/host_window.h"
 #include "launch/data/micro_batch.h"
 #include "layers/blocks/head_loss.h"
 
@@ -20,7 +23,7 @@ struct DocumentCounts {
 
   // This rank's tokens of the batch that was made of a sample.
   void add(const Sample& sample, const MicroBatch& batch, const PackedBatch& packed,
-           const std::vector<uint8_t>& is_correct) {
+           std::span<const uint8_t> is_correct) {
     for (size_t i = 0; i < is_correct.size(); ++i) {
       const int64_t t = packed.split ? packed.split->tokens[i] : static_cast<int64_t>(i);
       if (batch.targets[t] == kNoTarget) continue;
@@ -67,6 +70,10 @@ EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
   const int dp_rank = parallel.coordinates().dp, dp_size = parallel.layout().dp();
   const TokenStore* const stores[] = {set.store};
   DocumentCounts documents(*set.store);
+  ExpertMask mask_on_device;
+  for (const auto& [layer, allowed] : mask) {
+    mask_on_device[layer] = ops::to_device(allowed, model.device());
+  }
   double sums[3] = {0, 0, 0};  // loss, correct, targets
   const auto samples = static_cast<int64_t>(set.samples.size());
   const int64_t first = leading_range(samples, dp_rank, dp_size).begin;
@@ -74,19 +81,23 @@ EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
   for (int64_t i = 0; i < count; ++i) {
     const MicroBatch batch =
         rank_micro_batch(stores, set.samples, dp_rank, dp_size, /*micro_batch=*/1, i);
-    const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
+    const PackedBatch packed =
+        make_context_batch(batch.ids, batch.doc_offsets, parallel.cp(), model.device());
     ForwardContext context{.batch = packed};
-    context.expert_mask = &mask;
+    context.expert_mask = &mask_on_device;
     const at::Tensor hidden = model.hidden_states(context);
     if (!parallel.is_last_stage()) continue;
     const std::vector<int64_t> targets = own_values(packed, batch.targets);
     const HeadLoss loss = head_loss(hidden, targets, model.head(), model.tensor_parallel(), 1.0,
                                     /*gradient=*/false);
     if (parallel.coordinates().tp > 0) continue;  // the same as on the first rank
-    sums[0] += loss.loss_sum;
-    sums[1] += static_cast<double>(loss.correct);
+    sums[0] += loss.loss_sum.item<double>();
+    const at::Tensor is_correct = loss.is_correct.cpu();
+    const std::span correct(is_correct.data_ptr<uint8_t>(),
+                            static_cast<size_t>(is_correct.numel()));
+    sums[1] += static_cast<double>(std::count(correct.begin(), correct.end(), 1));
     for (const int64_t target : targets) sums[2] += target != kNoTarget;
-    if (!batch.empty()) documents.add(set.samples[first + i], batch, packed, loss.is_correct);
+    if (!batch.empty()) documents.add(set.samples[first + i], batch, packed, correct);
   }
   Comm& world = parallel.world();
   world.all_reduce(std::span<double>(sums), ReduceOp::kSum, "evaluation");

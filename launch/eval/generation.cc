@@ -10,6 +10,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/profile.h"
+#include "csrc/ops/device/host_window.h"
 #include "launch/eval/sampling.h"
 #include "layers/attention/kv_cache.h"
 #include "layers/blocks/head_loss.h"
@@ -66,8 +67,8 @@ class Generator {
       starts.push_back(cache_->length(sequence.slot));
       slots.push_back(sequence.slot);
     }
-    const std::vector<int64_t> chosen =
-        next_tokens(batch, make_packed_batch(ids, offsets, starts), slots);
+    const std::vector<int64_t> chosen = next_tokens(
+        batch, make_packed_batch(ids, offsets, starts, session_.model().device()), slots);
     if (first) running_.insert(running_.end(), batch.begin(), batch.end());
     const size_t begin = running_.size() - batch.size();
     for (size_t i = 0; i < batch.size(); ++i) take(running_[begin + i], chosen[i]);
@@ -101,9 +102,11 @@ class Generator {
     if (parallel.is_last_stage()) {
       std::vector<int64_t> last;
       for (size_t d = 0; d < slots.size(); ++d) last.push_back(packed.doc_offsets[d + 1] - 1);
+      const at::Tensor rows = ops::to_device(at::tensor(last, at::kLong), hidden.device());
       const at::Tensor logits =
-          head_logits(at::index_select(hidden, 0, at::tensor(last, at::kLong)),
-                      session_.model().head(), session_.model().tensor_parallel());
+          head_logits(at::index_select(hidden, 0, rows), session_.model().head(),
+                      session_.model().tensor_parallel())
+              .cpu();
       const ProfileScope scope("sampling");
       for (size_t i = 0; i < batch.size(); ++i) {
         const Completion& completion = completions_[batch[i].prompt];

@@ -47,8 +47,7 @@ class Evaluator {
         sets_(make_eval_sets(recipe, stores_)),
         mask_(request.masked ? mask_of(*request.masked, source_.info, recipe.esft.layer_base)
                              : ExpertMask()),
-        session_(source_, world,
-                 {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)}) {}
+        session_(source_, world, session_options(recipe, world)) {}
 
   std::vector<EvaluatedModel> run() {
     std::vector<EvaluatedModel> models;

@@ -108,14 +108,15 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   for (int64_t index = 0; index < count; ++index) {
     const MicroBatch batch =
         rank_micro_batch(stores, samples, dp_rank, dp_size, /*micro_batch=*/1, index);
-    const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets, parallel.cp());
+    const PackedBatch packed =
+        make_context_batch(batch.ids, batch.doc_offsets, parallel.cp(), session.model().device());
     const IndexRange own = session.store().tensor_parallel().rows_of(packed.num_tokens());
     const std::vector<int64_t> targets = own_values(packed, batch.targets);
     ForwardContext context{.batch = packed};
     context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor&,
                              const at::Tensor& unscaled) {
       const int64_t k = idx.size(1);
-      const at::Tensor i = idx.contiguous(), w = unscaled.contiguous();
+      const at::Tensor i = idx.cpu().contiguous(), w = unscaled.cpu().contiguous();
       if (supervised_only) {
         const CountedRows rows =
             counted_rows(i, w, {targets.data() + own.begin, static_cast<size_t>(i.size(0))});
@@ -124,8 +125,8 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
         result.scores.add(layer, longs(i), floats(w), static_cast<int>(k));
       }
       if (!records) return;
-      const at::Tensor all_i = whole_batch(i, packed, parallel);
-      const at::Tensor all_w = whole_batch(w, packed, parallel);
+      const at::Tensor all_i = whole_batch(idx.contiguous(), packed, parallel).cpu();
+      const at::Tensor all_w = whole_batch(unscaled.contiguous(), packed, parallel).cpu();
       if (!writer) return;
       for (size_t d = 0; d + 1 < batch.doc_offsets.size(); ++d) {
         const auto from = static_cast<size_t>(batch.doc_offsets[d] * k);

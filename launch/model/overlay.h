@@ -28,6 +28,8 @@ class Overlay {
   // The low-rank pairs of a checkpoint that has them, else none.
   const std::vector<TrainedTensor>& pairs() const { return pairs_; }
   const PeftOptions& lora() const { return lora_; }
+  // Whether it replaces the tensor of that name.
+  bool has(std::string_view tensor) const { return by_name_.find(tensor) != by_name_.end(); }
   // Fills the rows and columns of `destination`, converted to its dtype; false when the overlay
   // does not have its tensor. Throws E0302 for another shape. Thread-safe.
   bool load(const ShardedTensor& destination) const;

@@ -6,6 +6,7 @@
 #include "csrc/base/parallel.h"
 #include "csrc/base/profile.h"
 #include "launch/job/agreement.h"
+#include "launch/job/device_choice.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
@@ -19,12 +20,13 @@ Session::Session(const ModelSource& source, const ModelInfo& model, const Traina
                  Comm& world, const SessionOptions& options)
     : source_(source),
       lora_seed_(options.lora_seed),
+      device_text_(options.device_text),
       parallel_(
           options.parallel, model,
           [&](const TensorEntry& tensor) { return trainable.contains(tensor.name); }, world,
           options.expert_ranks),
       store_(model, trainable, parallel_, options.dtype, options.decay_matrices_only,
-             options.bucket_elements) {
+             options.bucket_elements, options.device) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);
   load_weights();
   model_ = source.family.build(source.directory.config(), store_);
@@ -37,9 +39,11 @@ void Session::load_weights() {
   const ProfileScope scope("load weights");
   const int threads = at::get_num_threads();
   weight_reads_ = sutor::load_weights(source_, parallel_, store_.tensors(), threads);
-  std::vector<ShardedTensor> pairs = store_.lora_tensors();
-  parallel_tasks(threads, static_cast<int64_t>(pairs.size()),
-                 [&](int64_t i) { load_initial(pairs[static_cast<size_t>(i)]); });
+  const std::vector<ShardValues> pairs = store_.lora_tensors();
+  parallel_tasks(threads, static_cast<int64_t>(pairs.size()), [&](int64_t i) {
+    fill_in_windows(pairs[static_cast<size_t>(i)],
+                    [&](ShardedTensor& window) { load_initial(window); });
+  });
 }
 
 std::string weights_text(const Session& session) {
@@ -59,9 +63,20 @@ void Session::load_initial(ShardedTensor& destination) const {
 
 void Session::apply(const Overlay& overlay) {
   for (const FlatBuffer* buffer : store_.buffers()) SUTOR_ASSERT(buffer->size() == 0);
-  std::vector<ShardedTensor> tensors = store_.tensors();
-  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()),
-                 [&](int64_t i) { overlay.load(tensors[i]); });
+  const std::vector<ShardValues> tensors = store_.tensors();
+  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    const ShardValues& shard = tensors[static_cast<size_t>(i)];
+    if (!overlay.has(shard.place.name)) return;
+    fill_in_windows(shard, [&](ShardedTensor& window) { overlay.load(window); });
+  });
+}
+
+SessionOptions session_options(const Recipe& recipe, Comm& world) {
+  const ChosenDevice chosen = choose_device(recipe.device, world);
+  return {.parallel = recipe.parallel,
+          .dtype = computing_dtype(recipe.model.dtype),
+          .device = chosen.device,
+          .device_text = chosen.text};
 }
 
 at::ScalarType computing_dtype(const std::string& text) {
@@ -79,15 +94,19 @@ Digest base_digest(const ModelSource& source, Comm& world) {
   return parse_digest(digest, "base digest");
 }
 
-Digest digest_of(const std::vector<ShardedTensor>& tensors) {
+Digest digest_of(const std::vector<ShardValues>& tensors) {
   const ProfileScope scope("digests of frozen tensors");
   std::vector<Digest> digests(tensors.size());
   parallel_tasks(at::get_num_threads(), static_cast<int64_t>(tensors.size()), [&](int64_t i) {
-    digests[i] = xxh3(std::span<const std::byte>(tensors[i].data, tensors[i].num_bytes()));
+    Hasher hasher;
+    read_in_windows(tensors[static_cast<size_t>(i)], [&](const ShardedTensor& window) {
+      hasher.update(std::span<const std::byte>(window.data, window.num_bytes()));
+    });
+    digests[static_cast<size_t>(i)] = hasher.digest();
   });
   Hasher hasher;
   for (size_t i = 0; i < tensors.size(); ++i) {
-    hasher.update(tensors[i].name);
+    hasher.update(tensors[i].place.name);
     hasher.update(digests[i].text());
   }
   return hasher.digest();

@@ -13,6 +13,7 @@
 #include "layers/decoder/causal_model.h"
 #include "layers/storage/parameter_store.h"
 #include "parallel_state/parallel_state.h"
+#include "recipes/recipe.h"
 
 namespace sutor {
 
@@ -22,6 +23,8 @@ struct SessionOptions {
   bool decay_matrices_only = false;
   ExpertRanks expert_ranks = {};              // the same on all ranks
   int64_t bucket_elements = kBucketElements;  // of gradients that are reduced together
+  at::Device device = at::kCPU;               // of all tensors
+  std::string device_text = "cpu";            // and why
   // Initial values of low-rank pairs: from a seed, or from a peft adapter.
   uint64_t lora_seed = 0;
   std::optional<std::string> lora_init = {};
@@ -42,6 +45,7 @@ class Session {
   ParameterStore& store() { return store_; }
   const CausalModel& model() const { return *model_; }
   const WeightReads& weight_reads() const { return weight_reads_; }
+  const std::string& device_text() const { return device_text_; }
   // Fills rows of a tensor of the model, or of a low-rank pair, with their values before any
   // training.
   void load_initial(ShardedTensor& destination) const;
@@ -53,6 +57,7 @@ class Session {
 
   const ModelSource& source_;
   uint64_t lora_seed_;
+  std::string device_text_;
   std::optional<PeftAdapter> lora_init_;
   ParallelState parallel_;
   ParameterStore store_;
@@ -72,6 +77,10 @@ at::ScalarType computing_dtype(const std::string& text);
 Digest base_digest(const ModelSource& source, Comm& world);
 
 // One digest of the names and bytes of these tensors, computed on all threads.
-Digest digest_of(const std::vector<ShardedTensor>& tensors);
+Digest digest_of(const std::vector<ShardValues>& tensors);
+
+// What the recipe says of a session: layout, dtype, and the device that its key and the machines of
+// all ranks allow. Collective over `world`.
+SessionOptions session_options(const Recipe& recipe, Comm& world);
 
 }  // namespace sutor

@@ -8,6 +8,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/ops/device/host_window.h"
 #include "launch/log/metrics_log.h"
 #include "launch/model/read_plan.h"
 
@@ -37,10 +38,39 @@ ShardedTensor rows_of(const ShardedTensor& shard, int64_t row_begin, int64_t row
   return rows;
 }
 
+// Rows of this rank's weights that are to be filled: where they lie, or a window on the device.
+class Destination {
+ public:
+  Destination(const ShardValues& shard, int64_t row_begin, int64_t row_count) {
+    if (shard.place.data != nullptr) {
+      rows_ = rows_of(shard.place, row_begin, row_count);
+      return;
+    }
+    rows_ = shard.place;
+    rows_.row_begin = row_begin;
+    rows_.row_count = row_count;
+    const int64_t columns = shard.place.columns();
+    window_.emplace(shard.values.view({-1}).narrow(0, (row_begin - shard.place.row_begin) * columns,
+                                                   row_count * columns),
+                    ops::HostWindow::Use::kFill);
+    rows_.data = window_->bytes().data();
+  }
+  const ShardedTensor& rows() const { return rows_; }
+  std::span<std::byte> bytes() const { return {rows_.data, rows_.num_bytes()}; }
+  bool is_window() const { return window_.has_value(); }
+  void commit() {
+    if (window_) window_->commit();
+  }
+
+ private:
+  ShardedTensor rows_;
+  std::optional<ops::HostWindow> window_;
+};
+
 class NodeLoader {
  public:
   // Collective over the node.
-  NodeLoader(const ModelSource& source, Comm& node, const std::vector<ShardedTensor>& shards,
+  NodeLoader(const ModelSource& source, Comm& node, const std::vector<ShardValues>& shards,
              int threads)
       : source_(source),
         node_(node),
@@ -81,7 +111,7 @@ class NodeLoader {
   std::vector<std::vector<ShardBounds>> exchange() const {
     const TensorMap& tensors = source_.info.tensors;
     std::vector<ShardBounds> mine;
-    for (const ShardedTensor& shard : shards_) {
+    for (const auto& [shard, values] : shards_) {
       const int64_t number = tensors.find(shard.name) - tensors.entries().data();
       mine.push_back({number, shard.row_begin, shard.row_count, shard.col_begin, shard.columns(),
                       static_cast<int64_t>(size_of(shard.dtype))});
@@ -96,8 +126,9 @@ class NodeLoader {
     return of_rank;
   }
 
-  ShardedTensor destination_of(const ReadSlice& slice) const {
-    return rows_of(shards_[slice.shard], slice.row_begin, slice.row_count);
+  std::shared_ptr<Destination> destination_of(const ReadSlice& slice) const {
+    return std::make_shared<Destination>(shards_[static_cast<size_t>(slice.shard)], slice.row_begin,
+                                         slice.row_count);
   }
 
   std::vector<const PlannedRead*> mine_of(const std::vector<PlannedRead>& reads) const {
@@ -111,8 +142,10 @@ class NodeLoader {
   void read_unshared() const {
     const std::vector<const PlannedRead*> mine = mine_of(plan_.unshared);
     parallel_tasks(threads_, static_cast<int64_t>(mine.size()), [&](int64_t i) {
-      ShardedTensor destination = destination_of(mine[static_cast<size_t>(i)]->slices[0]);
-      source_.load(destination);
+      const auto destination = destination_of(mine[static_cast<size_t>(i)]->slices[0]);
+      ShardedTensor rows = destination->rows();
+      source_.load(rows);
+      destination->commit();
     });
   }
 
@@ -134,7 +167,8 @@ class NodeLoader {
     const auto own = std::find_if(read.slices.begin(), read.slices.end(),
                                   [&](const auto& slice) { return slice.rank == node_.rank(); });
     SUTOR_ASSERT(own != read.slices.end());
-    const ShardedTensor destination = destination_of(*own);
+    const std::shared_ptr<Destination> to_own = destination_of(*own);
+    const ShardedTensor destination = to_own->rows();
     ShardedTensor full = destination;
     full.row_begin = extent.row_begin;
     full.row_count = extent.row_count;
@@ -146,20 +180,21 @@ class NodeLoader {
       full.data = buffer.get();
     }
     source_.load(full);
+    if (destination.data != full.data) copy(full, destination);
+    to_own->commit();
+    // What keeps the bytes of messages alive; null: they are in the rank's own weights.
+    std::shared_ptr<const void> full_owner = buffer;
+    if (!buffer && to_own->is_window()) full_owner = to_own;
     Messages messages;
     for (const ReadSlice& slice : read.slices) {
       const ShardBounds& bounds = shards_of_rank_[static_cast<size_t>(slice.rank)][slice.shard];
-      if (slice.rank == node_.rank()) {
-        const ShardedTensor to = destination_of(slice);
-        if (to.data != full.data) copy(full, to);
-        continue;
-      }
+      if (slice.rank == node_.rank()) continue;
       ShardedTensor outgoing = full;
       outgoing.row_begin = slice.row_begin;
       outgoing.row_count = slice.row_count;
       outgoing.col_begin = bounds.col_begin;
       outgoing.col_count = bounds.col_count;
-      std::shared_ptr<const void> owner = buffer;
+      std::shared_ptr<const void> owner = full_owner;
       if (outgoing.columns() == full.columns()) {
         outgoing.data = rows_of(full, slice.row_begin, slice.row_count).data;
       } else {
@@ -192,15 +227,16 @@ class NodeLoader {
       if (read.reader == node_.rank()) continue;
       for (const ReadSlice& slice : read.slices) {
         if (slice.rank != node_.rank()) continue;
-        const ShardedTensor destination = destination_of(slice);
-        node_.receive({destination.data, destination.num_bytes()}, read.reader, kOperation);
+        const auto destination = destination_of(slice);
+        node_.receive(destination->bytes(), read.reader, kOperation);
+        destination->commit();
       }
     }
   }
 
   const ModelSource& source_;
   Comm& node_;
-  const std::vector<ShardedTensor>& shards_;
+  const std::vector<ShardValues>& shards_;
   int threads_;
   std::vector<std::vector<ShardBounds>> shards_of_rank_;  // by rank of the node
   ReadPlan plan_;
@@ -215,7 +251,7 @@ std::string range_text(const std::vector<int64_t>& bytes) {
 }  // namespace
 
 WeightReads load_weights(const ModelSource& source, const ParallelState& parallel,
-                         const std::vector<ShardedTensor>& shards, int threads) {
+                         const std::vector<ShardValues>& shards, int threads) {
   Comm& world = parallel.world();
   const int64_t before = source.directory.fetched_bytes();
   NodeLoader(source, parallel.node(), shards, threads).load();

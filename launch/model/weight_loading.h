@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "launch/model/model_source.h"
+#include "layers/shards/shard_values.h"
 #include "parallel_state/model/sharded_tensor.h"
 #include "parallel_state/parallel_state.h"
 
@@ -23,7 +24,7 @@ struct WeightReads {
 // read buffers of 64 MiB besides, more only when a tensor of a base store cannot be read in slices.
 // Reads on `threads` threads.
 WeightReads load_weights(const ModelSource& source, const ParallelState& parallel,
-                         const std::vector<ShardedTensor>& shards, int threads);
+                         const std::vector<ShardValues>& shards, int threads);
 
 // "1.2 GiB of 3.4 GiB read by this rank (0.9 GiB to 1.2 GiB a rank, 3.4 GiB on the node)"
 std::string reads_text(const WeightReads& reads, int rank);

@@ -16,8 +16,7 @@ void run_score(const Recipe& recipe, const ModelSource& source, Comm& world,
                const std::optional<std::filesystem::path>& records) {
   const RunPaths paths(recipe.output);
   const TokenStores stores(recipe, source.info.vocab_size);
-  Session session(source, world,
-                  {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)});
+  Session session(source, world, session_options(recipe, world));
   const Digest base = base_digest(source, world);
   const ScoreResult result = score_model(recipe, session, stores.train(), records);
   if (result.tokens == 0) {
@@ -28,6 +27,7 @@ void run_score(const Recipe& recipe, const ModelSource& source, Comm& world,
                {source.info.family, base.text(), result.sample_digest.text(), version_text()},
                paths.scores());
   if (records) write_summary(result.scores.table(), *records / "summary.json");
+  fmt::print("device   {}\n", session.device_text());
   fmt::print("weights  {}\n", weights_text(session));
   fmt::print("scored {} tokens on {} rank(s) in {:.1f} s: {} layers x {} experts -> {}\n",
              format_count(result.tokens), world.size(), result.seconds,

@@ -100,7 +100,11 @@ void Checkpointer::save(const TrainState& state, int keep) {
   const std::string write_problem = problem_of([&] {
     CheckpointWriter writer(root_, state.step, uuid, world_.rank(), kinds);
     for (const StateKind& kind : kinds) {
-      for (const ShardedTensor& rows : optimizer_.state(kind.name)) writer.add(kind.name, rows);
+      for (const ShardValues& rows : optimizer_.state(kind.name)) {
+        writer.add(kind.name, rows.place, [rows](const ShardedTensor& wanted, const auto& use) {
+          read_rows(rows, wanted, use);
+        });
+      }
     }
     record = writer.write();
   });
@@ -172,8 +176,8 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
           const TrainState saved = train_state_from(reader.meta().state, chosen);
           check_same_training(saved, state, chosen, world_.rank() == 0);
           for (const StateKind& kind : optimizer_.declared().kinds) {
-            for (const ShardedTensor& rows : optimizer_.state(kind.name)) {
-              reader.read(kind.name, rows);
+            for (const ShardValues& rows : optimizer_.state(kind.name)) {
+              fill_in_windows(rows, [&](ShardedTensor& window) { reader.read(kind.name, window); });
             }
           }
           optimizer_.state_restored();

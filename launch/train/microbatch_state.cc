@@ -1,5 +1,6 @@
 #include "launch/train/microbatch_state.h"
 
+#include <c10/core/AutogradState.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
@@ -10,6 +11,9 @@ namespace {
 
 void run_backward(const at::Tensor& out, const at::Tensor& grad) {
   const ProfileScope scope("layers, backward");
+  // Autograd gives the backward pass of an accelerator's tensors to a thread of its own, but only
+  // this thread communicates.
+  c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
   torch::autograd::backward({out}, {grad});
 }
 
@@ -20,32 +24,55 @@ MicrobatchState::MicrobatchState(const CausalModel& model, ParameterStore& store
     : model_(model),
       store_(store),
       options_(options),
-      batch_(make_context_batch(micro_batch.ids, micro_batch.doc_offsets, model.parallel().cp())),
-      context_{.batch = batch_} {
+      batch_(make_context_batch(micro_batch.ids, micro_batch.doc_offsets, model.parallel().cp(),
+                                model.device())),
+      context_{.batch = batch_},
+      tables_(model.tables(batch_)) {
   targets_ = own_values(batch_, micro_batch.targets);
   context_.balance_weight = options.balance_weight;
   context_.lowest_layer = options.lowest_layer;
 }
 
 at::Tensor MicrobatchState::forward(const at::Tensor& input) {
-  const int lowest = options_.lowest_layer;
-  const Rope::Tables tables = model_.tables(batch_);
   at::Tensor x = input;
   if (model_.parallel().is_first_stage()) {
-    at::AutoGradMode mode(lowest < 0);
+    at::AutoGradMode mode(options_.lowest_layer < 0);
     x = embedded_ = model_.embed(batch_);
   }
-  for (const int layer : model_.layers()) {
-    const bool has_backward = layer >= lowest;
-    at::AutoGradMode mode(has_backward);
-    const at::Tensor in = x.detach();
-    if (has_backward) in.requires_grad_(layer > lowest);
-    x = model_.layer(layer, in, context_, tables);
-    if (has_backward) layer_graphs_.push_back({layer, in, x});
-  }
+  for (const int layer : model_.layers()) x = forward_layer(layer, x);
   if (!model_.parallel().is_last_stage()) return x.detach();
   compute_loss(x);
   return {};
+}
+
+at::Tensor MicrobatchState::forward_layer(int layer, const at::Tensor& x) {
+  using Part = CausalModel::Part;
+  // Whether the halves of the lowest layer have a backward pass depends on what trains there.
+  if (options_.recompute == Recompute::kAttention && layer > options_.lowest_layer) {
+    const at::Tensor h = forward_part(layer, Part::kAttention, x, /*keep=*/false);
+    return forward_part(layer, Part::kFeedForward, h, /*keep=*/true);
+  }
+  return forward_part(layer, Part::kLayer, x, options_.recompute != Recompute::kLayer);
+}
+
+at::Tensor MicrobatchState::forward_part(int layer, CausalModel::Part part, const at::Tensor& x,
+                                         bool keep) {
+  const bool has_backward = layer >= options_.lowest_layer;
+  at::AutoGradMode mode(has_backward && keep);
+  const at::Tensor in = x.detach();
+  if (has_backward) in.requires_grad_(layer > options_.lowest_layer);
+  const at::Tensor out = model_.layer(layer, part, in, context_, tables_);
+  if (has_backward) layer_graphs_.push_back({layer, part, in, keep ? out : at::Tensor()});
+  return out;
+}
+
+// The same bits as in the forward pass; its part of the balance loss is counted already.
+at::Tensor MicrobatchState::forward_again(const LayerGraph& graph) {
+  const ProfileScope scope("recomputation");
+  const at::Tensor balance_loss = context_.balance_loss;
+  const at::Tensor out = model_.layer(graph.layer, graph.part, graph.in, context_, tables_);
+  context_.balance_loss = balance_loss;
+  return out;
 }
 
 void MicrobatchState::compute_loss(const at::Tensor& x) {
@@ -68,10 +95,11 @@ at::Tensor MicrobatchState::backward(const at::Tensor& received, bool last) {
   while (!layer_graphs_.empty()) {
     const LayerGraph graph = std::move(layer_graphs_.back());
     layer_graphs_.pop_back();
-    run_backward(graph.out, grad);
+    run_backward(graph.out.defined() ? graph.out : forward_again(graph), grad);
+    grad = graph.in.grad();
+    if (graph.part == CausalModel::Part::kFeedForward) continue;  // the other half follows
     store_.collect_gradients(graph.layer);
     if (last) store_.layer_complete(graph.layer);
-    grad = graph.in.grad();
   }
   if (model_.parallel().is_first_stage() && options_.lowest_layer < 0) {
     run_backward(embedded_, grad);

@@ -25,11 +25,16 @@ class MicrobatchState {
   PipelineResult result() const { return {loss_.loss_sum, context_.balance_loss}; }
 
  private:
-  // The autograd graph of one layer that has a backward pass, from `in` to `out`.
+  // The autograd graph of a layer, or a half of one, that has a backward pass: from `in` to `out`,
+  // which is undefined where the backward pass computes it again.
   struct LayerGraph {
     int layer;
+    CausalModel::Part part;
     at::Tensor in, out;
   };
+  at::Tensor forward_layer(int layer, const at::Tensor& x);
+  at::Tensor forward_part(int layer, CausalModel::Part part, const at::Tensor& x, bool keep);
+  at::Tensor forward_again(const LayerGraph& graph);
   void compute_loss(const at::Tensor& x);
 
   const CausalModel& model_;
@@ -38,6 +43,7 @@ class MicrobatchState {
   std::vector<int64_t> targets_;
   PackedBatch batch_;
   ForwardContext context_;
+  Rope::Tables tables_;
   at::Tensor embedded_;
   std::vector<LayerGraph> layer_graphs_;
   at::Tensor last_, normed_;  // input and output of the final norm

@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "csrc/base/error.h"
 #include "launch/train/microbatch_state.h"
 #include "layers/parallel/stage_exchange.h"
 #include "parallel_state/layout/pipeline_schedule.h"
@@ -28,7 +29,10 @@ class StageRunner {
         micro_batches_(micro_batches),
         options_(options),
         pipeline_(model.parallel().pp()),
-        stage_(model.parallel().stage()) {}
+        stage_(model.parallel().stage()) {
+    const auto scalar = at::TensorOptions().dtype(at::kDouble).device(model.device());
+    result_ = {at::zeros({}, scalar), at::zeros({}, scalar)};
+  }
 
   PipelineResult run() {
     const PipelineSchedule schedule =
@@ -84,8 +88,8 @@ class StageRunner {
 
   void add_result(int micro_batch) {
     const PipelineResult own = state(micro_batch).result();
-    result_.loss_sum += own.loss_sum;
-    result_.balance_loss += own.balance_loss;
+    if (own.loss_sum.defined()) result_.loss_sum += own.loss_sum;
+    if (own.balance_loss.defined()) result_.balance_loss += own.balance_loss;
   }
 
   const CausalModel& model_;
@@ -103,6 +107,13 @@ class StageRunner {
 };
 
 }  // namespace
+
+Recompute parse_recompute(const std::string& name) {
+  if (name == "attention") return Recompute::kAttention;
+  if (name == "layer") return Recompute::kLayer;
+  SUTOR_ASSERT(name == "none");
+  return Recompute::kNone;
+}
 
 PipelineResult forward_backward(const CausalModel& model, ParameterStore& store,
                                 std::span<const MicroBatch> micro_batches,

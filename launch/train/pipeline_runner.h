@@ -11,17 +11,27 @@
 
 namespace sutor {
 
+// What the backward pass computes again instead of keeping it from the forward pass.
+enum class Recompute {
+  kNone,
+  kAttention,  // the attention half of every layer but the lowest
+  kLayer,      // every layer
+};
+// "none", "attention" or "layer", as the recipe has it.
+Recompute parse_recompute(const std::string& name);
+
 struct PipelineOptions {
   int lowest_layer = 0;       // TrainableSet::lowest_layer()
   double loss_scale = 1;      // 1 / supervised tokens of the global batch
   double balance_weight = 0;  // balance_loss / micro-batches of the step, 0 = none
+  Recompute recompute = Recompute::kNone;
 };
 
 // This rank's summands: the step's values are their sums over all ranks, counting each
 // tensor-parallel group once.
-struct PipelineResult {
-  double loss_sum = 0;      // nats over the supervised tokens, not scaled
-  double balance_loss = 0;  // weighted
+struct PipelineResult {     // double scalars where the model is
+  at::Tensor loss_sum;      // nats over the supervised tokens, not scaled
+  at::Tensor balance_loss;  // weighted
 };
 
 // Adds the gradients of the scaled loss to the parameters' main gradients. Collective over the

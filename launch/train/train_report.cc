@@ -23,14 +23,12 @@ std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session,
   for (const std::string& name : plan.trainable.names()) index.emplace(name, index.size());
   std::vector<int64_t> changed(index.size(), 0);
   const at::ScalarType dtype = session.store().dtype();
-  optimizer.visit_values([&](const Optimizer::Value& value) {
+  optimizer.visit_values([&](const ShardValues& value) {
     // A training starts from weights of the computing dtype.
     const at::Tensor base = at::empty_like(value.values, value.values.options().dtype(dtype));
-    ShardedTensor shard = value.place;
-    shard.dtype = disk_dtype(dtype);
-    shard.data = static_cast<std::byte*>(base.data_ptr());
-    session.load_initial(shard);
-    if (!base.to(at::kFloat).equal(value.values)) changed[index.at(shard.name)] = 1;
+    fill_in_windows(shard_values(value.place, base),
+                    [&](ShardedTensor& window) { session.load_initial(window); });
+    if (!base.to(at::kFloat).equal(value.values)) changed[index.at(value.place.name)] = 1;
   });
   session.parallel().world().all_reduce(std::span(changed), ReduceOp::kMax, "changed tensors");
   return changed;
@@ -64,6 +62,7 @@ void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& se
   fmt::print("layout   {}, {} threads a rank, kernels {}{}\n",
              session.parallel().layout().describe(), at::get_num_threads(), ops::kernel_level(),
              recipe.parallel.expert_placement == "balanced" ? ", experts placed by scores" : "");
+  fmt::print("device   {}\n", session.device_text());
   fmt::print("weights  {}\n", weights_text(session));
   fmt::print("trains   {} of {} parameters ({:.2f}%), {} of {} experts; backward down to {}\n",
              format_count(trained), format_count(all), 100.0 * trained / all, experts,

@@ -12,7 +12,7 @@ namespace sutor {
 StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& input,
                       const StepOptions& options) {
   ParameterStore& store = session.store();
-  PipelineOptions micro{.lowest_layer = options.lowest_layer};
+  PipelineOptions micro{.lowest_layer = options.lowest_layer, .recompute = options.recompute};
   // A batch without any target still routes, so that all ranks stay in step; it moves nothing.
   micro.loss_scale = input.supervised > 0 ? 1.0 / static_cast<double>(input.supervised) : 0.0;
   micro.balance_weight = options.balance_loss / static_cast<double>(input.nonempty_micro_batches);
@@ -22,10 +22,17 @@ StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& i
   const PipelineResult own = forward_backward(session.model(), store, input.micro_batches, micro);
   // The ranks of a tensor-parallel group all have the loss of the same tokens.
   const bool counts = session.parallel().coordinates().tp == 0;
-  double sums[2] = {counts ? own.loss_sum : 0.0, own.balance_loss};
+  double sums[2], squares;
   {
     const ProfileScope scope("gradient reduction");
     store.finish_reductions();
+    // The only values of a step that the host reads.
+    const at::Tensor read =
+        at::stack({own.loss_sum, own.balance_loss, squared_gradients(buffers)}).cpu();
+    const double* values = read.data_ptr<double>();
+    sums[0] = counts ? values[0] : 0.0;
+    sums[1] = values[1];
+    squares = values[2];
     session.parallel().world().all_reduce(std::span<double>(sums), ReduceOp::kSum, "step loss");
   }
   const ProfileScope scope("optimizer");
@@ -33,7 +40,7 @@ StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& i
   StepResult result;
   result.loss = sums[0] * micro.loss_scale;
   result.balance_loss = sums[1];
-  result.grad_norm = gradient_norm(buffers, session.parallel().world());
+  result.grad_norm = gradient_norm(squares, session.parallel().world());
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
     fail(ErrorCode::kDiverged,
          "training diverged at step {}: loss {}, gradient norm {}. Try a lower optim.lr; the last "

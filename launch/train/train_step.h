@@ -6,6 +6,7 @@
 
 #include "launch/data/micro_batch.h"
 #include "launch/model/session.h"
+#include "launch/train/pipeline_runner.h"
 #include "layers/optim/optimizer.h"
 
 namespace sutor {
@@ -19,7 +20,8 @@ struct StepInput {
 struct StepOptions {
   int lowest_layer = 0;     // TrainableSet::lowest_layer()
   double balance_loss = 0;  // TrainOptions::balance_loss
-  double clip = 1.0;        // OptimOptions::clip
+  Recompute recompute = Recompute::kNone;
+  double clip = 1.0;  // OptimOptions::clip
   double lr = 0;
   int64_t step = 1;  // counts from 1
 };

@@ -52,12 +52,11 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   base_ = base_digest(source_, world);
-  SessionOptions options{.parallel = recipe.parallel,
-                         .dtype = computing_dtype(recipe.model.dtype),
-                         .decay_matrices_only = recipe.optim.decay == "matrices",
-                         .expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world),
-                         .lora_seed = recipe.train.seed,
-                         .lora_init = recipe.lora.init};
+  SessionOptions options = session_options(recipe, world);
+  options.decay_matrices_only = recipe.optim.decay == "matrices";
+  options.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
+  options.lora_seed = recipe.train.seed;
+  options.lora_init = recipe.lora.init;
   if (recipe.lora.init) check_lora_init(recipe.lora);
   session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world, options);
   check_marked(plan_.trainable, session_->store());
@@ -134,6 +133,7 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
       nonempty_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
   const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
                             .balance_loss = recipe_.train.balance_loss,
+                            .recompute = parse_recompute(recipe_.train.recompute),
                             .clip = recipe_.optim.clip,
                             .lr = lr,
                             .step = step};

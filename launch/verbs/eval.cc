@@ -48,6 +48,7 @@ po::options_description make_options(po::positional_options_description& positio
       "\"scores\"}");
   add("out", po::value<std::string>()->default_value(""),
       "with --completions: write the rows there with their `score`");
+  add_device_option(options);
   add_profile_option(options);
   return options;
 }

@@ -53,8 +53,7 @@ void write_ids(const GenerationResult& result, const std::string& path) {
 void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& values) {
   set_threads(recipe.train.threads);
   const ModelSource source(recipe.model);
-  Session session(source, world,
-                  {.parallel = recipe.parallel, .dtype = computing_dtype(recipe.model.dtype)});
+  Session session(source, world, session_options(recipe, world));
   const std::string checkpoint = values["checkpoint"].as<std::string>();
   if (checkpoint != "none") {
     const std::string path = from_rank_0(world, "choose checkpoint", [&] {
@@ -98,6 +97,7 @@ int verb_generate(const Arguments& arguments) {
       "completions as JSON lines (with --ids: JSON, the new ids of each prompt)")(
       "checkpoint", po::value<std::string>()->default_value("none"),
       "best, latest, a step directory, or none (the model as it is)");
+  add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);

@@ -11,6 +11,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/safetensors.h"
 #include "launch/cli/command_line.h"
+#include "launch/job/device_choice.h"
 #include "launch/job/job.h"
 #include "launch/model/session.h"
 #include "launch/train/pipeline_runner.h"
@@ -97,19 +98,20 @@ void add_gradients(Session& session, const Rows& rows, std::map<std::string, at:
       session.model(), session.store(), std::span(&batch, 1),
       {.lowest_layer = session.store().trainable().lowest_layer(), .loss_scale = scale});
   session.store().finish_reductions();
-  out["loss"] = at::full({1}, result.loss_sum * scale, at::kFloat);
+  out["loss"] = at::full({1}, result.loss_sum.item<double>() * scale, at::kFloat);
   for (const FlatBuffer* buffer : session.store().buffers()) {
-    for (size_t i = 0; i < buffer->size(); ++i) out["grad." + buffer->name(i)] = buffer->grad(i);
+    for (size_t i = 0; i < buffer->size(); ++i)
+      out["grad." + buffer->name(i)] = buffer->grad(i).cpu();
   }
 }
 
 void add_logits(Session& session, const Rows& rows, std::map<std::string, at::Tensor>& out) {
   std::vector<int64_t> offsets;
   for (int64_t r = 0; r <= rows.rows; ++r) offsets.push_back(r * rows.tokens);
-  const PackedBatch batch = make_packed_batch(rows.ids, offsets);
+  const PackedBatch batch = make_packed_batch(rows.ids, offsets, {}, session.model().device());
   ForwardContext context{.batch = batch};
   const auto shaped = [&](const at::Tensor& x) {
-    return x.contiguous().view({rows.rows, rows.tokens, x.size(-1)}).clone();
+    return x.contiguous().view({rows.rows, rows.tokens, x.size(-1)}).clone().cpu();
   };
   context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor& weights,
                            const at::Tensor&) {
@@ -133,7 +135,8 @@ int verb_logits(const Arguments& arguments) {
       "grads", po::value<std::string>(),
       "expert config: also write the mean loss over next tokens and the gradients of what it "
       "trains")("layer-base", po::value<int>()->default_value(0),
-                "1 for configs whose layers count from 1");
+                "1 for configs whose layers count from 1")(
+      "device", po::value<std::string>()->default_value("auto"), "auto, cpu or cuda");
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, {}, arguments);
     if (!values) return kExitOk;
@@ -143,8 +146,11 @@ int verb_logits(const Arguments& arguments) {
     }
     const ModelSource source((*values)["model"].as<std::string>());
     const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
-    const SessionOptions session_options{.dtype =
-                                             computing_dtype((*values)["dtype"].as<std::string>())};
+    const ChosenDevice chosen = choose_device((*values)["device"].as<std::string>(), world);
+    const SessionOptions session_options{
+        .dtype = computing_dtype((*values)["dtype"].as<std::string>()),
+        .device = chosen.device,
+        .device_text = chosen.text};
     TrainableSet trainable;
     const bool grads = values->count("grads") > 0;
     if (grads) {

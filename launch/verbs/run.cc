@@ -28,6 +28,7 @@ int verb_run(const Arguments& arguments) {
   add_recipe_options(options, positional);
   options.add_options()("overwrite", po::bool_switch(),
                         "delete an earlier training in the output first");
+  add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);

@@ -27,6 +27,7 @@ int verb_score(const Arguments& arguments) {
   add_recipe_options(options, positional);
   options.add_options()("records", po::value<std::string>(),
                         "also write the authors' text records and summary.json to this folder");
+  add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);

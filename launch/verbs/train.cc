@@ -28,6 +28,7 @@ int verb_train(const Arguments& arguments) {
       "resume", po::value<std::string>()->implicit_value("newest"),
       "go on from the newest complete checkpoint; =strict: do not pass over bad ones")(
       "overwrite", po::bool_switch(), "delete the training in the output folder first");
+  add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);

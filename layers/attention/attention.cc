@@ -51,22 +51,21 @@ class GqaAttention final : public Attention {
     const AttentionOptions options{.scale = 1.0 / std::sqrt(static_cast<double>(options_.head_dim)),
                                    .sliding_window = options_.sliding_window,
                                    .sinks = sinks_ ? sinks_->value : at::Tensor()};
-    const std::vector<int64_t>& offsets = context.batch.doc_offsets;
     if (const ContextSplit* split = context.batch.split.get()) {
       const at::Tensor kv = gather_context(at::cat({k, v}, 1), *split);
-      return packed_attention_over(q, kv.narrow(1, 0, options_.kv_heads), at::Tensor(),
-                                   kv.narrow(1, options_.kv_heads, options_.kv_heads), offsets,
-                                   split->keys, options);
+      return packed_attention(q, kv.narrow(1, 0, options_.kv_heads), at::Tensor(),
+                              kv.narrow(1, options_.kv_heads, options_.kv_heads),
+                              context.batch.runs, options);
     }
-    if (!context.cache) return packed_attention(q, k, at::Tensor(), v, offsets, options);
+    if (!context.cache) return packed_attention(q, k, at::Tensor(), v, context.batch.runs, options);
     const int64_t width = options_.kv_heads * options_.head_dim;
     context.cache->append(context.layer, at::cat({k, v}, 1).view({q.size(0), 2 * width}),
                           context.batch, context.slots);
     const at::Tensor rows =
         context.cache->rows(context.layer).view({-1, 2 * options_.kv_heads, options_.head_dim});
-    return packed_attention_over(q, rows.narrow(1, 0, options_.kv_heads), at::Tensor(),
-                                 rows.narrow(1, options_.kv_heads, options_.kv_heads), offsets,
-                                 context.cache->key_rows(context.batch, context.slots), options);
+    return packed_attention(q, rows.narrow(1, 0, options_.kv_heads), at::Tensor(),
+                            rows.narrow(1, options_.kv_heads, options_.kv_heads),
+                            context.cached_runs, options);
   }
 
   GqaOptions options_;
@@ -115,17 +114,15 @@ class MlaAttention final : public Attention {
   at::Tensor attend(const at::Tensor& q, const at::Tensor& kv_latent, const at::Tensor& k_rope,
                     const ForwardContext& context) const {
     const MlaOptions& o = options_;
-    const std::vector<int64_t>& offsets = context.batch.doc_offsets;
     if (const ContextSplit* split = context.batch.split.get()) {
       // Gathers the latents: they are narrower than what they expand to.
       const auto gathered = gather_context(at::cat({kv_latent, k_rope}, 1), *split)
                                 .split_with_sizes({o.kv_lora_rank, o.rope_dim}, -1);
       const auto kv = expanded(gathered[0]);
-      return packed_attention_over(q, kv[0], gathered[1], kv[1], offsets, split->keys,
-                                   {.scale = o.scale});
+      return packed_attention(q, kv[0], gathered[1], kv[1], context.batch.runs, {.scale = o.scale});
     }
     const auto kv = expanded(kv_latent);
-    return packed_attention(q, kv[0], k_rope, kv[1], offsets, {.scale = o.scale});
+    return packed_attention(q, kv[0], k_rope, kv[1], context.batch.runs, {.scale = o.scale});
   }
 
   // [T, rank] -> keys [T, heads, nope_dim] and values [T, heads, v_dim].
@@ -159,10 +156,9 @@ class MlaAttention final : public Attention {
     const at::Tensor q_latent = at::bmm(parts[0].transpose(0, 1), expand[0]).transpose(0, 1);
     const at::Tensor rows = context.cache->rows(context.layer);
     const at::Tensor latents = rows.narrow(1, 0, o.kv_lora_rank).unsqueeze(1);
-    const at::Tensor out = packed_attention_over(
+    const at::Tensor out = packed_attention(
         at::cat({q_latent, parts[1]}, -1), latents, rows.narrow(1, o.kv_lora_rank, o.rope_dim),
-        latents, context.batch.doc_offsets, context.cache->key_rows(context.batch, context.slots),
-        {.scale = o.scale});  // [T, heads, rank]
+        latents, context.cached_runs, {.scale = o.scale});  // [T, heads, rank]
     return at::bmm(out.transpose(0, 1), expand[1].transpose(1, 2)).transpose(0, 1).contiguous();
   }
 

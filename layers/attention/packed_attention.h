@@ -1,12 +1,12 @@
-// Causal attention within each document of a packed batch; documents do not see each other.
+// Causal attention within each document of a packed batch, with its gradient; documents do not see
+// each other.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
-#include <vector>
+#include <memory>
 
-#include "csrc/ops/key_rows.h"
+#include "csrc/ops/attention_runs.h"
 
 namespace sutor {
 
@@ -19,23 +19,14 @@ struct AttentionOptions {
   at::Tensor sinks{};
 };
 
-// q [T, heads, dq]; k [T, kv_heads, dk]; k_shared [T, ds] or undefined: appended to the key of
-// every head, dk + ds = dq; v [T, kv_heads, dv]. The last axis of each is contiguous. heads is a
-// multiple of kv_heads. Softmax and sums in fp32. Returns [T, heads, dv] in q's dtype;
-// differentiable. Saves q, k, v, the output and one number per row and head for the backward pass,
-// which recomputes the scores block by block.
+// q [T, heads, dq]; k [rows, kv_heads, dk]; k_shared [rows, ds] or undefined: appended to the key
+// of every head, dk + ds = dq; v [rows, kv_heads, dv]. The last axis of each is contiguous. heads
+// is a multiple of kv_heads. `runs` says which rows each query sees. Softmax and sums in fp32.
+// Returns [T, heads, dv] in q's dtype; differentiable unless gradients are off. Saves q, k, v, the
+// output and one number per row and head for the backward pass, which recomputes the scores.
 at::Tensor packed_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& k_shared,
-                            const at::Tensor& v, const std::vector<int64_t>& doc_offsets,
+                            const at::Tensor& v,
+                            const std::shared_ptr<const ops::AttentionRuns>& runs,
                             const AttentionOptions& options);
-
-// The same where runs of queries, given by [runs + 1] offsets, attend to other rows: `keys` says
-// which rows of k, k_shared and v are the keys of a run, and query r of a run with n queries
-// attends to all but the last n - 1 - r of them, or to the last `sliding_window` of those.
-// Neighbouring runs may share keys; those of other runs do not overlap. Differentiable unless
-// gradients are off.
-at::Tensor packed_attention_over(const at::Tensor& q, const at::Tensor& k,
-                                 const at::Tensor& k_shared, const at::Tensor& v,
-                                 const std::vector<int64_t>& doc_offsets, const KeyRows& keys,
-                                 const AttentionOptions& options);
 
 }  // namespace sutor

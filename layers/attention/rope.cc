@@ -2,35 +2,18 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
-#include "csrc/ops/cpu/torch_ops.h"
+#include "csrc/ops/device/host_window.h"
+#include "csrc/ops/rotary.h"
 
 namespace sutor {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
-
-at::Tensor rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
-                   int64_t offset, bool interleaved, float sign) {
-  const int64_t tokens = x.size(0), heads = x.size(1), dim = x.size(2), width = 2 * cos.size(1);
-  at::Tensor y = at::empty_like(x);
-  ops::dispatch_dtype(x.scalar_type(), [&](auto t) {
-    using T = decltype(t);
-    ops::parallel(tokens, 16, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* from = ops::data<T>(x) + i * heads * dim;
-        T* to = ops::data<T>(y) + i * heads * dim;
-        if (width != dim) std::copy(from, from + heads * dim, to);
-        ops::rotate(from + offset, to + offset, cos.data_ptr<float>() + i * width / 2,
-                    sin.data_ptr<float>() + i * width / 2, heads, dim, width, sign, interleaved);
-      }
-    });
-  });
-  return y;
-}
 
 class RotateFunction : public torch::autograd::Function<RotateFunction> {
  public:
@@ -39,13 +22,14 @@ class RotateFunction : public torch::autograd::Function<RotateFunction> {
     ctx->save_for_backward({cos, sin});
     ctx->saved_data["offset"] = offset;
     ctx->saved_data["interleaved"] = interleaved;
-    return rotated(x, cos, sin, offset, interleaved, 1.0f);
+    return ops::rotated(x, cos, sin, offset, interleaved, /*back=*/false);
   }
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
     const auto saved = ctx->get_saved_variables();
-    return {rotated(grads[0].contiguous(), saved[0], saved[1], ctx->saved_data["offset"].toInt(),
-                    ctx->saved_data["interleaved"].toBool(), -1.0f),
-            at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {
+        ops::rotated(grads[0].contiguous(), saved[0], saved[1], ctx->saved_data["offset"].toInt(),
+                     ctx->saved_data["interleaved"].toBool(), /*back=*/true),
+        at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -88,6 +72,10 @@ Rope::Rope(const RopeConfig& config, int64_t width, RopeStyle style)
     }
   }
   inverse_frequencies_ = at::tensor(inverse, at::kFloat);
+}
+
+void Rope::move_to(at::Device device) {
+  inverse_frequencies_ = ops::to_device(inverse_frequencies_, device);
 }
 
 Rope::Tables Rope::tables(const PackedBatch& batch) const {

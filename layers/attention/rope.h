@@ -14,6 +14,9 @@ class Rope {
  public:
   Rope(const RopeConfig& config, int64_t width, RopeStyle style);
 
+  // To where the batches are; from the CPU, once.
+  void move_to(at::Device device);
+
   struct Tables {
     at::Tensor cos, sin;  // fp32 [T, width / 2], both multiplied by the factor
   };

@@ -20,16 +20,18 @@ struct ForwardContext {
   std::function<void(int, const at::Tensor&, const at::Tensor&, const at::Tensor&)> on_routing;
   // Load-balance loss of pre-training: the weight of this micro-batch's term (balance_loss of the
   // recipe over the number of micro-batches of the step), 0 = none. This rank's summand of its
-  // value is added to balance_loss.
+  // value is added to balance_loss, a double scalar on the device; undefined while there is none.
   double balance_weight = 0;
-  double balance_loss = 0;
+  at::Tensor balance_loss{};
   // Global layers below this one run without autograd and have no backward pass; the same on every
   // rank, since the plan decides it.
   int lowest_layer = 0;
   // Generation: the documents of the batch continue the sequences in these slots of the cache.
   KvCache* cache = nullptr;
   std::vector<int64_t> slots;
-  // Global layer -> fp32 [E], 1 for experts that the router may choose; null or absent: all.
+  std::shared_ptr<const ops::AttentionRuns> cached_runs{};  // their keys; set by CausalModel
+  // Global layer -> fp32 [E] on the device, 1 for experts that the router may choose; null or
+  // absent: all.
   const std::map<int, at::Tensor>* expert_mask = nullptr;
   int layer = 0;  // the layer that is computing, global; set by CausalModel
 };

@@ -2,94 +2,61 @@
 
 #include <torch/types.h>
 
-#include <cmath>
+#include <algorithm>
 
 #include "csrc/base/profile.h"
-#include "csrc/ops/cpu/few_rows_gemm.h"
-#include "csrc/ops/cpu/softmax_kernels.h"
-#include "csrc/ops/cpu/torch_ops.h"
+#include "csrc/ops/cross_entropy.h"
+#include "csrc/ops/device/host_window.h"
+#include "csrc/ops/exact_sum.h"
 #include "layers/parallel/row_collectives.h"
 
 namespace sutor {
 namespace {
 
-constexpr int64_t kChunkElements = int64_t{1} << 23;  // logits at a time: 32 MiB of fp32
+// Logits at a time: 32 MiB of fp32 stay in a CPU's cache; a GPU wants more rows.
+constexpr int64_t kChunkElements = int64_t{1} << 23;
+constexpr int64_t kMostRows = 4096;
 
-// h [n, H] times the weight of the head, in fp32: [n, V], V being this rank's shard.
-at::Tensor logits_of(const at::Tensor& h, const at::Tensor& weight) {
-  constexpr int64_t kColumns = 1024;
-  const ProfileScope scope("head, logits");
-  const int64_t vocab = weight.size(0);
-  at::Tensor logits = at::empty({h.size(0), vocab}, h.options().dtype(at::kFloat));
-  ops::parallel((vocab + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * kColumns, count = std::min(end * kColumns, vocab) - first;
-    ops::few_rows_mm_transposed(h, weight.narrow(0, first, count), logits.narrow(1, first, count));
-  });
-  return logits;
-}
-
-// d_logits [n, V] times the weight: [n, H].
-at::Tensor d_hidden_of(const at::Tensor& d_logits, const at::Tensor& weight) {
-  constexpr int64_t kColumns = 256;
-  const ProfileScope scope("head, input gradient");
-  const int64_t hidden = weight.size(1);
-  at::Tensor d_h = at::empty({d_logits.size(0), hidden}, weight.options());
-  ops::parallel((hidden + kColumns - 1) / kColumns, 1, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * kColumns, count = std::min(end * kColumns, hidden) - first;
-    ops::few_rows_mm(d_logits, weight.narrow(1, first, count), d_h.narrow(1, first, count));
-  });
-  return d_h;
-}
-
-// Cross entropy of logits [n, V], in place: they become scale * d(loss)/d(logits).
-struct RowLosses {
-  std::vector<float> loss;
-  std::vector<uint8_t> correct;
+// The supervised positions and their targets, on the device of the hidden states.
+struct Targets {
+  at::Tensor position, target;  // int64 [n]
 };
 
-RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double scale) {
-  const int64_t rows = logits.size(0), vocab = logits.size(1);
-  RowLosses result{std::vector<float>(rows), std::vector<uint8_t>(rows)};
-  ops::parallel(rows, 1, [&](int64_t from, int64_t to) {
-    ops::cross_entropy(logits.data_ptr<float>() + from * vocab, target + from,
-                       result.loss.data() + from, result.correct.data() + from, to - from, vocab,
-                       static_cast<float>(scale));
-  });
-  return result;
+Targets supervised(const std::vector<int64_t>& targets, at::Device device) {
+  std::vector<int64_t> position, target;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    if (targets[t] < 0) continue;
+    position.push_back(static_cast<int64_t>(t));
+    target.push_back(targets[t]);
+  }
+  return {ops::to_device(at::tensor(position, at::kLong), device),
+          ops::to_device(at::tensor(target, at::kLong), device)};
 }
 
-// The same where each rank has the logits of its shard of the vocabulary (Megatron's
-// vocabulary-parallel cross entropy): reduces the largest logit, then the sum of exponentials and
-// the target's logit over the ranks.
-RowLosses cross_entropy(const at::Tensor& logits, const int64_t* target, double scale,
-                        IndexRange own, Comm& comm) {
-  const int64_t rows = logits.size(0);
-  const auto floats = [](const at::Tensor& t) {
-    return std::span(t.data_ptr<float>(), static_cast<size_t>(t.numel()));
-  };
+// Cross entropy of logits [n, V], in place: they become scale * d(loss)/d(logits). Each rank has
+// the logits of its shard of the vocabulary (Megatron's vocabulary-parallel cross entropy): reduces
+// the largest logit, then the sum of exponentials and the target's logit over the ranks.
+void sharded_cross_entropy(at::Tensor logits, const at::Tensor& target, double scale,
+                           IndexRange own, Comm& comm, at::Tensor loss, at::Tensor correct) {
   const at::Tensor top = logits.amax(1);  // [n]
-  comm.all_reduce(floats(top), ReduceOp::kMax, "loss, largest logit");
-  at::Tensor sums = at::zeros({2, rows}, at::kFloat);  // of exponentials; the target's logit
-  for (int64_t r = 0; r < rows; ++r) {
-    if (target[r] < own.begin || target[r] >= own.end) continue;
-    sums.data_ptr<float>()[rows + r] =
-        logits.data_ptr<float>()[r * own.size() + target[r] - own.begin];
-  }
-  at::Tensor weights = logits;
-  weights.sub_(top.unsqueeze(1)).exp_();
-  sums[0].copy_(weights.sum(1, /*keepdim=*/false, at::kDouble));
-  comm.all_reduce(floats(sums), ReduceOp::kSum, "loss, sums");
-  weights.mul_((scale / sums[0]).unsqueeze(1));
-  RowLosses result{std::vector<float>(rows), std::vector<uint8_t>(rows)};
-  for (int64_t r = 0; r < rows; ++r) {
-    const float wanted = sums.data_ptr<float>()[rows + r], largest = top.data_ptr<float>()[r];
-    result.loss[r] = static_cast<float>(std::log(static_cast<double>(sums.data_ptr<float>()[r])) +
-                                        largest - wanted);
-    result.correct[r] = wanted >= largest;
-    if (target[r] < own.begin || target[r] >= own.end) continue;
-    weights.data_ptr<float>()[r * own.size() + target[r] - own.begin] -= static_cast<float>(scale);
-  }
-  return result;
+  reduce_in_place(top, ReduceOp::kMax, comm, "loss, largest logit");
+  const at::Tensor is_own = at::logical_and(target >= own.begin, target < own.end);
+  const at::Tensor column = at::mul(target - own.begin, is_own).unsqueeze(1);
+  const at::Tensor own_float = is_own.to(at::kFloat);
+  at::Tensor sums = at::empty({2, logits.size(0)}, logits.options());  // of exponentials; the
+  sums[1].copy_(logits.gather(1, column).squeeze(1).mul_(own_float));  // target's logit
+  logits.sub_(top.unsqueeze(1)).exp_();
+  sums[0].copy_(logits.sum(1, /*keepdim=*/false, at::kDouble));
+  reduce_in_place(sums, ReduceOp::kSum, comm, "loss, sums");
+  logits.mul_((scale / sums[0]).unsqueeze(1));
+  logits.scatter_add_(1, column, own_float.mul(-static_cast<float>(scale)).unsqueeze(1));
+  loss.copy_(sums[0].to(at::kDouble).log().add_(top).sub_(sums[1]));
+  correct.copy_(sums[1] >= top);
+}
+
+at::Tensor logits_of(const at::Tensor& h, const at::Tensor& weight) {
+  const ProfileScope scope("head, logits");
+  return ops::head_logits(h, weight);
 }
 
 }  // namespace
@@ -99,37 +66,36 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
                    bool gradient) {
   const ProfileScope scope("head and loss");
   at::NoGradGuard no_grad;
-  HeadLoss result;
-  std::vector<int64_t> position, target;
-  for (size_t t = 0; t < targets.size(); ++t) {
-    if (targets[t] < 0) continue;
-    position.push_back(static_cast<int64_t>(t));
-    target.push_back(targets[t]);
-  }
-  result.is_correct.resize(targets.size(), 0);
-  if (gradient) result.d_hidden = at::zeros_like(hidden);
+  const auto [position, target] = supervised(targets, hidden.device());
+  const int64_t count = target.numel();
   const at::Tensor weight = head.value.detach();
   Comm& comm = tensor_parallel.comm();
-  const int64_t vocab = head.global_shape[0], count = static_cast<int64_t>(target.size());
+  const int64_t vocab = head.global_shape[0];
   const IndexRange own = tensor_parallel.rows_of(vocab);
+  const at::Tensor losses = at::empty({count}, hidden.options().dtype(at::kFloat));
+  const at::Tensor correct = at::empty({count}, hidden.options().dtype(at::kByte));
+  HeadLoss result;
+  if (gradient) result.d_hidden = at::zeros_like(hidden);
   // The same on all ranks of the group, since a chunk is collective.
-  const int64_t chunk = std::clamp<int64_t>(kChunkElements * comm.size() / vocab, 16, 4096);
+  const int64_t chunk =
+      hidden.is_cuda() ? kMostRows
+                       : std::clamp<int64_t>(kChunkElements * comm.size() / vocab, 16, kMostRows);
   for (int64_t begin = 0; begin < count; begin += chunk) {
     const int64_t rows = std::min(chunk, count - begin);
-    const at::Tensor index = at::tensor(at::ArrayRef<int64_t>(position.data() + begin, rows));
-    const at::Tensor h = at::index_select(hidden, 0, index);
+    const auto part = [&](const at::Tensor& all) { return all.narrow(0, begin, rows); };
+    const at::Tensor h = at::index_select(hidden, 0, part(position));
     const at::Tensor logits = logits_of(h, weight);
-    const RowLosses losses = comm.size() == 1
-                                 ? cross_entropy(logits, target.data() + begin, scale)
-                                 : cross_entropy(logits, target.data() + begin, scale, own, comm);
-    for (int64_t r = 0; r < rows; ++r) {
-      result.loss_sum += losses.loss[r];
-      result.correct += losses.correct[r];
-      result.is_correct[position[begin + r]] = losses.correct[r];
+    if (comm.size() == 1) {
+      ops::cross_entropy_(logits, part(target), scale, part(losses), part(correct));
+    } else {
+      sharded_cross_entropy(logits, part(target), scale, own, comm, part(losses), part(correct));
     }
     if (!gradient) continue;
     const at::Tensor d_logits = logits.to(weight.scalar_type());
-    result.d_hidden.index_copy_(0, index, d_hidden_of(d_logits, weight));
+    {
+      const ProfileScope gradient_scope("head, input gradient");
+      result.d_hidden.index_copy_(0, part(position), ops::head_input_gradient(d_logits, weight));
+    }
     if (head.trains()) {
       at::Tensor grad = head.main_grad;
       if (weight.scalar_type() == at::kFloat) {
@@ -139,6 +105,9 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
       }
     }
   }
+  result.loss_sum = ops::sum_in_order(losses);
+  result.is_correct = at::zeros({hidden.size(0)}, correct.options());
+  result.is_correct.index_copy_(0, position, correct);
   return result;
 }
 

@@ -11,11 +11,11 @@
 
 namespace sutor {
 
+// Where hidden is; nothing of it is read on the host.
 struct HeadLoss {
-  double loss_sum = 0;              // nats, summed over the supervised positions
-  int64_t correct = 0;              // positions whose target has the largest logit
-  std::vector<uint8_t> is_correct;  // [T]: 1 at those positions, 0 at all others
-  at::Tensor d_hidden;  // [T, H]: scale * d(loss_sum)/d(hidden); undefined without gradient
+  at::Tensor loss_sum;    // double scalar: nats, summed over the supervised positions
+  at::Tensor is_correct;  // uint8 [T]: 1 where the target has the largest logit, 0 at all others
+  at::Tensor d_hidden;    // [T, H]: scale * d(loss_sum)/d(hidden); undefined without gradient
 };
 
 // hidden [T, H]; targets [T]: an id, or a negative number for no target; head weight [V, H]. With

@@ -2,7 +2,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "csrc/ops/cpu/torch_ops.h"
+#include "csrc/ops/rms_norm.h"
 
 namespace sutor {
 namespace {
@@ -14,19 +14,9 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             double eps, bool round_before_weight) {
-    const int64_t cols = weight.numel(), rows = x.numel() / cols;
-    at::Tensor y = at::empty_like(x);
-    at::Tensor rstd = at::empty({rows}, x.options().dtype(at::kFloat));
-    ops::dispatch_dtype(x.scalar_type(), [&](auto t) {
-      using T = decltype(t);
-      ops::parallel(rows, 16, [&](int64_t begin, int64_t end) {
-        ops::rms_norm_forward(ops::data<T>(x) + begin * cols, ops::data<T>(weight),
-                              ops::data<T>(y) + begin * cols, rstd.data_ptr<float>() + begin,
-                              end - begin, cols, static_cast<float>(eps), round_before_weight);
-      });
-    });
-    ctx->save_for_backward({x, weight, rstd});
-    return y;
+    const ops::Normed normed = ops::rms_norm(x, weight, eps, round_before_weight);
+    ctx->save_for_backward({x, weight, normed.rstd});
+    return normed.y;
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
@@ -35,17 +25,7 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
     const at::Tensor dy = grads[0].contiguous();
     const int64_t cols = weight.numel(), rows = x.numel() / cols;
     at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0)) {
-      dx = at::empty_like(x);
-      ops::dispatch_dtype(x.scalar_type(), [&](auto t) {
-        using T = decltype(t);
-        ops::parallel(rows, 16, [&](int64_t begin, int64_t end) {
-          ops::rms_norm_backward(ops::data<T>(dy) + begin * cols, ops::data<T>(x) + begin * cols,
-                                 ops::data<T>(weight), rstd.data_ptr<float>() + begin,
-                                 ops::data<T>(dx) + begin * cols, end - begin, cols);
-        });
-      });
-    }
+    if (ctx->needs_input_grad(0)) dx = ops::rms_norm_input_gradient(dy, x, weight, rstd);
     if (ctx->needs_input_grad(1)) {
       const at::Tensor normed = x.reshape({rows, cols}).to(at::kFloat) * rstd.unsqueeze(1);
       dw = (dy.reshape({rows, cols}).to(at::kFloat) * normed).sum(0).to(weight.scalar_type());

@@ -8,15 +8,16 @@
 
 namespace sutor {
 
-at::Tensor DecoderLayer::forward(const at::Tensor& x, ForwardContext& context,
-                                 const Rope::Tables& tables, const TensorParallel& tp) const {
+at::Tensor DecoderLayer::attention_half(const at::Tensor& x, const ForwardContext& context,
+                                        const Rope::Tables& tables,
+                                        const TensorParallel& tp) const {
+  const ProfileScope scope("attention projections");
   const int64_t tokens = context.batch.num_tokens();
-  at::Tensor h;
-  {
-    const ProfileScope scope("attention projections");
-    const at::Tensor in = tp.enter(input_norm.forward(x), tokens);
-    h = x + tp.leave(attention->forward(in, context, tables), tokens);
-  }
+  const at::Tensor in = tp.enter(input_norm.forward(x), tokens);
+  return x + tp.leave(attention->forward(in, context, tables), tokens);
+}
+
+at::Tensor DecoderLayer::feed_forward_half(const at::Tensor& h, ForwardContext& context) const {
   const ProfileScope scope("feed-forward");
   return h + feed_forward->forward(post_attention_norm.forward(h), context);
 }
@@ -26,6 +27,7 @@ CausalModel::CausalModel(ParameterStore& store, std::unique_ptr<Rope> rope, cons
       embedding_(parallel().is_first_stage() ? &store.get("model.embed_tokens.weight") : nullptr),
       rope_(std::move(rope)),
       head_(nullptr) {
+  rope_->move_to(store.device());
   if (!parallel().is_last_stage()) return;
   norm_.emplace(store, "model.norm.weight", norm);
   head_ = &store.get(store.model().tied_head ? "model.embed_tokens.weight" : "lm_head.weight");
@@ -42,11 +44,13 @@ at::Tensor CausalModel::embed(const PackedBatch& batch) const {
   return tp.leave(rows * known.to(rows.scalar_type()).unsqueeze(1), batch.num_tokens());
 }
 
-at::Tensor CausalModel::layer(int layer, const at::Tensor& x, ForwardContext& context,
+at::Tensor CausalModel::layer(int layer, Part part, const at::Tensor& x, ForwardContext& context,
                               const Rope::Tables& tables) const {
   context.layer = layer;
-  return layers_[static_cast<size_t>(layer - layers().front())].forward(x, context, tables,
-                                                                        store_.tensor_parallel());
+  const DecoderLayer& at = layers_[static_cast<size_t>(layer - layers().front())];
+  if (part == Part::kFeedForward) return at.feed_forward_half(x, context);
+  const at::Tensor h = at.attention_half(x, context, tables, store_.tensor_parallel());
+  return part == Part::kAttention ? h : at.feed_forward_half(h, context);
 }
 
 at::Tensor CausalModel::final_norm(const at::Tensor& x, int64_t tokens) const {
@@ -55,11 +59,16 @@ at::Tensor CausalModel::final_norm(const at::Tensor& x, int64_t tokens) const {
 
 at::Tensor CausalModel::stage_input(const PackedBatch& batch) const {
   const int64_t rows = store_.tensor_parallel().rows_between(batch.num_tokens());
-  return at::empty({rows, store_.model().hidden_size}, at::TensorOptions().dtype(store_.dtype()));
+  return at::empty({rows, store_.model().hidden_size}, store_.options());
 }
 
 at::Tensor CausalModel::hidden_states(ForwardContext& context) const {
   at::NoGradGuard no_grad;
+  if (context.cache) {
+    context.cached_runs = std::make_shared<ops::AttentionRuns>(
+        ops::runs_over(context.batch.doc_offsets,
+                       context.cache->key_rows(context.batch, context.slots), device()));
+  }
   at::Tensor x;
   if (parallel().is_first_stage()) {
     x = embed(context.batch);
@@ -68,7 +77,7 @@ at::Tensor CausalModel::hidden_states(ForwardContext& context) const {
     receive_from_stage(x, parallel().stage() - 1, parallel().pp(), "activations");
   }
   const Rope::Tables rope_tables = tables(context.batch);
-  for (const int index : layers()) x = layer(index, x, context, rope_tables);
+  for (const int index : layers()) x = layer(index, Part::kLayer, x, context, rope_tables);
   if (context.cache) context.cache->advance(context.batch, context.slots);
   if (parallel().is_last_stage()) return final_norm(x, context.batch.num_tokens());
   parallel().pp().await_sends(1, "activations taken");  // never more than one ahead

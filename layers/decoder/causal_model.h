@@ -16,15 +16,17 @@
 
 namespace sutor {
 
-// x + attention(norm(x)), then x + feed_forward(norm(x)); x [T', H].
+// h = x + attention(norm(x)), then h + feed_forward(norm(h)); x [T', H].
 struct DecoderLayer {
   RmsNorm input_norm;
   std::unique_ptr<Attention> attention;
   RmsNorm post_attention_norm;
   std::unique_ptr<FeedForward> feed_forward;
 
-  at::Tensor forward(const at::Tensor& x, ForwardContext& context, const Rope::Tables& tables,
-                     const TensorParallel& tensor_parallel) const;
+  at::Tensor attention_half(const at::Tensor& x, const ForwardContext& context,
+                            const Rope::Tables& tables,
+                            const TensorParallel& tensor_parallel) const;
+  at::Tensor feed_forward_half(const at::Tensor& h, ForwardContext& context) const;
 };
 
 class CausalModel {
@@ -39,11 +41,13 @@ class CausalModel {
   const Rope& rope() const { return *rope_; }
   const ParallelState& parallel() const { return store_.parallel(); }
   const TensorParallel& tensor_parallel() const { return store_.tensor_parallel(); }
+  at::Device device() const { return store_.device(); }  // where batches have to be
 
   at::Tensor embed(const PackedBatch& batch) const;  // [T', H]; on the first stage
   Rope::Tables tables(const PackedBatch& batch) const { return rope_->tables(batch); }
-  // `layer`: global.
-  at::Tensor layer(int layer, const at::Tensor& x, ForwardContext& context,
+  // A layer, or a half of it; `layer`: global.
+  enum class Part { kLayer, kAttention, kFeedForward };
+  at::Tensor layer(int layer, Part part, const at::Tensor& x, ForwardContext& context,
                    const Rope::Tables& tables) const;
   at::Tensor final_norm(const at::Tensor& x, int64_t tokens) const;  // [T', H] -> [T, H]
   Parameter& head() const { return *head_; }  // [V, H], this rank's shard; on the last stage

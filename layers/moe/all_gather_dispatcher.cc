@@ -1,9 +1,12 @@
 // Dispatch by all-gather: every rank gets every row and works on those of its experts; their
 // results go back to the ranks of the tokens. Plain, and the reference of the other dispatchers.
+#include <torch/types.h>
+
 #include <algorithm>
 #include <numeric>
 
-#include "csrc/ops/cpu/torch_ops.h"
+#include "csrc/ops/device/host_window.h"
+#include "csrc/ops/sum_rows.h"
 #include "layers/moe/dispatch_rows.h"
 #include "layers/moe/expert_destinations.h"
 #include "layers/parallel/row_collectives.h"
@@ -28,7 +31,7 @@ class AllGatherDispatcher final : public TokenDispatcher {
 
   Dispatched dispatch(const at::Tensor& x, const at::Tensor& topk_idx,
                       const at::Tensor& topk_weights, int layer,
-                      const std::vector<int64_t>& slot_of_local) const override {
+                      const LocalSlots& slots) const override {
     auto handle = std::make_shared<AllGatherHandle>();
     handle->num_tokens = topk_idx.size(0);
     handle->top_k = topk_idx.size(1);
@@ -38,7 +41,7 @@ class AllGatherDispatcher final : public TokenDispatcher {
         gather_rows(topk_weights, handle->tokens, ranks_, "dispatch weights");
     Dispatched out;
     out.handle = handle;
-    out.offsets = take_own(idx, layer, slot_of_local, *handle);
+    take_own(host_longs(idx), layer, slots, *handle, out, x.device());
     out.weights_R = gathered_rows(weights.reshape({-1}), handle->choice_R);
     out.source = dispatch_rows(x, *handle);
     return out;
@@ -51,7 +54,7 @@ class AllGatherDispatcher final : public TokenDispatcher {
 
   at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
     const AllGatherHandle& own = own_handle(handle);
-    return summed_rows(back(rows, own, "combine rows"), own.position_TK, own.num_tokens);
+    return ops::sum_rows(back(rows, own, "combine rows"), own.position_TK, own.num_tokens);
   }
 
   at::Tensor combine_weight_gradients(const at::Tensor& values,
@@ -80,13 +83,11 @@ class AllGatherDispatcher final : public TokenDispatcher {
     handle.ep_ranks.assign(counts.begin() + ranks_.size(), counts.end());
   }
 
-  // Finds the choices of this rank's experts, in the order of slots; returns the slots' offsets.
-  std::vector<int64_t> take_own(const at::Tensor& idx, int layer,
-                                const std::vector<int64_t>& slot_of_local,
-                                AllGatherHandle& handle) const {
-    const int64_t slots = *std::max_element(slot_of_local.begin(), slot_of_local.end()) + 1;
-    std::vector<std::vector<int64_t>> by_slot(static_cast<size_t>(slots));
-    const std::span experts(idx.data_ptr<int64_t>(), static_cast<size_t>(idx.numel()));
+  // Finds the choices of this rank's experts, in the order of slots.
+  void take_own(const std::vector<int64_t>& idx, int layer, const LocalSlots& slots,
+                AllGatherHandle& handle, Dispatched& out, at::Device device) const {
+    std::vector<std::vector<int64_t>> by_slot(static_cast<size_t>(slots.count()));
+    const std::span experts(idx);
     const std::vector<int64_t> all = choices_by_expert(experts, placement_.num_experts());
     handle.send_rows.assign(ranks_.size(), 0);
     int64_t choice = 0;
@@ -100,19 +101,19 @@ class AllGatherDispatcher final : public TokenDispatcher {
         const int64_t place = destinations.take(static_cast<int>(expert));
         ep_rank_of_choice.push_back(place / placement_.local_numbers());
         if (ep_rank_of_choice.back() == ep_rank_) {
-          by_slot[slot_of_local[place % placement_.local_numbers()]].push_back(choice);
+          by_slot[slots[place % placement_.local_numbers()]].push_back(choice);
           ++handle.send_rows[source];
         }
         ++choice;
       }
-      if (source == ranks_.rank()) expect_results(ep_rank_of_choice, handle);
+      if (source == ranks_.rank()) expect_results(ep_rank_of_choice, handle, device);
     }
-    return slot_order(by_slot, handle);
+    order_by_slot(by_slot, handle, out, device);
   }
 
   // Which results come from each rank, for the choices of this rank's tokens.
-  void expect_results(const std::vector<int64_t>& ep_rank_of_choice,
-                      AllGatherHandle& handle) const {
+  void expect_results(const std::vector<int64_t>& ep_rank_of_choice, AllGatherHandle& handle,
+                      at::Device device) const {
     std::vector<int64_t> next(static_cast<size_t>(placement_.ep()), -1);  // by ep rank
     int64_t begin = 0;
     handle.recv_rows.clear();
@@ -122,13 +123,13 @@ class AllGatherDispatcher final : public TokenDispatcher {
       if (next[ep_rank] < 0) next[ep_rank] = begin;  // the first of those that divide an expert
       begin += handle.recv_rows.back();
     }
-    handle.position_TK = empty_longs(static_cast<int64_t>(ep_rank_of_choice.size()));
-    int64_t* position = handle.position_TK.data_ptr<int64_t>();
-    for (const int64_t ep_rank : ep_rank_of_choice) *position++ = next[ep_rank]++;
+    std::vector<int64_t> position;
+    for (const int64_t ep_rank : ep_rank_of_choice) position.push_back(next[ep_rank]++);
+    handle.position_TK = longs_on(position, device);
   }
 
-  static std::vector<int64_t> slot_order(const std::vector<std::vector<int64_t>>& by_slot,
-                                         AllGatherHandle& handle) {
+  static void order_by_slot(const std::vector<std::vector<int64_t>>& by_slot,
+                            AllGatherHandle& handle, Dispatched& out, at::Device device) {
     std::vector<int64_t> offsets = {0}, choices, tokens;
     for (const std::vector<int64_t>& slot : by_slot) {
       for (const int64_t choice : slot) {
@@ -137,10 +138,11 @@ class AllGatherDispatcher final : public TokenDispatcher {
       }
       offsets.push_back(static_cast<int64_t>(choices.size()));
     }
-    handle.choice_R = at::tensor(choices, at::kLong);
-    handle.row_index_R = at::tensor(tokens, at::kLong);
-    handle.row_of_choice_R = handle.choice_R.argsort();
-    return offsets;
+    const at::Tensor choice_R = at::tensor(choices, at::kLong);
+    handle.choice_R = ops::to_device(choice_R, device);
+    handle.row_of_choice_R = ops::to_device(choice_R.argsort(), device);
+    out.offsets = longs_on(offsets, device);
+    out.row_index_R = longs_on(tokens, device);
   }
 
   // Results in slot order -> the ranks that the tokens are of, in the order of choices. Where ranks

@@ -1,8 +1,12 @@
 // Dispatch by all-to-all over ep; gathers rows and reduce-scatters results over etp.
+#include <torch/types.h>
+
 #include <algorithm>
+#include <map>
 #include <numeric>
 
-#include "csrc/ops/cpu/torch_ops.h"
+#include "csrc/ops/row_order.h"
+#include "csrc/ops/sum_rows.h"
 #include "layers/moe/dispatch_rows.h"
 #include "layers/moe/expert_destinations.h"
 #include "layers/parallel/row_collectives.h"
@@ -12,6 +16,8 @@ namespace {
 
 struct AllToAllHandle final : DispatchHandle {
   at::Tensor position_TK;                     // int64: row of (token, choice) in the send buffer
+  at::Tensor choice_of_sent;                  // int64 [sent]: the inverse
+  at::Tensor row_of_arrival;                  // int64 [R]: slot-sorted row of each row that arrived
   at::Tensor send_token;                      // int64 [sent]: tokens in the order of sending
   std::vector<int64_t> send_rows, recv_rows;  // to and from each rank of ep
   std::vector<int64_t> partner_rows;          // that arrived at each rank of etp
@@ -24,24 +30,22 @@ class AllToAllDispatcher final : public TokenDispatcher {
 
   Dispatched dispatch(const at::Tensor& x, const at::Tensor& topk_idx,
                       const at::Tensor& topk_weights, int layer,
-                      const std::vector<int64_t>& slot_of_local) const override {
+                      const LocalSlots& slots) const override {
     auto handle = std::make_shared<AllToAllHandle>();
     handle->num_tokens = topk_idx.size(0);
     handle->top_k = topk_idx.size(1);
     const std::vector<int64_t> send_counts = order_for_sending(topk_idx, layer, *handle);
-    const int64_t local = static_cast<int64_t>(slot_of_local.size());
     const std::vector<int64_t> counts =
-        with_partners(exchange_counts(send_counts, local, *handle), *handle);
+        with_partners(exchange_counts(send_counts, slots.size(), *handle), *handle);
     Dispatched out;
     out.handle = handle;
-    out.offsets = slot_order(counts, slot_of_local, *handle);
+    order_by_slot(counts, slots, *handle, out, x.device());
     out.source = dispatch_gradients(x, *handle);
-    const at::Tensor in_order =
-        gathered_rows(topk_weights.reshape({-1}), inverse_permutation(handle->position_TK));
+    const at::Tensor in_order = gathered_rows(topk_weights.reshape({-1}), handle->choice_of_sent);
     const at::Tensor weights = to_partners(
         exchanged_rows(in_order, handle->send_rows, handle->recv_rows, ep_, "dispatch weights"),
         *handle);
-    out.weights_R = gathered_rows(weights, handle->row_index_R);
+    out.weights_R = gathered_rows(weights, out.row_index_R);
     return out;
   }
 
@@ -54,7 +58,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
 
   at::Tensor combine(const at::Tensor& rows, const DispatchHandle& handle) const override {
     const AllToAllHandle& own = own_handle(handle);
-    return summed_rows(back(rows, own, "combine rows"), own.position_TK, own.num_tokens);
+    return ops::sum_rows(back(rows, own, "combine rows"), own.position_TK, own.num_tokens);
   }
 
   at::Tensor combine_weight_gradients(const at::Tensor& values,
@@ -69,36 +73,64 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return static_cast<const AllToAllHandle&>(handle);
   }
 
-  // Sorts the choices by (rank, local number). Fills position_TK, send_token and send_rows; returns
-  // the number of rows for each of these places in that order, [ep * local_numbers].
+  // Sorts the choices by (rank, local number). Fills what the handle has of sending; returns the
+  // number of rows for each of these places in that order, [ep * local_numbers].
   std::vector<int64_t> order_for_sending(const at::Tensor& topk_idx, int layer,
                                          AllToAllHandle& handle) const {
-    const int64_t rows = topk_idx.numel();
-    const int64_t local = placement_.local_numbers(), buckets = ep_.size() * local;
-    const std::span experts(topk_idx.data_ptr<int64_t>(), static_cast<size_t>(rows));
-    const std::vector<int64_t> own = choices_by_expert(experts, placement_.num_experts());
-    std::vector<int64_t> all = own;
-    if (placement_.with_replicas(layer) != nullptr) {
-      ep_.all_reduce(std::span(all), ReduceOp::kSum, "dispatch load");
+    const int64_t local = placement_.local_numbers(), places = ep_.size() * local;
+    const at::Tensor experts = topk_idx.contiguous().view({-1});
+    std::vector<int64_t> counts(static_cast<size_t>(places), 0);
+    if (placement_.with_replicas(layer) == nullptr) {
+      const ops::RowOrder order =
+          ops::order_by_slot(experts, owner_places(layer, experts.device()), places);
+      handle.position_TK = order.position;
+      handle.choice_of_sent = order.choice_R;
+      const std::vector<int64_t> offsets = host_longs(order.offsets);
+      for (int64_t p = 0; p < places; ++p) counts[p] = offsets[p + 1] - offsets[p];
+    } else {
+      order_with_replicas(experts, layer, handle, counts);
     }
-    ExpertDestinations destinations(placement_, layer, own, all);
-    std::vector<int64_t> bucket(static_cast<size_t>(rows)), counts(buckets, 0), next(buckets, 0);
-    for (int64_t i = 0; i < rows; ++i) {
-      bucket[i] = destinations.take(static_cast<int>(experts[i]));
-      ++counts[bucket[i]];
-    }
-    std::exclusive_scan(counts.begin(), counts.end(), next.begin(), int64_t{0});
-    handle.position_TK = empty_longs(rows);
-    handle.send_token = empty_longs(rows);
-    int64_t* position = handle.position_TK.data_ptr<int64_t>();
-    int64_t* token = handle.send_token.data_ptr<int64_t>();
-    for (int64_t i = 0; i < rows; ++i) {
-      position[i] = next[bucket[i]]++;
-      token[position[i]] = i / handle.top_k;
-    }
+    handle.send_token = at::div(handle.choice_of_sent, handle.top_k, "floor");
     handle.send_rows.assign(ep_.size(), 0);
-    for (int64_t p = 0; p < buckets; ++p) handle.send_rows[p / local] += counts[p];
+    for (int64_t p = 0; p < places; ++p) handle.send_rows[p / local] += counts[p];
     return counts;
+  }
+
+  // int64 [experts]: the place of each expert's owner; made once for each layer.
+  const at::Tensor& owner_places(int layer, at::Device device) const {
+    at::Tensor& places = owner_places_[layer];
+    if (!places.defined()) {
+      places = longs_on(ExpertDestinations::owners(placement_, layer), device);
+    }
+    return places;
+  }
+
+  // Where experts are replicated the ranks first add up how often each is chosen. A rank's choices
+  // of an expert, in order, then go to its copies in runs, whose lengths the host knows.
+  void order_with_replicas(const at::Tensor& experts, int layer, AllToAllHandle& handle,
+                           std::vector<int64_t>& counts) const {
+    const ops::RowOrder by_expert = ops::order_by_slot(
+        experts, at::arange(placement_.num_experts(), experts.options()), placement_.num_experts());
+    const std::vector<int64_t> offsets = host_longs(by_expert.offsets);
+    std::vector<int64_t> own;
+    for (size_t e = 0; e + 1 < offsets.size(); ++e) own.push_back(offsets[e + 1] - offsets[e]);
+    std::vector<int64_t> all = own;
+    ep_.all_reduce(std::span(all), ReduceOp::kSum, "dispatch load");
+    ExpertDestinations destinations(placement_, layer, own, all);
+    std::vector<int64_t> place_of_row;  // in the order of experts
+    for (size_t e = 0; e < own.size(); ++e) {
+      for (int64_t i = 0; i < own[e]; ++i) {
+        place_of_row.push_back(destinations.take(static_cast<int>(e)));
+        ++counts[place_of_row.back()];
+      }
+    }
+    const at::Tensor place_of_choice =
+        gathered_rows(longs_on(place_of_row, experts.device()), by_expert.position);
+    const auto places = static_cast<int64_t>(counts.size());
+    const ops::RowOrder order =
+        ops::order_by_slot(place_of_choice, at::arange(places, experts.options()), places);
+    handle.position_TK = order.position;
+    handle.choice_of_sent = order.choice_R;
   }
 
   // Received counts [source rank * local + local expert]; fills recv_rows.
@@ -127,27 +159,29 @@ class AllToAllDispatcher final : public TokenDispatcher {
     return all;
   }
 
-  // Rows arrive ordered by (etp rank, source rank, local expert); fills row_index_R with the order
-  // by slot and returns the slots' offsets.
-  std::vector<int64_t> slot_order(const std::vector<int64_t>& recv_counts,
-                                  const std::vector<int64_t>& slot_of_local,
-                                  AllToAllHandle& handle) const {
-    const int64_t local = static_cast<int64_t>(slot_of_local.size());
-    const int64_t slots = *std::max_element(slot_of_local.begin(), slot_of_local.end()) + 1;
-    std::vector<int64_t> offsets(slots + 1, 0);
+  // Rows arrive ordered by (etp rank, source rank, local expert); fills in their order by slot,
+  // which the host knows from the counts.
+  static void order_by_slot(const std::vector<int64_t>& recv_counts, const LocalSlots& slots,
+                            AllToAllHandle& handle, Dispatched& out, at::Device device) {
+    std::vector<int64_t> offsets(static_cast<size_t>(slots.count()) + 1, 0);
+    const auto slot_of = [&](size_t p) { return slots[static_cast<int64_t>(p) % slots.size()]; };
     for (size_t p = 0; p < recv_counts.size(); ++p) {
       if (recv_counts[p] == 0) continue;  // also for local ids that are not in use
-      offsets[slot_of_local[p % local] + 1] += recv_counts[p];
+      offsets[slot_of(p) + 1] += recv_counts[p];
     }
     std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
     std::vector<int64_t> next(offsets.begin(), offsets.end() - 1);
-    handle.row_index_R = empty_longs(offsets.back());
-    int64_t* index = handle.row_index_R.data_ptr<int64_t>();
-    int64_t row = 0;
+    std::vector<int64_t> index(static_cast<size_t>(offsets.back())), row_of_arrival;
     for (size_t p = 0; p < recv_counts.size(); ++p) {
-      for (int64_t i = 0; i < recv_counts[p]; ++i) index[next[slot_of_local[p % local]]++] = row++;
+      for (int64_t i = 0; i < recv_counts[p]; ++i) {
+        const int64_t row = next[slot_of(p)]++;
+        index[row] = static_cast<int64_t>(row_of_arrival.size());
+        row_of_arrival.push_back(row);
+      }
     }
-    return offsets;
+    out.offsets = longs_on(offsets, device);
+    out.row_index_R = longs_on(index, device);
+    handle.row_of_arrival = longs_on(row_of_arrival, device);
   }
 
   at::Tensor to_partners(const at::Tensor& rows, const AllToAllHandle& handle) const {
@@ -158,7 +192,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
   // From slot order to order of arrival, adding the partial sums of the etp ranks, and back to the
   // ranks that sent the rows, in their order of sending.
   at::Tensor back(const at::Tensor& rows, const AllToAllHandle& handle, const char* name) const {
-    at::Tensor arrived = gathered_rows(rows, inverse_permutation(handle.row_index_R));
+    at::Tensor arrived = gathered_rows(rows, handle.row_of_arrival);
     if (etp_.size() > 1) {
       arrived = reduce_scatter_rows(arrived, handle.partner_rows, etp_, "combine over etp");
     }
@@ -167,6 +201,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
 
   Comm &ep_, &etp_;
   const ExpertPlacement& placement_;
+  mutable std::map<int, at::Tensor> owner_places_;  // by layer
 };
 
 }  // namespace

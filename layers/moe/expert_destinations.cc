@@ -14,15 +14,30 @@ std::vector<int64_t> choices_by_expert(std::span<const int64_t> experts, int num
   return counts;
 }
 
+namespace {
+
+int64_t place_on(const ExpertPlacement& placement, int layer, int expert, int rank) {
+  return int64_t{rank} * placement.local_numbers() + placement.local_id_on(layer, expert, rank);
+}
+
+}  // namespace
+
+std::vector<int64_t> ExpertDestinations::owners(const ExpertPlacement& placement, int layer) {
+  std::vector<int64_t> places;
+  for (int e = 0; e < placement.num_experts(); ++e) {
+    places.push_back(place_on(placement, layer, e, placement.ep_rank_of(layer, e)));
+  }
+  return places;
+}
+
 ExpertDestinations::ExpertDestinations(const ExpertPlacement& placement, int layer,
                                        const std::vector<int64_t>& own,
                                        const std::vector<int64_t>& all) {
   const auto on_rank = [&](int expert, int rank) {
-    return int64_t{rank} * placement.local_numbers() + placement.local_id_on(layer, expert, rank);
+    return place_on(placement, layer, expert, rank);
   };
-  for (int e = 0; e < placement.num_experts(); ++e) {
-    runs_.push_back({{on_rank(e, placement.ep_rank_of(layer, e)), own[e]}});
-  }
+  const std::vector<int64_t> owner = owners(placement, layer);
+  for (int e = 0; e < placement.num_experts(); ++e) runs_.push_back({{owner[e], own[e]}});
   const LayerPlacement* replicas = placement.with_replicas(layer);
   if (replicas == nullptr) return;
   const std::vector<std::vector<double>> shares =

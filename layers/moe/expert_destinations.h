@@ -22,6 +22,9 @@ class ExpertDestinations {
   ExpertDestinations(const ExpertPlacement& placement, int layer, const std::vector<int64_t>& own,
                      const std::vector<int64_t>& all);
 
+  // [experts]: where the choices of each expert go in a layer without replicas.
+  static std::vector<int64_t> owners(const ExpertPlacement& placement, int layer);
+
   // Where the next choice of this expert goes: rank of ep * local_numbers() + local number there.
   int64_t take(int expert);
 

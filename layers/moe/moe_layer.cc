@@ -3,7 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "csrc/base/profile.h"
-#include "csrc/ops/cpu/torch_ops.h"
+#include "layers/parallel/row_collectives.h"
 
 namespace sutor {
 namespace {
@@ -16,7 +16,7 @@ struct RoutedState : torch::CustomClassHolder {
   const GroupedExperts* experts = nullptr;
   const TokenDispatcher* dispatcher = nullptr;
   Dispatched dispatched;
-  ExpertsSaved saved;
+  ops::ExpertsSaved saved;
 };
 
 // Dispatch, experts and combine as one node of the graph: its collectives run in a fixed order,
@@ -33,9 +33,8 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
     state->dispatcher = dispatcher;
     {
       const ProfileScope scope("dispatch");
-      state->dispatched =
-          dispatcher->dispatch(x, topk_idx, topk_weights.contiguous(), static_cast<int>(layer),
-                               experts->storage().slot_of_local);
+      state->dispatched = dispatcher->dispatch(x, topk_idx, topk_weights.contiguous(),
+                                               static_cast<int>(layer), experts->storage().slots);
     }
     const at::Tensor rows = experts->forward(state->dispatched, keep ? &state->saved : nullptr);
     const ProfileScope scope("combine");
@@ -54,7 +53,7 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
     const bool want_x = ctx->needs_input_grad(0), want_weights = ctx->needs_input_grad(1);
     const at::Tensor d_source =
         state->dispatcher->dispatch_gradients(grads[0].contiguous(), handle);
-    ExpertsGradients g =
+    ops::ExpertsGradients g =
         state->experts->backward(state->dispatched, state->saved, d_source, want_x, want_weights);
     state->saved = {};
     const ProfileScope scope("combine, backward");
@@ -108,7 +107,7 @@ at::Tensor MoeLayer::forward(const at::Tensor& x, ForwardContext& context) const
   }
   const at::Tensor weights = with_balance_loss(routing, context);
   const bool keep = at::GradMode::is_enabled() && layer_ >= context.lowest_layer;
-  const at::Tensor anchor = at::zeros({1}, at::kFloat).set_requires_grad(keep);
+  const at::Tensor anchor = at::zeros({1}, own.options().dtype(at::kFloat)).set_requires_grad(keep);
   const at::Tensor routed =
       RoutedExpertsFunction::apply(own, weights, anchor, routing.topk_idx, &experts_,
                                    dispatcher_.get(), static_cast<int64_t>(layer_), keep);
@@ -135,19 +134,21 @@ at::Tensor MoeLayer::mask_of(const ForwardContext& context) const {
 // a * sum over experts of f_e P_e: f_e = E x fraction of the assignments (no gradient), P_e = mean
 // probability, both over this micro-batch. Each rank adds the summands of its own tokens to P_e.
 at::Tensor MoeLayer::with_balance_loss(const Routing& routing, ForwardContext& context) const {
-  if (context.balance_weight == 0) return routing.topk_weights;
+  const PackedBatch& batch = context.batch;
+  const int64_t tokens = batch.split ? batch.split->all_tokens() : batch.num_tokens();
+  if (context.balance_weight == 0 || tokens == 0) return routing.topk_weights;
   const int64_t experts = routing.probabilities.size(1), top_k = routing.topk_idx.size(1);
-  at::Tensor counts = at::bincount(routing.topk_idx.reshape({-1}), {}, experts);
-  batch_ranks_.all_reduce(std::span(counts.data_ptr<int64_t>(), static_cast<size_t>(experts)),
-                          ReduceOp::kSum, "balance loss");
-  const int64_t tokens = counts.sum().item<int64_t>() / top_k;
-  if (tokens == 0) return routing.topk_weights;
+  const at::Tensor choices = routing.topk_idx.reshape({-1});
+  const at::Tensor counts =
+      at::zeros({experts}, choices.options()).scatter_add_(0, choices, at::ones_like(choices));
+  reduce_in_place(counts, ReduceOp::kSum, batch_ranks_, "balance loss");
   const at::Tensor share =
       counts.to(at::kFloat)
           .mul_(static_cast<double>(experts) / static_cast<double>(tokens * top_k));
   const at::Tensor mean = routing.probabilities.sum(0) / static_cast<double>(tokens);
   const at::Tensor loss = (share * mean).sum() * context.balance_weight;
-  context.balance_loss += loss.item<double>();
+  const at::Tensor value = loss.detach().to(at::kDouble);
+  context.balance_loss = context.balance_loss.defined() ? context.balance_loss + value : value;
   if (!loss.requires_grad()) return routing.topk_weights;
   return JoinLossFunction::apply(routing.topk_weights, loss);
 }

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "csrc/comm/comm.h"
+#include "csrc/ops/expert_mlp.h"
+#include "layers/storage/local_slots.h"
 #include "parallel_state/parallel_state.h"
 
 namespace sutor {
@@ -20,26 +22,21 @@ namespace sutor {
 struct DispatchHandle {
   virtual ~DispatchHandle() = default;
   int64_t num_tokens = 0, top_k = 0;
-  at::Tensor row_index_R;  // int64: row of the source that slot-sorted row r reads
 };
 
-// Rows by reference: row r, in slot order, is source[row_index_R[r]]; the expert kernels gather the
-// rows, and read each once, while it is in cache.
-struct Dispatched {
-  at::Tensor source;             // [S, H]
-  at::Tensor weights_R;          // fp32, routing weights in slot order
-  std::vector<int64_t> offsets;  // [slots + 1]: slot s has rows [offsets[s], offsets[s + 1])
+// The rows of this rank's experts, in the order of slots, and how they came.
+struct Dispatched : ops::ExpertRows {
   std::shared_ptr<const DispatchHandle> handle;
 };
 
 class TokenDispatcher {
  public:
   virtual ~TokenDispatcher() = default;
-  // x [T, H], topk_idx [T, K] int64 (global ids), topk_weights fp32 [T, K]; slot_of_local maps this
-  // rank's local expert ids to slots.
+  // x [T, H], topk_idx [T, K] int64 (global ids), topk_weights fp32 [T, K]; `slots`: of this rank's
+  // local expert ids. With several ranks it reads the numbers of rows on the host, once.
   virtual Dispatched dispatch(const at::Tensor& x, const at::Tensor& topk_idx,
                               const at::Tensor& topk_weights, int layer,
-                              const std::vector<int64_t>& slot_of_local) const = 0;
+                              const LocalSlots& slots) const = 0;
   // Dispatches the gradients [T, H] of the output with the same handle: returns the new source
   // [S, H], with the same offsets and order.
   virtual at::Tensor dispatch_gradients(const at::Tensor& x,

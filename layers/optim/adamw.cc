@@ -19,7 +19,8 @@ AdamW::AdamW(const OptimOptions& options, const std::vector<FlatBuffer*>& buffer
     : Optimizer(declaration(), buffers), options_(options) {}
 
 void AdamW::step_chunk(Chunk& chunk, double lr, int64_t step) {
-  const at::Tensor step_count = at::full({}, static_cast<double>(step), at::kFloat);
+  const at::Tensor step_count =
+      at::full({}, static_cast<double>(step), chunk.buffer.options().dtype(at::kFloat));
   const auto run = [&](int64_t begin, int64_t end, double decay) {
     if (begin >= end) return;
     const auto part = [&](const at::Tensor& whole) { return whole.narrow(0, begin, end - begin); };

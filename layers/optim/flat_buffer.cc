@@ -24,8 +24,8 @@ void FlatBuffer::allocate() {
     if (decays) decayed_ = total_;
   }
   set_boundaries();
-  values_ = at::zeros({total_}, at::TensorOptions().dtype(dtype_));
-  grads_ = at::zeros({total_}, at::TensorOptions().dtype(at::kFloat));
+  values_ = at::zeros({total_}, options_);
+  grads_ = at::zeros({total_}, options_.dtype(at::kFloat));
 }
 
 // At the row boundary nearest to an equal share.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/TensorOptions.h>
 
 #include <memory>
 #include <string>
@@ -18,7 +19,9 @@ namespace sutor {
 
 class FlatBuffer {
  public:
-  FlatBuffer(Comm& replicas, at::ScalarType dtype) : replicas_(replicas), dtype_(dtype) {}
+  // options: dtype of the compute copies, and the device of both buffers.
+  FlatBuffer(Comm& replicas, const at::TensorOptions& options)
+      : replicas_(replicas), options_(options) {}
 
   // `shard`: what this rank has of the tensor, the same on all replicas. Tensors are laid out in
   // the order of adding, decayed ones first. Returns the index.
@@ -27,7 +30,8 @@ class FlatBuffer {
 
   size_t size() const { return tensors_.size(); }
   int64_t num_elements() const { return total_; }
-  at::ScalarType dtype() const { return dtype_; }
+  at::ScalarType dtype() const { return at::typeMetaToScalarType(options_.dtype()); }
+  const at::TensorOptions& options() const { return options_; }
   int64_t bytes() const;  // of compute copies and gradients
   const std::string& name(size_t index) const { return tensors_[index].name; }
   at::Tensor value(size_t index) const;  // view of the compute copy
@@ -79,7 +83,7 @@ class FlatBuffer {
   void gather_in_place(const at::Tensor& buffer) const;
 
   Comm& replicas_;
-  at::ScalarType dtype_;
+  at::TensorOptions options_;
   std::vector<Flat> tensors_;
   int64_t total_ = 0, decayed_ = 0;
   std::vector<int64_t> boundaries_;

@@ -8,10 +8,14 @@
 
 namespace sutor {
 
-// The L2 norm over all trainable parameters of all ranks, each counted once: every element is in
-// the chunk of exactly one rank. After the reductions were finished. The same bits at any number of
-// threads. Collective over `world`.
-double gradient_norm(const std::vector<FlatBuffer*>& buffers, Comm& world);
+// The sum of the squares of this rank's chunks, a double scalar where the gradients are, after the
+// reductions were finished. Every trainable element is in the chunk of exactly one rank. The same
+// bits at any number of threads.
+at::Tensor squared_gradients(const std::vector<FlatBuffer*>& buffers);
+
+// The L2 norm over all trainable parameters of all ranks, from this rank's sum of squares.
+// Collective over `world`.
+double gradient_norm(double squares, Comm& world);
 
 // Scales the gradients of this rank's chunks so that a norm above `limit` becomes `limit`; 0: no
 // limit.

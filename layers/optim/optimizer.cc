@@ -18,22 +18,12 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimOptions& options, uint64_t 
   internal_error(__FILE__, __LINE__, "an optimizer that kOptimizerNames lists is made here");
 }
 
-namespace {
-
-at::ScalarType torch_dtype_of(DType dtype) {
-  if (dtype == DType::kF32) return at::kFloat;
-  SUTOR_ASSERT(dtype == DType::kBF16);
-  return at::kBFloat16;
-}
-
-}  // namespace
-
 Optimizer::Optimizer(OptimizerState declared, const std::vector<FlatBuffer*>& buffers)
     : declared_(std::move(declared)) {
   for (FlatBuffer* buffer : buffers) {
     Chunk& chunk = chunks_.emplace_back(Chunk{*buffer, {}});
     for (const StateKind& kind : declared_.kinds) {
-      const auto options = at::TensorOptions().dtype(torch_dtype_of(kind.dtype));
+      const auto options = buffer->options().dtype(torch_dtype(kind.dtype));
       chunk.state.push_back(in_compute_copies(kind, *buffer)
                                 ? buffer->chunk_values()
                                 : at::zeros({buffer->chunk_size()}, options));
@@ -43,7 +33,7 @@ Optimizer::Optimizer(OptimizerState declared, const std::vector<FlatBuffer*>& bu
 }
 
 bool Optimizer::in_compute_copies(const StateKind& kind, const FlatBuffer& buffer) const {
-  return kind.name == declared_.values && torch_dtype_of(kind.dtype) == buffer.dtype();
+  return kind.name == declared_.values && torch_dtype(kind.dtype) == buffer.dtype();
 }
 
 const at::Tensor& Optimizer::values_of(const Chunk& chunk) const {
@@ -62,29 +52,25 @@ void Optimizer::state_restored() {
   }
 }
 
-std::vector<ShardedTensor> Optimizer::state(std::string_view kind) {
+std::vector<ShardValues> Optimizer::state(std::string_view kind) {
   const size_t index = declared_.index_of(kind);
-  std::vector<ShardedTensor> all;
+  std::vector<ShardValues> all;
   for (Chunk& chunk : chunks_) {
-    const at::Tensor& tensor = chunk.state[index];
-    auto* data = static_cast<std::byte*>(tensor.data_ptr());
     for (FlatBuffer::ChunkRows& rows : chunk.buffer.chunk_rows()) {
-      rows.rows.dtype = declared_.kinds[index].dtype;
-      rows.rows.data = data + rows.offset * static_cast<int64_t>(tensor.element_size());
-      all.push_back(std::move(rows.rows));
+      const int64_t count = rows.rows.num_elements();
+      all.push_back(
+          shard_values(std::move(rows.rows), chunk.state[index].narrow(0, rows.offset, count)));
     }
   }
   return all;
 }
 
-void Optimizer::visit_values(const std::function<void(const Value&)>& visit) const {
+void Optimizer::visit_values(const std::function<void(const ShardValues&)>& visit) const {
   for (const Chunk& chunk : chunks_) {
     const FlatBuffer& buffer = chunk.buffer;
     const at::Tensor all = buffer.gather(values_of(chunk).to(at::kFloat));
     for (size_t index = 0; index < buffer.size(); ++index) {
-      Value value{buffer.shard(index), buffer.slice(all, index)};
-      value.place.data = static_cast<std::byte*>(value.values.data_ptr());
-      visit(value);
+      visit(shard_values(buffer.shard(index), buffer.slice(all, index)));
     }
   }
 }

@@ -12,8 +12,8 @@
 
 #include "layers/optim/flat_buffer.h"
 #include "layers/optim/optim_options.h"
+#include "layers/shards/shard_values.h"
 #include "parallel_state/model/optimizer_state.h"
-#include "parallel_state/model/sharded_tensor.h"
 
 namespace sutor {
 
@@ -28,17 +28,13 @@ class Optimizer {
   void step(double lr, int64_t step);
 
   // This rank's rows of a declared kind, over the optimizer's memory: to be saved, or to be filled.
-  std::vector<ShardedTensor> state(std::string_view kind);
+  std::vector<ShardValues> state(std::string_view kind);
   // After the state was filled: the compute copies of this rank's chunks follow it.
   void state_restored();
 
   // Gives the trained values of every shard of this rank, all chunks of it, in fp32, exact. Buffer
   // after buffer, so that those of one are in memory at a time. Collective.
-  struct Value {
-    ShardedTensor place;  // which shard it is; its data are those of `values`
-    at::Tensor values;
-  };
-  void visit_values(const std::function<void(const Value&)>& visit) const;
+  void visit_values(const std::function<void(const ShardValues&)>& visit) const;
 
   // Of the state on this rank, without what lies in the compute copies.
   int64_t bytes() const;

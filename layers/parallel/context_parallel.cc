@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include "csrc/base/profile.h"
+#include "csrc/ops/device/host_window.h"
 #include "layers/parallel/row_collectives.h"
 
 namespace sutor {
@@ -54,7 +55,7 @@ class GatherFunction : public torch::autograd::Function<GatherFunction> {
 
 }  // namespace
 
-ContextSplit split_context(const std::vector<int64_t>& doc_offsets, Comm& comm) {
+ContextSplit split_context(const std::vector<int64_t>& doc_offsets, Comm& comm, at::Device device) {
   ContextSplit split;
   split.comm = &comm;
   split.offsets.push_back(0);
@@ -77,6 +78,8 @@ ContextSplit split_context(const std::vector<int64_t>& doc_offsets, Comm& comm) 
     }
     split.counts.push_back(row - first);
   }
+  split.gathered_row = ops::to_device(split.gathered_row, device);
+  split.token_of_row = ops::to_device(split.token_of_row, device);
   return split;
 }
 

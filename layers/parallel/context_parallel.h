@@ -22,10 +22,11 @@ struct ContextSplit {
   std::vector<int64_t> counts;   // tokens of each rank
   at::Tensor gathered_row;       // int64 [all tokens]: row of each token in the gathered tensor
   at::Tensor token_of_row;       // int64 [all tokens]: the inverse
+  int64_t all_tokens() const { return token_of_row.numel(); }
 };
 
-// doc_offsets: of the full batch.
-ContextSplit split_context(const std::vector<int64_t>& doc_offsets, Comm& comm);
+// doc_offsets: of the full batch. The tensors are on `device`.
+ContextSplit split_context(const std::vector<int64_t>& doc_offsets, Comm& comm, at::Device device);
 
 // This rank's rows [T, ...] -> [all tokens, ...], in the order of the full batch. Collective over
 // the group, backward too where x has a gradient.

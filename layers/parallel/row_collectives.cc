@@ -66,11 +66,22 @@ at::Tensor reduce_scatter_rows(const at::Tensor& x, const std::vector<int64_t>& 
   return at::empty(own.sizes(), x.options()).copy_(own);
 }
 
+void reduce_in_place(const at::Tensor& x, ReduceOp op, Comm& comm, const char* name) {
+  SUTOR_ASSERT(x.is_contiguous());
+  const auto count = static_cast<size_t>(x.numel());
+  if (x.scalar_type() == at::kLong) {
+    comm.all_reduce(std::span(x.data_ptr<int64_t>(), count), op, name);
+  } else if (x.scalar_type() == at::kDouble) {
+    comm.all_reduce(std::span(x.data_ptr<double>(), count), op, name);
+  } else {
+    comm.all_reduce(std::span(x.data_ptr<float>(), count), op, name);
+  }
+}
+
 at::Tensor sum_rows(const at::Tensor& x, Comm& comm, const char* name) {
   at::Tensor sum = at::empty(x.sizes(), x.options().dtype(at::kFloat));
   sum.copy_(x);
-  comm.all_reduce(std::span(sum.data_ptr<float>(), static_cast<size_t>(sum.numel())),
-                  ReduceOp::kSum, name);
+  reduce_in_place(sum, ReduceOp::kSum, comm, name);
   return sum.to(x.scalar_type());
 }
 

@@ -19,6 +19,8 @@ at::Tensor gather_rows(const at::Tensor& x, const std::vector<int64_t>& counts, 
 // [sum of counts, ...] of every rank, added -> this rank's [counts[rank], ...].
 at::Tensor reduce_scatter_rows(const at::Tensor& x, const std::vector<int64_t>& counts, Comm& comm,
                                const char* name);
+// In place, of an fp32, double or int64 tensor that is contiguous.
+void reduce_in_place(const at::Tensor& x, ReduceOp op, Comm& comm, const char* name);
 // The sum over ranks, the same on each.
 at::Tensor sum_rows(const at::Tensor& x, Comm& comm, const char* name);
 

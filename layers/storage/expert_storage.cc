@@ -12,7 +12,7 @@ namespace sutor {
 
 LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel, int layer,
                            const TrainableSet& trainable, const Groups& groups,
-                           at::ScalarType dtype, bool decay_matrices_only)
+                           const at::TensorOptions& options, bool decay_matrices_only)
     : model_(model), parallel_(parallel), groups_(groups) {
   const RankLayout& layout = parallel.layout();
   const RankCoordinates& at = parallel.coordinates();
@@ -49,19 +49,20 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   }
   storage_.num_trained = static_cast<int64_t>(trained.size());
   storage_.lora.resize(adapted.size());
-  storage_.slot_of_local.assign(static_cast<size_t>(placement.local_numbers()), -1);
+  std::vector<int64_t> slot_of_local(static_cast<size_t>(placement.local_numbers()), -1);
   int64_t slot = 0;
   for (const auto* locals : {&trained, &adapted, &rest}) {
-    for (const size_t local : *locals) storage_.slot_of_local[local] = slot++;
+    for (const size_t local : *locals) slot_of_local[local] = slot++;
   }
+  storage_.slots = LocalSlots(std::move(slot_of_local), options.device());
   std::vector<Expert> tensors;
   for (const size_t local : trained) tensors.push_back(experts[local]);
   add_trained(tensors, !decay_matrices_only);
   for (const size_t local : adapted) {
     for (const TensorEntry* entry : pairs[local]) pairs_.push_back(add(*entry, true));
   }
-  storage_.frozen = empty_tensors(storage_.num_local - storage_.num_trained, dtype);
-  if (trained.empty()) storage_.trained = empty_tensors(0, dtype);
+  storage_.frozen = empty_tensors(storage_.num_local - storage_.num_trained, options);
+  if (trained.empty()) storage_.trained = empty_tensors(0, options);
 }
 
 LayerExperts::FlatTensor LayerExperts::add(const TensorEntry& entry, bool decays) {
@@ -91,11 +92,10 @@ void LayerExperts::add_trained(const std::vector<Expert>& experts, bool decays_b
   down_bias_ = add_stack({"down"}, "bias", decays_biases);
 }
 
-ExpertTensors LayerExperts::empty_tensors(int64_t n, at::ScalarType dtype) const {
-  const auto options = at::TensorOptions().dtype(dtype);
+ops::ExpertTensors LayerExperts::empty_tensors(int64_t n, const at::TensorOptions& options) const {
   const int64_t h = storage_.hidden, w = storage_.width;
-  ExpertTensors tensors{.gate_up = at::empty({n, 2 * w, h}, options),
-                        .down = at::empty({n, h, w}, options)};
+  ops::ExpertTensors tensors{.gate_up = at::empty({n, 2 * w, h}, options),
+                             .down = at::empty({n, h, w}, options)};
   if (!storage_.has_biases) return tensors;
   tensors.gate_up_bias = at::empty({n, 2 * w}, options);
   tensors.down_bias = at::empty({n, h}, options);
@@ -106,23 +106,23 @@ void LayerExperts::bind() {
   bind_lora();
   const int64_t n = storage_.num_trained, h = storage_.hidden, w = storage_.width;
   if (n == 0) return;
-  const auto bind = [&](at::Tensor ExpertTensors::*member, const FlatTensor& first,
+  const auto bind = [&](at::Tensor ops::ExpertTensors::*member, const FlatTensor& first,
                         const std::vector<int64_t>& shape) {
     storage_.trained.*member = first.group->values_from(first.index, shape);
     storage_.grads.*member = first.group->grads_from(first.index, shape);
   };
-  bind(&ExpertTensors::gate_up, gate_up_, {n, 2 * w, h});
-  bind(&ExpertTensors::down, down_, {n, h, w});
+  bind(&ops::ExpertTensors::gate_up, gate_up_, {n, 2 * w, h});
+  bind(&ops::ExpertTensors::down, down_, {n, h, w});
   if (!storage_.has_biases) return;
-  bind(&ExpertTensors::gate_up_bias, gate_up_bias_, {n, 2 * w});
-  bind(&ExpertTensors::down_bias, down_bias_, {n, h});
+  bind(&ops::ExpertTensors::gate_up_bias, gate_up_bias_, {n, 2 * w});
+  bind(&ops::ExpertTensors::down_bias, down_bias_, {n, h});
 }
 
 void LayerExperts::bind_lora() {
   const FlatTensor* flat = pairs_.data();
-  for (ExpertLora& lora : storage_.lora) {
+  for (ops::ExpertLora& lora : storage_.lora) {
     lora.scale = model_.lora_scale;
-    for (LoraPair* pair : {&lora.gate, &lora.up, &lora.down}) {
+    for (ops::LoraPair* pair : {&lora.gate, &lora.up, &lora.down}) {
       pair->a = flat->group->value(flat->index);
       pair->grad_a = flat->group->grad(flat->index);
       ++flat;
@@ -138,8 +138,7 @@ at::Tensor LayerExperts::local_shard(const TensorEntry& entry) const {
   const int ep_rank = parallel_.coordinates().ep;
   const bool owned = placement.ep_rank_of(entry.layer, entry.expert) == ep_rank;
   if (!owned && !placement.is_replicated(entry.layer, entry.expert)) return {};
-  const int64_t slot = storage_.slot_of_local[static_cast<size_t>(
-      placement.local_id_on(entry.layer, entry.expert, ep_rank))];
+  const int64_t slot = storage_.slots[placement.local_id_on(entry.layer, entry.expert, ep_rank)];
   const bool bias = entry.kind() == "bias";
   if (entry.projection == "down") return bias ? storage_.down_bias(slot) : storage_.down(slot);
   const at::Tensor both = bias ? storage_.gate_up_bias(slot) : storage_.gate_up(slot);

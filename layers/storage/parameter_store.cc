@@ -8,35 +8,15 @@
 
 namespace sutor {
 
-at::ScalarType torch_dtype(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return at::kFloat;
-    case DType::kBF16:
-      return at::kBFloat16;
-    case DType::kF16:
-      return at::kHalf;
-    default:
-      fail(ErrorCode::kBadDType, "dtype {} cannot be computed with", name_of(dtype));
-  }
-}
-
-DType disk_dtype(at::ScalarType dtype) {
-  if (dtype == at::kFloat) return DType::kF32;
-  if (dtype == at::kBFloat16) return DType::kBF16;
-  SUTOR_ASSERT(dtype == at::kHalf);
-  return DType::kF16;
-}
-
 ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& trainable,
                                const ParallelState& parallel, at::ScalarType dtype,
-                               bool decay_matrices_only, int64_t bucket_elements)
+                               bool decay_matrices_only, int64_t bucket_elements, at::Device device)
     : model_(model),
       trainable_(trainable),
       parallel_(parallel),
       tensor_parallel_(parallel.tp(), parallel.sequence_parallel()),
-      dtype_(dtype),
-      tied_(parallel.has_tied_group() ? parallel.tied() : *self_comm_, dtype) {
+      options_(at::TensorOptions().dtype(dtype).device(device)),
+      tied_(parallel.has_tied_group() ? parallel.tied() : *self_comm_, options_) {
   const StageMap& stages = parallel.stages();
   const int first = stages.first_layer(parallel.stage());
   for (int i = 0; i < stages.layers_of(parallel.stage()); ++i) layers_.push_back(first + i);
@@ -49,7 +29,7 @@ ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& train
     if (!model.is_moe(layer)) continue;
     Bucket& bucket = *bucket_of_layer_.at(layer);
     const LayerExperts::Groups groups{bucket.sharded_experts, bucket.replicated_experts};
-    experts_.try_emplace(layer, model, parallel, layer, trainable, groups, dtype,
+    experts_.try_emplace(layer, model, parallel, layer, trainable, groups, options_,
                          decay_matrices_only);
   }
   for (FlatBuffer* buffer : buffers()) buffer->allocate();
@@ -57,11 +37,11 @@ ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& train
   for (auto& [layer, experts] : experts_) experts.bind();
 }
 
-ParameterStore::Bucket::Bucket(const ParallelState& parallel, at::ScalarType dtype)
-    : sharded_experts(parallel.edp(), dtype),
-      replicated_experts(parallel.etp_edp(), dtype),
-      sharded(parallel.dp_cp(), dtype),
-      replicated(parallel.tp_dp_cp(), dtype) {}
+ParameterStore::Bucket::Bucket(const ParallelState& parallel, const at::TensorOptions& options)
+    : sharded_experts(parallel.edp(), options),
+      replicated_experts(parallel.etp_edp(), options),
+      sharded(parallel.dp_cp(), options),
+      replicated(parallel.tp_dp_cp(), options) {}
 
 // Counts what trains of a layer on any rank, so that all ranks of a stage get the same buckets.
 void ParameterStore::make_buckets(int64_t bucket_elements) {
@@ -73,14 +53,14 @@ void ParameterStore::make_buckets(int64_t bucket_elements) {
   int64_t filled = 0;
   for (auto layer = layers_.rbegin(); layer != layers_.rend(); ++layer) {
     if (buckets_.empty() || filled >= bucket_elements) {
-      buckets_.push_back(std::make_unique<Bucket>(parallel_, dtype_));
+      buckets_.push_back(std::make_unique<Bucket>(parallel_, options_));
       filled = 0;
     }
     filled += elements[*layer];
     buckets_.back()->lowest_layer = *layer;
     bucket_of_layer_[*layer] = buckets_.back().get();
   }
-  buckets_.push_back(std::make_unique<Bucket>(parallel_, dtype_));
+  buckets_.push_back(std::make_unique<Bucket>(parallel_, options_));
   bucket_of_layer_[-1] = buckets_.back().get();
 }
 
@@ -135,8 +115,7 @@ void ParameterStore::add_dense(const TensorEntry& entry, bool decays) {
   const TensorShard shard = shard_of(entry);
   if (!trainable_.contains(entry.name)) {
     const bool fp32 = entry.role == TensorRole::kCorrectionBias;
-    parameter.value =
-        at::empty(shard.shape(), at::TensorOptions().dtype(fp32 ? at::kFloat : dtype_));
+    parameter.value = at::empty(shard.shape(), fp32 ? options_.dtype(at::kFloat) : options_);
     return;
   }
   // Between regions the tp ranks compute the same gradient, unless each has its own tokens.
@@ -170,50 +149,48 @@ Parameter& ParameterStore::get(const std::string& name) {
 
 namespace {
 
-ShardedTensor sharded_tensor(const TensorEntry& entry, const TensorShard& shard,
-                             const at::Tensor& local) {
-  ShardedTensor tensor{
-      .name = entry.name, .dtype = disk_dtype(local.scalar_type()), .global_shape = entry.shape};
+ShardValues shard_of_entry(const TensorEntry& entry, const TensorShard& shard,
+                           const at::Tensor& local) {
+  ShardedTensor tensor{.name = entry.name, .global_shape = entry.shape};
   tensor.row_begin = shard.row_begin;
   tensor.row_count = shard.row_count;
   tensor.col_begin = shard.col_begin;
   tensor.col_count = shard.col_count;
-  tensor.data = static_cast<std::byte*>(local.data_ptr());
-  return tensor;
+  return shard_values(std::move(tensor), local);
 }
 
 }  // namespace
 
-std::vector<ShardedTensor> ParameterStore::tensors() {
-  std::vector<ShardedTensor> result;
+std::vector<ShardValues> ParameterStore::tensors() {
+  std::vector<ShardValues> result;
   for (const TensorEntry& entry : model_.tensors.entries()) {
     if (entry.role == TensorRole::kLora) continue;
     if (!is_on_stage(entry, model_, parallel_.stages(), parallel_.stage())) continue;
     const at::Tensor local = entry.role == TensorRole::kRoutedExpert
                                  ? experts_.at(entry.layer).local_shard(entry)
-                                 : get(entry.name).value;
+                                 : get(entry.name).value.detach();
     if (!local.defined()) continue;
-    result.push_back(sharded_tensor(entry, shard_of(entry), local));
+    result.push_back(shard_of_entry(entry, shard_of(entry), local));
   }
   return result;
 }
 
-std::vector<ShardedTensor> ParameterStore::lora_tensors() {
-  std::vector<ShardedTensor> result;
+std::vector<ShardValues> ParameterStore::lora_tensors() {
+  std::vector<ShardValues> result;
   for (FlatBuffer* buffer : buffers()) {
     for (size_t i = 0; i < buffer->size(); ++i) {
       const TensorEntry& entry = *model_.tensors.find(buffer->name(i));
       if (entry.role != TensorRole::kLora) continue;
-      result.push_back(sharded_tensor(entry, shard_of(entry), buffer->value(i)));
+      result.push_back(shard_of_entry(entry, shard_of(entry), buffer->value(i)));
     }
   }
   return result;
 }
 
-std::vector<ShardedTensor> ParameterStore::frozen_tensors() {
-  std::vector<ShardedTensor> result;
-  for (ShardedTensor& shard : tensors()) {
-    if (!trainable_.contains(shard.name)) result.push_back(std::move(shard));
+std::vector<ShardValues> ParameterStore::frozen_tensors() {
+  std::vector<ShardValues> result;
+  for (ShardValues& shard : tensors()) {
+    if (!trainable_.contains(shard.place.name)) result.push_back(std::move(shard));
   }
   return result;
 }

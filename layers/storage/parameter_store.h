@@ -15,6 +15,7 @@
 #include "layers/esft/trainable_params.h"
 #include "layers/optim/flat_buffer.h"
 #include "layers/parallel/tensor_parallel.h"
+#include "layers/shards/shard_values.h"
 #include "layers/storage/expert_storage.h"
 #include "parallel_state/model/model_info.h"
 #include "parallel_state/model/sharded_tensor.h"
@@ -42,16 +43,19 @@ inline constexpr int64_t kBucketElements = int64_t{1} << 25;
 class ParameterStore {
  public:
   // model, trainable and parallel must outlive the store. dtype: of frozen weights and of
-  // computing. decay_matrices_only: see OptimOptions::decay.
+  // computing. decay_matrices_only: see OptimOptions::decay. All tensors are on `device`, and
+  // whatever computes with them takes its own options from theirs.
   ParameterStore(const ModelInfo& model, const TrainableSet& trainable,
                  const ParallelState& parallel, at::ScalarType dtype, bool decay_matrices_only,
-                 int64_t bucket_elements = kBucketElements);
+                 int64_t bucket_elements = kBucketElements, at::Device device = at::kCPU);
 
   const ModelInfo& model() const { return model_; }
   const TrainableSet& trainable() const { return trainable_; }
   const ParallelState& parallel() const { return parallel_; }
   const TensorParallel& tensor_parallel() const { return tensor_parallel_; }
-  at::ScalarType dtype() const { return dtype_; }
+  at::ScalarType dtype() const { return at::typeMetaToScalarType(options_.dtype()); }
+  at::Device device() const { return options_.device(); }
+  const at::TensorOptions& options() const { return options_; }  // dtype and device
   // The layers of this rank's stage, in order.
   const std::vector<int>& layers() const { return layers_; }
 
@@ -72,11 +76,11 @@ class ParameterStore {
   void finish_reductions();
 
   // This rank's shards of the model's tensors, as they are in memory, for a loader to fill.
-  std::vector<ShardedTensor> tensors();
+  std::vector<ShardValues> tensors();
   // The low-rank pairs of this rank.
-  std::vector<ShardedTensor> lora_tensors();
+  std::vector<ShardValues> lora_tensors();
   // Those of tensors() that are frozen.
-  std::vector<ShardedTensor> frozen_tensors();
+  std::vector<ShardValues> frozen_tensors();
   // Moves the gradients that autograd left at the dense parameters of a layer (-1: outside of
   // layers) into main_grad.
   void collect_gradients(int layer);
@@ -84,7 +88,7 @@ class ParameterStore {
  private:
   // The buffers of some layers, or of the parameters outside of layers.
   struct Bucket {
-    Bucket(const ParallelState& parallel, at::ScalarType dtype);
+    Bucket(const ParallelState& parallel, const at::TensorOptions& options);
     FlatBuffer sharded_experts;     // tensors of routed experts that etp shards
     FlatBuffer replicated_experts;  // and those that it replicates: one of a pair, biases
     FlatBuffer sharded;             // dense parameters that tp shards
@@ -111,7 +115,7 @@ class ParameterStore {
   const TrainableSet& trainable_;
   const ParallelState& parallel_;
   TensorParallel tensor_parallel_;
-  at::ScalarType dtype_;
+  at::TensorOptions options_;
   std::vector<int> layers_;
   std::unique_ptr<Comm> self_comm_ = make_self_comm();  // of a group that this layout does not have
   std::vector<std::unique_ptr<Bucket>> buckets_;        // the last one: outside of layers
@@ -123,9 +127,5 @@ class ParameterStore {
   std::multimap<int, Parameter*> trained_dense_by_layer_;
   std::map<int, LayerExperts> experts_;
 };
-
-// The torch dtype of a DType and back (F32, BF16, F16 only).
-at::ScalarType torch_dtype(DType dtype);
-DType disk_dtype(at::ScalarType dtype);
 
 }  // namespace sutor

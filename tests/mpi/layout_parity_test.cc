@@ -96,7 +96,7 @@ struct Outcome {
   std::vector<double> losses, norms;
   // By name: the shards of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
   std::vector<std::pair<ShardedTensor, at::Tensor>> first_moments;
-  std::vector<Optimizer::Value> weights;
+  std::vector<ShardValues> weights;
   double most_over_mean_load = 0;
   int64_t starving = 0;  // experts without a token in the last step
 };
@@ -137,13 +137,11 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
     out.losses.push_back(result.loss);
     out.norms.push_back(result.grad_norm);
     if (step > 1) continue;
-    for (const ShardedTensor& rows : optimizer->state("exp_avg")) {
-      at::Tensor copy = at::empty({rows.row_count, rows.columns()}, at::kFloat);
-      std::memcpy(copy.data_ptr(), rows.data, rows.num_bytes());
-      out.first_moments.emplace_back(rows, copy);
+    for (const auto& [rows, values] : optimizer->state("exp_avg")) {
+      out.first_moments.emplace_back(rows, values.clone().view({rows.row_count, rows.columns()}));
     }
   }
-  optimizer->visit_values([&](const Optimizer::Value& value) { out.weights.push_back(value); });
+  optimizer->visit_values([&](const ShardValues& value) { out.weights.push_back(value); });
   if (world.size() > 1) return out;
   const auto batch = packs(1, source.info.vocab_size, 11 * kSteps).front();
   const PackedBatch packed = make_packed_batch(batch.ids, batch.doc_offsets);

@@ -85,7 +85,7 @@ std::vector<MicroBatch> documents(int64_t count, int64_t vocab, int64_t step) {
 }
 
 // By name: the shards of this rank.
-using Weights = std::vector<Optimizer::Value>;
+using Weights = std::vector<ShardValues>;
 
 class Training {
  public:
@@ -132,7 +132,7 @@ class Training {
  private:
   Weights weights() {
     Weights all;
-    optimizer_->visit_values([&](const Optimizer::Value& value) { all.push_back(value); });
+    optimizer_->visit_values([&](const ShardValues& value) { all.push_back(value); });
     return all;
   }
 
@@ -150,10 +150,10 @@ struct Comparison {
 
 Comparison compare(const Weights& one, const Weights& many) {
   std::map<std::string, at::Tensor> whole;
-  for (const Optimizer::Value& value : one) whole[value.place.name] = value.values;
+  for (const ShardValues& value : one) whole[value.place.name] = value.values;
   int64_t counts[2] = {};
   double difference = 0;
-  for (const Optimizer::Value& value : many) {
+  for (const ShardValues& value : many) {
     const at::Tensor& tensor = whole.at(value.place.name);
     const at::Tensor wanted = tensor.view({tensor.size(0), -1})
                                   .narrow(0, value.place.row_begin, value.place.row_count)

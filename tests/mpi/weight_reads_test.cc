@@ -100,7 +100,7 @@ struct Needed {
 Needed needed(const ModelSource& source, Session& session, Nodes nodes) {
   Comm& world = session.parallel().world();
   std::string mine;
-  for (const ShardedTensor& t : session.store().tensors()) {
+  for (const auto& [t, t_values] : session.store().tensors()) {
     mine +=
         fmt::format("{} {} {} {} {}\n", t.name, t.row_begin, t.row_count, t.col_begin, t.columns());
   }
@@ -135,7 +135,7 @@ Needed needed(const ModelSource& source, Session& session, Nodes nodes) {
 
 // Each rank's tensors have the values that it reads itself.
 void expect_values(const ModelSource& source, Session& session) {
-  for (const ShardedTensor& tensor : session.store().tensors()) {
+  for (const auto& [tensor, tensor_values] : session.store().tensors()) {
     std::vector<std::byte> own(tensor.num_bytes());
     ShardedTensor direct = tensor;
     direct.data = own.data();

@@ -80,7 +80,7 @@ using StateValues = std::map<std::pair<std::string, std::string>, at::Tensor>;
 inline StateValues state_values(Optimizer& optimizer) {
   StateValues values;
   for (const StateKind& kind : optimizer.declared().kinds) {
-    for (const ShardedTensor& rows : optimizer.state(kind.name)) {
+    for (const auto& [rows, rows_values] : optimizer.state(kind.name)) {
       at::Tensor value = at::empty({rows.row_count, rows.columns()});
       convert_elements(rows.data, kind.dtype, static_cast<std::byte*>(value.data_ptr()),
                        DType::kF32, rows.num_elements());

@@ -103,7 +103,7 @@ class Training {
   void for_each_element(F&& f) {
     const char* kinds[] = {"master", "exp_avg", "exp_avg_sq"};
     for (int kind = 0; kind < 3; ++kind) {
-      for (const ShardedTensor& shard : optimizer_->state(kinds[kind])) {
+      for (const auto& [shard, shard_values] : optimizer_->state(kinds[kind])) {
         ASSERT_TRUE(shard.has_whole_rows());
         auto* data = reinterpret_cast<float*>(shard.data);
         const int64_t first = shard.row_begin * shard.row_elements();

@@ -86,7 +86,8 @@ class PackedAttention : public ::testing::TestWithParam<Case> {
 
 TEST_P(PackedAttention, DocumentsAreThoseOfThePlainFormulaWithTheirGradients) {
   const std::vector<int64_t> offsets = {0, 1, 38, 391, 420};
-  const at::Tensor ours = packed_attention(q_, k_, shared_, v_, offsets, options_);
+  const auto runs = std::make_shared<ops::AttentionRuns>(ops::runs_of_documents(offsets, at::kCPU));
+  const at::Tensor ours = packed_attention(q_, k_, shared_, v_, runs, options_);
   std::vector<at::Tensor> documents;
   for (size_t d = 0; d + 1 < offsets.size(); ++d) {
     const int64_t begin = offsets[d], count = offsets[d + 1] - begin;
@@ -108,7 +109,8 @@ TEST_P(PackedAttention, QueriesSeeTheKeysBeforeThem) {
   const KeyRows keys{{0, 100, 0}, {320, 90, 420}};
   at::NoGradGuard no_grad;
   const at::Tensor q = q_.narrow(0, 0, 200);
-  const at::Tensor ours = packed_attention_over(q, k_, shared_, v_, offsets, keys, options_);
+  const auto seen = std::make_shared<ops::AttentionRuns>(ops::runs_over(offsets, keys, at::kCPU));
+  const at::Tensor ours = packed_attention(q, k_, shared_, v_, seen, options_);
   std::vector<at::Tensor> runs;
   for (size_t r = 0; r + 1 < offsets.size(); ++r) {
     runs.push_back(

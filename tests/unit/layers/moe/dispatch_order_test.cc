@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "layers/moe/dispatch_rows.h"
 #include "layers/moe/token_dispatcher.h"
 #include "tests/support/thread_comm.h"
 
@@ -51,10 +52,11 @@ Sums sums(const TokenDispatcher& dispatcher, const ExpertPlacement& placement, i
   const Dispatched in =
       dispatcher.dispatch(numbers(tokens, rank), choices(tokens, rank),
                           at::ones({tokens, kTopK}, at::kFloat), kLayer, slot_of_local);
-  const at::Tensor source = in.source.index_select(0, in.handle->row_index_R);
+  const at::Tensor source = in.source.index_select(0, in.row_index_R);
   at::Tensor rows = at::empty({source.size(0), kHidden}, at::kFloat);
-  for (size_t slot = 0; slot + 1 < in.offsets.size(); ++slot) {
-    for (int64_t r = in.offsets[slot]; r < in.offsets[slot + 1]; ++r) {
+  const std::vector<int64_t> offsets = host_longs(in.offsets);
+  for (size_t slot = 0; slot + 1 < offsets.size(); ++slot) {
+    for (int64_t r = offsets[slot]; r < offsets[slot + 1]; ++r) {
       const auto number = static_cast<int64_t>(source[r][0].item<float>());
       for (int64_t c = 0; c < kHidden; ++c) {
         rows[r][c] = made_up(number, experts[experts.size() - 1 - slot], c) / etp;
@@ -62,8 +64,7 @@ Sums sums(const TokenDispatcher& dispatcher, const ExpertPlacement& placement, i
     }
   }
   return {dispatcher.combine(rows.to(dtype), *in.handle),
-          dispatcher.combine_weight_gradients(rows.select(1, 0).contiguous(), *in.handle),
-          in.offsets};
+          dispatcher.combine_weight_gradients(rows.select(1, 0).contiguous(), *in.handle), offsets};
 }
 
 // Over ep * etp ranks, rank r being number r / etp of ep.

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "layers/moe/dispatch_rows.h"
 #include "layers/moe/token_dispatcher.h"
 #include "tests/support/thread_comm.h"
 
@@ -133,8 +134,9 @@ class RankExperts {
   // rows [R, H] in slot order -> M rows, or M^T rows.
   at::Tensor apply(const at::Tensor& rows, const Dispatched& in, bool transposed) const {
     at::Tensor out = at::empty_like(rows);
-    for (size_t slot = 0; slot + 1 < in.offsets.size(); ++slot) {
-      const int64_t begin = in.offsets[slot], count = in.offsets[slot + 1] - begin;
+    const std::vector<int64_t> offsets = host_longs(in.offsets);
+    for (size_t slot = 0; slot + 1 < offsets.size(); ++slot) {
+      const int64_t begin = offsets[slot], count = offsets[slot + 1] - begin;
       if (count == 0) continue;
       const at::Tensor matrix = shards_[expert_of_slot_[slot]];
       out.narrow(0, begin, count)
@@ -189,17 +191,18 @@ Found dispatched(const Problem& problem, const Spread& spread) {
     const Dispatched in = dispatcher.dispatch(x, problem.of_rank(problem.topk_idx, rank),
                                               problem.of_rank(problem.topk_weights, rank), kLayer,
                                               experts.slot_of_local());
-    for (size_t slot = 0; slot + 1 < in.offsets.size(); ++slot) {
-      const int64_t count = in.offsets[slot + 1] - in.offsets[slot];
+    const std::vector<int64_t> offsets = host_longs(in.offsets);
+    for (size_t slot = 0; slot + 1 < offsets.size(); ++slot) {
+      const int64_t count = offsets[slot + 1] - offsets[slot];
       if (count > 0) found.rows[rank][experts.expert_of_slot(slot)] = count;
     }
     const DispatchHandle& handle = *in.handle;
     const at::Tensor w = in.weights_R.unsqueeze(1);
     const at::Tensor outputs =
-        experts.apply(in.source.index_select(0, handle.row_index_R), in, /*transposed=*/false);
+        experts.apply(in.source.index_select(0, in.row_index_R), in, /*transposed=*/false);
     const at::Tensor dy_rows =
         dispatcher.dispatch_gradients(problem.of_rank(problem.dy, rank), handle)
-            .index_select(0, handle.row_index_R);
+            .index_select(0, in.row_index_R);
     results[rank].y = dispatcher.combine(outputs * w, handle);
     results[rank].dx =
         dispatcher.combine(experts.apply(dy_rows, in, /*transposed=*/true) * w, handle);

@@ -149,7 +149,7 @@ TEST(Optimizers, ValuesAreWhatEveryShardTrainedToOnEveryReplica) {
       const auto optimizer = make_optimizer(options_of(name), kSeed, {&buffer});
       take_steps(*optimizer, buffer, 1, kSteps);
       size_t visited = 0;
-      optimizer->visit_values([&](const Optimizer::Value& value) {
+      optimizer->visit_values([&](const ShardValues& value) {
         EXPECT_TRUE(
             at::equal(value.values.flatten(), wanted.at({value.place.name, kind}).flatten()))
             << value.place.name;

@@ -1,0 +1,15 @@
+#include "csrc/ops/attention.h"
+
+#include <torch/types.h>
+
+namespace sutor::ops {
+
+at::Tensor sink_gradient(const at::Tensor& sinks, const Attended& forward,
+                         const at::Tensor& d_out) {
+  const at::Tensor delta =
+      (forward.out.to(at::kFloat) * d_out.to(at::kFloat)).sum(-1);       // [T, heads]
+  const at::Tensor weights = at::exp(sinks.unsqueeze(1) - forward.lse);  // [heads, T]
+  return -(weights * delta.t()).sum(1);
+}
+
+}  // namespace sutor::ops

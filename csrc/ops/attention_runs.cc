@@ -1,0 +1,50 @@
+#include "csrc/ops/attention_runs.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+
+#include "csrc/ops/device/host_window.h"
+
+namespace sutor::ops {
+namespace {
+
+at::Tensor on_device(const std::vector<int64_t>& values, at::Device device) {
+  at::Tensor host = at::empty({static_cast<int64_t>(values.size())}, at::kInt);
+  std::copy(values.begin(), values.end(), host.data_ptr<int32_t>());
+  return to_device(host, device);
+}
+
+AttentionRuns complete(AttentionRuns runs, at::Device device) {
+  for (size_t run = 0; run < runs.size(); ++run) {
+    runs.longest_queries =
+        std::max(runs.longest_queries, runs.offsets[run + 1] - runs.offsets[run]);
+    runs.longest_keys = std::max(runs.longest_keys, runs.keys.counts[run]);
+  }
+  runs.query_offsets = on_device(runs.offsets, device);
+  runs.key_begins = on_device(runs.keys.begins, device);
+  runs.key_counts = on_device(runs.keys.counts, device);
+  return runs;
+}
+
+}  // namespace
+
+AttentionRuns runs_of_documents(std::vector<int64_t> doc_offsets, at::Device device) {
+  AttentionRuns runs;
+  for (size_t d = 0; d + 1 < doc_offsets.size(); ++d) {
+    runs.keys.begins.push_back(doc_offsets[d]);
+    runs.keys.counts.push_back(doc_offsets[d + 1] - doc_offsets[d]);
+  }
+  runs.offsets = std::move(doc_offsets);
+  return complete(std::move(runs), device);
+}
+
+AttentionRuns runs_over(std::vector<int64_t> offsets, KeyRows keys, at::Device device) {
+  AttentionRuns runs;
+  runs.offsets = std::move(offsets);
+  runs.keys = std::move(keys);
+  runs.same_rows = false;
+  return complete(std::move(runs), device);
+}
+
+}  // namespace sutor::ops

@@ -1,0 +1,18 @@
+// Replaces csrc/ops/cuda/gpu.cc in builds without CUDA.
+#include "csrc/base/error.h"
+#include "csrc/ops/device/gpu.h"
+
+namespace sutor::ops {
+
+std::string cuda_versions() { return ""; }
+
+std::vector<GpuInfo> visible_gpus(std::string* why) {
+  *why = "built without CUDA";
+  return {};
+}
+
+void use_gpu(int) { SUTOR_ASSERT(false); }
+
+GpuMemory gpu_memory(int) { return {}; }
+
+}  // namespace sutor::ops
