@@ -102,8 +102,11 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     if (value.isTensor()) {
       const at::Tensor tensor = value.toTensor();
       check_not_mixed(op, tensor);
-      if (alias && alias->isWrite()) written[i] = tensor;
-      value = on_cpu(tensor);
+      const bool is_written = alias && alias->isWrite();
+      if (is_written) written[i] = tensor;
+      // Operations give an empty result the size that it needs.
+      const bool grows = is_written && tensor.defined() && tensor.numel() == 0;
+      value = grows ? at::empty(tensor.sizes(), tensor.options().device(at::kCPU)) : on_cpu(tensor);
     } else if (value.isTensorList()) {
       c10::List<at::Tensor> list;
       for (const at::Tensor& tensor : value.toTensorVector()) {
@@ -141,7 +144,11 @@ void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       if (cpu_written[i].defined() && tensor.is_same(cpu_written[i])) same = &written[i];
     }
     if (same != nullptr) {
-      SUTOR_ASSERT(same->sizes() == tensor.sizes());  // a result that was resized is not followed
+      if (same->sizes() != tensor.sizes()) {
+        SUTOR_ASSERT(same->numel() == 0);
+        same->resize_(tensor.sizes());
+        on_cpu(*same).copy_(tensor);
+      }
       value = *same;
     } else {
       value = on_fake(tensor);
