@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <string_view>
 
@@ -20,6 +21,7 @@ struct Counters {
   Clock::time_point begin;
   std::map<std::string_view, ProfileLine> lines;
   ProfileScope* innermost = nullptr;
+  const char* failed_in = nullptr;
 };
 
 // One a thread; only the thread that enabled it counts.
@@ -67,19 +69,29 @@ std::string profile_table() {
   return table;
 }
 
-ProfileScope::ProfileScope(const char* name) : name_(counters().enabled ? name : nullptr) {
-  if (name_ == nullptr) return;
+const char* scope_of_failure() { return counters().failed_in; }
+
+ProfileScope::ProfileScope(const char* name)
+    : name_(name), counts_(counters().enabled), exceptions_(std::uncaught_exceptions()) {
+  if (!counts_) return;
   begin_ = Clock::now();
   outer_ = counters().innermost;
   counters().innermost = this;
 }
 
 ProfileScope::~ProfileScope() {
-  if (name_ == nullptr) return;
+  Counters& own = counters();
+  const bool fails = std::uncaught_exceptions() > exceptions_;
+  if (!fails) {
+    own.failed_in = nullptr;  // an earlier exception was dealt with
+  } else if (own.failed_in == nullptr) {
+    own.failed_in = name_;
+  }
+  if (!counts_) return;
   const double seconds = seconds_since(begin_);
-  counters().innermost = outer_;
+  own.innermost = outer_;
   if (outer_ != nullptr) outer_->nested_ += seconds;
-  ProfileLine& line = counters().lines[name_];
+  ProfileLine& line = own.lines[name_];
   line.name = name_;
   ++line.calls;
   line.seconds += seconds - nested_;

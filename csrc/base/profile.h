@@ -1,5 +1,6 @@
 // Where the time goes: named scopes on one thread; the time of a nested scope counts only for that
-// scope. Unless enabled, a scope costs one look at a flag. The verbs' --profile prints the table.
+// scope. Unless enabled, a scope costs a look at two counters. The verbs' --profile prints the
+// table. Scopes also say where an exception came from.
 #pragma once
 
 #include <chrono>
@@ -25,6 +26,9 @@ std::vector<ProfileLine> profile_lines();
 // that no scope covers.
 std::string profile_table();
 
+// The innermost scope of this thread that the last exception left; null: none.
+const char* scope_of_failure();
+
 class ProfileScope {
  public:
   // name: a literal.
@@ -34,7 +38,9 @@ class ProfileScope {
   ProfileScope& operator=(const ProfileScope&) = delete;
 
  private:
-  const char* name_;  // nullptr when this scope is not counted
+  const char* name_;
+  bool counts_;
+  int exceptions_;  // that were under way when the scope began
   std::chrono::steady_clock::time_point begin_;
   double nested_ = 0;
   ProfileScope* outer_ = nullptr;

@@ -1,6 +1,8 @@
 // The products of the language-model head, and the cross entropy of its logits.
 #pragma once
 
+#include <algorithm>
+
 #include "csrc/ops/backend.h"
 
 namespace sutor::ops {
@@ -17,6 +19,15 @@ at::Tensor head_input_gradient(const at::Tensor& d_logits, const at::Tensor& wei
 void cross_entropy_(const at::Tensor& logits, const at::Tensor& target, double scale,
                     const at::Tensor& loss, const at::Tensor& correct);
 }  // namespace cuda
+
+// How many rows to give the operators below at a time, where `ranks` share a vocabulary: so many
+// that a CPU's cache holds their logits (32 MiB), and on a GPU enough to fill it. The same on all
+// these ranks.
+inline int64_t head_rows_at_once(const at::Tensor& hidden, int64_t vocab, int64_t ranks) {
+  constexpr int64_t kMost = 4096;
+  if (hidden.is_cuda()) return kMost;
+  return std::clamp<int64_t>((int64_t{1} << 23) * ranks / vocab, 16, kMost);
+}
 
 // h [n, H] times weight [V, H] transposed, both fp32 or both bf16: [n, V] in fp32.
 inline at::Tensor head_logits(const at::Tensor& h, const at::Tensor& weight) {

@@ -1,10 +1,12 @@
 #include "launch/job/job.h"
 
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 
 #include <cstdlib>
 
 #include "csrc/base/error.h"
+#include "csrc/base/profile.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/memory.h"
 #include "launch/job/core_share.h"
@@ -51,7 +53,14 @@ int run_job(const std::function<int(Comm& world)>& body) {
     ops::install_counting_allocator();
     check_same_kernels(world->all_gather_text(ops::kernel_level(), "kernels"));
     share_cores(*world);
-    return body(*world);
+    try {
+      return body(*world);
+    } catch (const c10::OutOfMemoryError& error) {
+      const std::string what = error.what_without_backtrace();
+      const char* scope = scope_of_failure();
+      fail(ErrorCode::kOutOfMemory, "out of memory in `{}`: {}", scope ? scope : "start",
+           what.substr(0, what.find('\n')));
+    }
   });
   if (world == nullptr || world->size() == 1) {
     if (!result.message.empty()) print_failure(result.message);

@@ -66,7 +66,9 @@ void MetricsLog::add(const StepMetrics& metrics) {
               {"tokens", metrics.tokens},
               {"supervised_tokens", metrics.supervised_tokens},
               {"tokens_per_s", metrics.tokens_per_s},
-              {"peak_memory_bytes", metrics.peak_memory_bytes}};
+              {"peak_memory_bytes", metrics.peak_memory_bytes},
+              {"allocated_bytes", metrics.allocated_bytes},
+              {"reserved_bytes", metrics.reserved_bytes}};
   if (metrics.balance_loss) row["balance_loss"] = *metrics.balance_loss;
   append(metrics_, paths_.metrics(), row);
   if (!tensorboard_) return;

@@ -19,11 +19,12 @@ struct StepMetrics {
   double loss = 0;       // nats, mean over the step's supervised tokens
   double grad_norm = 0;  // before the clip
   double lr = 0;
-  int64_t tokens = 0;                  // of this step
-  int64_t supervised_tokens = 0;       // of this step
-  double tokens_per_s = 0;             // `tokens` over the step's wall time
-  int64_t peak_memory_bytes = 0;       // since start, of the rank with most
-  std::optional<double> balance_loss;  // not included in `loss`
+  int64_t tokens = 0;             // of this step
+  int64_t supervised_tokens = 0;  // of this step
+  double tokens_per_s = 0;        // `tokens` over the step's wall time
+  int64_t peak_memory_bytes = 0;  // of tensors, since start, of the rank with most
+  int64_t allocated_bytes = 0, reserved_bytes = 0;  // after the step, likewise
+  std::optional<double> balance_loss;               // not included in `loss`
 };
 
 struct EvalMetrics {

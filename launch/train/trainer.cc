@@ -11,6 +11,7 @@
 #include "csrc/ops/device/memory.h"
 #include "launch/model/expert_ranks.h"
 #include "launch/train/best_metric.h"
+#include "launch/train/memory_report.h"
 #include "launch/train/train_report.h"
 #include "recipes/recipe_reader.h"
 #include "recipes/recipe_steps.h"
@@ -97,13 +98,17 @@ void Trainer::start(const ResumeMode& mode) {
     if (is_root()) fmt::print("resumed at step {} of {}\n", state_.step, total_steps_);
   }
   frozen_before_ = digest_of(session_->store().frozen_tensors());
-  resident_bytes_ = ops::live_tensor_bytes();
+  resident_bytes_ = ops::memory_use(session_->store().device()).allocated;
   if (!is_root()) return;
   write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
   log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
 }
 
 void Trainer::run(const ResumeMode& mode) {
+  with_memory_report(recipe_, *session_, *optimizer_, [&] { run_steps(mode); });
+}
+
+void Trainer::run_steps(const ResumeMode& mode) {
   start(mode);
   if (is_root()) print_banner();
   if (recipe_.eval.before_training && state_.step == 0) evaluate_all(0);
@@ -142,8 +147,9 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
 
 void Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
   tokens_seen_ += result.tokens;
-  int64_t memory = ops::peak_tensor_bytes();
-  world_.all_reduce(std::span(&memory, 1), ReduceOp::kMax, "peak memory");
+  const ops::MemoryUse use = ops::memory_use(session_->store().device());
+  int64_t memory[] = {use.peak, use.allocated, use.reserved};
+  world_.all_reduce(std::span<int64_t>(memory), ReduceOp::kMax, "peak memory");
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   if (!is_root()) return;
   StepMetrics metrics{
@@ -151,7 +157,9 @@ void Trainer::log_step(const BatchResult& result, int64_t step, double lr, doubl
   metrics.tokens = result.tokens;
   metrics.supervised_tokens = result.supervised;
   metrics.tokens_per_s = static_cast<double>(result.tokens) / seconds;
-  metrics.peak_memory_bytes = memory;
+  metrics.peak_memory_bytes = memory[0];
+  metrics.allocated_bytes = memory[1];
+  metrics.reserved_bytes = memory[2];
   if (recipe_.train.balance_loss > 0) metrics.balance_loss = result.step.balance_loss;
   log_->add(metrics);
   if (step % std::max<int64_t>(1, recipe_.log.every) == 0 || step == total_steps_) {
@@ -200,14 +208,15 @@ void Trainer::print_banner() const {
 }
 
 void Trainer::check_frozen_weights() {
-  const int64_t step_peak = ops::peak_tensor_bytes();  // before the check's own buffers
+  const ops::MemoryUse use = ops::memory_use(session_->store().device());  // before its own buffers
   const FrozenWeightsCheck check =
       run_frozen_weights_check(plan_, *session_, *optimizer_, frozen_before_);
   if (is_root()) {
     print_frozen_weights_check(check, state_, tokens_seen_, total_steps_);
-    fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}\n",
-               format_bytes(step_peak), format_bytes(resident_bytes_),
-               format_bytes(step_peak - resident_bytes_));
+    fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}{}\n",
+               format_bytes(use.peak), format_bytes(resident_bytes_),
+               format_bytes(use.peak - resident_bytes_),
+               use.reserved > use.allocated ? "; reserved " + format_bytes(use.reserved) : "");
   }
   if (!check.frozen_unchanged) {
     fail(ErrorCode::kFrozenChanged,

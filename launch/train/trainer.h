@@ -41,6 +41,7 @@ class Trainer {
   };
 
   void open_data();
+  void run_steps(const ResumeMode& mode);
   void start(const ResumeMode& mode);
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);

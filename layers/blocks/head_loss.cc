@@ -13,10 +13,6 @@
 namespace sutor {
 namespace {
 
-// Logits at a time: 32 MiB of fp32 stay in a CPU's cache; a GPU wants more rows.
-constexpr int64_t kChunkElements = int64_t{1} << 23;
-constexpr int64_t kMostRows = 4096;
-
 // The supervised positions and their targets, on the device of the hidden states.
 struct Targets {
   at::Tensor position, target;  // int64 [n]
@@ -77,9 +73,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
   HeadLoss result;
   if (gradient) result.d_hidden = at::zeros_like(hidden);
   // The same on all ranks of the group, since a chunk is collective.
-  const int64_t chunk =
-      hidden.is_cuda() ? kMostRows
-                       : std::clamp<int64_t>(kChunkElements * comm.size() / vocab, 16, kMostRows);
+  const int64_t chunk = ops::head_rows_at_once(hidden, vocab, comm.size());
   for (int64_t begin = 0; begin < count; begin += chunk) {
     const int64_t rows = std::min(chunk, count - begin);
     const auto part = [&](const at::Tensor& all) { return all.narrow(0, begin, rows); };

@@ -10,6 +10,7 @@
 #include <new>
 
 #include "csrc/base/error.h"
+#include "csrc/ops/device/gpu.h"
 
 namespace sutor::ops {
 namespace {
@@ -60,7 +61,10 @@ void install_counting_allocator() {
   c10::SetCPUAllocator(&allocator, /*priority=*/100);
 }
 
-int64_t live_tensor_bytes() { return live; }
-int64_t peak_tensor_bytes() { return peak; }
+MemoryUse memory_use(at::Device device) {
+  if (!device.is_cuda()) return {live, live, peak};
+  const GpuMemory gpu = gpu_memory(device.index());
+  return {gpu.allocated, gpu.reserved, gpu.peak};
+}
 
 }  // namespace sutor::ops

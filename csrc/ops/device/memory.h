@@ -1,6 +1,9 @@
-// Counts the bytes of this process's tensors, and their peak: a wrapper around torch's CPU
-// allocator. RSS says less: it includes the program itself and what the C library keeps for reuse.
+// Counts the bytes of this process's tensors, and their peak: by a wrapper around torch's CPU
+// allocator, and on a GPU by torch's caching allocator. RSS says less: it includes the program
+// itself and what the C library keeps for reuse.
 #pragma once
+
+#include <c10/core/Device.h>
 
 #include <cstdint>
 
@@ -10,7 +13,11 @@ namespace sutor::ops {
 // for reuse: returning them to the system costs a page fault for every page of every step.
 void install_counting_allocator();
 
-int64_t live_tensor_bytes();
-int64_t peak_tensor_bytes();
+struct MemoryUse {
+  int64_t allocated = 0;  // bytes of the tensors that there are
+  int64_t reserved = 0;   // with what is kept for reuse; on the CPU the same
+  int64_t peak = 0;       // of `allocated`, since the start
+};
+MemoryUse memory_use(at::Device device);
 
 }  // namespace sutor::ops

@@ -381,7 +381,7 @@ TEST(LocalDispatcher, DoesNotCopyTheTokens) {
   const Problem problem = problem_of({7}, 2);
   const auto dispatcher = make_local_dispatcher();
   const Dispatched in = dispatcher->dispatch(problem.x, problem.topk_idx, problem.topk_weights,
-                                             kLayer, {0, 1, 2, 3, 4, 5, 6, 7});
+                                             kLayer, LocalSlots({0, 1, 2, 3, 4, 5, 6, 7}));
   EXPECT_EQ(in.source.data_ptr(), problem.x.data_ptr());
   EXPECT_EQ(dispatcher->dispatch_gradients(problem.dy, *in.handle).data_ptr(),
             problem.dy.data_ptr());

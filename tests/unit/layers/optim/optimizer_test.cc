@@ -125,7 +125,7 @@ TEST(Optimizers, ARestoredOneGoesOnBitForBit) {
       const auto from = before->state(kind.name), to = after->state(kind.name);
       ASSERT_EQ(from.size(), to.size());
       for (size_t i = 0; i < from.size(); ++i) {
-        std::memcpy(to[i].data, from[i].data, from[i].num_bytes());
+        at::Tensor(to[i].values).copy_(from[i].values);
       }
     }
     after->state_restored();
