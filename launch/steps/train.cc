@@ -6,6 +6,7 @@
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
 #include "launch/log/run_paths.h"
+#include "launch/model/session.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
@@ -31,10 +32,12 @@ void clear_output(const Recipe& recipe, const ResumeMode& mode) {
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
                const nlohmann::json& provenance) {
-  require_optimizer_dtype(recipe);  // before anything is deleted
+  // Before anything is deleted.
+  require_optimizer_dtype(recipe);
+  const SessionOptions session = session_options(recipe, world);
   set_threads(recipe.train.threads);
   on_rank_0(world, "clear the output folder", [&] { clear_output(recipe, mode); });
-  Trainer trainer(recipe, source, world, provenance);
+  Trainer trainer(recipe, source, world, session, provenance);
   trainer.run(mode);
 }
 

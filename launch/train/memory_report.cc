@@ -47,9 +47,13 @@ std::string advice_text(const Recipe& recipe) {
 [[noreturn]] void report(const std::string& what, const Recipe& recipe, Session& session,
                          const Optimizer& optimizer) {
   const char* scope = scope_of_failure();
-  fail(ErrorCode::kOutOfMemory, "out of memory on {} in `{}`: {}. {}. {}", session.device_text(),
-       scope ? scope : "training", what, resident_text(session, optimizer), advice_text(recipe));
+  fail(ErrorCode::kOutOfMemory, "out of memory on {} in `{}`: {}. {}. {}",
+       session.store().device().str(), scope ? scope : "training", what,
+       resident_text(session, optimizer), advice_text(recipe));
 }
+
+// Of the allocator's own message.
+constexpr std::string_view kPrefix = "out of memory: ";
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
@@ -63,6 +67,7 @@ void with_memory_report(const Recipe& recipe, Session& session, const Optimizer&
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kOutOfMemory) throw;
     what = error.what();
+    if (what.starts_with(kPrefix)) what = what.substr(kPrefix.size());
   } catch (const c10::OutOfMemoryError& error) {
     what = first_line(error.what_without_backtrace());
   } catch (const std::bad_alloc&) {

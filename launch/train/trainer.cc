@@ -43,7 +43,7 @@ int64_t nonempty_micro_batches(int64_t samples, int64_t ranks, int64_t micro_bat
 }  // namespace
 
 Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
-                 const nlohmann::json& provenance)
+                 const SessionOptions& session, const nlohmann::json& provenance)
     : recipe_(recipe),
       world_(world),
       paths_(recipe.output),
@@ -53,7 +53,7 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   base_ = base_digest(source_, world);
-  SessionOptions options = session_options(recipe, world);
+  SessionOptions options = session;
   options.decay_matrices_only = recipe.optim.decay == "matrices";
   options.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
   options.lora_seed = recipe.train.seed;

@@ -28,9 +28,10 @@ struct ResumeMode {
 class Trainer {
  public:
   // Collective over `world`: opens the data, plans, loads. Nothing is written yet. What is passed
-  // by reference must outlive the trainer, but for the provenance.
+  // by reference must outlive the trainer, but for options and provenance. session: what
+  // session_options() made of the recipe.
   Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
-          const nlohmann::json& provenance);
+          const SessionOptions& session, const nlohmann::json& provenance);
   // Trains to the end. Prints on rank 0.
   void run(const ResumeMode& mode);
 

@@ -7,6 +7,7 @@ losses, by one rank and by two.
 
 import json
 import pathlib
+import random
 import re
 import shutil
 import sys
@@ -324,6 +325,43 @@ def main():
         raise SystemExit(__doc__)
     SUTOR = sys.argv.pop(1)
     unittest.main(verbosity=2)
+
+
+class Memory(RunTest):
+    LIMIT = "ulimit -v 4000000; exec \"$@\""  # KiB of address space of a rank
+
+    def test_what_asked_for_memory_and_what_would_fit_are_named(self):
+        numbers = random.Random(7)
+        self.folder.write_rows("long", [[numbers.randrange(3, 200) for _ in range(2000)]
+                                        for _ in range(256)])
+        options = ["--set", f"data.train=[{{path: {self.folder.path}/long.jsonl, name: long}}]",
+                   "--set", "data.seq_len=2000", "--set", "train.global_batch=256", "--set",
+                   "train.micro_batch=128", "--set", "train.method=full", "--set",
+                   "eval.before_training=false"]
+        for ranks in (1, 2):
+            job = self.folder.job()
+            result = self.folder.run(job, command=self.folder.command(*options, verb="prepare"))
+            self.assertEqual(result.code, 0, result)
+            command = ["sh", "-c", self.LIMIT, "sh", *self.folder.command(*options, verb="train")]
+            if ranks > 1:
+                command = ["mpiexec", "-n", str(ranks), *command]
+            result = self.folder.run(job, command=command)
+            self.assertEqual(result.code, 5, result)
+            self.assertRegex(result.err, r"error\[E0503\]: out of memory on cpu in `[a-z, ]+`: "
+                                         r"a tensor of \d+ bytes")
+            self.assertIn("train.micro_batch: 64 (now 128), train.recompute: layer", result.err)
+            self.assertIn("trained weights, gradients and optimizer state", result.err)
+
+    def test_another_device_than_there_is_deletes_nothing(self):
+        job = self.folder.job(self.whole)
+        before = recipes.tree(job)
+        result = self.folder.run(job, command=self.folder.command(
+            "--overwrite", "--device", "cuda", verb="train"))
+        if result.code == 0:
+            self.skipTest("there is a GPU")
+        self.assertEqual(result.code, 2, result)
+        self.assertIn("E0223", result.err)
+        self.assertEqual(recipes.tree(job), before)
 
 
 if __name__ == "__main__":
