@@ -1,7 +1,8 @@
 // Between torch's tensors on a GPU and the launchers of csrc/ops/cuda/kernels/.
 #pragma once
 
-#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAStream.h>
 #include <torch/types.h>
 
 #include <type_traits>
@@ -36,7 +37,7 @@ void dispatch_dtype(at::ScalarType dtype, F&& f) {
 // Calls launch(stream) with torch's current stream and throws if a kernel could not be started.
 template <typename Launch>
 void on_stream(const Launch& launch) {
-  launch(at::cuda::getCurrentCUDAStream().stream());
+  launch(c10::cuda::getCurrentCUDAStream().stream());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
