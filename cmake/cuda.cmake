@@ -1,12 +1,13 @@
 # CUDA's run-time library and NCCL, for communication between GPUs: from SUTOR_CUDA_ROOT and
 # SUTOR_NCCL_ROOT (folders with include/ and lib/), else from the wheels in .venv, which
-# `tools/setup.sh --tests` installs. No CUDA compiler is needed: only functions of the host are called.
+# `tools/setup.sh --tests` installs. They need no CUDA compiler: only functions of the host are called.
+# What SUTOR_CUDA=ON needs besides is in cuda_kernels.cmake.
 #
 # Sets SUTOR_NCCL_FOUND, or SUTOR_NCCL_MISSING to the reason. Targets: sutor_nccl_headers, and
 # sutor_nccl with the libraries.
 
-option(SUTOR_CUDA "Communicate between GPUs by NCCL" OFF)
-set(SUTOR_CUDA_ROOT "" CACHE PATH "Folder of the CUDA run-time library; empty = the wheel in .venv")
+option(SUTOR_CUDA "Train on GPUs: kernels by nvcc, communication by NCCL" OFF)
+set(SUTOR_CUDA_ROOT "" CACHE PATH "Folder of the CUDA toolkit; empty = the wheels in .venv")
 set(SUTOR_NCCL_ROOT "" CACHE PATH "Folder of NCCL; empty = the wheel in .venv")
 
 file(GLOB nvidia_wheels ${CMAKE_CURRENT_LIST_DIR}/../.venv/lib/python3*/site-packages/nvidia)
@@ -41,7 +42,7 @@ if(SUTOR_NCCL_MISSING)
   string(REPLACE nccl_include nccl.h SUTOR_NCCL_MISSING "${SUTOR_NCCL_MISSING}")
   string(STRIP "${SUTOR_NCCL_MISSING}" SUTOR_NCCL_MISSING)
   string(APPEND SUTOR_NCCL_MISSING
-    " not found (run tools/setup.sh --tests, or set SUTOR_CUDA_ROOT and SUTOR_NCCL_ROOT)")
+    " not found (run tools/setup.sh --cuda or --tests, or set SUTOR_CUDA_ROOT and SUTOR_NCCL_ROOT)")
   set(SUTOR_NCCL_FOUND FALSE)
   if(SUTOR_CUDA)
     message(FATAL_ERROR "SUTOR_CUDA=ON: ${SUTOR_NCCL_MISSING}.")
