@@ -4,7 +4,6 @@
 #include <thread>
 
 #include "csrc/base/error.h"
-#include "csrc/comm/wait_limit.h"
 
 namespace sutor::nccl {
 
@@ -37,7 +36,8 @@ bool is_on_device(const void* memory) {
   return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
 }
 
-void wait(cudaStream_t stream, ncclComm_t comm, const std::string& newest, const char* name) {
+void wait(cudaStream_t stream, ncclComm_t comm, const std::string& newest, const char* name,
+          double limit_seconds) {
   const auto begin = std::chrono::steady_clock::now();
   for (int64_t tries = 0;; ++tries) {
     const cudaError_t result = cudaStreamQuery(stream);
@@ -51,7 +51,7 @@ void wait(cudaStream_t stream, ncclComm_t comm, const std::string& newest, const
     if (tries % 1024 != 0) continue;
     check_state(comm, newest, name);
     const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
-    if (waited.count() > own_wait_limit_seconds()) {
+    if (waited.count() > limit_seconds) {
       fail(ErrorCode::kCommTimeout,
            "waited {:.0f} s on the GPU in `{}` for the other ranks. One of them is stuck or gone "
            "(SUTOR_COMM_TIMEOUT sets the limit in seconds).",

@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "csrc/comm/wait_limit.h"
+
 namespace sutor::nccl {
 
 // `name`: the operation, for the message.
@@ -22,8 +24,9 @@ void check_state(ncclComm_t comm, const std::string& newest, const char* name);
 bool is_on_device(const void* memory);
 
 // The host waits until all work on `stream` is done. Throws E0611 as check_state() does, and E0602
-// after the time limit (wait_limit.h).
-void wait(cudaStream_t stream, ncclComm_t comm, const std::string& newest, const char* name);
+// after the time limit.
+void wait(cudaStream_t stream, ncclComm_t comm, const std::string& newest, const char* name,
+          double limit_seconds = own_wait_limit_seconds());
 
 // A point in the work of a stream. Its end waits for nothing, whether the point is reached or not.
 class Event {

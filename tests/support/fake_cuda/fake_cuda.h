@@ -4,7 +4,9 @@
 // event reads old data. Streams wait for each other by events only: all but the default stream are
 // non-blocking, others are refused. The operations of NCCL wait for each other as the real ones do
 // and refuse what those refuse: host memory, ranges beyond an allocation, and, as errors that the
-// communicator reports later, ranks with different operations.
+// communicator reports later, ranks with different operations. What waits for other ranks is
+// missing here, so that who calls it does not link: ncclCommDestroy, cudaDeviceSynchronize,
+// blocking streams.
 #pragma once
 
 #include <cstddef>

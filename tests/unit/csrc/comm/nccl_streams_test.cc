@@ -6,7 +6,10 @@
 #include <chrono>
 #include <thread>
 
+#include "csrc/base/error.h"
+#include "csrc/comm/nccl/nccl_calls.h"
 #include "csrc/comm/nccl/nccl_comm.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/fake_cuda/fake_cuda.h"
 #include "tests/support/fake_cuda/fake_world.h"
 
@@ -36,7 +39,6 @@ void on_ranks_with_streams(int ranks, const std::function<void(FakeRank&)>& test
         current = testing::new_stream();
         recorded.clear();
         test(rank);
-        rank.comm->barrier("end");
       },
       kHooks);
 }
@@ -155,6 +157,45 @@ TEST(NcclStreams, ABarrierWaitsForTheRanksOwnOperations) {
     rank.comm->all_reduce(data.span(), ReduceOp::kSum, "sum");
     rank.comm->barrier("end");
     EXPECT_EQ(data.in_stream_order()[0], 2);
+  });
+}
+
+TEST(NcclStreams, AWaitOfTheHostGivesUpAfterTheLimitWithTheOperationsName) {
+  on_ranks_with_streams(2, [](FakeRank& rank) {
+    const auto stream = static_cast<cudaStream_t>(current);
+    std::atomic<bool> go = false;
+    launch(stream, [&] {
+      while (!go) std::this_thread::yield();
+    });
+    ncclUniqueId id{};
+    ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+    ncclComm_t comm = nullptr;
+    ASSERT_EQ(ncclCommInitRank(&comm, 1, id, 0), ncclSuccess);
+    const std::string text = testing::expect_error(
+        ErrorCode::kCommTimeout, [&] { nccl::wait(stream, comm, "sum", "save", 0.05); });
+    EXPECT_NE(text.find("on the GPU in `save` for the other ranks"), std::string::npos) << text;
+    go = true;
+    nccl::wait(stream, comm, "sum", "save");
+  });
+}
+
+TEST(NcclStreams, ARankThatFailsLeavesWithoutWaitingForTheOthers) {
+  on_ranks_with_streams(2, [](FakeRank& rank) {
+    DeviceArray<float> data({1, 1});
+    if (rank.comm->rank() == 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      rank.comm->all_reduce(data.span(), ReduceOp::kSum, "sum");
+      return;
+    }
+    const auto begin = Clock::now();
+    try {
+      std::unique_ptr<Comm> comm = std::move(rank.comm);
+      comm->all_reduce(data.span(), ReduceOp::kSum, "sum");
+      fail(ErrorCode::kDiverged, "its own error");
+    } catch (const Error&) {
+    }
+    EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(250));
+    EXPECT_EQ(data.in_stream_order()[0], 1);  // it is still under way
   });
 }
 
