@@ -1,5 +1,6 @@
-// Communicator: the collectives that sutor uses, on plain host memory. Every call except rank(),
-// size() and name() is collective over the communicator: all its ranks call it in the same order.
+// Communicator: the collectives that sutor uses, on plain host memory; with nccl/nccl_comm.h also
+// on the memory of GPUs. Every call except rank(), size() and name() is collective over the
+// communicator: all its ranks call it in the same order.
 // Every operation has a name, for diagnosis. With one rank each operation returns at once.
 #pragma once
 
@@ -83,6 +84,8 @@ class Comm {
 
   // The operations of all groups of this process; null for a communicator of one.
   virtual Journal* journal() const = 0;
+  // This group's index there.
+  virtual int journal_group() const { return 0; }
   // A digest of the operations of this group so far, in order: equal on all its ranks between
   // operations.
   virtual uint64_t order_digest() const = 0;

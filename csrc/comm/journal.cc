@@ -49,15 +49,28 @@ int Journal::add_group(const std::string& name, std::vector<int> ranks) {
 
 Journal::Operation::Operation(Journal& journal, int group, OperationKind kind, const char* name,
                               int peer)
-    : journal_(journal), exceptions_(std::uncaught_exceptions()) {
-  journal_.begin(group, kind, name, peer);
+    : journal_(journal),
+      exceptions_(std::uncaught_exceptions()),
+      index_(journal.begin(group, kind, name, peer)) {}
+
+int64_t Journal::Operation::hand_over() {
+  journal_.hand_over(index_);
+  handed_over_ = true;
+  return index_;
 }
 
 Journal::Operation::~Operation() {
-  if (std::uncaught_exceptions() == exceptions_) journal_.end();
+  if (handed_over_) return;
+  if (std::uncaught_exceptions() == exceptions_) {
+    journal_.end(index_);
+    return;
+  }
+  const std::lock_guard lock(journal_.mutex_);
+  journal_.open_.erase(index_);
 }
 
-void Journal::begin(int group, OperationKind kind, const char* name, int peer) {
+int64_t Journal::begin(int group, OperationKind kind, const char* name, int peer) {
+  int64_t index = 0;
   {
     const std::lock_guard lock(mutex_);
     GroupState& state = groups_.at(static_cast<size_t>(group));
@@ -74,18 +87,43 @@ void Journal::begin(int group, OperationKind kind, const char* name, int peer) {
       auto& counts = kind == OperationKind::kSend ? state.sent : state.received;
       record.number = ++counts[static_cast<size_t>(peer)];
     }
-    slot(total_++) = record;
+    index = total_++;
+    slot(index) = record;
+    open_[index] = record;
     if (keep_all_) all_.push_back(record);
   }
-  faults_.act(name);
+  try {
+    faults_.act(name);
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    open_.erase(index);
+    throw;
+  }
+  return index;
 }
 
-void Journal::end() {
+JournalRecord* Journal::kept(int64_t operation) {
+  const int64_t at = static_cast<int64_t>(all_.size()) - (total_ - operation);
+  return at >= 0 ? &all_[static_cast<size_t>(at)] : nullptr;
+}
+
+void Journal::hand_over(int64_t operation) {
   const std::lock_guard lock(mutex_);
-  JournalRecord& record = slot(total_ - 1);
+  open_.at(operation).on_device = true;
+  if (operation >= total_ - static_cast<int64_t>(kRing)) slot(operation).on_device = true;
+  if (JournalRecord* record = kept(operation)) record->on_device = true;
+}
+
+void Journal::end(int64_t operation) {
+  const std::lock_guard lock(mutex_);
+  const auto at = open_.find(operation);
+  if (at == open_.end()) return;
+  JournalRecord record = at->second;
+  open_.erase(at);
   record.done = true;
   record.ended = now();
-  if (!all_.empty()) all_.back() = record;
+  if (operation >= total_ - static_cast<int64_t>(kRing)) slot(operation) = record;
+  if (JournalRecord* in_all = kept(operation)) *in_all = record;
 }
 
 std::vector<JournalRecord> Journal::ring() const {
@@ -102,6 +140,17 @@ std::optional<JournalRecord> Journal::newest() const {
   const std::lock_guard lock(mutex_);
   if (total_ == 0) return std::nullopt;
   return ring_[static_cast<size_t>(total_ - 1) % kRing];
+}
+
+std::optional<JournalRecord> Journal::current() const {
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto at = open_.rbegin(); at != open_.rend(); ++at) {
+      if (!at->second.on_device) return at->second;
+    }
+    if (!open_.empty()) return open_.begin()->second;
+  }
+  return newest();
 }
 
 JournalGroup Journal::group(int index) const {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -33,6 +34,7 @@ struct JournalRecord {
   int peer = -1;                                    // world rank of the other side, -1: collective
   // From 1, among the group's collectives or the messages of this kind and peer.
   int64_t number = 0;
+  bool on_device = false;  // handed over: the rank goes on, and the operation too, on a device
   bool done = false;
   double begun = 0, ended = 0;  // Journal::now()
 };
@@ -50,15 +52,23 @@ class Journal {
     Operation(Journal& journal, int group, OperationKind kind, const char* name, int peer = -1);
     Operation(const Operation&) = delete;
     ~Operation();
+    // It outlives this object, on a device, until Journal::end() gets what this returns.
+    int64_t hand_over();
 
    private:
     Journal& journal_;
     int exceptions_;
+    int64_t index_;
+    bool handed_over_ = false;
   };
+  void end(int64_t operation);
 
   static constexpr size_t kRing = 64;
   std::vector<JournalRecord> ring() const;  // oldest first
   std::optional<JournalRecord> newest() const;
+  // What this rank waits in: the operation that the host is in, else the oldest one that a device
+  // has not finished, else none, and this is the newest one.
+  std::optional<JournalRecord> current() const;
   JournalGroup group(int index) const;
   int num_groups() const;
   // The number of collectives begun in each group, by index.
@@ -84,8 +94,10 @@ class Journal {
     uint64_t digest = 0;
     std::vector<int64_t> sent, received;  // by position in the group
   };
-  void begin(int group, OperationKind kind, const char* name, int peer);
-  void end();
+  int64_t begin(int group, OperationKind kind, const char* name, int peer);
+  void hand_over(int64_t operation);
+  // Of an operation in all_; null when that does not have it.
+  JournalRecord* kept(int64_t operation);
   JournalRecord& slot(int64_t index) { return ring_[static_cast<size_t>(index) % kRing]; }
 
   const int rank_;
@@ -94,6 +106,7 @@ class Journal {
   std::vector<GroupState> groups_;
   std::array<JournalRecord, kRing> ring_;
   int64_t total_ = 0;
+  std::map<int64_t, JournalRecord> open_;  // by index; without what an exception ended
   bool keep_all_ = false;
   std::vector<JournalRecord> all_;
 };

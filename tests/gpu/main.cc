@@ -24,7 +24,7 @@ void make_world() {
   } else if (least < control->size()) {
     reason = fmt::format("{} GPUs for {} ranks", least, control->size());
   } else {
-    world = make_nccl_comm(*control);
+    world = make_nccl_comm(*control, take_device(*control));
   }
 }
 

@@ -15,7 +15,8 @@ namespace {
 
 enum class Where { kHost, kDevice };
 
-// An array in either memory.
+// An array in either memory. Device memory stays until the process ends: cudaFree would wait for
+// the whole GPU, and so for other ranks.
 template <typename T>
 class Array {
  public:
@@ -25,9 +26,6 @@ class Array {
     EXPECT_EQ(cudaMemcpy(device_, host_.data(), bytes(), cudaMemcpyHostToDevice), cudaSuccess);
   }
   Array(const Array&) = delete;
-  ~Array() {
-    if (device_) cudaFree(device_);
-  }
   std::span<T> data() { return {device_ ? static_cast<T*>(device_) : host_.data(), host_.size()}; }
   std::vector<T> values() {
     if (device_) {
@@ -42,12 +40,14 @@ class Array {
   void* device_ = nullptr;
 };
 
-class NcclCommTest : public ::testing::TestWithParam<Where> {
+class BothMemoriesTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!no_ranks_because().empty()) GTEST_SKIP() << no_ranks_because();
   }
 };
+
+class NcclCommTest : public BothMemoriesTest, public ::testing::WithParamInterface<Where> {};
 
 INSTANTIATE_TEST_SUITE_P(Memory, NcclCommTest, ::testing::Values(Where::kHost, Where::kDevice),
                          [](const auto& info) {
@@ -92,6 +92,20 @@ void expect_reduce_scatter(Comm& comm, const std::vector<int64_t>& counts, Where
   }
 }
 
+TEST_P(NcclCommTest, AStartedReduceScatterIsThereWhenItIsFinished) {
+  on_all_ranks([](Comm& comm) {
+    const std::vector<int64_t> counts(comm.size(), 1 << 10);
+    Array<float> data(std::vector<float>(comm.size() << 10, 1.0f), GetParam());
+    const auto pending = comm.start_reduce_scatter(data.data(), counts, "test");
+    Array<int64_t> one({1}, GetParam());
+    comm.all_reduce(one.data(), ReduceOp::kSum, "in between");
+    EXPECT_EQ(one.values()[0], comm.size());
+    pending->progress();
+    pending->finish();
+    EXPECT_EQ(data.values()[comm.rank() << 10], static_cast<float>(comm.size()));
+  });
+}
+
 TEST_P(NcclCommTest, ReduceScatterGivesEachRankItsChunkEqualOrNot) {
   on_all_ranks([](Comm& comm) {
     std::vector<int64_t> unequal;
@@ -124,7 +138,7 @@ TEST_P(NcclCommTest, AllGatherFillsInTheOthersChunksEqualOrNot) {
 }
 
 // Rank s sends d + s rows of two numbers to rank d, none from 0 to 0.
-void expect_all_to_all(Comm& comm, Where from, Where to) {
+void expect_all_to_all(Comm& comm, Where where) {
   std::vector<int64_t> send_rows, recv_rows;
   std::vector<int32_t> sent, expected;
   for (int other = 0; other < comm.size(); ++other) {
@@ -135,16 +149,26 @@ void expect_all_to_all(Comm& comm, Where from, Where to) {
       expected.insert(expected.end(), {other, comm.rank()});
     }
   }
-  Array<int32_t> send(sent, from), recv(std::vector<int32_t>(expected.size(), -1), to);
+  Array<int32_t> send(sent, where), recv(std::vector<int32_t>(expected.size(), -1), where);
   comm.all_to_all(send.data().data(), send_rows, recv.data().data(), recv_rows, 8, "test");
   EXPECT_EQ(recv.values(), expected);
 }
 
-TEST_P(NcclCommTest, AllToAllBringsEachRowToItsRankFromEitherMemoryToEither) {
+TEST_P(NcclCommTest, AllToAllBringsEachRowToItsRank) {
+  on_all_ranks([](Comm& comm) { expect_all_to_all(comm, GetParam()); });
+}
+
+TEST_F(BothMemoriesTest, RanksWithoutRowsPassNullToAnExchangeOfDeviceMemory) {
   on_all_ranks([](Comm& comm) {
-    expect_all_to_all(comm, GetParam(), GetParam());
-    expect_all_to_all(comm, comm.rank() % 2 == 0 ? Where::kHost : Where::kDevice, GetParam());
-    expect_all_to_all(comm, GetParam(), comm.rank() % 2 == 0 ? Where::kHost : Where::kDevice);
+    std::vector<int64_t> send_rows(comm.size(), 0), recv_rows(comm.size(), 0);
+    const int last = comm.size() - 1;  // sends to rank 0, and nobody else does anything
+    if (comm.rank() == last) send_rows[0] = 1;
+    if (comm.rank() == 0) recv_rows[last] = 1;
+    Array<int32_t> send({7}, Where::kDevice), recv({-1}, Where::kDevice);
+    comm.all_to_all(comm.rank() == last ? send.data().data() : nullptr, send_rows,
+                    comm.rank() == 0 ? recv.data().data() : nullptr, recv_rows, 4, "test");
+    EXPECT_EQ(recv.values()[0], comm.rank() == 0 ? 7 : -1);
+    comm.barrier("test");
   });
 }
 
@@ -267,6 +291,29 @@ TEST_P(NcclCommTest, AwaitingSendsLetsTheNewestBeUnderWay) {
       }
     }
     comm.barrier("end");
+  });
+}
+
+TEST_F(BothMemoriesTest, AwaitingSendsCountsThoseOfBothMemories) {
+  on_all_ranks([](Comm& comm) {
+    if (comm.size() == 1) return;
+    const auto host = std::make_shared<Array<int>>(std::vector<int>{1}, Where::kHost);
+    const auto device = std::make_shared<Array<int>>(std::vector<int>{2}, Where::kDevice);
+    if (comm.rank() == 0) {
+      comm.send(std::as_bytes(device->data()), 1, device, "first");
+      comm.send(std::as_bytes(host->data()), 1, host, "second");
+      comm.await_sends(1, "first");
+      comm.barrier("first has left");
+      comm.await_sends(0, "second");
+      return;
+    }
+    Array<int> first({0}, Where::kDevice), second({0}, Where::kHost);
+    if (comm.rank() == 1) comm.receive(std::as_writable_bytes(first.data()), 0, "first");
+    comm.barrier("first has left");
+    if (comm.rank() > 1) return;
+    comm.receive(std::as_writable_bytes(second.data()), 0, "second");
+    EXPECT_EQ(first.values()[0], 2);
+    EXPECT_EQ(second.values()[0], 1);
   });
 }
 

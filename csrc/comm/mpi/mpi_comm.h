@@ -57,6 +57,7 @@ class MpiComm final : public Comm {
   void finish(int exit_code) override;
 
   Journal* journal() const override { return journal_.get(); }
+  int journal_group() const override { return group_; }
   uint64_t order_digest() const override { return journal_->digest(group_); }
 
  private:

@@ -9,12 +9,6 @@
 #include "csrc/comm/wait_limit.h"
 
 namespace sutor {
-namespace {
-
-// A watchdog that runs has this much time to report a long wait before the rank itself gives up.
-constexpr double kWatchdogFirst = 15;
-
-}  // namespace
 
 PolledComm::PolledComm(MPI_Comm comm) : comm(comm) {
   MPI_Comm_rank(comm, &rank);
@@ -47,8 +41,7 @@ void PolledComm::wait(std::span<MPI_Request> requests, const char* name) const {
     nanosleep(&pause, nullptr);
     if (tries % 4096 == 0) {
       const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
-      // The watchdog says more about it, and earlier.
-      static const double limit = wait_limit_seconds() + kWatchdogFirst;
+      static const double limit = own_wait_limit_seconds();
       if (waited.count() > limit) {
         fail(ErrorCode::kCommTimeout,
              "rank {} of {} waited {:.0f} s in `{}` for the other ranks. One of them is stuck or "

@@ -1,11 +1,9 @@
 #include "csrc/comm/nccl/nccl_calls.h"
 
-#include <algorithm>
 #include <chrono>
 #include <thread>
 
 #include "csrc/base/error.h"
-#include "csrc/comm/wait_limit.h"
 
 namespace sutor::nccl {
 
@@ -22,17 +20,28 @@ void check(ncclResult_t result, const char* name) {
        ncclGetErrorString(result), last ? last : "");
 }
 
+void check_state(ncclComm_t comm, const std::string& newest, const char* name) {
+  ncclResult_t state = ncclSuccess;
+  check(ncclCommGetAsyncError(comm, &state), name);
+  if (state == ncclSuccess) return;
+  const char* last = ncclGetLastError(comm);
+  fail(ErrorCode::kNcclFailed,
+       "NCCL failed in `{}` or before it, seen in `{}`: {}. {} (NCCL_DEBUG=INFO tells more.)",
+       newest, name, ncclGetErrorString(state), last ? last : "");
+}
+
 bool is_on_device(const void* memory) {
   cudaPointerAttributes attributes{};
   check(cudaPointerGetAttributes(&attributes, memory), "kind of memory");
   return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
 }
 
-void wait(cudaStream_t stream, ncclComm_t comm, const char* name) {
+void wait(cudaStream_t stream, ncclComm_t comm, const std::string& newest, const char* name,
+          double limit_seconds) {
   const auto begin = std::chrono::steady_clock::now();
   for (int64_t tries = 0;; ++tries) {
     const cudaError_t result = cudaStreamQuery(stream);
-    if (result == cudaSuccess) return;
+    if (result == cudaSuccess) return check_state(comm, newest, name);
     if (result != cudaErrorNotReady) check(result, name);
     if (tries < 50) {
       std::this_thread::yield();
@@ -40,11 +49,9 @@ void wait(cudaStream_t stream, ncclComm_t comm, const char* name) {
     }
     std::this_thread::sleep_for(std::chrono::microseconds(10));
     if (tries % 1024 != 0) continue;
-    ncclResult_t state = ncclSuccess;
-    check(ncclCommGetAsyncError(comm, &state), name);
-    check(state, name);
+    check_state(comm, newest, name);
     const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
-    if (waited.count() > wait_limit_seconds()) {
+    if (waited.count() > limit_seconds) {
       fail(ErrorCode::kCommTimeout,
            "waited {:.0f} s on the GPU in `{}` for the other ranks. One of them is stuck or gone "
            "(SUTOR_COMM_TIMEOUT sets the limit in seconds).",
@@ -53,14 +60,13 @@ void wait(cudaStream_t stream, ncclComm_t comm, const char* name) {
   }
 }
 
-void* DeviceBuffer::at_least(size_t bytes, const char* name) {
-  if (bytes > size_) {
-    if (data_) check(cudaFree(data_), name);
-    data_ = nullptr;
-    size_ = std::max(bytes, 2 * size_);
-    check(cudaMalloc(&data_, size_), name);
-  }
-  return data_;
+void Event::record(cudaStream_t stream, const char* name) {
+  if (!event_) check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), name);
+  check(cudaEventRecord(event_, stream), name);
+}
+
+void Event::hold_back(cudaStream_t stream, const char* name) const {
+  check(cudaStreamWaitEvent(stream, event_, 0), name);
 }
 
 }  // namespace sutor::nccl

@@ -1,11 +1,14 @@
 // Shared by the files of NcclComm: errors of CUDA (E0610) and NCCL (E0611), waiting with a time
-// limit, and device memory.
+// limit, events.
 #pragma once
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
-#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "csrc/comm/wait_limit.h"
 
 namespace sutor::nccl {
 
@@ -13,22 +16,39 @@ namespace sutor::nccl {
 void check(cudaError_t result, const char* name);
 void check(ncclResult_t result, const char* name);
 
-// Whether NCCL can use this memory directly; false for host memory.
+// Throws E0611 when the communicator has met an error since its beginning. `newest`: its newest
+// operation; `name`: the one that is about to begin or to end.
+void check_state(ncclComm_t comm, const std::string& newest, const char* name);
+
+// Whether memory is a GPU's; false for host memory.
 bool is_on_device(const void* memory);
 
-// Waits until all work on `stream` is done. Throws E0611 when `comm` reports an error and E0602
-// after the time limit (wait_limit.h).
-void wait(cudaStream_t stream, ncclComm_t comm, const char* name);
+// The host waits until all work on `stream` is done. Throws E0611 as check_state() does, and E0602
+// after the time limit.
+void wait(cudaStream_t stream, ncclComm_t comm, const std::string& newest, const char* name,
+          double limit_seconds = own_wait_limit_seconds());
 
-// Device memory that grows. The destructor does not free it: that would wait for operations that
-// may never end when another rank has failed.
-class DeviceBuffer {
+// A point in the work of a stream. Its end waits for nothing, whether the point is reached or not.
+class Event {
  public:
-  void* at_least(size_t bytes, const char* name);
+  Event() = default;
+  Event(cudaStream_t stream, const char* name) { record(stream, name); }
+  Event(Event&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+  Event& operator=(Event&& other) noexcept {
+    std::swap(event_, other.event_);
+    return *this;
+  }
+  ~Event() {
+    if (event_) cudaEventDestroy(event_);
+  }
+
+  // From now on the point after all that `stream` has got so far.
+  void record(cudaStream_t stream, const char* name);
+  // What `stream` gets later comes after the point of now, also when another one is recorded.
+  void hold_back(cudaStream_t stream, const char* name) const;
 
  private:
-  void* data_ = nullptr;
-  size_t size_ = 0;
+  cudaEvent_t event_ = nullptr;
 };
 
 }  // namespace sutor::nccl

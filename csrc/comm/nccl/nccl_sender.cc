@@ -8,7 +8,6 @@
 #include <string>
 #include <thread>
 
-#include "csrc/comm/nccl/nccl_calls.h"
 #include "csrc/comm/wait_limit.h"
 
 namespace sutor::nccl {
@@ -17,7 +16,7 @@ class Sender::Worker {
  public:
   struct Message {
     std::span<const std::byte> data;
-    std::vector<cudaEvent_t> ready;
+    Event ready;
     std::shared_ptr<const void> owner;
     std::string name;
     std::promise<void> left;
@@ -87,26 +86,16 @@ class Sender::Worker {
 
   void transmit(const Message& message) {
     const char* name = message.name.c_str();
-    const void* data = message.data.data();
-    const size_t bytes = message.data.size();
-    for (const cudaEvent_t event : message.ready) {
-      check(cudaStreamWaitEvent(stream_, event, 0), name);
-      check(cudaEventDestroy(event), name);
-    }
-    if (!is_on_device(data)) {
-      void* staging = staging_.at_least(bytes, name);
-      check(cudaMemcpyAsync(staging, data, bytes, cudaMemcpyHostToDevice, stream_), name);
-      data = staging;
-    }
-    check(ncclSend(data, bytes, ncclUint8, /*peer=*/1, comm_, stream_), name);
-    wait(stream_, comm_, name);
+    message.ready.hold_back(stream_, name);
+    check(ncclSend(message.data.data(), message.data.size(), ncclUint8, /*peer=*/1, comm_, stream_),
+          name);
+    wait(stream_, comm_, name, name);
   }
 
   const ncclUniqueId id_;
   const int device_;
   ncclComm_t comm_ = nullptr;
   cudaStream_t stream_ = nullptr;
-  DeviceBuffer staging_;
 
   std::mutex mutex_;  // of what follows
   std::condition_variable changed_;
@@ -123,7 +112,7 @@ Sender::~Sender() {
   if (std::uncaught_exceptions() == 0) worker_->wait_for_the_end();
 }
 
-std::future<void> Sender::send(std::span<const std::byte> data, std::vector<cudaEvent_t> ready,
+std::future<void> Sender::send(std::span<const std::byte> data, Event ready,
                                std::shared_ptr<const void> owner, const char* name) {
   Worker::Message message{data, std::move(ready), std::move(owner), name, {}};
   std::future<void> left = message.left.get_future();

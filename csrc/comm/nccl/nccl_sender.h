@@ -4,13 +4,11 @@
 // neighbours may send to each other at the same time.
 #pragma once
 
-#include <cuda_runtime_api.h>
-#include <nccl.h>
-
 #include <future>
 #include <memory>
 #include <span>
-#include <vector>
+
+#include "csrc/comm/nccl/nccl_calls.h"
 
 namespace sutor::nccl {
 
@@ -21,9 +19,9 @@ class Sender {
   // Waits for what has not left, except while an error unwinds this rank.
   ~Sender();
 
-  // `ready`: events after which data in device memory may be read; the sender destroys them.
-  // `owner` keeps the data alive until they have left; then the future is set, or it has the error.
-  std::future<void> send(std::span<const std::byte> data, std::vector<cudaEvent_t> ready,
+  // Sends device memory that may be read after `ready`. `owner` keeps it alive until it has left;
+  // then the future is set, or it has the error.
+  std::future<void> send(std::span<const std::byte> data, Event ready,
                          std::shared_ptr<const void> owner, const char* name);
 
  private:

@@ -47,7 +47,7 @@ std::string ranks_text(std::span<const int> ranks) {
 std::vector<std::string> HeartbeatWriter::lines(const Journal& journal) {
   std::vector<std::string> result;
   // The record first, so that the groups that it refers to are already there.
-  const std::optional<JournalRecord> newest = journal.newest();
+  const std::optional<JournalRecord> current = journal.current();
   for (const int groups = journal.num_groups(); described_ < groups; ++described_) {
     const JournalGroup group = journal.group(described_);
     result.push_back(json{
@@ -55,14 +55,14 @@ std::vector<std::string> HeartbeatWriter::lines(const Journal& journal) {
                          .dump(-1, ' ', false, json::error_handler_t::replace));
   }
   json heartbeat{{"type", "heartbeat"}, {"counts", journal.counts()}};
-  if (newest) {
-    const double since = Journal::now() - (newest->done ? newest->ended : newest->begun);
-    heartbeat["operation"] = {{"name", newest->name},
-                              {"group", newest->group},
-                              {"kind", static_cast<int>(newest->kind)},
-                              {"peer", newest->peer},
-                              {"number", newest->number},
-                              {"done", newest->done},
+  if (current) {
+    const double since = Journal::now() - (current->done ? current->ended : current->begun);
+    heartbeat["operation"] = {{"name", current->name},
+                              {"group", current->group},
+                              {"kind", static_cast<int>(current->kind)},
+                              {"peer", current->peer},
+                              {"number", current->number},
+                              {"done", current->done},
                               {"for", since}};
   }
   result.push_back(heartbeat.dump(-1, ' ', false, json::error_handler_t::replace));

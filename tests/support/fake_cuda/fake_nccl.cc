@@ -11,15 +11,21 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "tests/support/fake_cuda/fake_cuda.h"
+#include "tests/support/fake_cuda/fake_stream.h"
 
 namespace {
 
+using sutor::testing::fake_calls;
 using sutor::testing::in_fake_device_memory;
+using sutor::testing::kPatience;
 
-constexpr std::chrono::seconds kPatience{20};
+// How long an operation takes at least.
+constexpr std::chrono::milliseconds kLatency{2};
 
 size_t size_of(ncclDataType_t type) { return type == ncclUint8 ? 1 : type == ncclFloat32 ? 4 : 8; }
 
@@ -34,6 +40,7 @@ struct Operation {
   ncclRedOp_t op = ncclSum;
   int peer = 0;  // or root
   ncclComm_t comm = nullptr;
+  cudaStream_t stream = nullptr;
 
   size_t bytes() const { return count * size_of(type); }
   bool same_as(const Operation& o) const {
@@ -74,6 +81,7 @@ thread_local std::vector<Operation> queued;
 struct ncclComm {
   std::shared_ptr<Shared> shared;
   int rank;
+  std::atomic<ncclResult_t> error = ncclSuccess;  // of an operation on its stream
 };
 
 namespace {
@@ -192,11 +200,12 @@ ncclResult_t wait_taken(const Operation& operation, const Message& message) {
 }
 
 // Executes the operations as one group: no send waits for a receive of the same group.
-ncclResult_t run(const std::vector<Operation>& operations) {
+void run(const std::vector<Operation>& operations) {
   std::vector<std::pair<const Operation*, std::shared_ptr<Message>>> sent;
   for (const Operation& o : operations) {
     if (o.kind == Kind::kSend) sent.emplace_back(&o, post(o));
   }
+  std::this_thread::sleep_for(kLatency);
   ncclResult_t worst = ncclSuccess;
   const auto note = [&](ncclResult_t result) { worst = std::max(worst, result); };
   for (const Operation& o : operations) {
@@ -204,7 +213,14 @@ ncclResult_t run(const std::vector<Operation>& operations) {
     if (o.kind != Kind::kReceive && o.kind != Kind::kSend) note(meet(o));
   }
   for (const auto& [operation, message] : sent) note(wait_taken(*operation, *message));
-  return worst;
+  if (worst == ncclSuccess) return;
+  for (const Operation& o : operations) o.comm->error = worst;
+}
+
+void enqueue(std::vector<Operation> operations) {
+  if (operations.empty()) return;
+  const cudaStream_t stream = operations[0].stream;
+  sutor::testing::enqueue(stream, [all = std::move(operations)] { run(all); });
 }
 
 ncclResult_t start(const Operation& o) {
@@ -216,11 +232,17 @@ ncclResult_t start(const Operation& o) {
   if (reads && !in_fake_device_memory(o.send, read)) return ncclInvalidArgument;
   if (writes && !in_fake_device_memory(o.recv, written)) return ncclInvalidArgument;
   if (o.peer < 0 || o.peer >= o.comm->shared->size) return ncclInvalidArgument;
+  auto& [allocations, frees, copies, operations, streams] = fake_calls();
+  ++operations;
+  if (std::find(streams.begin(), streams.end(), o.stream) == streams.end()) {
+    streams.push_back(o.stream);
+  }
   if (depth > 0) {
     queued.push_back(o);
-    return ncclSuccess;
+  } else {
+    enqueue({o});
   }
-  return run({o});
+  return ncclSuccess;
 }
 
 }  // namespace
@@ -254,11 +276,11 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int size, ncclUniqueId id, int r
   ++shared->joined;
   shared->changed.notify_all();
   if (!shared->wait(lock, [&] { return shared->joined >= size; })) return ncclSystemError;
-  *comm = new ncclComm{shared, rank};  // like the real one it ends with the process
+  *comm = new ncclComm{shared, rank, ncclSuccess};  // like the real one it ends with the process
   return ncclSuccess;
 }
-ncclResult_t ncclCommGetAsyncError(ncclComm_t, ncclResult_t* result) {
-  *result = ncclSuccess;
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* result) {
+  *result = comm->error;
   return ncclSuccess;
 }
 ncclResult_t ncclGroupStart() {
@@ -267,37 +289,36 @@ ncclResult_t ncclGroupStart() {
 }
 ncclResult_t ncclGroupEnd() {
   if (--depth > 0) return ncclSuccess;
-  const std::vector<Operation> operations = std::move(queued);
-  queued.clear();
-  return run(operations);
+  enqueue(std::exchange(queued, {}));
+  return ncclSuccess;
 }
 ncclResult_t ncclAllReduce(const void* send, void* recv, size_t count, ncclDataType_t type,
-                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t) {
-  return start({Kind::kAllReduce, send, recv, count, type, op, 0, comm});
+                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
+  return start({Kind::kAllReduce, send, recv, count, type, op, 0, comm, stream});
 }
 ncclResult_t ncclReduce(const void* send, void* recv, size_t count, ncclDataType_t type,
-                        ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t) {
-  return start({Kind::kReduce, send, recv, count, type, op, root, comm});
+                        ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream) {
+  return start({Kind::kReduce, send, recv, count, type, op, root, comm, stream});
 }
 ncclResult_t ncclReduceScatter(const void* send, void* recv, size_t count, ncclDataType_t type,
-                               ncclRedOp_t op, ncclComm_t comm, cudaStream_t) {
-  return start({Kind::kReduceScatter, send, recv, count, type, op, 0, comm});
+                               ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
+  return start({Kind::kReduceScatter, send, recv, count, type, op, 0, comm, stream});
 }
 ncclResult_t ncclAllGather(const void* send, void* recv, size_t count, ncclDataType_t type,
-                           ncclComm_t comm, cudaStream_t) {
-  return start({Kind::kAllGather, send, recv, count, type, ncclSum, 0, comm});
+                           ncclComm_t comm, cudaStream_t stream) {
+  return start({Kind::kAllGather, send, recv, count, type, ncclSum, 0, comm, stream});
 }
 ncclResult_t ncclBroadcast(const void* send, void* recv, size_t count, ncclDataType_t type,
-                           int root, ncclComm_t comm, cudaStream_t) {
-  return start({Kind::kBroadcast, send, recv, count, type, ncclSum, root, comm});
+                           int root, ncclComm_t comm, cudaStream_t stream) {
+  return start({Kind::kBroadcast, send, recv, count, type, ncclSum, root, comm, stream});
 }
 ncclResult_t ncclSend(const void* send, size_t count, ncclDataType_t type, int peer,
-                      ncclComm_t comm, cudaStream_t) {
-  return start({Kind::kSend, send, nullptr, count, type, ncclSum, peer, comm});
+                      ncclComm_t comm, cudaStream_t stream) {
+  return start({Kind::kSend, send, nullptr, count, type, ncclSum, peer, comm, stream});
 }
 ncclResult_t ncclRecv(void* recv, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
-                      cudaStream_t) {
-  return start({Kind::kReceive, nullptr, recv, count, type, ncclSum, peer, comm});
+                      cudaStream_t stream) {
+  return start({Kind::kReceive, nullptr, recv, count, type, ncclSum, peer, comm, stream});
 }
 
 }  // extern "C"

@@ -150,5 +150,35 @@ TEST(RanksText, ShortensRuns) {
   EXPECT_EQ(ranks_text(std::vector{5}), "5");
 }
 
+TEST_F(Job, ARankWaitsInTheOldestOperationThatItsDeviceHasNotFinished) {
+  std::vector<int64_t> on_device;
+  for (const char* name : {"dispatch rows", "combine rows", "reduce gradients"}) {
+    Journal::Operation operation(*journals_.at(2), 1, kCollective, name);
+    on_device.push_back(operation.hand_over());
+  }
+  journals_.at(2)->end(on_device.at(0));
+  heartbeat(2);
+  pass(3, 1, "dispatch rows");
+  view_.lose(3, 1.0);
+  EXPECT_NE(view_.waiting(1.0).find("rank 2 waits in `combine rows` #2 of group ep (ranks 2, 3) "
+                                    "for rank 3"),
+            std::string::npos)
+      << view_.waiting(1.0);
+  for (const int64_t operation : on_device) journals_.at(2)->end(operation);
+  heartbeat(2);
+  EXPECT_NE(view_.waiting(1.0).find("rank 2: computing for"), std::string::npos)
+      << view_.waiting(1.0);
+}
+
+TEST_F(Job, AHostInAnOperationWaitsThereWhateverItsDeviceDoes) {
+  {
+    Journal::Operation operation(*journals_.at(0), 1, kCollective, "dispatch rows");
+    operation.hand_over();
+  }
+  enter(0, 0, "save");
+  EXPECT_NE(view_.waiting(1.0).find("rank 0 waits in `save` #1 of group world"), std::string::npos)
+      << view_.waiting(1.0);
+}
+
 }  // namespace
 }  // namespace sutor
