@@ -52,6 +52,9 @@ ROOMS = (
     "parallel_state/model",
     "csrc/ops/cpu/kernels",
     "csrc/ops/cpu",
+    "csrc/ops/cuda",
+    "csrc/ops/cuda/kernels",
+    "csrc/ops/cuda/rows",
     "csrc/ops/no_cuda",
     "csrc/ops",
     "csrc/ops/device",
@@ -79,7 +82,7 @@ def read_includes(root):
     files = {}
     for folder in FOLDERS:
         for path in sorted((root / folder).rglob("*")):
-            if path.suffix in (".h", ".cc", ".cu"):
+            if path.suffix in (".h", ".cc", ".cu", ".cuh"):
                 files[str(path.relative_to(root))] = INCLUDE.findall(path.read_text("utf-8"))
     return files
 

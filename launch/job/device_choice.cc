@@ -46,7 +46,7 @@ ChosenDevice choose_device(const std::string& asked, Comm& world) {
     }
     return {at::kCPU, "cpu (auto: " + reason + ")"};
   }
-  const int index = 0;
+  const int index = take_device(world);
   ops::use_gpu(index);
   return {at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index)),
           fmt::format("cuda:{} {} ({}, {})", index, gpus[static_cast<size_t>(index)].name,

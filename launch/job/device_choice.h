@@ -14,10 +14,10 @@ struct ChosenDevice {
   std::string text = "cpu";  // and why: "cpu (auto: this build has no CUDA)"
 };
 
-// asked: the recipe's `device`. auto: a GPU for every rank where all hosts have them, else the CPU.
-// The same kind on all ranks; a GPU's number is the rank's among those of its host. Collective over
-// the world. Throws E0221 for `cuda` in a build without it or where there is no GPU, E0613 where a
-// host has more ranks than GPUs.
+// asked: the recipe's `device`. auto: GPUs where all hosts have them, else the CPU; the same on all
+// ranks. One rank takes one GPU of its host (csrc/comm/local_device.h). Collective over the world.
+// Throws E0223 for `cuda` in a build without it or where a host has no GPU, E0612 where a host has
+// more ranks than GPUs.
 ChosenDevice choose_device(const std::string& asked, Comm& world);
 
 }  // namespace sutor

@@ -5,6 +5,8 @@
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 #include "csrc/base/profile.h"
+#include "csrc/comm/nccl/nccl_comm.h"
+#include "csrc/ops/device/gpu.h"
 #include "launch/job/agreement.h"
 #include "launch/job/device_choice.h"
 #include "layers/lora/lora_params.h"
@@ -14,6 +16,12 @@ namespace {
 
 const TrainableSet kNothing;
 
+// Null where the world itself carries the tensors.
+std::unique_ptr<Comm> gpu_world(const at::Device& device, Comm& world) {
+  if (!device.is_cuda() || world.size() == 1) return nullptr;
+  return make_nccl_comm(world, device.index(), {.current_stream = ops::current_gpu_stream});
+}
+
 }  // namespace
 
 Session::Session(const ModelSource& source, const ModelInfo& model, const TrainableSet& trainable,
@@ -21,10 +29,11 @@ Session::Session(const ModelSource& source, const ModelInfo& model, const Traina
     : source_(source),
       lora_seed_(options.lora_seed),
       device_text_(options.device_text),
+      gpu_world_(gpu_world(options.device, world)),
       parallel_(
           options.parallel, model,
-          [&](const TensorEntry& tensor) { return trainable.contains(tensor.name); }, world,
-          options.expert_ranks),
+          [&](const TensorEntry& tensor) { return trainable.contains(tensor.name); },
+          gpu_world_ ? *gpu_world_ : world, options.expert_ranks),
       store_(model, trainable, parallel_, options.dtype, options.decay_matrices_only,
              options.bucket_elements, options.device) {
   if (options.lora_init) lora_init_.emplace(*options.lora_init);

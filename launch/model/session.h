@@ -32,7 +32,8 @@ struct SessionOptions {
 
 class Session {
  public:
-  // Collective over `world`. Loads this rank's weights and no others. `model`: the source's tensors
+  // Collective over `world`, the control communicator; tensors on the GPUs of several ranks go over
+  // NCCL. Loads this rank's weights and no others. `model`: the source's tensors
   // and those that the training adds to them (TrainPlan::model). What is passed by reference must
   // outlive the session, but for the options.
   Session(const ModelSource& source, const ModelInfo& model, const TrainableSet& trainable,
@@ -59,6 +60,7 @@ class Session {
   uint64_t lora_seed_;
   std::string device_text_;
   std::optional<PeftAdapter> lora_init_;
+  std::unique_ptr<Comm> gpu_world_;  // for tensors on GPUs of several ranks; else null
   ParallelState parallel_;
   ParameterStore store_;
   std::unique_ptr<CausalModel> model_;

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime.h>
 #include <fmt/format.h>
 #include <nccl.h>
@@ -37,6 +38,8 @@ void use_gpu(int index) {
   at::globalContext().lazyInitDevice(at::kCUDA);
   c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
 }
+
+void* current_gpu_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
 
 GpuMemory gpu_memory(int index) {
   at::globalContext().lazyInitDevice(at::kCUDA);

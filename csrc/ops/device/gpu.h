@@ -21,6 +21,9 @@ std::vector<GpuInfo> visible_gpus(std::string* why);
 // Makes a GPU the current one of this thread; every thread that touches its tensors calls it.
 void use_gpu(int index);
 
+// The stream on which this thread computes: a cudaStream_t.
+void* current_gpu_stream();
+
 // Bytes of this process on a GPU, by torch's caching allocator.
 struct GpuMemory {
   int64_t allocated = 0, reserved = 0, peak = 0;  // peak: of allocated

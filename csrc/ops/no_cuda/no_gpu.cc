@@ -13,6 +13,8 @@ std::vector<GpuInfo> visible_gpus(std::string* why) {
 
 void use_gpu(int) { SUTOR_ASSERT(false); }
 
+void* current_gpu_stream() { return nullptr; }
+
 GpuMemory gpu_memory(int) { return {}; }
 
 }  // namespace sutor::ops
