@@ -6,6 +6,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/ops/cpu/kernel_level.h"
+#include "csrc/ops/device/gpu.h"
 #include "launch/cli/provenance.h"
 #include "launch/cli/verb.h"
 #include "launch/job/failure.h"
@@ -56,6 +57,21 @@ int usage(FILE* to) {
   return to == stdout ? sutor::kExitOk : sutor::kExitUsage;
 }
 
+// "CUDA 13.0, NCCL 2.28.9; no device: no CUDA-capable device is detected"
+std::string devices_text() {
+  const std::string versions = sutor::ops::cuda_versions();
+  if (versions.empty()) return "built without CUDA";
+  std::string why;
+  const std::vector<sutor::ops::GpuInfo> gpus = sutor::ops::visible_gpus(&why);
+  if (gpus.empty()) return versions + "; no device: " + why;
+  std::string text = versions + ";";
+  for (size_t i = 0; i < gpus.size(); ++i) {
+    text += fmt::format("{} cuda:{} {} ({:.1f} GiB)", i == 0 ? "" : ",", i, gpus[i].name,
+                        static_cast<double>(gpus[i].total_bytes) / (1 << 30));
+  }
+  return text;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -64,7 +80,8 @@ int main(int argc, char** argv) {
   if (name == "--help" || name == "-h" || name == "help") return usage(stdout);
   if (name == "--version") {
     return sutor::run_alone([] {
-      fmt::print("{}\nkernels {}\n", sutor::version_text(), sutor::ops::kernel_level());
+      fmt::print("{}\nkernels {}\n{}\n", sutor::version_text(), sutor::ops::kernel_level(),
+                 devices_text());
       return sutor::kExitOk;
     });
   }
