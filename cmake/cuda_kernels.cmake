@@ -16,8 +16,14 @@ get_filename_component(nvcc_root ${nvcc_root} DIRECTORY)
 set(CMAKE_CUDA_FLAGS "-L${nvcc_root}/lib" CACHE STRING "Flags of nvcc")
 set(CMAKE_CUDA_COMPILER ${nvcc})
 set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
-set(CMAKE_CUDA_ARCHITECTURES OFF)  # by flags: CMake does not know 90a
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # they are flags below: CMake 3.25 does not know 90a
 enable_language(CUDA)
+foreach(config DEBUG RELEASE RELWITHDEBINFO)
+  # Without NDEBUG ptxas may make wgmma instructions wait for each other.
+  set(CMAKE_CUDA_FLAGS_${config} "-O3 -DNDEBUG -lineinfo")
+endforeach()
+set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # nor that nvcc has C++20
+set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 
 # What libtorch_cuda.so loads at the start of the program.
 file(GLOB cuda_folders ${site_packages}/nvidia/*/lib)
@@ -49,12 +55,10 @@ endforeach()
 function(sutor_cuda_kernels name)
   add_library(${name} STATIC ${ARGN})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
-  set_target_properties(${name} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
-    CUDA_ARCHITECTURES OFF CUDA_RUNTIME_LIBRARY None
+  set_target_properties(${name} PROPERTIES CUDA_ARCHITECTURES OFF CUDA_RUNTIME_LIBRARY None
     CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/keep_ptxas_output.sh)
-  target_compile_options(${name} PRIVATE -O3 -lineinfo --ptxas-options=-v
+  target_compile_options(${name} PRIVATE --ptxas-options=-v
     -Xcompiler=-Wall,-Wextra,-Wno-unused-parameter,-Wno-missing-field-initializers)
-  target_compile_definitions(${name} PRIVATE NDEBUG)
   if(SUTOR_WERROR)
     target_compile_options(${name} PRIVATE -Werror=all-warnings)
   endif()

@@ -7,9 +7,9 @@ export SUTOR_STARTED=${SUTOR_STARTED:-$EPOCHSECONDS}
 preset=${SUTOR_PRESET:-dev}
 case $preset in
   dev) build_dir=build ;;
-  release | asan | ci) build_dir=build-$preset ;;
+  release | asan | ci | cuda) build_dir=build-$preset ;;
   *)
-    echo "error: SUTOR_PRESET=$preset is none of dev, release, asan, ci" >&2
+    echo "error: SUTOR_PRESET=$preset is none of dev, release, asan, ci, cuda" >&2
     exit 2
     ;;
 esac

@@ -1,23 +1,30 @@
 #!/usr/bin/env bash
 # Sets up a Debian or Ubuntu machine and builds build/sutor: Debian packages, the light wheels
 # (LibTorch and two CUDA run-time libraries, without Python torch) in .venv, CMake, Ninja.
-# Use: bash tools/setup.sh [--tests]     --tests builds the tests and benchmarks too, gets NCCL, and
-# installs SLURM and what else tests of launchers start (without starting any of it).
+# Use: bash tools/setup.sh [--tests | --cuda]
+# --tests builds the tests and benchmarks too, gets NCCL, and installs SLURM and what else tests of
+# launchers start (without starting any of it).
+# --cuda builds build-cuda/sutor, which trains on GPUs too. It downloads 2.1 GB of wheels: the
+# CUDA 13.0 compiler, NCCL, and the libraries that LibTorch loads on a GPU (cuBLAS, cuDNN,
+# cuSPARSE, cuSPARSELt, cuFFT, cuRAND, cuSOLVER, cuFile, NVRTC, nvJitLink, NVSHMEM). No GPU and no
+# driver are needed to build.
 # It changes nothing that is there already: run it again at any time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[[ ${1:-} != --cuda ]] || export SUTOR_PRESET=cuda
 source tools/common.sh
 
-targets=(sutor) with_tests=0
+targets=(sutor) with_tests=0 with_cuda=0
 case ${1:-} in
   '') ;;
   --tests) targets=(all) with_tests=1 ;;
+  --cuda) with_cuda=1 ;;
   -h | --help)
-    sed -n '2,6s/^# //p' "$0"
+    sed -n '2,12s/^# //p' "$0"
     exit 0
     ;;
   *)
-    echo "error: unknown option $1; the only one is --tests" >&2
+    echo "error: unknown option $1; there are --tests and --cuda" >&2
     exit 2
     ;;
 esac
@@ -39,6 +46,14 @@ wheels=(
 )
 # What compiles and links NcclComm, for the tests and for -DSUTOR_CUDA=ON (197 MB to download).
 nccl_wheels=(--no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
+# What -DSUTOR_CUDA=ON needs besides: nvcc with its parts, and the libraries that torch 2.11.0 names.
+cuda_wheels=(
+  --no-deps nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88
+  nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61
+  nvidia-cufile==1.15.1.6 nvidia-curand==10.4.0.35 nvidia-cusolver==12.0.4.66
+  nvidia-cusparse==12.6.3.3 nvidia-cusparselt-cu13==0.8.0 nvidia-nvjitlink==13.0.88
+  nvidia-cuda-nvrtc==13.0.88 nvidia-nvshmem-cu13==3.4.5
+)
 
 install_packages() {
   command -v apt-get >/dev/null ||
@@ -61,12 +76,15 @@ install_packages() {
 
 install_packages
 make_venv .venv "${wheels[@]}"
-if [[ ${targets[0]} == all ]]; then
+if ((with_tests || with_cuda)); then
   venv_part=nccl make_venv .venv "${nccl_wheels[@]}"
   # CMake looks for them when it configures.
   if [[ -f $build_dir/build.ninja && .venv/nccl.txt -nt $build_dir/build.ninja ]]; then
     logged configure cmake --preset "$preset"
   fi
+fi
+if ((with_cuda)); then
+  venv_part=cuda make_venv .venv "${cuda_wheels[@]}"
 fi
 build "${targets[@]}"
 say "set-up complete: $build_dir/sutor is ready." \
