@@ -18,9 +18,9 @@ int take_device(Comm& control);
 // Collective over `control`, which must outlive the result and its subgroups. `device`: of
 // take_device().
 //
-// The pointer decides the world of an operation, and all its ranks must decide alike. Without bytes
-// it is the control communicator, which does nothing then. Three operations may have nothing on
-// some ranks only:
+// The pointer decides the world of an operation, and all its ranks must decide alike, the two of a
+// message too. Without bytes it is the control communicator, which does nothing then. Three
+// operations may have nothing on some ranks only:
 //   all_to_all of device memory: a rank that sends and receives nothing may pass null; it does
 //     nothing, as NCCL expects. So an all_to_all of host memory has rows on every rank: exchange
 //     counts, one or more for each rank.
