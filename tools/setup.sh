@@ -44,12 +44,15 @@ wheels=(
   rouge-score==0.1.2 absl-py==2.5.1 nltk==3.10.4 six==1.17.0
   sacrebleu==2.6.0 colorama==0.4.6 lxml==6.1.3 portalocker==4.4.2 regex==2026.11.19 tabulate==0.10.0
 )
-# What compiles and links NcclComm, for the tests and for -DSUTOR_CUDA=ON (197 MB to download).
-nccl_wheels=(--no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
-# What -DSUTOR_CUDA=ON needs besides: nvcc with its parts, and the libraries that torch 2.11.0 names.
+# What compiles and links NcclComm, and the kernels for GPUs, for the tests and for -DSUTOR_CUDA=ON
+# (300 MB to download).
+nccl_wheels=(
+  --no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85
+  nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88
+)
+# What -DSUTOR_CUDA=ON needs besides: the libraries that torch 2.11.0 names.
 cuda_wheels=(
-  --no-deps nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88
-  nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61
+  --no-deps nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61
   nvidia-cufile==1.15.1.6 nvidia-curand==10.4.0.35 nvidia-cusolver==12.0.4.66
   nvidia-cusparse==12.6.3.3 nvidia-cusparselt-cu13==0.8.0 nvidia-nvjitlink==13.0.88
   nvidia-cuda-nvrtc==13.0.88 nvidia-nvshmem-cu13==3.4.5
