@@ -10,6 +10,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
 #include "csrc/ops/cpu/kernel_level.h"
+#include "csrc/ops/device/memory.h"
 #include "launch/log/metrics_log.h"
 
 namespace sutor {
@@ -82,8 +83,11 @@ void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& se
   }
   int64_t state_bytes = optimizer.bytes();
   for (const FlatBuffer* buffer : session.store().buffers()) state_bytes += buffer->bytes();
-  fmt::print("memory   trained weights, gradients and optimizer {} on this rank\n",
-             format_bytes(state_bytes));
+  const ops::MemoryUse use = ops::memory_use(session.store().device());
+  fmt::print(
+      "memory   trained weights, gradients and optimizer {} on this rank; all tensors {}{}\n",
+      format_bytes(state_bytes), format_bytes(use.allocated),
+      use.reserved > use.allocated ? ", reserved " + format_bytes(use.reserved) : "");
   fmt::print(
       "data     {} documents, {} samples, {} tokens ({:.1f}% in the loss); dropped {}, truncated "
       "{}, split {}{}\n",
