@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "csrc/base/profile.h"
+#include "csrc/ops/number_counts.h"
 #include "layers/parallel/row_collectives.h"
 
 namespace sutor {
@@ -138,9 +139,7 @@ at::Tensor MoeLayer::with_balance_loss(const Routing& routing, ForwardContext& c
   const int64_t tokens = batch.split ? batch.split->all_tokens() : batch.num_tokens();
   if (context.balance_weight == 0 || tokens == 0) return routing.topk_weights;
   const int64_t experts = routing.probabilities.size(1), top_k = routing.topk_idx.size(1);
-  const at::Tensor choices = routing.topk_idx.reshape({-1});
-  const at::Tensor counts =
-      at::zeros({experts}, choices.options()).scatter_add_(0, choices, at::ones_like(choices));
+  const at::Tensor counts = ops::number_counts(routing.topk_idx, experts);
   reduce_in_place(counts, ReduceOp::kSum, batch_ranks_, "balance loss");
   const at::Tensor share =
       counts.to(at::kFloat)
