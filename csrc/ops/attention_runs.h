@@ -7,7 +7,14 @@
 #include <cstdint>
 #include <vector>
 
-#include "csrc/ops/key_rows.h"
+namespace sutor {
+
+// The rows of k and v that are a document's keys: the first one, and how many.
+struct KeyRows {
+  std::vector<int64_t> begins, counts;  // [documents]
+};
+
+}  // namespace sutor
 
 namespace sutor::ops {
 

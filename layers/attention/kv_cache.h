@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "csrc/ops/key_rows.h"
+#include "csrc/ops/attention_runs.h"
 #include "layers/batch/packed_batch.h"
 
 namespace sutor {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "csrc/comm/comm.h"
-#include "csrc/ops/key_rows.h"
+#include "csrc/ops/attention_runs.h"
 
 namespace sutor {
 
