@@ -7,7 +7,7 @@
 int main() {
   try {
     const auto control = sutor::make_self_comm();
-    const auto comm = sutor::make_nccl_comm(*control);
+    const auto comm = sutor::make_nccl_comm(*control, sutor::take_device(*control));
     float one = 1;
     comm->all_reduce(std::span(&one, 1), sutor::ReduceOp::kSum, "sum");
     fmt::print("sum {} of {} rank\n", one, comm->size());
