@@ -20,7 +20,8 @@ namespace sutor::ops {
 
 // Runs of queries, one after the other. Query r of a run with n queries attends to all but the last
 // n - 1 - r of the run's keys, or to the last of those where there is a sliding window.
-// Neighbouring runs may share keys; those of other runs do not overlap.
+// Neighbouring runs may share keys, which then begin at the same row; those of other runs do not
+// overlap.
 struct AttentionRuns {
   std::vector<int64_t> offsets;  // [runs + 1] of the queries, offsets[0] = 0
   KeyRows keys;                  // of each run: rows of k, k_shared and v

@@ -49,7 +49,7 @@ inline at::Tensor head_input_gradient(const at::Tensor& d_logits, const at::Tens
 
 // Cross entropy of fp32 logits [n, V], contiguous, with targets int64 [n], in place: the logits
 // become scale * (softmax - onehot). loss fp32 [n] receives the nats of each row, correct uint8 [n]
-// whether the target's logit is the largest.
+// whether no logit is larger than the target's.
 inline void cross_entropy_(const at::Tensor& logits, const at::Tensor& target, double scale,
                            const at::Tensor& loss, const at::Tensor& correct) {
   const bool on_cuda = is_on_cuda({&logits, &target, &loss, &correct});

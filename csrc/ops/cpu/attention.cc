@@ -243,7 +243,7 @@ AttentionGradients attention_gradients(const AttentionInputs& inputs, const Atte
                                        const Attended& forward, const at::Tensor& d_out) {
   const Inputs in(inputs, runs);
   // Keys that no query of this call attends to get no gradient from it.
-  const bool all_seen = in.k.size(0) == in.q.size(0);
+  const bool all_seen = runs.same_rows && in.k.size(0) == in.q.size(0);
   const auto like = [&](const at::Tensor& x) {
     return all_seen ? at::empty(x.sizes(), x.options()) : at::zeros(x.sizes(), x.options());
   };
