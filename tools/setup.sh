@@ -46,7 +46,7 @@ wheels=(
 )
 # What compiles and links NcclComm, for the tests and for -DSUTOR_CUDA=ON (197 MB to download).
 nccl_wheels=(--no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
-# What -DSUTOR_CUDA=ON needs besides: nvcc with its parts, and the libraries that torch 2.11.0 names.
+# What -DSUTOR_CUDA=ON needs besides: nvcc with its parts, and the libraries of torch 2.11.0.
 cuda_wheels=(
   --no-deps nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88
   nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61
