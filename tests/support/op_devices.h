@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -36,6 +37,8 @@ inline void expect_near(const at::Tensor& ours, const at::Tensor& reference, dou
   ASSERT_TRUE(ours.defined()) << what;
   ASSERT_EQ(ours.sizes(), reference.sizes()) << what;
   const double error = (as_double(ours) - reference.detach()).norm().item<double>();
+  const double share = error / std::max(1e-30, reference.norm().item<double>());
+  ::testing::Test::RecordProperty(std::string("error ") + what, std::to_string(share));
   EXPECT_LE(error, tolerance * reference.norm().item<double>()) << what;
 }
 
