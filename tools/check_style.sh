@@ -9,7 +9,7 @@ folders=(launch recipes checkpoint layers parallel_state csrc tests tools)
 mapfile -t cpp < <(find "${folders[@]}" -name '*.h' -o -name '*.cc' -o -name '*.cu' | sort)
 mapfile -t python < <(find "${folders[@]}" -name '*.py' | sort)
 mapfile -t shell < <(find "${folders[@]}" -name '*.sh' | sort)
-shell+=(.ci/run)
+shell+=(.ci/run tests/gpu/pack/{check,rates,step})
 
 if [[ ${1:-} == --fix ]]; then
   clang-format -i "${cpp[@]}"
