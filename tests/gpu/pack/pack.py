@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -40,14 +41,17 @@ def run(command, seconds=None, **variables):
     limit = min(seconds or LIMIT, seconds_left())
     if limit <= 0:
         return Done(None, "")
+    process = subprocess.Popen([str(word) for word in command], text=True, errors="replace",
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, env=environment | variables,
+                               start_new_session=True)
     try:
-        done = subprocess.run([str(word) for word in command], timeout=limit, text=True,
-                              errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, env=environment | variables)
-    except subprocess.TimeoutExpired as expired:
-        text = expired.stdout or b""
-        return Done(None, text if isinstance(text, str) else text.decode(errors="replace"))
-    return Done(done.returncode, done.stdout)
+        text, _ = process.communicate(timeout=limit)
+        return Done(process.returncode, text)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # what it started, too
+        text, _ = process.communicate()
+        return Done(None, text)
 
 
 def sutor(*arguments, **variables):
