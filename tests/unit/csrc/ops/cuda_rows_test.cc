@@ -18,44 +18,10 @@
 #include "csrc/ops/cuda/rows/rotary_row.h"
 #include "csrc/ops/cuda/rows/sum_row.h"
 #include "csrc/ops/philox.h"
+#include "tests/support/number_rows.h"
 
 namespace sutor::ops::cuda {
 namespace {
-
-using Doubles = std::vector<double>;
-
-std::mt19937& generator() {
-  static std::mt19937 numbers(1);
-  return numbers;
-}
-
-// Numbers that T holds exactly.
-template <typename T>
-std::vector<T> random_row(int64_t count, float spread = 1) {
-  std::normal_distribution<float> normal(0, spread);
-  std::vector<T> row(static_cast<size_t>(count));
-  for (T& x : row) put(x, normal(generator()));
-  return row;
-}
-
-template <typename T>
-Doubles doubles_of(const std::vector<T>& row) {
-  Doubles values;
-  for (const T& x : row) values.push_back(get(x));
-  return values;
-}
-
-template <typename T>
-constexpr double kTolerance = std::is_same_v<T, float> ? 2e-5 : 1e-2;
-
-template <typename T>
-void expect_near(const std::vector<T>& got, const Doubles& expected) {
-  ASSERT_EQ(got.size(), expected.size());
-  for (size_t i = 0; i < got.size(); ++i) {
-    EXPECT_NEAR(get(got[i]), expected[i], kTolerance<T> * (1 + std::abs(expected[i])))
-        << "at " << i;
-  }
-}
 
 double sigmoid_of(double x) { return 1 / (1 + std::exp(-x)); }
 
