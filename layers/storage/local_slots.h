@@ -1,7 +1,7 @@
 // Where the experts of a rank stand in its storage.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cstdint>
