@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "csrc/ops/device/host_device.h"
+
 namespace sutor::ops {
 
 struct PhiloxWords {
@@ -12,7 +14,8 @@ struct PhiloxWords {
 
 // Written out without arrays, so that loops over counters vectorise. Static: each level of kernels
 // has its own.
-static inline PhiloxWords philox4x32(PhiloxWords counter, uint32_t key0, uint32_t key1) {
+SUTOR_HOST_DEVICE static inline PhiloxWords philox4x32(PhiloxWords counter, uint32_t key0,
+                                                       uint32_t key1) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53} * counter.x0;
     const uint64_t product1 = uint64_t{0xCD9E8D57} * counter.x2;

@@ -4,27 +4,9 @@
 
 #include "csrc/ops/adamw_bf16_step.h"
 #include "csrc/ops/cuda/rows/number.h"
+#include "csrc/ops/philox.h"
 
 namespace sutor::ops::cuda {
-
-struct RandomWords {
-  uint32_t x0, x1, x2, x3;
-};
-
-// As csrc/ops/philox.h has it, for the device too; a test compares the two.
-SUTOR_HOST_DEVICE inline RandomWords random_words(RandomWords counter, uint32_t key0,
-                                                  uint32_t key1) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{0xD2511F53} * counter.x0;
-    const uint64_t product1 = uint64_t{0xCD9E8D57} * counter.x2;
-    counter = {
-        static_cast<uint32_t>(product1 >> 32) ^ counter.x1 ^ key0, static_cast<uint32_t>(product1),
-        static_cast<uint32_t>(product0 >> 32) ^ counter.x3 ^ key1, static_cast<uint32_t>(product0)};
-    key0 += 0x9E3779B9;
-    key1 += 0xBB67AE85;
-  }
-  return counter;
-}
 
 // To one of the two bf16 neighbours, with `random` (16 bits) deciding: up when it and the bits that
 // are lost carry. Infinities and NaN stay what they are.
@@ -40,7 +22,7 @@ SUTOR_HOST_DEVICE inline Bf16 round_at_random(float x, uint32_t random) {
 SUTOR_HOST_DEVICE inline void adamw_bf16_element(const AdamWBf16Step& step, uint64_t index,
                                                  Bf16& weight, Bf16& exp_avg, Bf16& exp_avg_sq,
                                                  float g) {
-  const RandomWords words = random_words(
+  const PhiloxWords words = philox4x32(
       {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), step.name0, step.name1},
       step.key0, step.key1);
   const float first = step.keep1 * get(exp_avg) + step.take1 * g;

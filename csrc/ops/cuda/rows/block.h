@@ -12,11 +12,7 @@
 #include <cmath>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define SUTOR_HOST_DEVICE __host__ __device__
-#else
-#define SUTOR_HOST_DEVICE
-#endif
+#include "csrc/ops/device/host_device.h"
 
 namespace sutor::ops::cuda {
 
