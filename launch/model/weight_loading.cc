@@ -25,7 +25,7 @@ constexpr const char* kOperation = "weights of the node";
 struct Message {
   int to = 0;
   std::span<const std::byte> bytes;
-  std::shared_ptr<const void> owner;  // of the bytes; null: they are in the rank's own weights
+  std::shared_ptr<const void> owner;  // of the bytes
 };
 using Messages = std::vector<Message>;
 
@@ -38,33 +38,23 @@ ShardedTensor rows_of(const ShardedTensor& shard, int64_t row_begin, int64_t row
   return rows;
 }
 
-// Rows of this rank's weights that are to be filled: where they lie, or a window on the device.
+// Rows of this rank's weights that are to be filled, in host memory: where they lie, or in a window
+// on the device.
 class Destination {
  public:
-  Destination(const ShardValues& shard, int64_t row_begin, int64_t row_count) {
-    if (shard.place.data != nullptr) {
-      rows_ = rows_of(shard.place, row_begin, row_count);
-      return;
-    }
-    rows_ = shard.place;
-    rows_.row_begin = row_begin;
-    rows_.row_count = row_count;
-    const int64_t columns = shard.place.columns();
-    window_.emplace(shard.values.view({-1}).narrow(0, (row_begin - shard.place.row_begin) * columns,
-                                                   row_count * columns),
-                    ops::HostWindow::Use::kFill);
-    rows_.data = window_->bytes().data();
-  }
+  Destination(const ShardValues& shard, int64_t row_begin, int64_t row_count)
+      : Destination(sutor::rows_of(shard, row_begin, row_count)) {}
   const ShardedTensor& rows() const { return rows_; }
-  std::span<std::byte> bytes() const { return {rows_.data, rows_.num_bytes()}; }
-  bool is_window() const { return window_.has_value(); }
-  void commit() {
-    if (window_) window_->commit();
-  }
+  std::span<std::byte> bytes() const { return window_.bytes(); }
+  void commit() { window_.commit(); }
 
  private:
+  explicit Destination(const ShardValues& rows)
+      : rows_(rows.place), window_(rows.values, ops::HostWindow::Use::kFill) {
+    rows_.data = window_.bytes().data();
+  }
   ShardedTensor rows_;
-  std::optional<ops::HostWindow> window_;
+  ops::HostWindow window_;
 };
 
 class NodeLoader {
@@ -180,15 +170,17 @@ class NodeLoader {
       full.data = buffer.get();
     }
     source_.load(full);
-    if (destination.data != full.data) copy(full, destination);
-    to_own->commit();
-    // What keeps the bytes of messages alive; null: they are in the rank's own weights.
-    std::shared_ptr<const void> full_owner = buffer;
-    if (!buffer && to_own->is_window()) full_owner = to_own;
+    const std::shared_ptr<const void> full_owner =
+        buffer ? std::shared_ptr<const void>(buffer) : to_own;
     Messages messages;
     for (const ReadSlice& slice : read.slices) {
       const ShardBounds& bounds = shards_of_rank_[static_cast<size_t>(slice.rank)][slice.shard];
-      if (slice.rank == node_.rank()) continue;
+      if (slice.rank == node_.rank()) {
+        const auto to = &slice == &*own ? to_own : destination_of(slice);
+        if (to->rows().data != full.data) copy(full, to->rows());
+        to->commit();
+        continue;
+      }
       ShardedTensor outgoing = full;
       outgoing.row_begin = slice.row_begin;
       outgoing.row_count = slice.row_count;

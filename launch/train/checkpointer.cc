@@ -102,7 +102,7 @@ void Checkpointer::save(const TrainState& state, int keep) {
     for (const StateKind& kind : kinds) {
       for (const ShardValues& rows : optimizer_.state(kind.name)) {
         writer.add(kind.name, rows.place, [rows](const ShardedTensor& wanted, const auto& use) {
-          read_rows(rows, wanted, use);
+          read_in_windows(rows_of(rows, wanted.row_begin, wanted.row_count), use);
         });
       }
     }

@@ -37,21 +37,31 @@ ShardValues shard_values(ShardedTensor place, const at::Tensor& values) {
   return {std::move(place), values};
 }
 
+ShardValues rows_of(const ShardValues& shard, int64_t row_begin, int64_t row_count) {
+  const int64_t columns = shard.place.columns();
+  const int64_t skipped = row_begin - shard.place.row_begin;
+  ShardedTensor rows = shard.place;
+  rows.row_begin = row_begin;
+  rows.row_count = row_count;
+  return shard_values(std::move(rows),
+                      shard.values.view({-1}).narrow(0, skipped * columns, row_count * columns));
+}
+
 namespace {
 
-// Calls f(rows, their values) for runs of rows that fit in a window.
+// Calls f(rows in host memory) for all of the shard, or for runs of rows that fit in a window.
 template <typename F>
-void for_each_window(const ShardValues& shard, F&& f) {
-  const ShardedTensor& place = shard.place;
-  const int64_t columns = place.columns();
-  const int64_t row_bytes = columns * static_cast<int64_t>(size_of(place.dtype));
+void for_each_window(const ShardValues& shard, ops::HostWindow::Use use, F&& f) {
+  ShardedTensor place = shard.place;
+  if (place.data != nullptr) return f(place);
+  const int64_t row_bytes = place.columns() * static_cast<int64_t>(size_of(place.dtype));
   const int64_t step = std::max<int64_t>(1, ops::kWindowBytes / std::max<int64_t>(1, row_bytes));
-  const at::Tensor flat = shard.values.view({-1});
   for (int64_t row = 0; row < place.row_count; row += step) {
-    ShardedTensor rows = place;
-    rows.row_begin = place.row_begin + row;
-    rows.row_count = std::min(step, place.row_count - row);
-    f(rows, flat.narrow(0, row * columns, rows.row_count * columns));
+    ShardValues rows = rows_of(shard, place.row_begin + row, std::min(step, place.row_count - row));
+    ops::HostWindow window(rows.values, use);
+    rows.place.data = window.bytes().data();
+    f(rows.place);
+    if (use == ops::HostWindow::Use::kFill) window.commit();
   }
 }
 
@@ -59,37 +69,11 @@ void for_each_window(const ShardValues& shard, F&& f) {
 
 void read_in_windows(const ShardValues& shard,
                      const std::function<void(const ShardedTensor&)>& use) {
-  if (shard.place.data != nullptr) return use(shard.place);
-  for_each_window(shard, [&](ShardedTensor& rows, const at::Tensor& values) {
-    const ops::HostWindow window(values, ops::HostWindow::Use::kRead);
-    rows.data = window.bytes().data();
-    use(rows);
-  });
-}
-
-void read_rows(const ShardValues& shard, const ShardedTensor& rows,
-               const std::function<void(const ShardedTensor&)>& use) {
-  const int64_t columns = shard.place.columns();
-  const ops::HostWindow window(
-      shard.values.view({-1}).narrow(0, (rows.row_begin - shard.place.row_begin) * columns,
-                                     rows.row_count * columns),
-      ops::HostWindow::Use::kRead);
-  ShardedTensor in_window = rows;
-  in_window.data = window.bytes().data();
-  use(in_window);
+  for_each_window(shard, ops::HostWindow::Use::kRead, use);
 }
 
 void fill_in_windows(const ShardValues& shard, const std::function<void(ShardedTensor&)>& fill) {
-  if (shard.place.data != nullptr) {
-    ShardedTensor place = shard.place;
-    return fill(place);
-  }
-  for_each_window(shard, [&](ShardedTensor& rows, const at::Tensor& values) {
-    ops::HostWindow window(values, ops::HostWindow::Use::kFill);
-    rows.data = window.bytes().data();
-    fill(rows);
-    window.commit();
-  });
+  for_each_window(shard, ops::HostWindow::Use::kFill, fill);
 }
 
 }  // namespace sutor

@@ -20,13 +20,13 @@ struct ShardValues {
 // The place with its dtype and data filled in.
 ShardValues shard_values(ShardedTensor place, const at::Tensor& values);
 
+// Some rows of it, by reference.
+ShardValues rows_of(const ShardValues& shard, int64_t row_begin, int64_t row_count);
+
 // Calls `use` with the shard in host memory: all of it, or windows of some rows one after the other
 // when the values are on a device. `use` reads the data.
 void read_in_windows(const ShardValues& shard,
                      const std::function<void(const ShardedTensor&)>& use);
-// The rows [rows.row_begin, + rows.row_count) alone, in one window.
-void read_rows(const ShardValues& shard, const ShardedTensor& rows,
-               const std::function<void(const ShardedTensor&)>& use);
 // The same for a `fill` that writes the data, which then go to the values.
 void fill_in_windows(const ShardValues& shard, const std::function<void(ShardedTensor&)>& fill);
 
