@@ -4,6 +4,13 @@
 
 namespace sutor::ops {
 
+at::Tensor whole_keys(const AttentionInputs& in) {
+  if (!in.k_shared.defined()) return in.k;
+  const at::Tensor shared =
+      in.k_shared.unsqueeze(1).expand({-1, in.k.size(1), in.k_shared.size(1)});
+  return at::cat({in.k, shared}, 2);
+}
+
 at::Tensor sink_gradient(const at::Tensor& sinks, const Attended& forward,
                          const at::Tensor& d_out) {
   const at::Tensor delta =

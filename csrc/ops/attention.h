@@ -60,6 +60,9 @@ inline AttentionGradients attention_gradients(const AttentionInputs& in, const A
   return cpu::attention_gradients(in, runs, forward, d_out);
 }
 
+// [rows, kv_heads, dq]: k with the shared part after that of every head. Of any device.
+at::Tensor whole_keys(const AttentionInputs& in);
+
 // fp32 [heads]: a sink has a weight in every row, and no value. Of any device.
 at::Tensor sink_gradient(const at::Tensor& sinks, const Attended& forward, const at::Tensor& d_out);
 

@@ -40,14 +40,6 @@ void for_each_block(const AttentionInputs& in, const AttentionRuns& runs, const 
   }
 }
 
-// k with the shared part after that of every head: [rows, G, dq].
-at::Tensor whole_keys(const AttentionInputs& in) {
-  if (!in.k_shared.defined()) return in.k;
-  const at::Tensor shared =
-      in.k_shared.unsqueeze(1).expand({-1, in.k.size(1), in.k_shared.size(1)});
-  return at::cat({in.k, shared}, 2);
-}
-
 // Queries [n, H, d] of x as [G, g n, d] in fp32, and back.
 at::Tensor by_group(const at::Tensor& x, const Block& block, int64_t kv_heads) {
   const int64_t group = x.size(1) / kv_heads;

@@ -9,21 +9,12 @@
 namespace sutor::ops {
 namespace {
 
-at::Tensor on_device(const std::vector<int64_t>& values, at::Device device) {
-  at::Tensor host = at::empty({static_cast<int64_t>(values.size())}, at::kInt);
-  std::copy(values.begin(), values.end(), host.data_ptr<int32_t>());
-  return to_device(host, device);
-}
-
 AttentionRuns complete(AttentionRuns runs, at::Device device) {
   for (size_t run = 0; run < runs.size(); ++run) {
     runs.longest_queries =
         std::max(runs.longest_queries, runs.offsets[run + 1] - runs.offsets[run]);
-    runs.longest_keys = std::max(runs.longest_keys, runs.keys.counts[run]);
   }
-  runs.query_offsets = on_device(runs.offsets, device);
-  runs.key_begins = on_device(runs.keys.begins, device);
-  runs.key_counts = on_device(runs.keys.counts, device);
+  runs.query_offsets = to_device(at::tensor(runs.offsets, at::kInt), device);
   return runs;
 }
 

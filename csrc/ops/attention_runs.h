@@ -26,11 +26,8 @@ struct AttentionRuns {
   std::vector<int64_t> offsets;  // [runs + 1] of the queries, offsets[0] = 0
   KeyRows keys;                  // of each run: rows of k, k_shared and v
   bool same_rows = true;         // the keys of each run are the rows of its queries
-  int64_t longest_queries = 0, longest_keys = 0;
-  // The same numbers where the tensors are: int32, for kernels.
-  at::Tensor query_offsets;  // [runs + 1]
-  at::Tensor key_begins;     // [runs]
-  at::Tensor key_counts;     // [runs]
+  int64_t longest_queries = 0;
+  at::Tensor query_offsets;  // int32 [runs + 1], where the tensors are: the offsets, for kernels
 
   size_t size() const { return keys.counts.size(); }
 };

@@ -27,13 +27,6 @@ at::Tensor widened(const at::Tensor& x, int64_t width) {
   return at::constant_pad_nd(x, {0, width - x.size(2)});
 }
 
-at::Tensor whole_keys(const AttentionInputs& in) {
-  if (!in.k_shared.defined()) return in.k.contiguous();
-  const at::Tensor shared =
-      in.k_shared.unsqueeze(1).expand({-1, in.k.size(1), in.k_shared.size(1)});
-  return at::cat({in.k, shared}, 2);
-}
-
 struct FlashShape {
   int64_t width, longest;
   std::optional<int64_t> keys_before;  // that a query sees besides its own
@@ -74,8 +67,9 @@ Attended attention(const AttentionInputs& in, const AttentionRuns& runs, bool ke
   if (!flash_serves(in, runs)) return attention_by_products(in, runs);
   const FlashShape shape = shape_of(in, runs);
   const auto result = at::_flash_attention_forward(
-      in.q.contiguous(), whole_keys(in), widened(in.v, shape.width), runs.query_offsets,
-      runs.query_offsets, shape.longest, shape.longest, /*dropout_p=*/0.0, /*is_causal=*/true,
+      in.q.contiguous(), whole_keys(in).contiguous(), widened(in.v, shape.width),
+      runs.query_offsets, runs.query_offsets, shape.longest, shape.longest, /*dropout_p=*/0.0,
+      /*is_causal=*/true,
       /*return_debug_mask=*/false, in.scale, shape.keys_before, keys_after(shape));
   return {std::get<0>(result).narrow(2, 0, in.v.size(2)).contiguous(), std::get<1>(result)};
 }
@@ -87,10 +81,10 @@ AttentionGradients attention_gradients(const AttentionInputs& in, const Attentio
   const at::Tensor no_random = at::zeros({2}, in.q.options().dtype(at::kUInt64));
   const InFixedOrder in_fixed_order;
   const auto [d_q, d_k, d_v] = at::_flash_attention_backward(
-      widened(d_out, shape.width), in.q.contiguous(), whole_keys(in), widened(in.v, shape.width),
-      widened(forward.out, shape.width), forward.lse, runs.query_offsets, runs.query_offsets,
-      shape.longest, shape.longest, /*dropout_p=*/0.0, /*is_causal=*/true, no_random, no_random,
-      in.scale, shape.keys_before, keys_after(shape));
+      widened(d_out, shape.width), in.q.contiguous(), whole_keys(in).contiguous(),
+      widened(in.v, shape.width), widened(forward.out, shape.width), forward.lse,
+      runs.query_offsets, runs.query_offsets, shape.longest, shape.longest, /*dropout_p=*/0.0,
+      /*is_causal=*/true, no_random, no_random, in.scale, shape.keys_before, keys_after(shape));
   const int64_t dk = in.k.size(2);
   AttentionGradients grads{d_q, d_k, {}, d_v.narrow(2, 0, in.v.size(2)).contiguous()};
   if (in.k_shared.defined()) {
