@@ -1,12 +1,8 @@
 // The step of AdamW in bf16 beside a plain one of single elements: the same bits on every device.
 #include "csrc/ops/adamw_bf16.h"
 
-#include <bit>
-#include <cmath>
-
-#include "csrc/base/random.h"
-#include "csrc/ops/philox.h"
 #include "tests/support/op_devices.h"
+#include "tests/support/plain_adamw_bf16.h"
 
 namespace sutor::ops {
 namespace {
@@ -62,38 +58,6 @@ RoundingStream stream_of(size_t run, int64_t step) {
   return {42, step, 0x0123456789abcdef + 77 * run};
 }
 
-// The neighbour below x in magnitude, or the one above it when the part between, of 65536, and the
-// random number reach over.
-at::BFloat16 rounded_by(float x, uint32_t random) {
-  const uint32_t bits = std::bit_cast<uint32_t>(x);
-  const uint32_t up = (bits & 0xffff) + random >= 65536 ? 1 : 0;
-  return {static_cast<uint16_t>((bits >> 16) + up), at::BFloat16::from_bits()};
-}
-
-// One element, as the textbook has it.
-void plain_step(const AdamWConstants& c, const RoundingStream& stream, bool decays, uint64_t index,
-                at::BFloat16& w, at::BFloat16& m, at::BFloat16& v, float g) {
-  const uint64_t key = mix64(mix64(stream.seed) ^ static_cast<uint64_t>(stream.step));
-  const PhiloxWords random =
-      philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                  static_cast<uint32_t>(stream.tensor), static_cast<uint32_t>(stream.tensor >> 32)},
-                 static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-  double power1 = 1, power2 = 1;
-  for (int64_t t = 0; t < stream.step; ++t) power1 *= c.beta1, power2 *= c.beta2;
-  const float first =
-      static_cast<float>(c.beta1) * static_cast<float>(m) + static_cast<float>(1 - c.beta1) * g;
-  const float second =
-      static_cast<float>(c.beta2) * static_cast<float>(v) + static_cast<float>(1 - c.beta2) * g * g;
-  const float divisor =
-      static_cast<float>(1 / std::sqrt(1 - power2)) * std::sqrt(second) + static_cast<float>(c.eps);
-  const float decay = decays ? static_cast<float>(1 - c.lr * c.weight_decay) : 1;
-  const float decayed = decay * static_cast<float>(w);
-  w = rounded_by(decayed - static_cast<float>(c.lr / (1 - power1)) * (first / divisor),
-                 random.x0 & 0xffff);
-  m = rounded_by(first, random.x0 >> 16);
-  v = rounded_by(second, random.x1 & 0xffff);
-}
-
 void plain_steps(const std::vector<Part>& parts, int64_t step, const State& state) {
   for (size_t p = 0; p < parts.size(); ++p) {
     const Part& part = parts[p];
@@ -101,10 +65,10 @@ void plain_steps(const std::vector<Part>& parts, int64_t step, const State& stat
       const int64_t index = (part.row_begin + i / part.columns) * part.row_elements +
                             part.col_begin + i % part.columns;
       const int64_t at = part.offset + i;
-      plain_step(kConstants, stream_of(p, step), p % 2 == 0, static_cast<uint64_t>(index),
-                 state.weight.data_ptr<at::BFloat16>()[at],
-                 state.exp_avg.data_ptr<at::BFloat16>()[at],
-                 state.exp_avg_sq.data_ptr<at::BFloat16>()[at], state.grad.data_ptr<float>()[at]);
+      plain_adamw_bf16(
+          kConstants, stream_of(p, step), p % 2 == 0, static_cast<uint64_t>(index),
+          state.weight.data_ptr<at::BFloat16>()[at].x, state.exp_avg.data_ptr<at::BFloat16>()[at].x,
+          state.exp_avg_sq.data_ptr<at::BFloat16>()[at].x, state.grad.data_ptr<float>()[at]);
     }
   }
 }

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "csrc/base/random.h"
-#include "csrc/ops/philox.h"
+#include "tests/support/plain_adamw_bf16.h"
 
 namespace sutor::ops {
 namespace {
@@ -24,7 +24,7 @@ struct State {
 const AdamWConstants kConstants{
     .lr = 3e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
 
-float value(BFloat x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+float value(BFloat x) { return testing::float_of_bf16(x.bits); }
 // Of a float whose lower half is zero.
 BFloat exact(float x) { return {static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16)}; }
 
@@ -48,36 +48,6 @@ void run(const AdamWBf16Step& step, uint64_t first, State& state, int64_t begin,
                   state.grad.data() + begin, end - begin);
 }
 
-// The neighbour below x in magnitude, or the one above it when the part between, of 65536, and the
-// random number reach over.
-BFloat rounded_by(float x, uint32_t random) {
-  const BFloat below = {static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16)};
-  const uint32_t part = std::bit_cast<uint32_t>(x) & 0xffff;
-  return part + random >= 65536 ? BFloat{static_cast<uint16_t>(below.bits + 1)} : below;
-}
-
-// One element, as the textbook has it.
-void plain_step(const AdamWConstants& c, const RoundingStream& stream, uint64_t index, BFloat& w,
-                BFloat& m, BFloat& v, float g) {
-  const uint64_t key = mix64(mix64(stream.seed) ^ static_cast<uint64_t>(stream.step));
-  const PhiloxWords random =
-      philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                  static_cast<uint32_t>(stream.tensor), static_cast<uint32_t>(stream.tensor >> 32)},
-                 static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-  double power1 = 1, power2 = 1;
-  for (int64_t t = 0; t < stream.step; ++t) power1 *= c.beta1, power2 *= c.beta2;
-  const float first = static_cast<float>(c.beta1) * value(m) + static_cast<float>(1 - c.beta1) * g;
-  const float second =
-      static_cast<float>(c.beta2) * value(v) + static_cast<float>(1 - c.beta2) * g * g;
-  const float divisor =
-      static_cast<float>(1 / std::sqrt(1 - power2)) * std::sqrt(second) + static_cast<float>(c.eps);
-  const float decayed = static_cast<float>(1 - c.lr * c.weight_decay) * value(w);
-  w = rounded_by(decayed - static_cast<float>(c.lr / (1 - power1)) * (first / divisor),
-                 random.x0 & 0xffff);
-  m = rounded_by(first, random.x0 >> 16);
-  v = rounded_by(second, random.x1 & 0xffff);
-}
-
 void expect_same(const State& a, const State& b) {
   for (size_t i = 0; i < a.weight.size(); ++i) {
     ASSERT_EQ(a.weight[i].bits, b.weight[i].bits) << "weight " << i;
@@ -95,8 +65,9 @@ TEST(AdamWBf16Kernel, EqualsThePlainStepBitForBit) {
       State ours = random_state(kCount), plain = ours;
       run(adamw_bf16_at(kConstants, stream, true), first, ours, 0, kCount);
       for (int64_t i = 0; i < kCount; ++i) {
-        plain_step(kConstants, stream, first + static_cast<uint64_t>(i), plain.weight[i],
-                   plain.exp_avg[i], plain.exp_avg_sq[i], plain.grad[i]);
+        testing::plain_adamw_bf16(kConstants, stream, true, first + static_cast<uint64_t>(i),
+                                  plain.weight[i].bits, plain.exp_avg[i].bits,
+                                  plain.exp_avg_sq[i].bits, plain.grad[i]);
       }
       expect_same(ours, plain);
     }
