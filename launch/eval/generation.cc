@@ -102,7 +102,7 @@ class Generator {
     if (parallel.is_last_stage()) {
       std::vector<int64_t> last;
       for (size_t d = 0; d < slots.size(); ++d) last.push_back(packed.doc_offsets[d + 1] - 1);
-      const at::Tensor rows = ops::to_device(at::tensor(last, at::kLong), hidden.device());
+      const at::Tensor rows = ops::longs_on(last, hidden.device());
       const at::Tensor logits =
           head_logits(at::index_select(hidden, 0, rows), session_.model().head(),
                       session_.model().tensor_parallel())

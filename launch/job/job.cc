@@ -1,7 +1,6 @@
 #include "launch/job/job.h"
 
 #include <ATen/Parallel.h>
-#include <c10/util/Exception.h>
 
 #include <cstdlib>
 
@@ -56,10 +55,9 @@ int run_job(const std::function<int(Comm& world)>& body) {
     try {
       return body(*world);
     } catch (const c10::OutOfMemoryError& error) {
-      const std::string what = error.what_without_backtrace();
       const char* scope = scope_of_failure();
       fail(ErrorCode::kOutOfMemory, "out of memory in `{}`: {}", scope ? scope : "start",
-           what.substr(0, what.find('\n')));
+           ops::allocation_text(error));
     }
   });
   if (world == nullptr || world->size() == 1) {

@@ -1,6 +1,5 @@
 #include "launch/train/memory_report.h"
 
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <new>
@@ -55,8 +54,6 @@ std::string advice_text(const Recipe& recipe) {
 // Of the allocator's own message.
 constexpr std::string_view kPrefix = "out of memory: ";
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
-
 }  // namespace
 
 void with_memory_report(const Recipe& recipe, Session& session, const Optimizer& optimizer,
@@ -69,7 +66,7 @@ void with_memory_report(const Recipe& recipe, Session& session, const Optimizer&
     what = error.what();
     if (what.starts_with(kPrefix)) what = what.substr(kPrefix.size());
   } catch (const c10::OutOfMemoryError& error) {
-    what = first_line(error.what_without_backtrace());
+    what = ops::allocation_text(error);
   } catch (const std::bad_alloc&) {
     what = "the C++ library had no memory";
   }

@@ -25,8 +25,7 @@ Targets supervised(const std::vector<int64_t>& targets, at::Device device) {
     position.push_back(static_cast<int64_t>(t));
     target.push_back(targets[t]);
   }
-  return {ops::to_device(at::tensor(position, at::kLong), device),
-          ops::to_device(at::tensor(target, at::kLong), device)};
+  return {ops::longs_on(position, device), ops::longs_on(target, device)};
 }
 
 // Cross entropy of logits [n, V], in place: they become scale * d(loss)/d(logits). Each rank has

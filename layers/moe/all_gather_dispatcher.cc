@@ -125,7 +125,7 @@ class AllGatherDispatcher final : public TokenDispatcher {
     }
     std::vector<int64_t> position;
     for (const int64_t ep_rank : ep_rank_of_choice) position.push_back(next[ep_rank]++);
-    handle.position_TK = longs_on(position, device);
+    handle.position_TK = ops::longs_on(position, device);
   }
 
   static void order_by_slot(const std::vector<std::vector<int64_t>>& by_slot,
@@ -141,8 +141,8 @@ class AllGatherDispatcher final : public TokenDispatcher {
     const at::Tensor choice_R = at::tensor(choices, at::kLong);
     handle.choice_R = ops::to_device(choice_R, device);
     handle.row_of_choice_R = ops::to_device(choice_R.argsort(), device);
-    out.offsets = longs_on(offsets, device);
-    out.row_index_R = longs_on(tokens, device);
+    out.offsets = ops::longs_on(offsets, device);
+    out.row_index_R = ops::longs_on(tokens, device);
   }
 
   // Results in slot order -> the ranks that the tokens are of, in the order of choices. Where ranks

@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "csrc/ops/device/host_window.h"
 #include "csrc/ops/row_order.h"
 #include "csrc/ops/sum_rows.h"
 #include "layers/moe/dispatch_rows.h"
@@ -100,7 +101,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
   const at::Tensor& owner_places(int layer, at::Device device) const {
     at::Tensor& places = owner_places_[layer];
     if (!places.defined()) {
-      places = longs_on(ExpertDestinations::owners(placement_, layer), device);
+      places = ops::longs_on(ExpertDestinations::owners(placement_, layer), device);
     }
     return places;
   }
@@ -125,7 +126,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
       }
     }
     const at::Tensor place_of_choice =
-        gathered_rows(longs_on(place_of_row, experts.device()), by_expert.position);
+        gathered_rows(ops::longs_on(place_of_row, experts.device()), by_expert.position);
     const auto places = static_cast<int64_t>(counts.size());
     const ops::RowOrder order =
         ops::order_by_slot(place_of_choice, at::arange(places, experts.options()), places);
@@ -179,9 +180,9 @@ class AllToAllDispatcher final : public TokenDispatcher {
         row_of_arrival.push_back(row);
       }
     }
-    out.offsets = longs_on(offsets, device);
-    out.row_index_R = longs_on(index, device);
-    handle.row_of_arrival = longs_on(row_of_arrival, device);
+    out.offsets = ops::longs_on(offsets, device);
+    out.row_index_R = ops::longs_on(index, device);
+    handle.row_of_arrival = ops::longs_on(row_of_arrival, device);
   }
 
   at::Tensor to_partners(const at::Tensor& rows, const AllToAllHandle& handle) const {

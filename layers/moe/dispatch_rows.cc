@@ -4,8 +4,6 @@
 
 #include <numeric>
 
-#include "csrc/ops/device/host_window.h"
-
 namespace sutor {
 
 at::Tensor exchanged_rows(const at::Tensor& rows, const std::vector<int64_t>& send_rows,
@@ -21,10 +19,6 @@ at::Tensor exchanged_rows(const at::Tensor& rows, const std::vector<int64_t>& se
 
 at::Tensor gathered_rows(const at::Tensor& from, const at::Tensor& index) {
   return at::index_select(from, 0, index);
-}
-
-at::Tensor longs_on(const std::vector<int64_t>& values, at::Device device) {
-  return ops::to_device(at::tensor(values, at::kLong), device);
 }
 
 std::vector<int64_t> host_longs(const at::Tensor& values) {

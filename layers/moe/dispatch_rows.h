@@ -1,4 +1,4 @@
-// What dispatchers share: exchanges of rows, and numbers that go to the device.
+// What dispatchers share: exchanges of rows, and numbers that the host reads.
 #pragma once
 
 #include "layers/moe/token_dispatcher.h"
@@ -10,8 +10,6 @@ namespace sutor {
 at::Tensor exchanged_rows(const at::Tensor& rows, const std::vector<int64_t>& send_rows,
                           const std::vector<int64_t>& recv_rows, Comm& comm, const char* name);
 at::Tensor gathered_rows(const at::Tensor& from, const at::Tensor& index);
-// int64, on the device.
-at::Tensor longs_on(const std::vector<int64_t>& values, at::Device device);
 // The tensor's values on the host: the one read of a layer.
 std::vector<int64_t> host_longs(const at::Tensor& values);
 

@@ -1,7 +1,7 @@
 // Where the experts of a rank stand in its storage.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -19,10 +19,7 @@ class LocalSlots {
   LocalSlots(std::vector<int64_t> slot_of_local, at::Device device = at::kCPU)
       : slot_of_local_(std::move(slot_of_local)) {
     for (const int64_t slot : slot_of_local_) count_ = std::max(count_, slot + 1);
-    const auto size = static_cast<int64_t>(slot_of_local_.size());
-    const at::Tensor host = at::empty({size}, at::kLong);
-    std::copy(slot_of_local_.begin(), slot_of_local_.end(), host.data_ptr<int64_t>());
-    on_device_ = ops::to_device(host, device);
+    on_device_ = ops::longs_on(slot_of_local_, device);
   }
 
   int64_t operator[](int64_t local_id) const {

@@ -22,6 +22,10 @@ at::Tensor to_device(const at::Tensor& host, at::Device device) {
   return pinned.to(device, /*non_blocking=*/true);
 }
 
+at::Tensor longs_on(const std::vector<int64_t>& values, at::Device device) {
+  return to_device(at::tensor(values, at::kLong), device);
+}
+
 bool is_in_host_memory(const at::Tensor& tensor) { return tensor.device().is_cpu(); }
 
 HostWindow::HostWindow(const at::Tensor& tensor, Use use) : tensor_(tensor) {

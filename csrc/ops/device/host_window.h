@@ -6,7 +6,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <vector>
 
 namespace sutor::ops {
 
@@ -16,6 +18,9 @@ inline constexpr int64_t kWindowBytes = int64_t{64} << 20;
 // The CPU tensor's values on a device, through pinned memory where the device is a GPU; returns at
 // once. The tensor itself when the device is the CPU.
 at::Tensor to_device(const at::Tensor& host, at::Device device);
+
+// The same of numbers: int64 [values].
+at::Tensor longs_on(const std::vector<int64_t>& values, at::Device device);
 
 // Whether the host reads the tensor's memory: then a window on it costs nothing.
 bool is_in_host_memory(const at::Tensor& tensor);

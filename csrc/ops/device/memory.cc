@@ -67,4 +67,9 @@ MemoryUse memory_use(at::Device device) {
   return {gpu.allocated, gpu.reserved, gpu.peak};
 }
 
+std::string allocation_text(const c10::OutOfMemoryError& error) {
+  const std::string text = error.what_without_backtrace();
+  return text.substr(0, text.find('\n'));
+}
+
 }  // namespace sutor::ops

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <c10/core/Device.h>
+#include <c10/util/Exception.h>
 
 #include <cstdint>
+#include <string>
 
 namespace sutor::ops {
 
@@ -19,5 +21,8 @@ struct MemoryUse {
   int64_t peak = 0;       // of `allocated`, since the start
 };
 MemoryUse memory_use(at::Device device);
+
+// What torch says of an allocation that failed, in one line.
+std::string allocation_text(const c10::OutOfMemoryError& error);
 
 }  // namespace sutor::ops
