@@ -41,6 +41,7 @@ GROUPS = {
     "kExitComm": "communication between the ranks",
     "kExitDiverged": "training diverged",
     "kExitInternal": "a bug in sutor",
+    "kExitStopped": "stopped on request, everything saved: start again to go on",
 }
 
 

@@ -27,13 +27,15 @@ enum ExitCode : int {
     "a trained tensor equals the base bit for bit") \
   E(103, kMergeConflict, kExitCheckFailed, \
     "adapters to be merged change the same tensors") \
+  E(104, kNothingLearned, kExitCheckFailed, \
+    "nothing that was trained has moved from the base") \
   \
   E(201, kUnknownKey, kExitUsage, \
     "a key that the recipe, or config.json, does not have") \
   E(202, kBadArgument, kExitUsage, \
     "an option of the command line is unknown, missing, malformed, or contradicts another") \
   E(203, kUnreadableRecipe, kExitUsage, \
-    "a recipe is missing or is not one YAML mapping") \
+    "a recipe is missing, too large or too deep, or is not one YAML mapping") \
   E(205, kBadValue, kExitUsage, \
     "a value of a recipe has the wrong type, or is not possible") \
   E(206, kMissingKey, kExitUsage, \
@@ -70,6 +72,8 @@ enum ExitCode : int {
     "what was trained has no form in a peft adapter") \
   E(223, kNoCuda, kExitUsage, \
     "`device: cuda` was asked for, but this build has no CUDA, or a host no GPU") \
+  E(224, kOtherInputs, kExitUsage, \
+    "what an earlier step made comes of other inputs or keys than the recipe has now") \
   E(232, kNoPythonStep, kExitUsage, \
     "a Python step cannot be started: interpreter, script or package is missing") \
   E(233, kBadJudge, kExitUsage, \
@@ -80,6 +84,8 @@ enum ExitCode : int {
     "SUTOR_FAULT is malformed") \
   E(242, kNoFaults, kExitUsage, \
     "SUTOR_FAULT is set, but sutor was built without fault injection") \
+  E(243, kBadEnvironment, kExitUsage, \
+    "an environment variable of the launcher or of sutor has a value that is not possible") \
   E(280, kNoOptimizerForDType, kExitUsage, \
     "the optimizer does not train weights of the model's dtype") \
   E(290, kNoKernels, kExitUsage, \
@@ -132,7 +138,7 @@ enum ExitCode : int {
   E(320, kUnsupportedModel, kExitData, \
     "config.json asks for something that sutor does not have for this family") \
   E(321, kBadModelConfig, kExitData, \
-    "config.json lacks a value, or has one of the wrong type") \
+    "config.json lacks a value, or has one of the wrong type or out of its range") \
   E(322, kUnknownFamily, kExitData, \
     "a model family that sutor does not know") \
   E(323, kBadRouting, kExitData, \
@@ -215,6 +221,8 @@ enum ExitCode : int {
     "a file cannot be made or written") \
   E(503, kOutOfMemory, kExitResources, \
     "out of memory") \
+  E(504, kStepLimit, kExitResources, \
+    "a Python step, a judge or a template went beyond its limit of time, memory or output") \
   E(599, kPythonStepResources, kExitResources, \
     "a Python step ended with exit code 5; its own message stands above") \
   \
@@ -261,7 +269,10 @@ enum ExitCode : int {
   E(7005, kBadSchedule, kExitInternal, \
     "a pipeline schedule is not possible") \
   E(7099, kPythonStepDied, kExitInternal, \
-    "a Python step died or ended with an unknown exit code")
+    "a Python step died or ended with an unknown exit code") \
+  \
+  E(7500, kStopped, kExitStopped, \
+    "stopped by a signal; what was done so far is saved and can go on")
 
 #define SUTOR_WARNINGS(W) \
   W(102, kExportedEqualsBase, \
@@ -270,16 +281,28 @@ enum ExitCode : int {
     "re-quantising changes the trained tensors more than training did") \
   W(104, kUnchangedByExport, \
     "trained tensors are the base's again after re-quantising") \
+  W(105, kBatchBeyondData, \
+    "a batch holds more than the data have") \
+  W(106, kWarmupBeyondRun, \
+    "the learning rate does not reach its height: the warm-up is longer than the run") \
   W(107, kTurnsWithoutStop, \
     "assistant turns end without a token that ends a turn") \
   W(108, kSpecialInText, \
     "rows hold the text of a special token") \
   W(109, kPromptsTooLong, \
     "prompts are too long for the model's context") \
+  W(221, kLockTakenOver, \
+    "the lock of a job that is gone was taken over") \
+  W(301, kNoDigest, \
+    "a file of an earlier version carries no digest, so that damage in it cannot be seen") \
   W(302, kWholeLayerSelected, \
     "every expert of a layer is selected: its scores add up to less than top_p") \
   W(341, kCheckpointPassedOver, \
     "a checkpoint cannot be read and an older one is taken") \
+  W(502, kCleanUpFailed, \
+    "files that are no longer needed could not be removed") \
+  W(609, kStrangers, \
+    "connections that are not of this job came to the watchdog and were turned away") \
   W(703, kTrainedUnchanged, \
     "trained tensors did not change")
 // clang-format on
