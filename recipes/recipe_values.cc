@@ -30,7 +30,7 @@ std::string quoted(const std::string& text) {
   const bool good = !text.empty() && std::all_of(text.begin(), text.end(), plain) &&
                     text[0] != '-' && text[0] != '.' && !reserved.count(lower) &&
                     !parse_number<double>(YAML::Node(text));
-  return good ? text : dump_json(text);
+  return good ? text : dump_json(nlohmann::json(text));
 }
 
 }  // namespace sutor

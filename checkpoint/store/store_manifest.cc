@@ -5,6 +5,7 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/manifest_json.h"
 #include "checkpoint/huggingface/hf_index.h"
+#include "checkpoint/huggingface/model_directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"

@@ -105,7 +105,7 @@ class Filler {
 
 bool is_utf8(const std::string& text) {
   try {
-    dump_json(text);
+    dump_json(nlohmann::json(text));
     return true;
   } catch (const nlohmann::json::type_error&) {
     return false;

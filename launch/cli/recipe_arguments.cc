@@ -55,8 +55,9 @@ Recipe recipe_or_model_from(const po::variables_map& values) {
   }
   if (values.count("recipe")) return recipe_from(values);
   // A JSON string is a YAML string, whatever it contains.
-  std::vector<std::string> sets = {"model.path=" + dump_json(values["model"].as<std::string>()),
-                                   "model.dtype=" + values["dtype"].as<std::string>(), "output=."};
+  std::vector<std::string> sets = {
+      "model.path=" + dump_json(nlohmann::json(values["model"].as<std::string>())),
+      "model.dtype=" + values["dtype"].as<std::string>(), "output=."};
   for (const std::string& set : sets_of(values)) sets.push_back(set);
   return recipe_of_sets(sets);
 }
