@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "csrc/base/error.h"
@@ -15,6 +16,9 @@ Failure failure_of(const std::function<int()>& body) {
     return {error.exit_code(), error.report()};
   } catch (const std::bad_alloc&) {
     return {kExitResources, fmt::format("error[{}]: out of memory", ErrorCode::kOutOfMemory)};
+  } catch (const std::filesystem::filesystem_error& error) {
+    return {kExitData, fmt::format("error[{}]: {}: {}", ErrorCode::kUnreadableFile,
+                                   error.path1().string(), error.code().message())};
   } catch (const std::exception& error) {
     return {kExitInternal, fmt::format("error[{}]: {}", ErrorCode::kUnexpected, error.what())};
   }

@@ -1,6 +1,7 @@
 #include "launch/job/python_step.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,10 +12,12 @@
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 
 extern char** environ;
 
@@ -51,8 +54,16 @@ std::string find_python(const fs::path& tree, const std::string& script) {
 
 std::vector<std::string> command_of(const std::string& script, const nlohmann::json& job) {
   const fs::path tree = source_tree(script);
+  std::string text;
+  try {
+    text = job.dump();
+  } catch (const nlohmann::json::type_error&) {
+    fail(ErrorCode::kBadValue,
+         "a path or a name is not text in UTF-8, which tools/{} needs: rename it. The job is {}",
+         script, dump_json(job));
+  }
   // -B: writes no byte code into a source tree that may be read-only or shared.
-  return {find_python(tree, script), "-B", (tree / "tools" / script).string(), job.dump()};
+  return {find_python(tree, script), "-B", (tree / "tools" / script).string(), std::move(text)};
 }
 
 // Starts a program whose stdout is `out`, unless that is negative.
@@ -74,14 +85,44 @@ pid_t start(const std::vector<std::string>& command, int out) {
   return child;
 }
 
-int wait_for(pid_t child, const std::string& program) {
+// What ended a script that a signal ended, when that is a limit rather than a person: the system
+// out of memory, a library that was given no more memory or time.
+bool is_limit(int signal) {
+  return signal == SIGKILL || signal == SIGABRT || signal == SIGXCPU || signal == SIGVTALRM ||
+         signal == SIGPROF;
+}
+
+// The exit code of a script, when it is one of those that are documented.
+int exit_code_of(int status, const std::string& script) {
+  if (WIFEXITED(status)) {
+    const int code = WEXITSTATUS(status);
+    if (code == kExitOk || code == kExitUsage || code == kExitData || code == kExitResources ||
+        code >= 128) {
+      return code;
+    }
+    fail(ErrorCode::kPythonStepDied, "tools/{} ended with the unknown exit code {}", script, code);
+  }
+  const int signal = WTERMSIG(status);
+  if (signal == SIGINT || signal == SIGTERM) return 128 + signal;
+  const std::string what =
+      fmt::format("tools/{} was ended by signal {} ({})", script, signal, ::strsignal(signal));
+  if (is_limit(signal)) {
+    fail(ErrorCode::kStepLimit,
+         "{}: it was out of memory (SUTOR_STEP_MEMORY gives it another number of GiB), or one row "
+         "or the tokenizer took too long (SUTOR_ROW_SECONDS)",
+         what);
+  }
+  fail(ErrorCode::kPythonStepDied, "{}", what);
+}
+
+int wait_for(pid_t child, const std::string& script) {
   int status = 0;
   while (::waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) {
-      fail(ErrorCode::kNoPythonStep, "cannot wait for {}: {}", program, std::strerror(errno));
+      fail(ErrorCode::kNoPythonStep, "cannot wait for tools/{}: {}", script, std::strerror(errno));
     }
   }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return exit_code_of(status, script);
 }
 
 std::string read_to_end(int fd) {
@@ -98,7 +139,7 @@ std::string read_to_end(int fd) {
 
 int run_python_step(const std::string& script, const nlohmann::json& job) {
   const std::vector<std::string> command = command_of(script, job);
-  return wait_for(start(command, -1), command[0]);
+  return wait_for(start(command, -1), script);
 }
 
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job) {
@@ -113,8 +154,17 @@ PythonOutput read_python_step(const std::string& script, const nlohmann::json& j
   writing.close();  // the child has the last copy, so the text ends when the child closes it
   PythonOutput output;
   output.text = read_to_end(reading.get());
-  output.exit_code = wait_for(child, command[0]);
+  output.exit_code = wait_for(child, script);
   return output;
+}
+
+nlohmann::json printed_json(const PythonOutput& output, const std::string& script) {
+  ParsedJson parsed = parse_json(output.text);
+  if (!parsed.problem.empty()) {
+    fail(ErrorCode::kPythonStepDied, "tools/{} printed something else than JSON: {}", script,
+         parsed.problem);
+  }
+  return std::move(parsed.value);
 }
 
 ErrorCode step_error(int exit_code) {
