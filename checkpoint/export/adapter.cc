@@ -4,7 +4,6 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/json.h"
 
 namespace sutor {

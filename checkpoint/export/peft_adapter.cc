@@ -8,7 +8,6 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/json.h"
 #include "csrc/base/text/name_pattern.h"
 #include "csrc/base/text/text.h"

@@ -16,7 +16,6 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {

@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/json.h"
 
 namespace sutor {

@@ -65,6 +65,9 @@ void write_tensors(const std::map<std::string, at::Tensor>& tensors, const std::
     declared.push_back({name, std::string(name_of(dtype)), tensor.sizes().vec()});
   }
   sort_as_safetensors(declared);
+  if (is_there(path) && !is_file(path)) {
+    fail(ErrorCode::kOutputExists, "{} is no plain file, so it is not replaced", path);
+  }
   remove_tree(path);
   SafetensorsWriter writer(path, declared);
   for (const SafetensorsDeclaration& declaration : declared) {
