@@ -1,7 +1,8 @@
 // Runs the Python halves of verbs: a script of tools/, with one JSON object that says what to do.
 // Python is $SUTOR_PYTHON, else .venv/bin/python of the source tree; both functions throw E0232
 // when it or the script does not exist. A script prints its own errors to stderr and exits with
-// their exit code; 128 + n stands for signal n.
+// their exit code; 128 + n stands for signal n. When a signal asks this process to stop, the script
+// is told to end, and both throw E7500.
 #pragma once
 
 #include <nlohmann/json.hpp>
