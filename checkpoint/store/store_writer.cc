@@ -12,6 +12,7 @@
 #include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/paths.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
@@ -55,7 +56,7 @@ std::string store_fingerprint(const ModelDirectory& source, const StorePlan& pla
 
 std::optional<StoreIndex> finished_data_file(const StagingPaths& staging, size_t number) {
   const fs::path index_path = staging.content / store_index_file(number);
-  if (!fs::exists(index_path)) return std::nullopt;
+  if (!is_there(index_path)) return std::nullopt;
   try {
     StoreIndex index =
         decode_store_index(read_file(index_path, kMaxIndexBytes), index_path.string());
@@ -106,7 +107,7 @@ void StoreFileWriter::make_file() {
   }
   file_.emplace(part_);
   file.close();
-  file_->reserve(static_cast<int64_t>(fs::file_size(part_)));
+  file_->reserve(bytes_of(part_));
 }
 
 void StoreFileWriter::copy_slice(size_t number) {

@@ -116,18 +116,15 @@ StagedDirectory::~StagedDirectory() {
 }
 
 void StagedDirectory::publish() {
-  try {
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(staging_)) {
-      if (entry.is_symlink()) continue;
-      if (entry.is_directory()) {
-        fsync_directory(entry.path());
-      } else if (entry.is_regular_file()) {
-        fsync_path(entry.path());
-      }
-    }
-  } catch (const fs::filesystem_error& error) {
-    fail_write(staging_, "list", error.code().value());
+  std::error_code error;
+  fs::recursive_directory_iterator at(staging_, error);
+  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
+    const fs::file_status status = at->symlink_status(error);
+    if (error) break;
+    if (fs::is_directory(status)) fsync_directory(at->path());
+    if (fs::is_regular_file(status)) fsync_path(at->path());
   }
+  if (error) fail_write(staging_, "list", error.value());
   if (::chmod(staging_.c_str(), published_mode_) != 0) fail_write(staging_, "set mode of", errno);
   fsync_directory(staging_);
   rename_new(staging_, final_);

@@ -17,6 +17,7 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/paths.h"
 #include "csrc/base/process/mapped_ranges.h"
 #include "csrc/base/text/text.h"
 
@@ -33,14 +34,22 @@ constexpr size_t kMaxTransfer = size_t{1} << 30;
   fail(ErrorCode::kUnreadableFile, "cannot read {}: {}", path.string(), std::strerror(error));
 }
 
+// Opens a regular file and nothing else: a pipe or a device in its place is refused at once instead
+// of being waited for or read without end.
 FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
-  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) fail_read(path, errno);
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
+  FileDescriptor fd(::open(path.c_str(), kFlags | O_NONBLOCK));
+  const int error = fd.get() < 0 ? errno : 0;
   struct stat status;
-  if (::fstat(fd.get(), &status) != 0) fail_read(path, errno);
-  if (!S_ISREG(status.st_mode)) {
-    fail(ErrorCode::kUnreadableFile, "{} is not a regular file", path.string());
+  const bool known =
+      fd.get() < 0 ? ::stat(path.c_str(), &status) == 0 : ::fstat(fd.get(), &status) == 0;
+  if (known && !S_ISREG(status.st_mode)) {
+    fail(ErrorCode::kUnreadableFile, "{} {}", path.string(), file_objection(path));
   }
+  // Somebody holds a lease, which only an open that may wait breaks.
+  if (known && error == EWOULDBLOCK) fd = FileDescriptor(::open(path.c_str(), kFlags));
+  if (!known || fd.get() < 0) fail_read(path, error != 0 ? error : errno);
+  if (::fcntl(fd.get(), F_SETFL, 0) != 0) fail_read(path, errno);
   *size = status.st_size;
   return fd;
 }

@@ -13,9 +13,11 @@
 
 namespace sutor {
 
-// The whole file as it is. Throws E0301 when it is missing, no regular file, unreadable, or larger
-// than `max_bytes`.
-std::string read_file(const std::filesystem::path& path, int64_t max_bytes = int64_t{1} << 40);
+// The most that a text may have which people write or which holds a few values of each layer.
+inline constexpr int64_t kMaxTextBytes = int64_t{64} << 20;
+// The whole file as it is. Throws E0301 when it is missing, no regular file (a pipe or a device is
+// not waited for), unreadable, or larger than `max_bytes`.
+std::string read_file(const std::filesystem::path& path, int64_t max_bytes = kMaxTextBytes);
 
 // Replaces or creates `path`: temporary file beside it, fsync, rename, fsync of the directory. A
 // crash leaves the old content or the new one.

@@ -13,6 +13,7 @@
 #include "checkpoint/compare/model_compare.h"
 #include "checkpoint/store/store_manifest.h"
 #include "csrc/base/error.h"
+#include "csrc/base/paths.h"
 #include "launch/convert/convert_direction.h"
 #include "launch/job/agreement.h"
 #include "launch/job/stop_request.h"
@@ -112,7 +113,7 @@ void verify_result(const Direction& direction, const fs::path& path, Comm& world
 }
 
 bool is_inside(const fs::path& inner, const fs::path& outer) {
-  const fs::path a = fs::weakly_canonical(inner) / "", b = fs::weakly_canonical(outer) / "";
+  const fs::path a = real_path(inner) / "", b = real_path(outer) / "";
   return std::mismatch(b.begin(), --b.end(), a.begin(), a.end()).first == --b.end();
 }
 
@@ -122,8 +123,8 @@ void check_replaceable(const ConvertRequest& request) {
     fail(ErrorCode::kBadArgument, "neither of --to {} and --from {} may be inside the other",
          request.to.string(), request.from.string());
   }
-  if (!request.overwrite || !fs::exists(request.to)) return;
-  if (is_base_store(request.to) || fs::exists(request.to / "config.json")) return;
+  if (!request.overwrite || !is_there(request.to)) return;
+  if (is_base_store(request.to) || is_there(request.to / "config.json")) return;
   fail(ErrorCode::kOutputExists,
        "{} is neither a base store nor a model directory, so it is not replaced",
        request.to.string());

@@ -9,7 +9,9 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/paths.h"
 #include "csrc/base/profile.h"
+#include "csrc/base/text/json.h"
 #include "csrc/ops/device/host_window.h"
 #include "launch/eval/sampling.h"
 #include "launch/job/stop_request.h"
@@ -188,13 +190,15 @@ std::set<int64_t> stop_ids(const ModelSource& source) {
     if (at == json.end()) return ids;
     if (at->is_number_integer()) ids.insert(at->get<int64_t>());
     if (at->is_array()) {
-      for (const auto& id : *at) ids.insert(id.get<int64_t>());
+      for (const auto& id : *at) {
+        if (id.is_number_integer()) ids.insert(id.get<int64_t>());
+      }
     }
     return ids;
   };
   const std::filesystem::path file = source.directory.files_root() / "generation_config.json";
-  if (std::filesystem::exists(file)) {
-    const auto json = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  if (is_there(file)) {
+    const nlohmann::json json = parse_json(read_file(file)).value;
     if (!json.is_object()) {
       fail(ErrorCode::kBadModelConfig, "{} is not a JSON object", file.string());
     }

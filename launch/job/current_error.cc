@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <system_error>
 
@@ -42,6 +43,9 @@ Error current_error() {
     return error;
   } catch (const std::bad_alloc&) {
     return out_of_memory("the C++ library got none");
+  } catch (const std::filesystem::filesystem_error& error) {
+    return {ErrorCode::kUnreadableFile,
+            fmt::format("{}: {}", error.path1().string(), error.code().message())};
   } catch (const std::system_error& error) {
     return of_system(error);
   } catch (const std::exception& error) {

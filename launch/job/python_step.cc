@@ -16,11 +16,13 @@
 #include <optional>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "launch/job/stop_request.h"
+#include "csrc/base/text/json.h"
 
 extern char** environ;
 
@@ -57,8 +59,16 @@ std::string find_python(const fs::path& tree, const std::string& script) {
 
 std::vector<std::string> command_of(const std::string& script, const nlohmann::json& job) {
   const fs::path tree = source_tree(script);
+  std::string text;
+  try {
+    text = job.dump();
+  } catch (const nlohmann::json::type_error&) {
+    fail(ErrorCode::kBadValue,
+         "a path or a name is not text in UTF-8, which tools/{} needs: rename it. The job is {}",
+         script, dump_json(job));
+  }
   // -B: writes no byte code into a source tree that may be read-only or shared.
-  return {find_python(tree, script), "-B", (tree / "tools" / script).string(), job.dump()};
+  return {find_python(tree, script), "-B", (tree / "tools" / script).string(), std::move(text)};
 }
 
 // How long a script has to end after it was told to, and how long this process waits for a signal
@@ -105,6 +115,36 @@ pid_t start(const std::vector<std::string>& command, int out) {
   return child;
 }
 
+// What ended a script that a signal ended, when that is a limit rather than a person: the system
+// out of memory, a library that was given no more memory or time.
+bool is_limit(int signal) {
+  return signal == SIGKILL || signal == SIGABRT || signal == SIGXCPU || signal == SIGVTALRM ||
+         signal == SIGPROF;
+}
+
+// The exit code of a script, when it is one of those that are documented.
+int exit_code_of(int status, const std::string& script) {
+  if (WIFEXITED(status)) {
+    const int code = WEXITSTATUS(status);
+    if (code == kExitOk || code == kExitUsage || code == kExitData || code == kExitResources ||
+        code >= 128) {
+      return code;
+    }
+    fail(ErrorCode::kPythonStepDied, "tools/{} ended with the unknown exit code {}", script, code);
+  }
+  const int signal = WTERMSIG(status);
+  if (signal == SIGINT || signal == SIGTERM) return 128 + signal;
+  const std::string what =
+      fmt::format("tools/{} was ended by signal {} ({})", script, signal, ::strsignal(signal));
+  if (is_limit(signal)) {
+    fail(ErrorCode::kStepLimit,
+         "{}: it was out of memory (SUTOR_STEP_MEMORY gives it another number of GiB), or one row "
+         "or the tokenizer took too long (SUTOR_ROW_SECONDS)",
+         what);
+  }
+  fail(ErrorCode::kPythonStepDied, "{}", what);
+}
+
 // Tells a child to end once a signal asks this process to, and makes it after a while.
 class Ending {
  public:
@@ -129,13 +169,13 @@ class Ending {
 }
 
 // Its exit code; throws E7500 when it was ended because a signal asks this process to stop.
-int wait_for(pid_t child, const std::string& program, const std::string& script, Ending& ending) {
+int wait_for(pid_t child, const std::string& script, Ending& ending) {
   int status = 0;
   while (true) {
     const pid_t ended = ::waitpid(child, &status, WNOHANG);
     if (ended == child) break;
     if (ended < 0 && errno != EINTR) {
-      fail(ErrorCode::kNoPythonStep, "cannot wait for {}: {}", program, std::strerror(errno));
+      fail(ErrorCode::kNoPythonStep, "cannot wait for tools/{}: {}", script, std::strerror(errno));
     }
     ending.tell_if_asked();
     std::this_thread::sleep_for(kPoll);
@@ -148,7 +188,7 @@ int wait_for(pid_t child, const std::string& program, const std::string& script,
     }
   }
   if (stop_signal() != 0) leave_step(script);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return exit_code_of(status, script);
 }
 
 std::string read_to_end(int fd, Ending& ending) {
@@ -171,7 +211,7 @@ int run_python_step(const std::string& script, const nlohmann::json& job) {
   const std::vector<std::string> command = command_of(script, job);
   const pid_t child = start(command, -1);
   Ending ending(child);
-  return wait_for(child, command[0], script, ending);
+  return wait_for(child, script, ending);
 }
 
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job) {
@@ -187,8 +227,17 @@ PythonOutput read_python_step(const std::string& script, const nlohmann::json& j
   PythonOutput output;
   Ending ending(child);
   output.text = read_to_end(reading.get(), ending);
-  output.exit_code = wait_for(child, command[0], script, ending);
+  output.exit_code = wait_for(child, script, ending);
   return output;
+}
+
+nlohmann::json printed_json(const PythonOutput& output, const std::string& script) {
+  ParsedJson parsed = parse_json(output.text);
+  if (!parsed.problem.empty()) {
+    fail(ErrorCode::kPythonStepDied, "tools/{} printed something else than JSON: {}", script,
+         parsed.problem);
+  }
+  return std::move(parsed.value);
 }
 
 ErrorCode step_error(int exit_code) {

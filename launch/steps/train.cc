@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
@@ -24,7 +25,7 @@ void clear_output(const Recipe& recipe, const ResumeMode& mode) {
   if (!mode.overwrite) return;
   for (const auto& path :
        {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
-    std::filesystem::remove_all(path);
+    remove_tree(path);
   }
 }
 
