@@ -78,7 +78,8 @@ class InputFile {
   FileDescriptor fd_;
 };
 
-// A whole file mapped read-only. Only for files that nobody truncates meanwhile.
+// A whole file mapped read-only. A process whose mapped file is truncated ends with E0303 where
+// process/crash_report.h is installed.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
@@ -90,6 +91,7 @@ class MappedFile {
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  int noted_ = -1;  // mapped_ranges.h
 };
 
 // A new file written from front to back. Refuses to overwrite. Mode 0640 less the umask.

@@ -16,6 +16,7 @@
 #include "csrc/base/error.h"
 #include "launch/convert/convert_direction.h"
 #include "launch/job/agreement.h"
+#include "launch/job/stop_request.h"
 #include "launch/log/metrics_log.h"
 
 namespace sutor {
@@ -49,6 +50,7 @@ void work(const std::vector<Item>& items, Comm& world, const char* what,
   size_t rounds = 0;
   for (const auto& list : assignment) rounds = std::max(rounds, list.size());
   int64_t done = 0;
+  const Interruptible here;            // every problem is agreed on
   std::future<std::string> finishing;  // gives the problem of finish()
   const auto finished = [&] { return finishing.valid() ? finishing.get() : std::string(); };
   for (size_t round = 0; round < rounds; ++round) {
@@ -56,6 +58,7 @@ void work(const std::vector<Item>& items, Comm& world, const char* what,
     const Item* item = round < mine.size() ? &items[mine[round]] : nullptr;
     if (item && item->kept) item = nullptr;
     std::string problem = problem_of([&] {
+      leave_if_asked("what is converted is kept, the same command goes on");
       if (item) item->run();
     });
     const std::string before = finished();

@@ -14,6 +14,7 @@
 #include "csrc/base/text/json.h"
 #include "csrc/ops/device/host_window.h"
 #include "launch/eval/sampling.h"
+#include "launch/job/stop_request.h"
 #include "layers/attention/kv_cache.h"
 #include "layers/blocks/head_loss.h"
 
@@ -215,9 +216,13 @@ GenerationResult generate(const Session& session, std::span<const std::vector<in
   Comm& world = session.parallel().world();
   Generator generator(session, prompts, stop, options);
   for (;;) {
-    int64_t work = generator.has_work();
-    world.all_reduce(std::span(&work, 1), ReduceOp::kMax, "generation goes on");
-    if (work == 0) break;
+    int64_t most[] = {generator.has_work(), stop_signal()};
+    world.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "generation goes on");
+    if (most[0] == 0) break;
+    if (most[1] != 0) {
+      leave(static_cast<int>(most[1]),
+            "while generating. Nothing is written; the same command starts it again");
+    }
     generator.step();
   }
   GenerationResult result;

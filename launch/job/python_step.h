@@ -2,7 +2,8 @@
 // Python is $SUTOR_PYTHON, else .venv/bin/python of the source tree; both functions throw E0232
 // when it or the script does not exist, E0205 for a job with bytes that are not UTF-8, E0504 when a
 // limit ended the script by a signal, and E7099 when it died otherwise. A script prints its own
-// errors to stderr and exits with their exit code; 130 and 143 stand for SIGINT and SIGTERM.
+// errors to stderr and exits with their exit code; 130 and 143 stand for SIGINT and SIGTERM. When a
+// signal asks this process to stop, the script is told to end, and both throw E7500.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -1,6 +1,7 @@
 """What the scripts that sutor runs have in common: a job as argument, errors as exit codes."""
 
 import json
+import signal
 import os
 import sys
 
@@ -20,11 +21,17 @@ def once(load):
     return get
 
 
+def _leave(number, _frame):
+    """sutor tells its scripts to end: an exception, so that unfinished files are removed."""
+    raise SystemExit(128 + number)
+
+
 def run_step(run, packages):
     """Runs run(job) with the JSON object of the command line; returns the exit code.
 
     packages: what the script imports beyond the standard library, for the message that one lacks.
     """
+    signal.signal(signal.SIGTERM, _leave)
     gib = 0
     if not os.environ.get("SUTOR_TRACEBACK"):
         os.environ["RUST_BACKTRACE"] = "0"  # of the tokenizers library
