@@ -67,10 +67,6 @@ void warn_of_whole_layers(const Selection& selection) {
   }
 }
 
-void make_parent(const fs::path& path) {
-  if (path.has_parent_path()) fs::create_directories(path.parent_path());
-}
-
 }  // namespace
 
 SelectRequest select_request(const Recipe& recipe) {
@@ -91,9 +87,7 @@ void run_select(const SelectRequest& request) {
   const ScoreTable scores = read_score_table(request.scores, shape);
   const Selection selection = select_experts(request.options, scores);
   check_scores(request, scores, selection);
-  make_parent(request.out);
   write_expert_config(selection.config, request.out);
-  make_parent(request.heat_map);
   const std::string title = fmt::format("{} of {}", request.options.method,
                                         fs::absolute(request.scores).filename().string());
   write_file_atomic(request.heat_map, heat_map_svg(scores, selection.config,

@@ -109,6 +109,7 @@ void Trainer::run(const ResumeMode& mode) {
 }
 
 void Trainer::run_steps(const ResumeMode& mode) {
+  published_ = mode.published;
   start(mode);
   if (is_root()) print_banner();
   if (recipe_.eval.before_training && state_.step == 0) evaluate_all(0);
@@ -200,6 +201,7 @@ void Trainer::save(bool final) {
   if (is_root()) {
     fmt::print("saved step-{:08} in {:.1f} s{}\n", state_.step, now_seconds() - begin,
                final ? " (last)" : "");
+    if (published_) published_();
   }
 }
 
