@@ -63,6 +63,7 @@ ROOMS = (
     "csrc/comm/watchdog",
     "csrc/comm",
     "csrc/base/hdf5",
+    "csrc/base/owner",
     "csrc/base",
     "csrc/base/process",
     "csrc/base/text",

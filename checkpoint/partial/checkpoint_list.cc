@@ -2,13 +2,13 @@
 
 #include <algorithm>
 
-#include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/owner/process_owner.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -105,10 +105,16 @@ void remove_checkpoint(const fs::path& directory) {
 }
 
 std::vector<std::string> remove_leftovers(const fs::path& root) {
+  remove_temporaries(root);
   std::vector<std::string> removed;
   for (const std::string& name : names_in(root)) {
     const bool trash = name.starts_with(kTrashPrefix);
-    const bool staging = name.starts_with(kStagingPrefix) && owner_is_gone(root / name);
+    // Without an owner it is one that was about to be published, or had just been made: of a job
+    // that is gone, since one job at a time is in the folder.
+    std::error_code ignored;
+    const bool staging =
+        name.starts_with(kStagingPrefix) &&
+        (owner_is_gone(root / name) || !fs::exists(root / name / kOwnerFile, ignored));
     if ((!trash && !staging) || !is_real_directory(root / name)) continue;
     remove_tree(root / name);
     removed.push_back(name);

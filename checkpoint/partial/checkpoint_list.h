@@ -36,8 +36,8 @@ NewestCheckpoint newest_valid_checkpoint(const std::filesystem::path& root, bool
 // symbolic link and anything but a step directory (E0341).
 void remove_checkpoint(const std::filesystem::path& directory);
 
-// Deletes what an interrupted remove_checkpoint() left, and staging directories whose owner is gone
-// (staging_owner.h). Returns the removed names.
+// Deletes what an interrupted remove_checkpoint() or write_pointer() left, and staging directories
+// that have no owner or one that is gone (process_owner.h). Returns the names of removed folders.
 std::vector<std::string> remove_leftovers(const std::filesystem::path& root);
 
 // Deletes all complete checkpoints but the `keep` newest, those that LATEST and BEST name, and the

@@ -10,7 +10,6 @@
 #include <map>
 #include <tuple>
 
-#include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/tile_coverage.h"
 #include "checkpoint/partial/checkpoint_list.h"
@@ -20,6 +19,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/owner/process_owner.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
@@ -126,26 +126,22 @@ void clear_final_path(const fs::path& final_path) {
        final_path.string());
 }
 
-// The published directory is no more open than the folder it lies in.
-mode_t published_mode(const fs::path& root) {
-  struct stat status;
-  if (::stat(root.c_str(), &status) != 0) fail_write(root, "look up", errno);
-  return (status.st_mode & 0750) | 0700;
-}
-
 }  // namespace
 
 void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uuid, int64_t bytes) {
-  std::error_code error;
-  fs::create_directories(root, error);
-  if (error) fail_write(root, "make directory", error.value());
+  make_directory(root);
   require_space(root, bytes);
   const fs::path staging = staging_directory(root, step, uuid);
   if (::mkdir(staging.c_str(), 0700) != 0) {
     if (errno == EEXIST) fail(ErrorCode::kOutputExists, "{} exists already", staging.string());
     fail_write(staging, "make directory", errno);
   }
-  write_owner(staging / kOwnerFile);
+  try {
+    write_owner(staging / kOwnerFile);
+  } catch (const Error&) {
+    discard_checkpoint(root, step, uuid);
+    throw;
+  }
 }
 
 void discard_checkpoint(const fs::path& root, int64_t step, const std::string& uuid) {
@@ -296,7 +292,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   if (error) fail_write(staging / kOwnerFile, "remove", error.value());
   // The check that every reader makes, on the very files that will be published.
   read_manifest(staging);
-  if (::chmod(staging.c_str(), published_mode(root)) != 0) {
+  if (::chmod(staging.c_str(), new_directory_mode()) != 0) {
     fail_write(staging, "set mode of", errno);
   }
   fsync_directory(staging);

@@ -82,7 +82,7 @@ class RecipeRun {
       found = (this->*files)();
       fingerprint = step_fingerprint(step_keys(recipe_, step), found.inputs,
                                      base_counts(step) ? Texts{base_} : Texts{}, digests_);
-      if (ledger_->valid(step, fingerprint, found.outputs)) return "skip";
+      if (!forced(step) && ledger_->valid(step, fingerprint, found.outputs)) return "skip";
       ledger_->started(step);
       return "do";
     });
@@ -103,6 +103,11 @@ class RecipeRun {
       }
       ledger_->finished(step, fingerprint);
     });
+  }
+
+  // `--overwrite` asks for another training, whatever there is.
+  bool forced(RecipeStep step) const {
+    return overwrite_ && (step == RecipeStep::kTrain || step == RecipeStep::kExport);
   }
 
   // Tokenizing reads no weights.

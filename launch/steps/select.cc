@@ -88,9 +88,7 @@ void run_select(const SelectRequest& request) {
   const ScoreTable scores = read_score_table(request.scores, shape);
   const Selection selection = select_experts(request.options, scores);
   check_scores(request, scores, selection);
-  make_directory(parent_of(request.out));
   write_expert_config(selection.config, request.out);
-  make_directory(parent_of(request.heat_map));
   std::error_code ignored;
   const std::string title = fmt::format("{} of {}", request.options.method,
                                         fs::absolute(request.scores, ignored).filename().string());

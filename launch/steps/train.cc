@@ -1,11 +1,13 @@
 #include "launch/steps/train.h"
 
-#include <filesystem>
+#include <optional>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
+#include "launch/job/replaced_training.h"
+#include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "recipes/recipe_reader.h"
@@ -13,19 +15,16 @@
 namespace sutor {
 namespace {
 
-// An earlier training in the output folder is gone on with, deleted, or in the way.
-void clear_output(const Recipe& recipe, const ResumeMode& mode) {
+// An earlier training in the output folder is gone on with, replaced, or in the way.
+void check_output(const Recipe& recipe, const ResumeMode& mode) {
   const RunPaths paths(recipe.output);
-  if (!mode.resume && !mode.overwrite && paths.holds_training()) {
+  if (mode.resume) return;
+  require_own_training(paths);
+  if (!mode.overwrite && paths.holds_training()) {
     fail(ErrorCode::kOutputExists,
          "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
-         "--overwrite to delete it, or set another output.",
+         "--overwrite to replace it, or set another output.",
          recipe.output);
-  }
-  if (!mode.overwrite) return;
-  for (const auto& path :
-       {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
-    remove_tree(path);
   }
 }
 
@@ -33,13 +32,22 @@ void clear_output(const Recipe& recipe, const ResumeMode& mode) {
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
                const nlohmann::json& provenance) {
-  // Before anything is deleted.
   require_optimizer_dtype(recipe);
   const SessionOptions session = session_options(recipe, world);
   set_threads(recipe.train.threads);
-  on_rank_0(world, "clear the output folder", [&] { clear_output(recipe, mode); });
+  on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
+  std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
-  trainer.run(mode);
+  // Recipe, model, data and layout are good.
+  if (mode.overwrite) {
+    on_rank_0(world, "move the earlier training aside",
+              [&] { replaced.emplace(RunPaths(recipe.output)); });
+  }
+  ResumeMode watched = mode;
+  watched.published = [&] {
+    if (replaced) replaced->remove();
+  };
+  trainer.run(watched);
 }
 
 }  // namespace sutor

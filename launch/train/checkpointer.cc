@@ -94,7 +94,6 @@ void Checkpointer::save(const TrainState& state, int keep) {
   const std::vector<StateKind>& kinds = optimizer_.declared().kinds;
   const std::string uuid = world_.broadcast_text(random_hex(), 0, "checkpoint name");
   on_rank_0(world_, "begin checkpoint", [&] {
-    make_directory(root_);
     begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted(), kinds));
   });
   std::string record;

@@ -111,6 +111,7 @@ void Trainer::run(const ResumeMode& mode) {
 
 void Trainer::run_steps(const ResumeMode& mode) {
   leave_if_asked(world_, "before the first step. Nothing is lost, nothing new is saved");
+  published_ = mode.published;
   start(mode);
   if (is_root()) print_banner();
   if (recipe_.eval.before_training && state_.step == 0) evaluate_or_stop(0);
@@ -223,6 +224,7 @@ void Trainer::save(bool final) {
   if (is_root()) {
     fmt::print("saved step-{:08} in {:.1f} s{}\n", state_.step, now_seconds() - begin,
                final ? " (last)" : "");
+    if (published_) published_();
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -23,6 +24,8 @@ struct ResumeMode {
   bool resume = false;
   bool strict = false;
   bool overwrite = false;
+  // Called on rank 0 whenever a checkpoint has been published.
+  std::function<void()> published = {};
 };
 
 class Trainer {
@@ -73,6 +76,7 @@ class Trainer {
   std::unique_ptr<LrSchedule> schedule_;
   TrainState state_;
   int64_t total_steps_ = 0;
+  std::function<void()> published_;
   int64_t tokens_seen_ = 0, last_saved_ = -1;
   double seconds_per_step_ = 0;  // smoothed
   Digest frozen_before_;

@@ -15,6 +15,7 @@
 #include "launch/eval/model_evaluation.h"
 #include "launch/job/failure.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
 #include "launch/log/run_paths.h"
 
 namespace po = boost::program_options;
@@ -64,7 +65,6 @@ void run_eval(const Recipe& recipe, Comm& world, const po::variables_map& values
   const std::vector<EvaluatedModel> models = evaluate_models(recipe, world, request);
   if (world.rank() != 0) return;
   const std::string json = dump_json(evaluation_json(models), 2) + "\n";
-  make_directory(request.folder);
   write_file_atomic(request.folder / "evaluation.json", json);
   fmt::print("{}", values["json"].as<bool>() ? json : evaluation_table(models));
 }
@@ -82,6 +82,7 @@ int verb_eval(const Arguments& arguments) {
     return run_alone([&]() -> int {
       const auto values = parse_command_line(kHelp, options, positional, arguments);
       if (!values) return kExitOk;
+      require_plain_file((*values)["out"].as<std::string>());
       return print_scores((*values)["completions"].as<std::string>(), scoring_from(*values),
                           (*values)["json"].as<bool>(), (*values)["out"].as<std::string>());
     });
@@ -94,6 +95,7 @@ int verb_eval(const Arguments& arguments) {
            "--scorer is for --completions; a recipe's sets name their own `scorer`");
     }
     const Recipe recipe = recipe_from(*values);
+    const auto lock = lock_output(world, recipe.output);
     with_profile(*values, world, [&] { run_eval(recipe, world, *values); });
     return kExitOk;
   });

@@ -5,6 +5,7 @@
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
 
 namespace po = boost::program_options;
 
@@ -33,6 +34,7 @@ int verb_score(const Arguments& arguments) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     const Recipe recipe = recipe_from(*values);
+    const auto lock = lock_output(world, recipe.output);
     set_threads(recipe.train.threads);
     std::optional<std::filesystem::path> records;
     if (values->count("records")) records = (*values)["records"].as<std::string>();

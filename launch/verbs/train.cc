@@ -6,6 +6,7 @@
 #include "launch/cli/provenance.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
 
 namespace po = boost::program_options;
 
@@ -27,7 +28,9 @@ int verb_train(const Arguments& arguments) {
   options.add_options()(
       "resume", po::value<std::string>()->implicit_value("newest"),
       "go on from the newest complete checkpoint; =strict: do not pass over bad ones")(
-      "overwrite", po::bool_switch(), "delete the training in the output folder first");
+      "overwrite", po::bool_switch(),
+      "replace the training in the output folder; it is deleted when the new one has a "
+      "checkpoint");
   add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
@@ -46,6 +49,7 @@ int verb_train(const Arguments& arguments) {
       }
     }
     const Recipe recipe = recipe_from(*values);
+    const auto lock = lock_output(world, recipe.output);
     with_profile(*values, world, [&] {
       run_train(recipe, ModelSource(recipe.model), world, mode, provenance("train", arguments));
     });

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5.h"
@@ -129,10 +130,11 @@ StoredScores read_scores(const fs::path& path) {
 
 RecordWriter::RecordWriter(const fs::path& folder, const std::vector<int>& layers)
     : folder_(folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
+  make_directory(folder);
+  require_plain_file(folder / "summary.json");
   for (int layer : layers) {
     const fs::path path = folder / fmt::format("expert_weights_{}.txt", layer);
+    require_plain_file(path);
     files_[layer].open(path, std::ios::binary | std::ios::trunc);
     if (!files_[layer]) {
       fail(ErrorCode::kWriteFailed, "{}: cannot create this record file.", path.string());
