@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "launch/data/sample_order.h"
@@ -46,8 +48,13 @@ class Trainer {
   void start(const ResumeMode& mode);
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
-  void log_step(const BatchResult& result, int64_t step, double lr, double seconds);
-  void evaluate_all(int64_t step);
+  void restore_best();
+  bool evaluation_due(int64_t step) const;
+  void evaluate_missing();
+  // Whether the logs could not be written before this step. Collective.
+  bool log_step(const BatchResult& result, int64_t step, double lr, double seconds);
+  // Measures every set but those in `done`, and saves when one makes this step the best.
+  void evaluate_all(int64_t step, const std::set<std::string>& done = {});
   void save(bool final);
   void check_frozen_weights();
   bool is_root() const { return world_.rank() == 0; }
