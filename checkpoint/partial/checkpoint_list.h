@@ -27,7 +27,8 @@ struct NewestCheckpoint {
   std::vector<std::string> passed_over;  // the errors of newer ones
 };
 
-// The newest checkpoint that a CheckpointReader opens; skips bad ones and reports their errors.
+// The newest checkpoint that check_checkpoint() finds valid, with its data; skips bad ones and
+// reports their errors.
 // With `strict` it throws the error of the newest one instead. Throws E0349 when there are step
 // directories but none is good: starting from scratch beside them would hide a loss.
 NewestCheckpoint newest_valid_checkpoint(const std::filesystem::path& root, bool strict = false);
@@ -36,12 +37,13 @@ NewestCheckpoint newest_valid_checkpoint(const std::filesystem::path& root, bool
 // symbolic link and anything but a step directory (E0341).
 void remove_checkpoint(const std::filesystem::path& directory);
 
-// Deletes what an interrupted remove_checkpoint() left, and staging directories whose owner is gone
-// (staging_owner.h). Returns the removed names.
+// Deletes what an interrupted remove_checkpoint() or write_pointer() left, and staging directories
+// whose owner is gone (staging_owner.h) or that have none. Returns the removed names.
 std::vector<std::string> remove_leftovers(const std::filesystem::path& root);
 
-// Deletes all complete checkpoints but the `keep` newest, those that LATEST and BEST name, and the
-// steps in `protect`. Ignores incomplete ones. Returns the removed steps.
+// Deletes all complete checkpoints that are older than the `keep` newest valid ones
+// (is_valid_checkpoint), but those that LATEST and BEST name and the steps in `protect`. Ignores
+// those whose manifest or sizes are wrong. Returns the removed steps.
 std::vector<int64_t> apply_retention(const std::filesystem::path& root, int keep,
                                      const std::set<int64_t>& protect = {});
 
