@@ -5,6 +5,7 @@
 #include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/manifest.h"
+#include "checkpoint/partial/checkpoint_check.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
@@ -40,6 +41,20 @@ bool is_real_directory(const fs::path& path) {
     fail(ErrorCode::kUnreadableFile, "cannot look up {}: {}", path.string(), error.message());
   }
   return fs::is_directory(status);
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(fs::symlink_status(path, error));
+}
+
+// What a crash in write_pointer() leaves: ".LATEST.<random>.tmp".
+bool is_pointer_remainder(const fs::path& path) {
+  std::error_code error;
+  const std::string name = path.filename().string();
+  const bool pointer = name.starts_with(fmt::format(".{}.", kLatestPointer)) ||
+                       name.starts_with(fmt::format(".{}.", kBestPointer));
+  return pointer && name.ends_with(".tmp") && fs::is_regular_file(fs::symlink_status(path, error));
 }
 
 void check_step(const Manifest& manifest, const CheckpointEntry& entry) {
@@ -110,7 +125,7 @@ std::vector<CheckpointEntry> list_checkpoints(const fs::path& root) {
 }
 
 NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict,
-                                         const DamagedSteps& damaged) {
+                                         const DamagedSteps& damaged, CheckDepth depth) {
   NewestCheckpoint newest;
   std::vector<CheckpointEntry> entries = step_directories(root);
   std::reverse(entries.begin(), entries.end());
@@ -120,9 +135,8 @@ NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict,
       continue;
     }
     try {
-      const CheckpointReader reader(entry.path);
-      check_step(reader.manifest(), entry);
-      newest.state = reader.meta().state;
+      check_checkpoint(entry.path, depth);
+      newest.state = CheckpointReader(entry.path).meta().state;
     } catch (const Error& error) {
       if (strict) throw;
       if (!is_damage(error.code())) fail_unreadable(error, entry);
@@ -157,10 +171,12 @@ void remove_checkpoint(const fs::path& directory) {
 std::vector<std::string> remove_leftovers(const fs::path& root) {
   std::vector<std::string> removed;
   for (const std::string& name : names_in(root)) {
-    const bool trash = name.starts_with(kTrashPrefix);
-    const bool staging = name.starts_with(kStagingPrefix) && owner_is_gone(root / name);
-    if ((!trash && !staging) || !is_real_directory(root / name)) continue;
-    remove_tree(root / name);
+    const fs::path path = root / name;
+    const bool unowned = name.starts_with(kStagingPrefix) && !is_there(path / kOwnerFile);
+    const bool staging = name.starts_with(kStagingPrefix) && owner_is_gone(path);
+    const bool directory = name.starts_with(kTrashPrefix) || unowned || staging;
+    if (!(directory && is_real_directory(path)) && !is_pointer_remainder(path)) continue;
+    remove_tree(path);
     removed.push_back(name);
   }
   return removed;
@@ -173,13 +189,20 @@ std::vector<int64_t> apply_retention(const fs::path& root, int keep,
   for (const std::string_view pointer : {kLatestPointer, kBestPointer}) {
     if (const auto entry = read_pointer(root, pointer)) kept.insert(entry->step);
   }
-  const std::vector<CheckpointEntry> entries = list_checkpoints(root);
+  std::vector<CheckpointEntry> entries = list_checkpoints(root);
+  std::reverse(entries.begin(), entries.end());
   std::vector<int64_t> removed;
-  for (size_t i = 0; i + static_cast<size_t>(keep) < entries.size(); ++i) {
-    if (kept.contains(entries[i].step)) continue;
-    remove_checkpoint(entries[i].path);
-    removed.push_back(entries[i].step);
+  int valid = 0;
+  for (const CheckpointEntry& entry : entries) {
+    if (valid < keep) {
+      if (is_valid_checkpoint(entry.path)) ++valid;
+      continue;
+    }
+    if (kept.contains(entry.step)) continue;
+    remove_checkpoint(entry.path);
+    removed.push_back(entry.step);
   }
+  std::reverse(removed.begin(), removed.end());
   return removed;
 }
 

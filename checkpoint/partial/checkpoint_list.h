@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/partial/checkpoint_check.h"
 #include "csrc/base/error_codes.h"
 
 namespace sutor {
@@ -41,13 +42,15 @@ struct NewestCheckpoint {
 // the error.
 using DamagedSteps = std::map<int64_t, std::string>;
 
-// The newest checkpoint that a CheckpointReader opens and that is not in `damaged`; skips damaged
-// ones and reports their errors. With `strict` it throws the error of the newest one instead.
+// The newest checkpoint that check_checkpoint() finds valid at this depth and that is not in
+// `damaged`; skips damaged ones and reports their errors. With `strict` it throws the error of the
+// newest one instead.
 // Throws E0349 when there are step directories but none is good: starting from scratch beside them
 // would hide a loss; and the error of one that cannot be read now (is_damage), since it may be the
 // newest good one.
 NewestCheckpoint newest_valid_checkpoint(const std::filesystem::path& root, bool strict = false,
-                                         const DamagedSteps& damaged = {});
+                                         const DamagedSteps& damaged = {},
+                                         CheckDepth depth = CheckDepth::kData);
 
 // Every directory that is named like a step, complete or not. Throws E0301 when the folder cannot
 // be listed.
@@ -60,12 +63,13 @@ std::vector<std::string> foreign_names(const std::filesystem::path& root);
 // symbolic link and anything but a step directory (E0341).
 void remove_checkpoint(const std::filesystem::path& directory);
 
-// Deletes what an interrupted remove_checkpoint() left, and staging directories whose owner is gone
-// (staging_owner.h). Returns the removed names.
+// Deletes what an interrupted remove_checkpoint() or write_pointer() left, and staging directories
+// whose owner is gone (staging_owner.h) or that have none. Returns the removed names.
 std::vector<std::string> remove_leftovers(const std::filesystem::path& root);
 
-// Deletes all complete checkpoints but the `keep` newest, those that LATEST and BEST name, and the
-// steps in `protect`. Ignores incomplete ones. Returns the removed steps.
+// Deletes all complete checkpoints that are older than the `keep` newest valid ones
+// (is_valid_checkpoint), but those that LATEST and BEST name and the steps in `protect`. Ignores
+// those whose manifest or sizes are wrong. Returns the removed steps.
 std::vector<int64_t> apply_retention(const std::filesystem::path& root, int keep,
                                      const std::set<int64_t>& protect = {});
 

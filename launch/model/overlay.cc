@@ -196,7 +196,8 @@ ExpertConfig merged_config(const std::vector<const Overlay*>& overlays) {
 std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
                                       const std::string& which) {
   if (which != "best" && which != "latest") return which;
-  const NewestCheckpoint newest = newest_valid_checkpoint(checkpoints);
+  const NewestCheckpoint newest =
+      newest_valid_checkpoint(checkpoints, false, {}, CheckDepth::kStructure);
   for (const std::string& reason : newest.passed_over) {
     fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
                WarningCode::kCheckpointPassedOver, reason);
