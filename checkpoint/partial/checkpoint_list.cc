@@ -100,15 +100,15 @@ std::vector<CheckpointEntry> step_directories(const fs::path& root) {
   return entries;
 }
 
-std::vector<std::string> foreign_names(const fs::path& root) {
-  std::vector<std::string> foreign;
+void refuse_foreign_files(const fs::path& root) {
   for (const std::string& name : names_in(root)) {
-    const bool ours =
-        name.starts_with('.') || name == kLatestPointer || name == kBestPointer ||
-        (parse_step_directory(name) && is_real_directory(root / name));
-    if (!ours) foreign.push_back(name);
+    if (name.starts_with('.') || name == kLatestPointer || name == kBestPointer) continue;
+    if (parse_step_directory(name) && is_real_directory(root / name)) continue;
+    fail(ErrorCode::kOutputExists,
+         "{} holds files of something else ({}): nothing there is touched. Set another output, or "
+         "move them away.",
+         root.string(), name);
   }
-  return foreign;
 }
 
 std::vector<CheckpointEntry> list_checkpoints(const fs::path& root) {

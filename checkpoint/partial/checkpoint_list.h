@@ -56,8 +56,9 @@ NewestCheckpoint newest_valid_checkpoint(const std::filesystem::path& root, bool
 // be listed.
 std::vector<CheckpointEntry> step_directories(const std::filesystem::path& root);
 
-// Names in the folder that no sutor makes; hidden ones do not count.
-std::vector<std::string> foreign_names(const std::filesystem::path& root);
+// Throws E0220 when the folder holds files of another program (hidden ones do not count): it is not
+// for us to begin a training there.
+void refuse_foreign_files(const std::filesystem::path& root);
 
 // Renames to .trash-*, then deletes; a crash leaves the trash for remove_leftovers(). Refuses a
 // symbolic link and anything but a step directory (E0341).

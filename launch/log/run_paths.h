@@ -31,6 +31,7 @@ struct RunPaths {
   std::filesystem::path step_ledger() const { return output / "stages.json"; }
 
   // Whether there are checkpoints or metrics of a training, which `train` without --resume refuses.
+  // Throws E0301 when that cannot be seen.
   bool holds_training() const;
 };
 

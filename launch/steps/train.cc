@@ -2,11 +2,13 @@
 
 #include <filesystem>
 
+#include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/steps/step_ledger.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
@@ -16,11 +18,15 @@ namespace {
 void clear_output(const Recipe& recipe, const ResumeMode& mode) {
   const RunPaths paths(recipe.output);
   if (!mode.resume && !mode.overwrite && paths.holds_training()) {
+    const bool saved = !step_directories(paths.checkpoints()).empty();
     fail(ErrorCode::kOutputExists,
-         "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
-         "--overwrite to delete it, or set another output.",
-         recipe.output);
+         "{} holds {}. Add --resume to {}, --overwrite to delete it, or set another output.",
+         recipe.output,
+         saved ? "another training" : "a training that was stopped before its first checkpoint",
+         saved ? "go on with it" : "begin it again");
   }
+  // Whatever is there from now on, it is not what `run` once finished.
+  StepLedger(paths.step_ledger()).started(RecipeStep::kTrain);
   if (!mode.overwrite) return;
   for (const auto& path :
        {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {

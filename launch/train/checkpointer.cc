@@ -171,12 +171,8 @@ std::string Checkpointer::choose(bool strict, const DamagedSteps& damaged) {
                  WarningCode::kCheckpointPassedOver, reason);
     }
     if (newest.entry) return newest.entry->path.string();
-    const std::vector<std::string> foreign = foreign_names(root_);
-    if (foreign.empty()) return "";
-    fail(ErrorCode::kOutputExists,
-         "{} holds no checkpoint but files of something else ({}): nothing there is touched. Set "
-         "another output, or move them away.",
-         root_.string(), foreign.front());
+    refuse_foreign_files(root_);
+    return "";
   });
 }
 

@@ -9,6 +9,8 @@
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
+#include "launch/model/model_source.h"
+#include "launch/steps/stage_checks.h"
 
 namespace po = boost::program_options;
 namespace fs = std::filesystem;
@@ -107,6 +109,17 @@ SelectRequest request_of(const po::variables_map& values) {
   return request;
 }
 
+// The recipe's own scores must be of its tokens, model and keys; its own config must not be a
+// person's. What is named on the command line is for whoever names it to know.
+void check_stages_before(const Recipe& recipe, const SelectRequest& request) {
+  const SelectRequest own = select_request(recipe);
+  if (request.scores == own.scores && fs::exists(own.scores)) {
+    StageChecks checks(recipe, ModelSource(recipe.model).digest().text());
+    require_scores(checks, recipe);
+  }
+  if (request.out == own.out) require_unedited(StageChecks(recipe, "").expert_config());
+}
+
 }  // namespace
 
 int verb_select(const Arguments& arguments) {
@@ -114,7 +127,10 @@ int verb_select(const Arguments& arguments) {
     po::positional_options_description positional;
     const po::options_description options = make_options(positional);
     const auto values = parse_command_line(kHelp, options, positional, arguments);
-    if (values) run_select(request_of(*values));
+    if (!values) return kExitOk;
+    const SelectRequest request = request_of(*values);
+    if (values->count("recipe")) check_stages_before(recipe_from(*values), request);
+    run_select(request);
     return kExitOk;
   });
 }

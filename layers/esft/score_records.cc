@@ -56,6 +56,7 @@ void write_scores(const ExpertScores& scores, const ScoreOrigin& origin, const f
     file.set_text("/", "base_digest", origin.base_digest);
     file.set_text("/", "data_digest", origin.data_digest);
     file.set_text("/", "version", origin.version);
+    if (!origin.made_from.empty()) file.set_text("/", "made_from", origin.made_from);
     for (int layer : scores.layers()) {
       const std::string group = layer_group(layer);
       file.write(group + "/counts", "I64", {scores.num_experts()},
@@ -123,7 +124,10 @@ StoredScores read_scores(const fs::path& path) {
   result.origin = {.family = file.get_text("/", "family"),
                    .base_digest = file.get_text("/", "base_digest"),
                    .data_digest = file.get_text("/", "data_digest"),
-                   .version = file.get_text("/", "version")};
+                   .version = file.get_text("/", "version"),
+                   .made_from = file.has_attribute("/", "made_from")
+                                    ? file.get_text("/", "made_from")
+                                    : ""};
   return result;
 }
 
