@@ -27,9 +27,9 @@ struct CheckpointEntry {
 // checkpoints.
 std::vector<CheckpointEntry> list_checkpoints(const std::filesystem::path& root);
 
-// Whether the error of a reader says that a checkpoint is damaged or no checkpoint, so that an older
-// one may take its place. Others say nothing about it: it may be whole when the disk answers again
-// (E0301), or for the program that wrote it (E0343).
+// Whether the error of a reader says that a checkpoint is damaged or no checkpoint, so that an
+// older one may take its place. Others say nothing about it: it may be whole when the disk answers
+// again (E0301), or for the program that wrote it (E0343).
 bool is_damage(ErrorCode code);
 
 struct NewestCheckpoint {

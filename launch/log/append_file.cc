@@ -17,8 +17,8 @@ constexpr mode_t kFileMode = 0666;  // less the umask
 
 AppendFile::AppendFile(const std::filesystem::path& path) : path_(path) {
   make_directory(parent_of(path));
-  fd_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-                              kFileMode));
+  fd_ = FileDescriptor(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, kFileMode));
   if (fd_.get() < 0) fail_write(path, "open", errno);
   struct stat status;
   if (::fstat(fd_.get(), &status) != 0) fail_write(path, "open", errno);

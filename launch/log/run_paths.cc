@@ -9,10 +9,9 @@ namespace sutor {
 
 bool RunPaths::holds_training() const {
   std::error_code error;
-  const bool found =
-      std::filesystem::exists(metrics(), error) ||
-      (!error && std::filesystem::is_directory(checkpoints(), error) && !error &&
-       !std::filesystem::is_empty(checkpoints(), error));
+  const bool found = std::filesystem::exists(metrics(), error) ||
+                     (!error && std::filesystem::is_directory(checkpoints(), error) && !error &&
+                      !std::filesystem::is_empty(checkpoints(), error));
   if (error && error != std::errc::no_such_file_or_directory &&
       error != std::errc::not_a_directory) {
     // Not knowing is not the same as nothing.

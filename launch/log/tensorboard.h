@@ -17,8 +17,8 @@ namespace sutor {
 class TensorboardWriter {
  public:
   // Makes `folder` and a new events file in it. With `resume_step` > 0, TensorBoard forgets events
-  // of later steps in older files of the folder; without, all events of older files. Throws E0501 or
-  // E0502 when the file cannot be written.
+  // of later steps in older files of the folder; without, all events of older files. Throws E0501
+  // or E0502 when the file cannot be written.
   TensorboardWriter(const std::filesystem::path& folder, int64_t resume_step);
 
   // Scalars are stored in fp32. In the file when the call returns. Throws likewise.

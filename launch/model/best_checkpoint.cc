@@ -48,8 +48,7 @@ std::optional<CheckpointEntry> best_checkpoint(const fs::path& checkpoints,
   } catch (const nlohmann::json::exception&) {
     return {};  // of another program's state
   }
-  const auto evaluations =
-      read_evaluations(RunPaths(checkpoints.parent_path()).evaluations());
+  const auto evaluations = read_evaluations(RunPaths(checkpoints.parent_path()).evaluations());
   const BestValue best = best_of(known, evaluations, checkpoints, newest.entry->step);
   if (best.step < 0) return {};
   return CheckpointEntry{best.step, checkpoints / step_directory(best.step)};

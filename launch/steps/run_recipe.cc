@@ -1,7 +1,6 @@
 #include "launch/steps/run_recipe.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -11,7 +10,6 @@
 #include <vector>
 
 #include "checkpoint/format/checkpoint_paths.h"
-#include "checkpoint/format/manifest.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
@@ -28,9 +26,8 @@
 #include "launch/steps/step_fingerprint.h"
 #include "launch/steps/step_ledger.h"
 #include "launch/steps/train.h"
-#include "launch/train/same_training.h"
+#include "launch/steps/training_basis.h"
 #include "launch/train/train_plan.h"
-#include "recipes/recipe_steps.h"
 
 namespace sutor {
 namespace {
@@ -83,36 +80,10 @@ class RecipeRun {
   // Before anything is replaced: what is there must not be another training's basis, another
   // program's, or a person's.
   void check_output() {
-    const StageCheck config = selects() ? checks_.expert_config() : StageCheck();
-    require_unedited(config);
+    if (selects()) require_unedited(checks_.expert_config());
     if (overwrite_) return;
     if (!trained_before()) return refuse_foreign_files(paths_.checkpoints());
-    const NewestCheckpoint newest =
-        newest_valid_checkpoint(paths_.checkpoints(), false, {}, CheckDepth::kStructure);
-    const std::string where = newest.entry->path.string();
-    TrainState now = train_state_from(newest.state, where);
-    now.schedule = step_keys(recipe_, RecipeStep::kTrain);
-    check_same_training(train_state_from(newest.state, where), now, where, false);
-    Texts other;
-    const auto add = [&](RecipeStep step, const StageCheck& check) {
-      if (check.standing != Standing::kStale) return;
-      for (const std::string& reason : check.reasons) {
-        other.push_back(fmt::format("{}: {}", name_of(step), reason));
-      }
-    };
-    add(RecipeStep::kPrepare, checks_.tokens(/*train=*/true, /*eval=*/true));
-    if (selects()) {
-      add(RecipeStep::kScore, checks_.scores());
-      add(RecipeStep::kSelect, config);
-    }
-    const std::string base = read_manifest(newest.entry->path).meta.base_digest;
-    if (base != base_) other.push_back(fmt::format("train: the base model was {}, is {}", base, base_));
-    if (other.empty()) return;
-    fail(ErrorCode::kOtherInputs,
-         "{} holds a training ({}) of other inputs than the recipe names now; nothing was "
-         "replaced:\n  {}\nGo back to what it was made from to go on with it; begin anew with "
-         "--overwrite; or set another output.",
-         recipe_.output, newest.entry->path.filename().string(), fmt::join(other, "\n  "));
+    refuse_other_basis(recipe_, base_, selects(), checks_);
   }
 
   // Why the step must be done; nothing when its outputs are valid. An empty text: they are not
@@ -170,8 +141,7 @@ class RecipeRun {
       found = (this->*files)();
       fingerprint = step_fingerprint(step_keys(recipe_, step), found.inputs,
                                      base_counts(step) ? Texts{base_} : Texts{}, digests_);
-      const auto problem =
-          problem_of_step(step, ledger_->valid(step, fingerprint, found.outputs));
+      const auto problem = problem_of_step(step, ledger_->valid(step, fingerprint, found.outputs));
       if (!problem) return "skip";
       for (const std::string& reason : *problem) fmt::print("{}: {}\n", name_of(step), reason);
       ledger_->started(step);
@@ -255,10 +225,10 @@ class RecipeRun {
 
   void train() {
     // What is there goes on, or is refused; it is never begun anew beside a training.
-    const bool resume = from_rank_0(world_, "look for a training", [&] {
-                          return std::string(paths_.holds_training() && !overwrite_ ? "resume"
-                                                                                    : "start");
-                        }) == "resume";
+    const bool resume =
+        from_rank_0(world_, "look for a training", [&] {
+          return std::string(paths_.holds_training() && !overwrite_ ? "resume" : "start");
+        }) == "resume";
     run_train(recipe_, source_, world_, {.resume = resume, .overwrite = overwrite_}, provenance_);
   }
 

@@ -8,8 +8,8 @@
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/sha256.h"
 #include "csrc/base/text/json.h"
+#include "launch/data/sha256.h"
 #include "launch/data/token_stores.h"
 #include "launch/log/run_paths.h"
 #include "layers/esft/score_records.h"
@@ -68,9 +68,10 @@ MadeFrom StageChecks::inputs_now(const DataSource& source, const TokenStoreInfo&
   MadeFrom now;
   std::error_code error;
   if (!is_there(source.path)) {
-    check.notes.push_back(fmt::format("{} are not there any more; the tokens made of them stay "
-                                      "valid",
-                                      rows_name(source)));
+    check.notes.push_back(
+        fmt::format("{} are not there any more; the tokens made of them stay "
+                    "valid",
+                    rows_name(source)));
   } else if (fs::is_regular_file(source.path, error)) {
     now[rows_name(source)] = file_digest(source.path);
   }
@@ -124,9 +125,10 @@ void StageChecks::check_store(const DataSource& source, StageCheck& check) {
   if (!was_file) then["data.template"] = wanted;
   if (!info.source_digest.starts_with("sha256:")) {
     check.standing = std::max(check.standing, Standing::kUnknown);
-    check.notes.push_back(fmt::format("{} does not say what it was made from: it cannot be "
-                                      "compared with the recipe",
-                                      path.string()));
+    check.notes.push_back(
+        fmt::format("{} does not say what it was made from: it cannot be "
+                    "compared with the recipe",
+                    path.string()));
     then.erase(rows_name(source));
   }
   compare(check, then, inputs_now(source, info, check));
@@ -172,9 +174,10 @@ StageCheck StageChecks::scores() {
   }
   if (then.size() == 1) {
     check.standing = Standing::kUnknown;
-    check.notes.push_back(fmt::format("{} does not say what it was made from: it cannot be "
-                                      "compared with the recipe",
-                                      path.string()));
+    check.notes.push_back(
+        fmt::format("{} does not say what it was made from: it cannot be "
+                    "compared with the recipe",
+                    path.string()));
   }
   std::vector<std::pair<std::string, std::string>> stores;
   for (const DataSource& source : recipe_.data.train) {
@@ -185,9 +188,10 @@ StageCheck StageChecks::scores() {
   for (const auto& [name, digest] : stores) {
     if (!digest.empty()) continue;
     now.erase("the tokens of " + name);
-    check.notes.push_back(fmt::format("the tokens of {} are not there, or damaged; the scores made "
-                                      "of them stay valid",
-                                      name));
+    check.notes.push_back(
+        fmt::format("the tokens of {} are not there, or damaged; the scores made "
+                    "of them stay valid",
+                    name));
   }
   compare(check, then, now);
   return check;
@@ -206,14 +210,14 @@ StageCheck StageChecks::expert_config() {
   const bool scores_there = is_there(paths.scores());
   if (then.empty()) {
     // Beside scores that say what they were made from, `select` would have said it as well.
-    const bool by_us =
-        scores_there && read_scores(paths.scores()).origin.made_from.empty();
+    const bool by_us = scores_there && read_scores(paths.scores()).origin.made_from.empty();
     if (scores_there && !by_us) {
-      return {Standing::kEdited, {"it carries no record of what made it, as `select` writes it"}, {}};
+      return {
+          Standing::kEdited, {"it carries no record of what made it, as `select` writes it"}, {}};
     }
     check.standing = Standing::kUnknown;
-    check.notes.push_back(fmt::format("{} does not say what it was made from: it is used as it is",
-                                      path.string()));
+    check.notes.push_back(
+        fmt::format("{} does not say what it was made from: it is used as it is", path.string()));
     return check;
   }
   try {
@@ -230,9 +234,10 @@ StageCheck StageChecks::expert_config() {
   } else {
     now = selection_made_from(recipe_.esft.select, {});
     now.erase("the scores");
-    check.notes.push_back(fmt::format("{} is not there any more; the selection made of it stays "
-                                      "valid",
-                                      paths.scores().string()));
+    check.notes.push_back(
+        fmt::format("{} is not there any more; the selection made of it stays "
+                    "valid",
+                    paths.scores().string()));
   }
   compare(check, then, now);
   return check;
@@ -255,10 +260,11 @@ void require(const StageCheck& check, const Recipe& recipe, std::string_view wha
     commands += fmt::format("{}`sutor {} {}`", commands.empty() ? "" : ", then ",
                             verbs.substr(begin, end - begin), recipe.file);
   }
-  fail(ErrorCode::kOtherInputs,
-       "{} of {} were made from something else than the recipe says now:\n  {}\nMake them again: {} "
-       "(`sutor run` does what is needed); or go back to what they were made from.",
-       what, recipe.output, fmt::join(check.reasons, "\n  "), commands);
+  fail(
+      ErrorCode::kOtherInputs,
+      "{} of {} were made from something else than the recipe says now:\n  {}\nMake them again: {} "
+      "(`sutor run` does what is needed); or go back to what they were made from.",
+      what, recipe.output, fmt::join(check.reasons, "\n  "), commands);
 }
 
 }  // namespace

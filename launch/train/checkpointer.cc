@@ -162,7 +162,8 @@ void Checkpointer::check_belongs(const CheckpointReader& reader) const {
 std::string Checkpointer::choose(bool strict, const DamagedSteps& damaged) {
   return from_rank_0(world_, "choose checkpoint", [&]() -> std::string {
     remove_leftovers(root_);
-    const NewestCheckpoint newest = newest_valid_checkpoint(root_, strict, damaged, CheckDepth::kStructure);
+    const NewestCheckpoint newest =
+        newest_valid_checkpoint(root_, strict, damaged, CheckDepth::kStructure);
     for (const std::string& reason : newest.passed_over) {
       const bool told = std::any_of(damaged.begin(), damaged.end(),
                                     [&](const auto& known) { return known.second == reason; });

@@ -121,13 +121,12 @@ StoredScores read_scores(const fs::path& path) {
   StoredScores result;
   result.scores = ExpertScores(layers, static_cast<int>(experts), static_cast<int>(top_k));
   for (int layer : layers) read_layer(file, layer, result.scores);
-  result.origin = {.family = file.get_text("/", "family"),
-                   .base_digest = file.get_text("/", "base_digest"),
-                   .data_digest = file.get_text("/", "data_digest"),
-                   .version = file.get_text("/", "version"),
-                   .made_from = file.has_attribute("/", "made_from")
-                                    ? file.get_text("/", "made_from")
-                                    : ""};
+  result.origin = {
+      .family = file.get_text("/", "family"),
+      .base_digest = file.get_text("/", "base_digest"),
+      .data_digest = file.get_text("/", "data_digest"),
+      .version = file.get_text("/", "version"),
+      .made_from = file.has_attribute("/", "made_from") ? file.get_text("/", "made_from") : ""};
   return result;
 }
 

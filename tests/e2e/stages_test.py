@@ -116,6 +116,12 @@ class Run(StagesTest):
                 self.rows.write_text(self.content)
         self.check_did(self.folder.run(job), [])
 
+    def test_a_selection_that_was_replaced_under_a_training_is_made_again(self):
+        job = self.folder.job(like=self.whole)
+        self.assertEqual(self.verb("select", job, "--set", "esft.select.layers=[2]").code, 0)
+        self.check_did(self.folder.run(job), ["select"])
+        self.assertEqual(recipes.differences(job, self.whole), [])
+
     def test_an_unfinished_training_keeps_it_too(self):
         job = self.folder.job()
         self.folder.run_and_kill(job, "saved step-00000002")

@@ -45,9 +45,10 @@ TEST(MetricsLog, WritesALineAStepInFullPrecision) {
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows[0]["loss"].get<double>(), 1.0 / 3 + 1);
   EXPECT_EQ(rows[0]["balance_loss"].get<double>(), 0.1 + 0.2);
-  EXPECT_EQ(rows[0]["time"].get<std::string>().size(), std::string("2026-11-28T05:17:21.042Z").size());
-  for (const char* key : {"step", "epoch", "step_seconds", "grad_norm", "lr", "tokens", "supervised_tokens", "tokens_per_s",
-                          "peak_memory_bytes"}) {
+  EXPECT_EQ(rows[0]["time"].get<std::string>().size(),
+            std::string("2026-11-28T05:17:21.042Z").size());
+  for (const char* key : {"step", "epoch", "step_seconds", "grad_norm", "lr", "tokens",
+                          "supervised_tokens", "tokens_per_s", "peak_memory_bytes"}) {
     EXPECT_TRUE(rows[0].contains(key)) << key;
   }
   EXPECT_FALSE(std::filesystem::exists(paths.tensorboard()));

@@ -5,7 +5,7 @@
 
 #include <fstream>
 
-#include "csrc/base/sha256.h"
+#include "launch/data/sha256.h"
 #include "launch/log/run_paths.h"
 #include "launch/steps/select.h"
 #include "layers/esft/score_records.h"
