@@ -57,7 +57,6 @@ class RecipeRun {
   void go() {
     on_rank_0(world_, "look at what the output holds", [&] { check_output(); });
     step(RecipeStep::kPrepare, &RecipeRun::prepare_files, &RecipeRun::prepare);
-    checks_.forget_tokens();
     if (selects()) {
       step(RecipeStep::kScore, &RecipeRun::score_files, &RecipeRun::score);
       step(RecipeStep::kSelect, &RecipeRun::select_files, &RecipeRun::select);
@@ -86,8 +85,8 @@ class RecipeRun {
     refuse_other_basis(recipe_, base_, selects(), checks_);
   }
 
-  // Why the step must be done; nothing when its outputs are valid. An empty text: they are not
-  // there. `ledger`: whether the ledger knows of it with the same inputs and keys.
+  // Why the step must be done; nothing when its outputs are valid. No reasons: they are not there.
+  // `ledger`: whether the ledger knows of it with the same inputs and keys.
   std::optional<Texts> problem_of_step(RecipeStep step, bool ledger) {
     if (step == RecipeStep::kExport) return ledger ? std::nullopt : std::optional(Texts());
     if (step == RecipeStep::kTrain) return problem_of_training(ledger);
@@ -203,6 +202,7 @@ class RecipeRun {
       if (code != kExitOk) {
         fail(step_error(code), "preparing the data failed, see the message above");
       }
+      checks_.forget_tokens();
     });
   }
 

@@ -63,9 +63,8 @@ void refuse_other_basis(const Recipe& recipe, const std::string& base_digest, bo
   fail(ErrorCode::kOtherInputs,
        "{} holds a training ({}) of other inputs than the recipe names now; nothing was "
        "replaced:\n  {}\nGo back to what it was made from to go on with it (what `prepare` or "
-       "`score` "
-       "alone left since, make again with the same verb); begin anew with --overwrite; or set "
-       "another output.",
+       "`score` alone left since, make again with the same verb); begin anew with --overwrite; or "
+       "set another output.",
        recipe.output, newest.entry->path.filename().string(), fmt::join(other, "\n  "));
 }
 
