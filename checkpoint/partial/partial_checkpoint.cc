@@ -12,6 +12,7 @@
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/tile_coverage.h"
+#include "checkpoint/partial/checkpoint_check.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/partial/state_file.h"
@@ -112,15 +113,21 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
   }
 }
 
-// Moves a broken checkpoint of the same step out of the way; a good one stays.
+// Moves a damaged checkpoint of the same step out of the way; a good one stays, and so does one
+// about which nothing can be said.
 void clear_final_path(const fs::path& final_path) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(final_path, error))) return;
   try {
-    read_manifest(final_path);
-  } catch (const Error&) {
-    remove_checkpoint(final_path);
-    return;
+    check_checkpoint(final_path, CheckDepth::kData);
+  } catch (const Error& problem) {
+    const ErrorCode code = problem.code();
+    if (code != ErrorCode::kUnreadableFile && code != ErrorCode::kUnknownVersion) {
+      remove_checkpoint(final_path);
+      return;
+    }
+    fail(ErrorCode::kOutputExists, "{} exists already, and whether it is good cannot be told: {}",
+         final_path.string(), problem.what());
   }
   fail(ErrorCode::kOutputExists, "{} exists already and is complete. Resume from it, or remove it.",
        final_path.string());
@@ -299,6 +306,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   clear_final_path(final_path);
   rename_new(staging, final_path);
   fsync_directory(root);
+  note_valid_checkpoint(final_path);
   write_pointer(root, kLatestPointer, step);
   return final_path;
 }

@@ -9,6 +9,7 @@
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
+#include "launch/model/best_checkpoint.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
@@ -195,10 +196,8 @@ ExpertConfig merged_config(const std::vector<const Overlay*>& overlays) {
 std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
                                       const std::string& which) {
   if (which != "best" && which != "latest") return which;
-  if (which == "best") {
-    if (const auto best = read_pointer(checkpoints, kBestPointer)) return best->path;
-  }
-  const NewestCheckpoint newest = newest_valid_checkpoint(checkpoints);
+  const NewestCheckpoint newest =
+      newest_valid_checkpoint(checkpoints, false, {}, CheckDepth::kStructure);
   for (const std::string& reason : newest.passed_over) {
     fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
                WarningCode::kCheckpointPassedOver, reason);
@@ -207,6 +206,10 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
     fail(ErrorCode::kNoCheckpoint,
          "{} holds no checkpoint: train first, or name one with --checkpoint",
          checkpoints.string());
+  }
+  if (which == "best") {
+    if (const auto best = best_checkpoint(checkpoints, newest)) return best->path;
+    if (const auto best = read_pointer(checkpoints, kBestPointer)) return best->path;
   }
   return newest.entry->path;
 }

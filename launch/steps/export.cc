@@ -18,6 +18,7 @@
 #include "launch/convert/rounding_report.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/overlay.h"
+#include "launch/steps/step_ledger.h"
 
 namespace sutor {
 namespace {
@@ -152,6 +153,10 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
                 const nlohmann::json& provenance) {
   const RunPaths paths(recipe.output);
   check_folders(request);
+  if (request.folder == paths.adapter().parent_path()) {
+    // Whatever is there from now on, it is not what `run` once finished.
+    StepLedger(paths.step_ledger()).started(RecipeStep::kExport);
+  }
   // The exports stand beside the directory itself, so adapters under it count as trained.
   Work work{source.directory, source.info, {}, {}, {source.directory.digest().text(), provenance}};
   std::vector<const Overlay*> layers;

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "launch/data/sample_order.h"
@@ -49,11 +51,19 @@ class Trainer {
   void start(const ResumeMode& mode);
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
-  // Returns the signal that asks any rank to stop; 0: none.
-  int log_step(const BatchResult& result, int64_t step, double lr, double seconds);
-  void evaluate_all(int64_t step);
+  void restore_best();
+  bool evaluation_due(int64_t step) const;
+  void evaluate_missing();
+  struct StepEnd {
+    int signal = 0;  // that asks any rank to stop; 0: none
+    bool log_failed = false;  // the logs could not be written before this step
+  };
+  // Collective.
+  StepEnd log_step(const BatchResult& result, int64_t step, double lr, double seconds);
+  // Measures every set but those in `done`, and saves when one makes this step the best.
+  void evaluate_all(int64_t step, const std::set<std::string>& done = {});
   // The same, but saves before it leaves for a signal.
-  void evaluate_or_stop(int64_t step);
+  void evaluate_or_stop(int64_t step, const std::set<std::string>& done = {});
   // Saves unless the step is saved, and throws E7500. `in`: what it was doing.
   [[noreturn]] void stop(int signal, const std::string& in);
   void save(bool final);

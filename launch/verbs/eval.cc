@@ -13,10 +13,12 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/eval/completion_scores.h"
 #include "launch/eval/model_evaluation.h"
+#include "launch/job/agreement.h"
 #include "launch/job/failure.h"
 #include "launch/job/job.h"
 #include "launch/job/output_lock.h"
 #include "launch/log/run_paths.h"
+#include "launch/steps/stage_checks.h"
 
 namespace po = boost::program_options;
 
@@ -61,6 +63,10 @@ void run_eval(const Recipe& recipe, Comm& world, const po::variables_map& values
   EvaluationRequest request{.checkpoint = values["checkpoint"].as<std::string>(),
                             .base = !values["no-base"].as<bool>(),
                             .folder = RunPaths(recipe.output).evaluation()};
+  on_rank_0(world, "check the tokens", [&] {
+    StageChecks checks(recipe, "");
+    require_tokens(checks, recipe, /*train=*/false, /*eval=*/true);
+  });
   if (values.count("mask")) request.masked = values["mask"].as<std::string>();
   const std::vector<EvaluatedModel> models = evaluate_models(recipe, world, request);
   if (world.rank() != 0) return;
