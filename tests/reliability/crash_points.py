@@ -102,8 +102,7 @@ def retention(lab, count):
     job = lab.job(**how)
     _, operations = traced(lab, job, "train", job.recipe)
     removals = [number for number, (name, path, *_) in enumerate(operations, 1)
-                if (name in ("unlink", "rmdir") and ".trash" in path)
-                or (name == "rename" and ".trash" in path)]
+                if name in ("unlink", "rename") and ".trash" in path]
 
     def problem_of(point):
         killed = lab.job(**how)

@@ -8,7 +8,7 @@ import shutil
 from lab import shim
 from table import row
 
-HOW = {"steps": 4, "keep": 4}
+HOW = {"steps": 4, "keep": 4, "eval_every": 2}
 FILES = ("MANIFEST.json", "w0000.idx", "state.h5", "w0000.h5")
 
 

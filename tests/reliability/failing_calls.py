@@ -21,7 +21,7 @@ STEPS_OF_A_SAVE = [
     ("write", "/.staging-00000002*w0001.h5", 1), ("fsync", "/.staging-00000002*w0001.h5", 1),
     ("write", "/.staging-00000002*w0001.idx", 1), ("fsync", "/.staging-00000002*w0000.idx", 0),
     ("write", "/.staging-00000002*state.h5", 0), ("write", "/.staging-00000002*MANIFEST.json", 0),
-    ("fsync", "/.staging-00000002*MANIFEST.json", 0), ("rename", "/step-00000002", 0)]
+    ("fsync", "/.staging-00000002*MANIFEST.json", 0), ("rename2", "/step-00000002", 0)]
 AFTER_PUBLISHING = [("write", "/.LATEST.", 0), ("rename", "/LATEST", 0)]
 
 
@@ -32,7 +32,8 @@ def failed_save_problem(lab, operation, part, action, rank=-1, nth=1, times=0, e
     how = {**HOW, **how}
     right = lab.reference(RANKS, **how)
     job = lab.job(**how)
-    rule = f"{operation}:{part}:{nth}:{action}:{times}" + (f":{rank}" if rank >= 0 else "")
+    call = operation if rank < 0 else f"{operation}@{rank}"
+    rule = f"{call}:{part}:{nth}:{action}:{times}"
     done = lab.sutor("train", job.recipe, ranks=RANKS, env=shim(lab, rule))
     if done.code is None:
         return f"{rule}: hangs"
@@ -147,7 +148,7 @@ def other_errors(lab, count):
              for name, number in named(["EDQUOT", "EROFS", "EACCES", "ENOENT", "EMFILE"])
              for operation, part, _ in (STEPS_OF_A_SAVE[0], STEPS_OF_A_SAVE[3],
                                         STEPS_OF_A_SAVE[6], STEPS_OF_A_SAVE[13])
-             if not (name == "ENOENT" and operation == "rename")]
+             if not (name == "ENOENT" and operation == "rename2")]
     count.each(lab, cases, lambda case: failed_save_problem(
         lab, case[0], case[1], f"e{case[3]}"))
     count.state("RLIMIT_FSIZE", size_limit_problem(lab))
@@ -186,7 +187,7 @@ def absent(lab, count, number, operations=("rename2", "fallocate")):
 
 @row("F4", "ENOENT of a rename that a network file system repeated: it was done")
 def repeated_rename(lab, count):
-    count.each(lab, ["rename:/step-:1:again:0", "rename2:/:1:e22:0;rename:/step-:1:again:0"],
+    count.each(lab, ["rename2:/step-:1:again:0", "rename2:/:1:e22:0;rename:/step-:1:again:0"],
                lambda rule: same_bytes_problem(lab, rule))
 
 

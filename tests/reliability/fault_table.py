@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -71,6 +72,8 @@ def chosen_rows(options):
 
 def main():
     options = arguments()
+    # A shell that starts this in the background has it ignored, and so would the trainings.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = chosen_rows(options)
     lab = Lab(options.sutor, options)
     version = subprocess.run([lab.program, "--version"], capture_output=True, text=True,

@@ -1,6 +1,8 @@
 """T1, T32: SIGKILL at random moments of trainings that save at every step, until they are done."""
 
 import os
+import re
+import subprocess
 import time
 
 import jobs
@@ -35,8 +37,9 @@ def kill_until(lab, count, ranks, background, wanted):
             number += 1
             name = f"{ranks} ranks, async {background}, training {trainings}, start {number}"
             moment = numbers.uniform(0.1, 1.0) * whole if kills < wanted else None
+            newest = max(job.steps(), default=0)
             done, killed = run_and_kill(lab, job, options, ranks, moment, numbers)
-            problem = state_problem(lab, job, done, killed)
+            problem = lost_steps(done, newest) or state_problem(lab, job, done, killed)
             kills += killed
             if killed or problem:
                 count.state(name, problem)
@@ -59,7 +62,7 @@ def run_and_kill(lab, job, options, ranks, moment, numbers):
     try:
         started.process.wait(moment)
         return started.wait(), False
-    except Exception:  # it still runs
+    except subprocess.TimeoutExpired:
         victims = started.ranks()
     if ranks > 1 and not victims:
         started.kill()
@@ -73,6 +76,14 @@ def run_and_kill(lab, job, options, ranks, moment, numbers):
     while jobs.pids_of(str(job.recipe)) and time.monotonic() < end:
         time.sleep(0.02)
     return done, True
+
+
+def lost_steps(done, newest):
+    """Whether a start went on elsewhere than behind the newest checkpoint."""
+    trained = re.search(r"^step (\d+)/", done.out, re.M)
+    if trained and int(trained[1]) != newest + 1:
+        return f"checkpoint of step {newest}, but it went on with step {trained[1]}"
+    return f"a checkpoint was passed over: {done}" if "passed over" in done.err else ""
 
 
 def state_problem(lab, job, done, killed):

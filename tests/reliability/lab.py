@@ -287,14 +287,14 @@ class Started:
 
 
 def shim(lab, calls="", **variables):
-    """The environment under which these calls fail; see shim.c."""
+    """The environment under which these calls fail; see tests/support/faulty_calls.c."""
     with lab.lock:
         library = lab.folder / "faulty_calls.so"
         if not library.exists():
             if shutil.which("gcc") is None:
                 raise NotPossible("needs gcc")
             subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-w", "-o", library,
-                            pathlib.Path(__file__).with_name("shim.c"), "-ldl", "-lpthread"],
+                            ROOT / "tests" / "support" / "faulty_calls.c", "-ldl", "-lpthread"],
                            check=True)
     return {"LD_PRELOAD": str(library), "FAULTY_CALLS": calls,
             **{f"FAULTY_{name.upper()}": str(value) for name, value in variables.items()}}

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 
-from lab import Job, traced
+from lab import Job, shim, traced
 from simulated_disk import Disk
 from table import row
 
@@ -60,6 +60,8 @@ def problem_of(state, whole, step, metrics):
     if step and (not steps or steps[-1] < step):
         return f"step {step} was reported, there are {steps}"
     latest = files.get("checkpoints/LATEST")
+    if latest is not None and f"checkpoints/{latest.decode().strip()}" not in files:
+        return f"LATEST says {latest}, which is not there"
     if step and (latest is None or int(latest.decode()[5:]) < step):
         return f"step {step} was reported, LATEST says {latest}"
     if steps:
@@ -69,9 +71,14 @@ def problem_of(state, whole, step, metrics):
     return ""
 
 
-def judge(lab, recording, dropped=None, first_bad=False, every_state=None):
-    """Replays, without the operations `dropped`; the number of folders that were judged, and the
-    bad ones."""
+def kind_of(problem):
+    return re.sub(r"\d+", "N", problem.split("): ")[1])
+
+
+def judge(lab, recording, dropped=None, known=(), every_state=None):
+    """Replays, without the operation `dropped`; the number of folders that were judged, and the
+    bad ones. With an operation dropped it ends at the first that is bad in a way that is not
+    `known`, and judges those folders alone that come after it."""
     disk, numbers, saves = recording.disk(), lab.random("replay"), recording.saves()
     judged, bad = set(), []
     for number, operation in enumerate(recording.operations, 1):
@@ -80,7 +87,7 @@ def judge(lab, recording, dropped=None, first_bad=False, every_state=None):
         if dropped is not None and number - 1 < dropped:
             continue
         step = claimed(number, saves, recording)
-        for kept in disk.crashes(numbers, 2 if first_bad else 6):
+        for kept in disk.crashes(numbers, 6 if dropped is None else 2):
             state = disk.state(kept)
             key = hash((state, step))
             if key in judged:
@@ -90,11 +97,12 @@ def judge(lab, recording, dropped=None, first_bad=False, every_state=None):
             if problem:
                 bad.append(f"after operation {number} ({operation[0]} "
                            f"{os.path.basename(operation[1])}): {problem}")
-                if first_bad:
-                    return len(judged), bad
+                if dropped is None or kind_of(bad[-1]) in known:
+                    continue
+                return len(judged), bad[-1:]
             elif every_state is not None:
                 every_state.setdefault(hash(state), state)
-    return len(judged), bad
+    return len(judged), bad if dropped is None else []
 
 
 @row("T12", "every folder that a power cut may leave by POSIX: OLD or NEW, logs whole")
@@ -107,7 +115,7 @@ def every_folder(lab, count):
         count.tried += judged
         kinds = {}
         for text in bad:
-            kinds.setdefault(re.sub(r"\d+", "N", text.split("): ")[1]), text)
+            kinds.setdefault(kind_of(text), text)
         for kind, text in kinds.items():
             count.bad.append(f"{ranks} ranks: {text}")
         count.note(f"{ranks} ranks: {len(recording.operations)} operations, {judged} folders")
@@ -137,23 +145,44 @@ def program_problem(lab, recording, state, right, ranks):
 
 @row("T4", "without any one fsync or rename of a save the replay finds a bad folder", short=True)
 def mutations(lab, count):
-    how = {"steps": 4, "keep": 1, "background": lab.asyncs[-1]}
+    for keep in (1, 9):  # with retention behind each save, and without
+        mutations_of(lab, count, {"steps": 4, "keep": keep, "background": lab.asyncs[-1]})
+
+
+def mutations_of(lab, count, how):
     recording = Recording(lab, 1, **how)
     _, bad = judge(lab, recording)
-    if bad:
-        count.note(f"bad with all of them, so this row cannot prove much: {bad[0]}")
+    known = {kind_of(text) for text in bad}
+    for kind in known:
+        count.note(f"bad with all of them, so not counted here: {kind}")
     saves = recording.saves()
     for position in range(saves[1], saves[2]):
         name, path, *_ = recording.operations[position]
         if name not in ("fsync", "rename"):
             continue
-        title = f"without {name} {path.replace(str(recording.job.run), '')}"
-        _, bad = judge(lab, recording, dropped=position, first_bad=True)
+        title = (f"keep {how['keep']}, without {name} "
+                 f"{path.replace(str(recording.job.run), '')}")
+        _, bad = judge(lab, recording, dropped=position, known=known)
         reason = NOT_NEEDED.get(os.path.basename(path))
         if bad:
             count.state(title)
             count.note(f"{title}: seen {bad[0]}")
         elif reason:
             count.note(f"{title}: not seen; {reason}")
+        elif name == "rename":
+            problem = undone_problem(lab, recording, position, how)
+            if ".trash" in path and not problem:
+                count.note(f"{title}: nothing is lost, the next save's retention removes it")
+                continue
+            count.state(title, "" if problem else "the program does not notice")
+            count.note(f"{title}: seen without a power cut, {problem}")
         else:
             count.state(title, "no folder is bad")
+
+
+def undone_problem(lab, recording, position, how):
+    """What shows that a rename was only said to be done; no power cut is needed."""
+    right = recording.job.result()
+    job = lab.job(**how)
+    done = lab.sutor("train", job.recipe, env=shim(lab, f"any:{job.run}:{position + 1}:drop"))
+    return str(done) if done.code else lab.difference(job, right) or ", ".join(job.leftovers())

@@ -95,7 +95,7 @@ class Disk:
             if name in ("create", "mkdir"):
                 parent, last = self.parent(path)
                 parent.change(self.number, [(last, Node(name == "mkdir"))])
-            elif name in ("unlink", "rmdir"):
+            elif name == "unlink":
                 parent, last = self.parent(path)
                 parent.change(self.number, [(last, None)])
             elif name == "write":
