@@ -2,7 +2,7 @@
 
 import shutil
 
-from lab import shim, traced
+from calls import shim, traced
 from table import row
 
 HOW = {"steps": 4, "keep": 2, "eval_every": 1}  # first save, LATEST, BEST, retention

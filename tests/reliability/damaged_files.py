@@ -1,11 +1,11 @@
-"""T13-T17, T24-T26: bytes of a checkpoint that changed, and folders that something else left. Samples
-through the program; tests/unit/checkpoint flips every byte in one process."""
+"""T13-T17, T24-T26: bytes of a checkpoint that changed, and folders that something else left.
+Samples through the program; tests/unit/checkpoint flips every byte in one process."""
 
 import os
 import re
 import shutil
 
-from lab import shim
+from calls import shim
 from table import row
 
 HOW = {"steps": 4, "keep": 4, "eval_every": 2}
@@ -20,9 +20,10 @@ class Damage:
         self.whole = lab.job(**HOW)
         lab.must("train", self.whole.recipe)
 
-    def problem(self, name, change):
-        """Damages a file of the newest checkpoint: `verify` must name it with exit code 3, and
-        `train --resume` must fall back, train that step again, and end as if undisturbed."""
+    def problem(self, name, change, named=None):
+        """Damages a file of the newest checkpoint: `verify` must name it, or what is `named`, with
+        exit code 3, and `train --resume` must fall back, train that step again, and end as if
+        undisturbed."""
         job = self.lab.copy(self.whole)
         path = job.step(4) / name
         data = path.read_bytes()
@@ -33,8 +34,8 @@ class Damage:
         checked = self.lab.sutor("verify", job.checkpoints)
         if checked.code != 3:
             return f"verify: {checked} {checked.out[-200:]}"
-        if name not in checked.out + checked.err:
-            return f"verify does not name {name}: {(checked.out + checked.err)[-300:]}"
+        if (named or name) not in checked.out + checked.err:
+            return f"verify does not name {named or name}: {(checked.out + checked.err)[-300:]}"
         done = self.lab.sutor("train", job.recipe, "--resume")
         if done.code != 0:
             return f"train --resume: {done}"
@@ -113,7 +114,10 @@ def swapped(lab, count):
     for name in FILES:
         for title, source in (("step 3", damage.whole.step(3)), ("other", other.step(4))):
             content = (source / name).read_bytes()
-            count.state(f"{name} of {title}", damage.problem(name, lambda data: content))
+            count.state(f"{name} of {title}", damage.problem(
+                name, lambda data: content,
+                # Which of the two is foreign cannot be known.
+                "step-00000004" if name == "MANIFEST.json" else None))
     two = lab.job(steps=2, parallel="ep: 2")
     lab.must("train", two.recipe, ranks=2)
     a, b = two.step(2) / "w0000.h5", two.step(2) / "w0001.h5"
@@ -189,22 +193,23 @@ def links(lab, count):
     (precious / "file").write_text("precious")
     (precious / "step-00000001").mkdir()
     (precious / "step-00000001" / "file").write_text("precious")
-    before = tree(precious)
     places = ["checkpoints", "checkpoints/step-00000001", "checkpoints/.trash-00000001.0123",
               "checkpoints/.staging-00000001.0123456789abcdef", "metrics.jsonl", "eval.jsonl",
               "recipe.resolved.yaml", "checkpoints/LATEST", "checkpoints/BEST", "tensorboard"]
+    (lab.folder / "precious" / "empty").mkdir()
+    before = tree(precious)
     for place in places:
         for options in ((), ("--resume",), ("--overwrite",)):
             job = lab.job(steps=4, keep=1)
-            if options or place != "checkpoints":
+            if options:
                 lab.must("train", job.recipe, "--set", "schedule.steps=2")
             path = job.run / place
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path.exists():
                 path.unlink()
-            target = precious / ("file" if "." in path.name and not path.name.startswith(".")
-                                 or path.name.isupper() else "")
+            is_file = ("." in path.name and path.name[0] != ".") or path.name.isupper()
+            target = precious / ("file" if is_file else "" if options else "empty")
             path.parent.mkdir(parents=True, exist_ok=True)
             os.symlink(target, path)
             done = lab.sutor("train", job.recipe, *options)

@@ -6,7 +6,8 @@ import struct
 import subprocess
 import time
 
-from lab import EXPERTS, shim
+from calls import shim
+from lab import EXPERTS
 from table import NotPossible, row
 
 # bf16: two quiet NaNs with payloads, a signalling one, -0, subnormals, -Inf, largest
@@ -74,7 +75,8 @@ def snapshot(lab, count):
     count.note("no unit test of a snapshot was found beside the program")
 
 
-@row("T41", "NaN payloads, -0, subnormals: through a base store and back, byte for byte", short=True)
+@row("T41", "NaN payloads, -0, subnormals: through a base store and back, byte for byte",
+     short=True)
 def odd_values(lab, count):
     for dtype in ("bf16", "fp16", "fp32"):
         model = lab.folder / f"odd-{dtype}"

@@ -1,5 +1,5 @@
-"""T5-T11, T42, F1-F4: operations of a save that fail, are cut short, lie, or are not there. The rank
-that fails is one of two; the old checkpoint stays whole, and the training goes on afterwards."""
+"""T5-T11, T42, F1-F4: operations of a save that fail, are cut short, lie, or are not there. The
+rank that fails is one of two; the old checkpoint stays whole, and the training goes on."""
 
 import errno
 import os
@@ -7,7 +7,8 @@ import resource
 import shutil
 import subprocess
 
-from lab import leftovers_problem, shim
+from calls import shim
+from lab import leftovers_problem
 from table import NotPossible, row
 
 RANKS = 2

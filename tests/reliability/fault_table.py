@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tries the fault table: kills, power cuts, failing calls, damaged and hostile files, signals. Each
 row says what was tried, in how many states, and what came of it. Exit code 1 when a row fails, 77
-when no row was possible.
+when no row was possible. Rows that need root, gcc or h5py say so.
 
   python3 tests/reliability/fault_table.py --sutor build/sutor [--rows T1,T5] [--kills 200]
       [--short] [--seed N] [--workers 2] [--out RESULTS.md] [--json FILE]
@@ -9,6 +9,7 @@ when no row was possible.
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import pathlib
@@ -24,6 +25,7 @@ import exactness
 import failing_calls
 import hostile_files
 import kills
+import odd_inputs
 import power_cuts
 import replay
 import reshard
@@ -31,9 +33,10 @@ import stops
 import table
 import two_jobs
 from lab import Lab
+from processes import ROOT
 
 MODULES = (kills, crash_points, power_cuts, replay, failing_calls, damaged_files, hostile_files,
-           two_jobs, reshard, exactness, stops)
+           odd_inputs, two_jobs, reshard, exactness, stops)
 
 
 def arguments():
@@ -70,16 +73,25 @@ def chosen_rows(options):
             if table.ROWS[name].in_short or not options.short]
 
 
+def with_h5py():
+    """Two rows make HDF5 files: the tests' own Python has h5py where this one has not."""
+    python = ROOT / ".venv" / "bin" / "python"
+    if importlib.util.find_spec("h5py") is None and python.exists():
+        os.execv(python, [str(python), *sys.argv])
+
+
 def main():
     options = arguments()
+    with_h5py()
     # A shell that starts this in the background has it ignored, and so would the trainings.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = chosen_rows(options)
     lab = Lab(options.sutor, options)
     version = subprocess.run([lab.program, "--version"], capture_output=True, text=True,
                              check=True).stdout.splitlines()[0]
+    who = "root" if os.geteuid() == 0 else "user"
     head = (f"{version}; {datetime.date.today()}; seed {options.seed}; {platform.system()} "
-            f"{platform.release()}, {os.cpu_count()} cores, {'root' if os.geteuid() == 0 else 'user'}"
+            f"{platform.release()}, {os.cpu_count()} cores, {who}"
             f"{'; the short selection' if options.short else ''}.")
     print(f"{head}\n{table.HEADER}", flush=True)
     outcomes = []

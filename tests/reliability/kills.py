@@ -5,8 +5,8 @@ import re
 import subprocess
 import time
 
-import jobs
 from lab import leftovers_problem
+from processes import jobs
 from table import row
 
 STEPS = 40

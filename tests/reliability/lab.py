@@ -1,7 +1,6 @@
 """A folder with a tiny model and its data, trainings in it, runs of the program under faults, and
 the comparison of what a disturbed training left with an undisturbed one."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -9,20 +8,10 @@ import pathlib
 import random
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 
-from table import NotPossible
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "fault"))
-import jobs  # noqa: E402
-
-SECONDS = 90  # no run takes as long; one that does hangs
+from processes import SECONDS, Started
 
 MODEL = {"hidden_size": 16, "head_dim": 4, "moe_intermediate_size": 8, "vocab_size": 48,
          "num_hidden_layers": 4, "num_experts_per_tok": 2}
@@ -48,24 +37,6 @@ output: {output}
 """
 # Names that the program leaves in an output folder on purpose; other hidden names are leftovers.
 KNOWN_HIDDEN = {".lock"}
-
-
-class Done:
-    """A run that ended: its code is None when it hung, -N when signal N ended it."""
-
-    def __init__(self, command, code, out, err):
-        self.command, self.code, self.out, self.err = command, code, out, err
-
-    def errors(self):
-        return re.findall(r"error\[(E\d+)\]", self.err)
-
-    def saved(self):
-        """The steps that were reported as saved."""
-        return [int(step) for step in re.findall(r"^.*\bsaved\b.*\bstep-(\d+)", self.out, re.M)]
-
-    def __str__(self):
-        end = "hung" if self.code is None else f"exit {self.code}"
-        return f"{end}; {' / '.join(self.err.strip().splitlines()[-3:])[:300]}"
 
 
 class Job:
@@ -235,84 +206,3 @@ class Lab:
 def leftovers_problem(job):
     left = job.leftovers()
     return f"leftovers {left}" if left else ""
-
-
-class Started:
-    """A process of the program or its launcher, in a session of its own."""
-
-    def __init__(self, command, env, folder, pre=None, cwd=None):
-        self.command = command
-        self.streams = [tempfile.TemporaryFile(mode="w+", errors="replace", dir=folder)
-                        for _ in range(2)]
-        self.process = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=self.streams[0],
-            stderr=self.streams[1], start_new_session=True, preexec_fn=pre, cwd=cwd)
-
-    def text(self, which=0):
-        return os.pread(self.streams[which].fileno(), 1 << 24, 0).decode(errors="replace")
-
-    def wait_for(self, pattern, timeout=SECONDS, which=0):
-        """Until its output holds the pattern; False when it ended before."""
-        end = time.monotonic() + timeout
-        while not re.search(pattern, self.text(which), re.M):
-            if self.process.poll() is not None or time.monotonic() > end:
-                return bool(re.search(pattern, self.text(which), re.M))
-            time.sleep(0.01)
-        return True
-
-    def ranks(self):
-        """The processes of sutor itself."""
-        return jobs.pids_of(self.command[-1] if len(self.command) < 3 else
-                            next(w for w in self.command if w.endswith(".yaml")))
-
-    def wait(self, timeout=SECONDS):
-        try:
-            self.process.wait(timeout)
-            code = self.process.returncode
-        except subprocess.TimeoutExpired:
-            code = None
-            self.kill()
-        done = Done(self.command, code, self.text(0), self.text(1))
-        for stream in self.streams:
-            stream.close()
-        return done
-
-    def kill(self):
-        """With all its processes."""
-        for pid in self.ranks() if any(w.endswith(".yaml") for w in self.command) else []:
-            jobs.kill(pid)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def shim(lab, calls="", **variables):
-    """The environment under which these calls fail; see tests/support/faulty_calls.c."""
-    with lab.lock:
-        library = lab.folder / "faulty_calls.so"
-        if not library.exists():
-            if shutil.which("gcc") is None:
-                raise NotPossible("needs gcc")
-            subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-w", "-o", library,
-                            ROOT / "tests" / "support" / "faulty_calls.c", "-ldl", "-lpthread"],
-                           check=True)
-    return {"LD_PRELOAD": str(library), "FAULTY_CALLS": calls,
-            **{f"FAULTY_{name.upper()}": str(value) for name, value in variables.items()}}
-
-
-def traced(lab, job, *words, folder=None, ranks=1, **how):
-    """Runs the program and returns its file operations under `folder`: lists of operation, path,
-    other path, offset, bytes, data."""
-    trace = job.recipe.parent.parent / f"{job.recipe.parent.name}.trace"
-    done = lab.must(*words, ranks=ranks,
-                    env=shim(lab, trace=trace, folder=folder or job.run), **how)
-    operations = []
-    for line in trace.read_text().splitlines():
-        pid, name, path, other, offset, size, at = line.split("\t")
-        data = b""
-        if name == "write":
-            with open(f"{trace}.{pid}", "rb") as file:
-                file.seek(int(at))
-                data = file.read(int(size))
-        operations.append((name, path, other, int(offset), int(size), data))
-    return done, operations

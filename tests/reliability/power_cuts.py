@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 from crash_points import HOW, label, points_of, sample
-from lab import shim, traced
+from calls import shim, traced
 from table import NotPossible, row
 
 

@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 
-from lab import Job, shim, traced
+from calls import shim, traced
+from lab import Job
 from simulated_disk import Disk
 from table import row
 

@@ -4,7 +4,7 @@ ones, bit for bit, and the losses are those of one rank that was never disturbed
 import array
 import shutil
 
-from lab import SECONDS
+from processes import SECONDS
 from table import row
 from tiles import logical_tensors
 

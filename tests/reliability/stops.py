@@ -7,8 +7,9 @@ import signal
 import struct
 import time
 
-import jobs
-from lab import leftovers_problem, shim
+from calls import shim
+from lab import leftovers_problem
+from processes import jobs
 from table import row
 
 SLOW = "write:/metrics.jsonl:1:w30:0"  # 30 ms a step, so that there is time for a signal
@@ -40,7 +41,8 @@ def stopped_problem(lab, job, done, right, ranks, codes=(75,)):
     return lab.settle(job, right, done.saved(), ranks=ranks) or leftovers_problem(job)
 
 
-@row("T35", "TERM, INT, USR1, USR2 at any moment, to all or to one rank: saved, exit 75", short=True)
+@row("T35", "TERM, INT, USR1, USR2 at any moment, to all or to one rank: saved, exit 75",
+     short=True)
 def signals(lab, count):
     cases = [(ranks, number, moment) for ranks in (1, 2)
              for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)

@@ -7,8 +7,8 @@ import shutil
 import stat
 import time
 
-import jobs
-from lab import shim
+from calls import shim
+from processes import jobs
 from table import row
 
 SLOW = "write:/metrics.jsonl:1:w50:0"

@@ -194,7 +194,6 @@ static const char* path_of(int fd) {
 
 // The whole path of a name that is relative to a folder's descriptor.
 static const char* path_at(int folder, const char* name, char* buffer) {
-  if (!name) return "";
   if (name[0] == '/') return name;
   char here[PATH_MAX];
   if (folder == AT_FDCWD && !getcwd(here, sizeof here)) return name;
