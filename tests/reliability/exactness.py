@@ -75,8 +75,7 @@ def snapshot(lab, count):
     count.note("no unit test of a snapshot was found beside the program")
 
 
-@row("T41", "NaN payloads, -0, subnormals: through a base store and back, byte for byte",
-     short=True)
+@row("T41", "NaN payloads, -0, subnormals: through a base store and back, byte for byte")
 def odd_values(lab, count):
     for dtype in ("bf16", "fp16", "fp32"):
         model = lab.folder / f"odd-{dtype}"

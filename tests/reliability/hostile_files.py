@@ -92,7 +92,7 @@ def index_cases(data):
         "another magic": b"SUTORSTX" + data[8:]}
 
 
-@row("T18", "manifests and indices that lie, with right digests: refused, passed over", short=True)
+@row("T18", "manifests and indices that lie, with right digests: refused, passed over")
 def lying_records(lab, count):
     how = {"steps": 2, "keep": 3}
     right, job = lab.reference(1, **how), lab.job(**how)
@@ -251,7 +251,7 @@ SAFETENSORS = {  # name -> (file, whether it is legal)
     "a tensor that is a number": (header({"a": 7}), False)}
 
 
-@row("T21", "safetensors: exactly the legal ones are taken", short=True)
+@row("T21", "safetensors: exactly the legal ones are taken")
 def hostile_safetensors(lab, count):
     def problem_of(title):
         data, legal = SAFETENSORS[title]

@@ -105,7 +105,7 @@ def state_problem(lab, job, done, killed):
     return ""
 
 
-@row("T32", "2 N steps, and N, a kill, and N more: equal to the last bit, async on", short=True)
+@row("T32", "2 N steps, and N, a kill, and N more: equal to the last bit, async on")
 def halves(lab, count):
     for ranks in (1, 2):
         for background in lab.asyncs:

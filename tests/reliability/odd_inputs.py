@@ -49,8 +49,7 @@ def hostile_index(lab, count):
     count.state("a shard is missing", refused(lab, "verify", lost, naming=shards[-1]))
 
 
-@row("T43", "FIFOs, devices, folders, endless files in place of each input: refused at once",
-     short=True)
+@row("T43", "FIFOs, devices, folders, endless files in place of each input: refused at once")
 def no_files(lab, count):
     def fifo(path):
         os.mkfifo(path)

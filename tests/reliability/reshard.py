@@ -83,8 +83,7 @@ def undisturbed(lab, how):
     return {"tensors": logical_tensors(job.step(STEPS)), "metrics": job.metrics()}
 
 
-@row("T28", "every layout goes on from every other: tensors bit-equal, losses within 1e-6",
-     short=True)
+@row("T28", "every layout goes on from every other: tensors bit-equal, losses within 1e-6")
 def matrix(lab, count):
     how = {"change": falling}
     names = ["1", "ep2", "tp2"] if lab.options.short else list(LAYOUTS)

@@ -41,8 +41,7 @@ def stopped_problem(lab, job, done, right, ranks, codes=(75,)):
     return lab.settle(job, right, done.saved(), ranks=ranks) or leftovers_problem(job)
 
 
-@row("T35", "TERM, INT, USR1, USR2 at any moment, to all or to one rank: saved, exit 75",
-     short=True)
+@row("T35", "TERM, INT, USR1, USR2 at any moment, to all or to one rank: saved, exit 75")
 def signals(lab, count):
     cases = [(ranks, number, moment) for ranks in (1, 2)
              for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)

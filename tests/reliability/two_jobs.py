@@ -15,8 +15,7 @@ SLOW = "write:/metrics.jsonl:1:w50:0"
 AT_ONCE_SECONDS = 10
 
 
-@row("T23", "a second job in the folder exits 4 at once and names the first, which goes on",
-     short=True)
+@row("T23", "a second job in the folder exits 4 at once and names the first, which goes on")
 def second_job(lab, count):
     how = {"steps": 60, "every": 5}
     right, job = lab.reference(1, **how), lab.job(**how)
@@ -108,7 +107,7 @@ def other_inputs(lab, count):
         count.state(name, problem)
 
 
-@row("T38", "strange names in checkpoints/, clocks that jump: ignored, no crash", short=True)
+@row("T38", "strange names in checkpoints/, clocks that jump: ignored, no crash")
 def names_and_clocks(lab, count):
     how = {"steps": 4, "eval_every": 2}
     right = lab.reference(1, **how)
@@ -139,7 +138,7 @@ def names_and_clocks(lab, count):
                     str(first) if first.code else lab.difference(job, right))
 
 
-@row("T40", "the umask decides the modes of what is published; staging stays private", short=True)
+@row("T40", "the umask decides the modes of what is published; staging stays private")
 def modes(lab, count):
     for mask in (0o000, 0o022, 0o027, 0o077):
         job = lab.job(steps=2, prepared=False)
