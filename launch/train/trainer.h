@@ -23,16 +23,20 @@ struct ResumeMode {
   bool resume = false;
   bool strict = false;
   bool overwrite = false;
+  bool check = false;  // only whether it can start: nothing is loaded, written or deleted
 };
 
 class Trainer {
  public:
-  // Collective over `world`: opens the data, plans, loads. Nothing is written yet. What is passed
-  // by reference must outlive the trainer, but for options and provenance. session: what
-  // session_options() made of the recipe.
+  // Collective over `world`: opens the data and plans. No weight is read and nothing is written
+  // yet. What is passed by reference must outlive the trainer, but for options and provenance.
+  // session: what session_options() made of the recipe.
   Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
           const SessionOptions& session, const nlohmann::json& provenance);
-  // Trains to the end. Prints on rank 0.
+  const TrainPlan& plan() const { return plan_; }
+  const SessionOptions& session_options() const { return options_; }
+  int64_t last_step() const { return total_steps_; }
+  // Loads the model and trains to the end. Prints on rank 0. Collective.
   void run(const ResumeMode& mode);
 
  private:
@@ -42,6 +46,7 @@ class Trainer {
   };
 
   void open_data();
+  void load();
   void run_steps(const ResumeMode& mode);
   void start(const ResumeMode& mode);
   void print_banner() const;
@@ -57,6 +62,8 @@ class Trainer {
   RunPaths paths_;
   const ModelSource& source_;
   TrainPlan plan_;
+  SessionOptions options_;
+  nlohmann::json provenance_;
   TokenStores stores_;
   Digest base_;
   std::unique_ptr<Session> session_;
