@@ -48,7 +48,8 @@ class Check(PreflightTest):
         before = recipes.tree(job)
         result = self.train(job, "--check")
         self.assertEqual(result.code, 0, result)
-        self.assertRegex(result.out, r"output   run on .*: .* free; a checkpoint takes .*, 3 are kept")
+        self.assertRegex(result.out,
+                         r"output   run on .*: .* free; a checkpoint takes .*, 3 are kept")
         self.assertIn("the training can start", result.out)
         self.assertNotIn(LOADED, result.out)
         self.assertEqual(recipes.tree(job), before)

@@ -153,11 +153,9 @@ TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
 
 TEST(RecipeReader, RefusesARateThatWouldRiseToTheEnd) {
   EXPECT_EQ(report(kLeast, {"optim.lr=1e-4", "schedule.min_lr=1e-4"}), "");
-  for (const char* min_lr : {"schedule.min_lr=2e-4", "schedule.min_lr=150%"}) {
-    const std::string got = report(kLeast, {"optim.lr=1e-4", min_lr});
-    for (const char* word : {"--set schedule.min_lr", "E0205", "at most optim.lr", "0.0001"}) {
-      EXPECT_NE(got.find(word), std::string::npos) << got;
-    }
+  const std::string got = report(kLeast, {"optim.lr=1e-4", "schedule.min_lr=2e-4"});
+  for (const char* word : {"--set schedule.min_lr", "E0205", "at most optim.lr", "0.0001"}) {
+    EXPECT_NE(got.find(word), std::string::npos) << got;
   }
 }
 
