@@ -16,6 +16,7 @@ ROOMS = (
     "launch",
     "launch/verbs",
     "launch/steps",
+    "launch/preflight",
     "launch/train",
     "launch/inspect",
     "launch/eval",

@@ -135,7 +135,7 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
                        .shape = entry.shape,
                        .dtype = *entry.dtype,
                        .stored_dtype = *entry.dtype,
-                       .read = [stored](const ShardedTensor& slice) {
+                       .read = [stored = stored](const ShardedTensor& slice) {
                          stored.file->load(stored.entry->begin, slice.dtype, slice);
                        }});
   }

@@ -10,6 +10,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
 #include "launch/model/best_checkpoint.h"
+#include "launch/model/unbeaten_base.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
@@ -81,6 +82,20 @@ std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, do
     matrices.push_back(std::move(matrix));
   }
   return matrices;
+}
+
+void check_beats_base(const std::filesystem::path& checkpoint, WorseThanBase rule) {
+  const auto unbeaten = unbeaten_base(CheckpointReader(checkpoint).meta().state);
+  if (!unbeaten) return;
+  if (rule == WorseThanBase::kTold) {
+    fmt::print(stderr, "note: {}; taken is {}, the best of what was trained\n", unbeaten->text(),
+               checkpoint.string());
+    return;
+  }
+  fail(ErrorCode::kNothingLearned,
+       "{}: {}. The best is the base itself. Train with more data or a lower optim.lr; or take "
+       "`--checkpoint latest` (or {}) all the same, or `--checkpoint none`, the base.",
+       checkpoint.string(), unbeaten->text(), checkpoint.string());
 }
 
 }  // namespace
@@ -194,7 +209,7 @@ ExpertConfig merged_config(const std::vector<const Overlay*>& overlays) {
 }
 
 std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
-                                      const std::string& which) {
+                                      const std::string& which, WorseThanBase rule) {
   if (which != "best" && which != "latest") return which;
   const NewestCheckpoint newest =
       newest_valid_checkpoint(checkpoints, false, {}, CheckDepth::kStructure);
@@ -208,8 +223,12 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
          checkpoints.string());
   }
   if (which == "best") {
-    if (const auto best = best_checkpoint(checkpoints, newest)) return best->path;
-    if (const auto best = read_pointer(checkpoints, kBestPointer)) return best->path;
+    auto best = best_checkpoint(checkpoints, newest);
+    if (!best) best = read_pointer(checkpoints, kBestPointer);
+    if (best) {
+      check_beats_base(best->path, rule);
+      return best->path;
+    }
   }
   return newest.entry->path;
 }

@@ -19,6 +19,7 @@
 #include "launch/job/stop_request.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/preflight/output_check.h"
 #include "launch/steps/export.h"
 #include "launch/steps/prepare.h"
 #include "launch/steps/score.h"
@@ -280,6 +281,7 @@ class RecipeRun {
 
 void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
                 const nlohmann::json& provenance) {
+  on_rank_0(world, "preflight of the output", [&] { check_output(RunPaths(recipe.output)); });
   RecipeRun(recipe, world, overwrite, provenance).go();
 }
 

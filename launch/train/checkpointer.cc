@@ -41,6 +41,7 @@ nlohmann::json to_json(const TrainState& state) {
           {"lora", state.lora},
           {"best",
            {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
+          {"base", state.base_values},
           // Nothing draws random numbers while training: the order of the data is a function of
           // (seed, epoch, position), and there is no dropout.
           {"rng", "none"}};
@@ -59,6 +60,7 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.best_metric = json.at("best").at("metric");
     state.best_value = json.at("best").at("value");
     state.best_step = json.at("best").at("step");
+    if (json.contains("base")) json.at("base").get_to(state.base_values);
     return state;
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorCode::kBadManifest, "{}: the training state cannot be read: {}", where, error.what());

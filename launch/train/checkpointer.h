@@ -1,6 +1,7 @@
 // Saving and resuming a training: what the ranks agree on around the files of checkpoint/.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/format/manifest.h"
@@ -26,6 +27,8 @@ struct TrainState {
   std::string best_metric;  // "task.loss"
   double best_value = 0;
   int64_t best_step = -1;
+  // Evaluations of the base, before any step: "task.loss" -> value. Empty when there were none.
+  std::map<std::string, double> base_values;
 };
 
 nlohmann::json to_json(const TrainState& state);

@@ -9,6 +9,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/ops/device/memory.h"
+#include "launch/data/run_length.h"
 #include "launch/job/agreement.h"
 #include "launch/job/stop_request.h"
 #include "launch/log/evaluation_rows.h"
@@ -53,21 +54,25 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
       paths_(recipe.output),
       source_(source),
       plan_(make_train_plan(recipe, source.info)),
+      options_(session),
+      provenance_(provenance),
       stores_(recipe, source.info.vocab_size) {
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
-  base_ = base_digest(source_, world);
-  SessionOptions options = session;
-  options.decay_matrices_only = recipe.optim.decay == "matrices";
-  options.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
-  options.lora_seed = recipe.train.seed;
-  options.lora_init = recipe.lora.init;
+  options_.decay_matrices_only = recipe.optim.decay == "matrices";
+  options_.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
+  options_.lora_seed = recipe.train.seed;
+  options_.lora_init = recipe.lora.init;
   if (recipe.lora.init) check_lora_init(recipe.lora);
-  session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world, options);
+}
+
+void Trainer::load() {
+  base_ = base_digest(source_, world_);
+  session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world_, options_);
   check_marked(plan_.trainable, session_->store());
-  optimizer_ = make_optimizer(recipe.optim, recipe.train.seed, session_->store().buffers());
+  optimizer_ = make_optimizer(recipe_.optim, recipe_.train.seed, session_->store().buffers());
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
-                                                 session_->store(), *optimizer_, provenance);
+                                                 session_->store(), *optimizer_, provenance_);
 }
 
 void Trainer::open_data() {
@@ -87,6 +92,7 @@ void Trainer::open_data() {
                                            recipe_.train.global_batch);
   total_steps_ = total_steps(recipe_.schedule, *stream_);
   schedule_ = std::make_unique<LrSchedule>(recipe_.schedule, recipe_.optim.lr, total_steps_);
+  check_run_length(recipe_, *stream_, total_steps_, is_root());
 }
 
 void Trainer::start(const ResumeMode& mode) {
@@ -252,6 +258,7 @@ void Trainer::evaluate_all(int64_t step, const std::set<std::string>& done) {
       fmt::print("{}\n", eval_line(metrics));
       std::fflush(stdout);
     }
+    remember_base(state_, metrics);
     const std::optional<double> value = better_value(state_, metrics);
     if (!value) continue;
     state_.best_value = *value;

@@ -28,16 +28,22 @@ struct ResumeMode {
   bool overwrite = false;
   // Called on rank 0 whenever a checkpoint has been published.
   std::function<void()> published = {};
+  bool check = false;  // only whether it can start: nothing is loaded, written or deleted
 };
 
 class Trainer {
  public:
-  // Collective over `world`: opens the data, plans, loads. Nothing is written yet. What is passed
-  // by reference must outlive the trainer, but for options and provenance. session: what
-  // session_options() made of the recipe.
+  // Collective over `world`: opens the data and plans. No weight is read and nothing is written
+  // yet. What is passed by reference must outlive the trainer, but for options and provenance.
+  // session: what session_options() made of the recipe.
   Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
           const SessionOptions& session, const nlohmann::json& provenance);
-  // Trains to the end. Prints on rank 0.
+  const TrainPlan& plan() const { return plan_; }
+  const SessionOptions& session_options() const { return options_; }
+  int64_t last_step() const { return total_steps_; }
+  // Reads the model; once, before run(). Collective.
+  void load();
+  // Trains to the end. Prints on rank 0. Collective.
   void run(const ResumeMode& mode);
 
  private:
@@ -75,6 +81,8 @@ class Trainer {
   RunPaths paths_;
   const ModelSource& source_;
   TrainPlan plan_;
+  SessionOptions options_;
+  nlohmann::json provenance_;
   TokenStores stores_;
   Digest base_;
   std::unique_ptr<Session> session_;

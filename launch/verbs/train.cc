@@ -19,7 +19,8 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "train", "Trains the experts that the expert config names (or everything), with checkpoints.",
-    "sutor train RECIPE [--set key=value]... [--resume[=strict]] [--overwrite] [--profile]",
+    "sutor train RECIPE [--set key=value]... [--resume[=strict]] [--overwrite] "
+    "[--check] [--profile]",
     "sutor train my.yaml --set optim.lr=1e-5\n"
     "mpiexec -n 4 sutor train my.yaml --set parallel.ep=4 --resume"};
 
@@ -45,13 +46,15 @@ int verb_train(const Arguments& arguments) {
       "go on from the newest complete checkpoint; =strict: do not pass over bad ones")(
       "overwrite", po::bool_switch(),
       "replace the training in the output folder; it is deleted when the new one has a "
-      "checkpoint");
+      "checkpoint")("check", po::bool_switch(),
+                    "only look whether it can start: recipe, model, data, layout, disk and memory");
   add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
-    ResumeMode mode{.overwrite = (*values)["overwrite"].as<bool>()};
+    ResumeMode mode{.overwrite = (*values)["overwrite"].as<bool>(),
+                    .check = (*values)["check"].as<bool>()};
     if (values->count("resume")) {
       const std::string how = (*values)["resume"].as<std::string>();
       if (how != "newest" && how != "strict") {
