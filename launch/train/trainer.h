@@ -61,7 +61,7 @@ class Trainer {
   bool evaluation_due(int64_t step) const;
   void evaluate_missing();
   struct StepEnd {
-    int signal = 0;  // that asks any rank to stop; 0: none
+    int signal = 0;           // that asks any rank to stop; 0: none
     bool log_failed = false;  // the logs could not be written before this step
   };
   // Collective.
