@@ -17,6 +17,7 @@ ROOMS = (
     "launch/verbs",
     "launch/steps",
     "launch/train",
+    "launch/save",
     "launch/inspect",
     "launch/eval",
     "launch/convert",

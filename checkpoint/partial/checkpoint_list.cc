@@ -89,6 +89,7 @@ NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict) {
   for (const CheckpointEntry& entry : entries) {
     try {
       check_checkpoint(entry.path, CheckDepth::kData);
+      note_valid_checkpoint(entry.path);
     } catch (const Error& error) {
       if (strict) throw;
       newest.passed_over.push_back(error.what());

@@ -8,6 +8,7 @@
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/comm/comm.h"
 #include "launch/data/sample_order.h"
+#include "launch/save/background_save.h"
 #include "launch/train/train_plan.h"
 #include "layers/optim/optimizer.h"
 #include "layers/storage/parameter_store.h"
@@ -35,17 +36,25 @@ class Checkpointer {
   Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
                ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance);
 
-  // Collective over the world. Every rank writes the rows that it steps; rank 0 publishes. When any
-  // rank fails, nothing is published and every rank throws.
-  void save(const TrainState& state, int keep);
+  // Collective over the world. Every rank writes the rows that it steps; rank 0 publishes and says
+  // so. When any rank fails, nothing is published and every rank throws: here, or, with
+  // options.async, in the at_step() or finish() that follows. `last`: the state will not change.
+  void save(const TrainState& state, const CheckpointOptions& options, bool last = false);
+  // See BackgroundSave; collective, but for progress(). reserve(): before the first save, when
+  // memory for copies shall be taken now.
+  void reserve();
+  int64_t progress() const { return saves_.progress(); }
+  void at_step(int64_t most) { saves_.at_step(most); }
+  void finish() { saves_.finish(); }
   // Collective. Restores optimizer state and weights of the newest complete checkpoint, or throws;
   // nothing is restored (false) when the folder holds none. Prints what it passed over on rank 0.
   bool resume(TrainState& state, bool strict);
-  // Points BEST at this step. Rank 0 acts.
-  void mark_best(int64_t step);
+  // Points BEST at this step, right after save(): when it is published. Collective.
+  void mark_best(int64_t step) { saves_.mark_best(step); }
 
  private:
   std::vector<IndexedTensor> wanted() const;
+  std::vector<SaveJob::Part> parts() const;
   void check_belongs(const CheckpointReader& reader) const;
 
   std::filesystem::path root_;
@@ -55,6 +64,8 @@ class Checkpointer {
   Optimizer& optimizer_;
   Comm& world_;
   nlohmann::json provenance_;
+  int64_t resumed_from_ = -1;
+  BackgroundSave saves_;
 };
 
 }  // namespace sutor

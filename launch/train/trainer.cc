@@ -99,6 +99,8 @@ void Trainer::start(const ResumeMode& mode) {
   }
   frozen_before_ = digest_of(session_->store().frozen_tensors());
   resident_bytes_ = ops::memory_use(session_->store().device()).allocated;
+  const int64_t every = recipe_.checkpoint.every;
+  if (recipe_.checkpoint.async && every > 0 && every < total_steps_) checkpointer_->reserve();
   if (!is_root()) return;
   write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
   log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
@@ -112,6 +114,17 @@ void Trainer::run_steps(const ResumeMode& mode) {
   start(mode);
   if (is_root()) print_banner();
   if (recipe_.eval.before_training && state_.step == 0) evaluate_all(0);
+  try {
+    train_to_end();
+  } catch (const Error& error) {
+    // All ranks diverge together: the save in flight is of weights that were good.
+    if (error.code() == ErrorCode::kDiverged) checkpointer_->finish();
+    throw;
+  }
+  check_frozen_weights();
+}
+
+void Trainer::train_to_end() {
   while (state_.step < total_steps_) {
     const double begin = now_seconds();
     const int64_t step = state_.step + 1;
@@ -120,11 +133,12 @@ void Trainer::run_steps(const ResumeMode& mode) {
     state_.step = step;
     state_.cursor = stream_->cursor();
     log_step(result, step, lr, now_seconds() - begin);
+    checkpointer_->at_step(saves_progress_);
     const bool last = step == total_steps_;
     if (last || (recipe_.eval.every > 0 && step % recipe_.eval.every == 0)) evaluate_all(step);
     if (last || (recipe_.checkpoint.every > 0 && step % recipe_.checkpoint.every == 0)) save(last);
   }
-  check_frozen_weights();
+  checkpointer_->finish();
 }
 
 Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t step, double lr) {
@@ -148,8 +162,9 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
 void Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
   tokens_seen_ += result.tokens;
   const ops::MemoryUse use = ops::memory_use(session_->store().device());
-  int64_t memory[] = {use.peak, use.allocated, use.reserved};
+  int64_t memory[] = {use.peak, use.allocated, use.reserved, checkpointer_->progress()};
   world_.all_reduce(std::span<int64_t>(memory), ReduceOp::kMax, "peak memory");
+  saves_progress_ = memory[3];
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   if (!is_root()) return;
   StepMetrics metrics{
@@ -192,15 +207,10 @@ void Trainer::evaluate_all(int64_t step) {
   }
 }
 
-void Trainer::save(bool final) {
+void Trainer::save(bool last) {
   if (last_saved_ == state_.step) return;
-  const double begin = now_seconds();
-  checkpointer_->save(state_, recipe_.checkpoint.keep);
+  checkpointer_->save(state_, recipe_.checkpoint, last);
   last_saved_ = state_.step;
-  if (is_root()) {
-    fmt::print("saved step-{:08} in {:.1f} s{}\n", state_.step, now_seconds() - begin,
-               final ? " (last)" : "");
-  }
 }
 
 void Trainer::print_banner() const {

@@ -43,12 +43,13 @@ class Trainer {
 
   void open_data();
   void run_steps(const ResumeMode& mode);
+  void train_to_end();
   void start(const ResumeMode& mode);
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
   void log_step(const BatchResult& result, int64_t step, double lr, double seconds);
   void evaluate_all(int64_t step);
-  void save(bool final);
+  void save(bool last);
   void check_frozen_weights();
   bool is_root() const { return world_.rank() == 0; }
 
@@ -69,6 +70,7 @@ class Trainer {
   TrainState state_;
   int64_t total_steps_ = 0;
   int64_t tokens_seen_ = 0, last_saved_ = -1;
+  int64_t saves_progress_ = 0;   // the largest of all ranks, at the last step
   double seconds_per_step_ = 0;  // smoothed
   Digest frozen_before_;
   int64_t resident_bytes_ = 0;  // weights and training state of this rank
