@@ -52,8 +52,7 @@ FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
 }
 
 FileDescriptor create_file(const fs::path& path, mode_t mode) {
-  FileDescriptor fd(
-      ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+  FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
   if (fd.get() < 0) fail_write(path, "create", errno);
   return fd;
 }

@@ -231,9 +231,8 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
                     use.reserved,  checkpointer_->progress(),
                     stop_signal(), is_root() && log_->error() ? 1 : 0};
   world_.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "end of step");
-  const StepEnd end{.saves_progress = most[3],
-                    .signal = static_cast<int>(most[4]),
-                    .log_failed = most[5] != 0};
+  const StepEnd end{
+      .saves_progress = most[3], .signal = static_cast<int>(most[4]), .log_failed = most[5] != 0};
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   if (!is_root()) return end;
   StepMetrics metrics{
