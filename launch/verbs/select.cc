@@ -136,7 +136,6 @@ void select(const po::variables_map& values) {
   if (recipe) check_stages_before(*recipe, request);
   run_select(request);
 }
-}
 
 }  // namespace
 
