@@ -10,6 +10,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -19,7 +20,7 @@ constexpr int kShardsAtOnce = 4;  // each may hold a piece that is made
 
 void copy_verbatim(const fs::path& from, const fs::path& to) {
   const InputFile source(from);
-  fs::create_directories(to.parent_path());
+  make_directory(parent_of(to));
   OutputFile target(to);
   target.reserve(source.size());
   target.append_range(source, 0, source.size());
@@ -81,7 +82,7 @@ void write_info(const MergedExport& result, const ExportOrigin& origin, const fs
                          {"tensors", nlohmann::json::object()}};
   for (const auto& [name, digest] : result.digests) info["tensors"][name] = digest.text();
   if (!result.rounding.empty()) info["quantized"] = rounding_json(result.rounding);
-  write_new_file(to, info.dump(2) + "\n");
+  write_new_file(to, dump_json(info, 2) + "\n");
 }
 
 MergedExport result_of(const SliceBuilder& builder, const ModelDirectory& base,
@@ -131,21 +132,20 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
   const ExportPlan plan = plan_export(base, model, names, rule);
   ThreadTeam team(/*threads=*/0);
   SliceBuilder builder(base, trained, team);
-  StagedDirectory staged(directory);
+  make_directory(directory);
   team.run(kShardsAtOnce, static_cast<int64_t>(plan.shards.size()), [&](int64_t i) {
     const OutputShard& shard = plan.shards[static_cast<size_t>(i)];
-    const fs::path to = staged.path() / shard.base->name();
+    const fs::path to = directory / shard.base->name();
     (shard.same_header ? write_in_place : write_anew)(shard, builder, to);
   });
   for (const fs::path& file : copied_files(base, !trained.empty(), plan.new_headers())) {
-    copy_verbatim(base.files_root() / file, staged.path() / file);
+    copy_verbatim(base.files_root() / file, directory / file);
   }
   for (const auto& [file, text] : rewritten_files(base, plan)) {
-    write_new_file(staged.path() / file, text);
+    write_new_file(directory / file, text);
   }
   MergedExport result = result_of(builder, base, model, rule);
-  if (!trained.empty()) write_info(result, origin, staged.path() / kMergedInfoFile);
-  staged.publish();
+  if (!trained.empty()) write_info(result, origin, directory / kMergedInfoFile);
   return result;
 }
 

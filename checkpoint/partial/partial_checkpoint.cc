@@ -10,7 +10,6 @@
 #include <map>
 #include <tuple>
 
-#include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/tile_coverage.h"
 #include "checkpoint/partial/checkpoint_check.h"
@@ -21,6 +20,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/owner/process_owner.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
@@ -61,6 +61,8 @@ struct Gathered {
   std::vector<FileRecord> files;
   std::vector<TileIndex> indices;  // of each file
 };
+
+constexpr int64_t kMaxStateBytes = int64_t{1} << 30;
 
 // Reads back the indices of all writers, as they lie in the staging directory.
 Gathered gather(const fs::path& staging, const std::vector<std::string>& records) {
@@ -131,19 +133,10 @@ void clear_final_path(const fs::path& final_path) {
        final_path.string());
 }
 
-// The published directory is no more open than the folder it lies in.
-mode_t published_mode(const fs::path& root) {
-  struct stat status;
-  if (::stat(root.c_str(), &status) != 0) fail_write(root, "look up", errno);
-  return (status.st_mode & 0750) | 0700;
-}
-
 }  // namespace
 
 void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uuid, int64_t bytes) {
-  std::error_code error;
-  fs::create_directories(root, error);
-  if (error) fail_write(root, "make directory", error.value());
+  make_directory(root);
   require_space(root, bytes);
   const fs::path staging = staging_directory(root, step, uuid);
   if (::mkdir(staging.c_str(), 0700) != 0) {
@@ -153,8 +146,7 @@ void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uui
   try {
     write_owner(staging / kOwnerFile);
   } catch (const Error&) {
-    std::error_code ignored;
-    fs::remove_all(staging, ignored);
+    discard_checkpoint(root, step, uuid);
     throw;
   }
 }
@@ -303,7 +295,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   if (error) fail_write(staging / kOwnerFile, "remove", error.value());
   // The check that every reader makes, on the very files that will be published.
   read_manifest(staging);
-  if (::chmod(staging.c_str(), published_mode(root)) != 0) {
+  if (::chmod(staging.c_str(), new_directory_mode()) != 0) {
     fail_write(staging, "set mode of", errno);
   }
   fsync_directory(staging);

@@ -9,6 +9,7 @@
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/partial/checkpoint_list.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/hdf5/h5.h"
 #include "csrc/base/host.h"
@@ -238,6 +239,7 @@ void BackgroundSave::end() {
       fmt::print(stderr, "warning[{}]: {}. The checkpoint is saved; old ones may be left over.\n",
                  WarningCode::kCleanUpFailed, warning);
     }
+    if (published_) published_();
   }
   save_.reset();
 }
@@ -248,7 +250,13 @@ void BackgroundSave::mark_best(int64_t best) {
     return;
   }
   finish();
-  if (is_root()) write_pointer(root_, kBestPointer, best);
+  on_rank_0(world_, "point at the best checkpoint", [&] {
+    if (best >= 0 && is_folder(root_ / step_directory(best))) {
+      write_pointer(root_, kBestPointer, best);
+    } else {
+      remove_pointer(root_, kBestPointer);
+    }
+  });
 }
 
 }  // namespace sutor

@@ -6,9 +6,11 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/format/manifest.h"
@@ -60,8 +62,10 @@ class BackgroundSave {
   void finish();
 
   // Collective, right after start(): once this save is published, BEST names it. A step that is not
-  // in flight is published.
+  // in flight is published, or has no checkpoint: then BEST is removed.
   void mark_best(int64_t step);
+  // Called on rank 0 whenever a checkpoint has been published.
+  void on_published(std::function<void()> published) { published_ = std::move(published); }
 
  private:
   struct InFlight {
@@ -87,6 +91,7 @@ class BackgroundSave {
   Comm& world_;
   SnapshotMemory memory_;
   std::optional<bool> enough_memory_;  // the same on all ranks
+  std::function<void()> published_;
   std::optional<InFlight> save_;
   BackgroundTask task_;  // last: its thread uses the others
 };

@@ -76,6 +76,42 @@ TEST(CheckpointListTest, TheNewestGoodOneIsFoundAndTheBadOnesAreNamed) {
   expect_error(ErrorCode::kNoCheckpoint, [&] { newest_valid_checkpoint(dir.path()); });
 }
 
+// Its digest is right, so that it is no damage: a newer program can read it.
+TEST(CheckpointListTest, ANewerFormatIsNotPassedOver) {
+  TempDir dir;
+  save_steps(dir.path(), {10, 20});
+  const fs::path manifest = dir / "step-00000020/MANIFEST.json";
+  std::string text = content_of(manifest);
+  std::string rest = text.substr(text.find('\n') + 1);
+  const std::string version = "\"format_version\": 1";
+  rest.replace(rest.find(version), version.size(), "\"format_version\": 9");
+  std::ofstream(manifest) << "{\"digest\": \"" + xxh3(rest).text() + "\",\n" + rest;
+  expect_error(ErrorCode::kUnknownVersion, {"step-00000020", "not passed over"},
+               [&] { newest_valid_checkpoint(dir.path()); });
+}
+
+TEST(CheckpointListTest, WhatWasFoundDamagedWhileItWasReadIsPassedOver) {
+  TempDir dir;
+  save_steps(dir.path(), {10, 20});
+  const NewestCheckpoint newest = newest_valid_checkpoint(dir.path(), false, {{20, "bad tile"}});
+  EXPECT_EQ(newest.entry->step, 10);
+  EXPECT_EQ(newest.state.at("step"), 10);
+  EXPECT_EQ(newest.passed_over, std::vector<std::string>{"bad tile"});
+  expect_error(ErrorCode::kNoCheckpoint, {"sutor verify", "--overwrite", "another output"}, [&] {
+    newest_valid_checkpoint(dir.path(), false, {{20, "bad tile"}, {10, "too"}});
+  });
+}
+
+TEST(CheckpointListTest, FilesOfAnotherProgramAreRefusedAndHiddenOnesAreNot) {
+  TempDir dir;
+  refuse_foreign_files(dir / "absent");
+  save_steps(dir.path(), {10});
+  dir.write(".lock", "");
+  refuse_foreign_files(dir.path());
+  dir.write("epoch1.pt", "");
+  expect_error(ErrorCode::kOutputExists, {"epoch1.pt"}, [&] { refuse_foreign_files(dir.path()); });
+}
+
 TEST(CheckpointListTest, RetentionKeepsNewestBestLatestAndProtected) {
   TempDir dir;
   save_steps(dir.path(), {10, 20, 30, 40, 50, 60});
