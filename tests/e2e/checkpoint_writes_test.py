@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,7 @@ class WritesTest(unittest.TestCase):
         before = None
         if limit is not None:
             def before():
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         done = subprocess.run(command, text=True, stdin=subprocess.DEVNULL, capture_output=True,
                               env=env, timeout=SECONDS, preexec_fn=before)
