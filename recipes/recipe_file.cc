@@ -6,9 +6,9 @@
 #include <sstream>
 #include <vector>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/text.h"
 #include "recipes/recipe_values.h"
 

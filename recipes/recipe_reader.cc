@@ -145,6 +145,15 @@ void check_eval(const Recipe& recipe) {
   }
 }
 
+void check_schedule(const Recipe& recipe) {
+  const double min_lr = parse_min_lr(recipe.schedule.min_lr, recipe.optim.lr);
+  if (min_lr <= recipe.optim.lr) return;
+  fail(ErrorCode::kBadValue,
+       "{}: `schedule.min_lr`: expected at most optim.lr, which is {}, got `{}`: the rate would "
+       "rise to the end",
+       place_of(recipe, "schedule.min_lr"), recipe.optim.lr, recipe.schedule.min_lr);
+}
+
 void check_required(const Recipe& recipe) {
   for (const auto& [key, value] :
        {std::pair{"model.path", &recipe.model.path}, std::pair{"output", &recipe.output}}) {
@@ -199,6 +208,7 @@ Recipe recipe_from(const RecipeValues& values, const std::string& file) {
   check_order(recipe);
   check_select(recipe);
   check_eval(recipe);
+  check_schedule(recipe);
   return recipe;
 }
 

@@ -8,8 +8,8 @@
 #include <optional>
 #include <utility>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/nearest.h"
 #include "csrc/base/text/text.h"
 #include "recipes/recipe_file.h"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Walks the calls of std::filesystem in the sources: those that ask or change the file system take
 an error code, so that a missing permission is an error with a path and never an unknown exception.
-csrc/base/paths.h and csrc/base/directory.h have the functions that throw Error.
+csrc/base/directory.h has the functions that throw Error instead.
 
   python3 tests/filesystem_calls_test.py ROOT          exit 1 with one line a violation
   python3 tests/filesystem_calls_test.py --self-test   proves that each kind of call is judged right

@@ -6,7 +6,7 @@
 #include "checkpoint/export/peft_adapter.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/store/store_manifest.h"
-#include "csrc/base/paths.h"
+#include "csrc/base/directory.h"
 
 namespace sutor {
 namespace fs = std::filesystem;

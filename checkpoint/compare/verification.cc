@@ -11,9 +11,9 @@
 #include "checkpoint/huggingface/stored_bytes.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/store/base_store.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/json.h"
 
 namespace sutor {

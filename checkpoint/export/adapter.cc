@@ -4,7 +4,6 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/json.h"
 
 namespace sutor {
@@ -52,17 +51,16 @@ void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& t
 void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& tensors,
                    const ExpertConfig& config, const ExportOrigin& origin,
                    int64_t max_shard_bytes) {
-  StagedDirectory staged(directory);
+  make_directory(directory);
   std::map<std::string, Digest> digests;
-  write_shards(staged.path(), tensors, max_shard_bytes, digests);
-  write_new_file(staged.path() / kExpertConfigFile, to_json(config));
+  write_shards(directory, tensors, max_shard_bytes, digests);
+  write_new_file(directory / kExpertConfigFile, to_json(config));
   nlohmann::json info = {{"format_version", kAdapterVersion},
                          {"base_digest", origin.base_digest},
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
   for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
-  write_new_file(staged.path() / kAdapterInfoFile, dump_json(info, 2) + "\n");
-  staged.publish();
+  write_new_file(directory / kAdapterInfoFile, dump_json(info, 2) + "\n");
 }
 
 Adapter::Adapter(const fs::path& path) : path_(path) {
@@ -137,7 +135,7 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
                        .shape = entry.shape,
                        .dtype = *entry.dtype,
                        .stored_dtype = *entry.dtype,
-                       .read = [stored](const ShardedTensor& slice) {
+                       .read = [stored = stored](const ShardedTensor& slice) {
                          stored.file->load(stored.entry->begin, slice.dtype, slice);
                        }});
   }

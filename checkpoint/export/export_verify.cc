@@ -9,10 +9,10 @@
 #include "checkpoint/files/file_content.h"
 #include "checkpoint/huggingface/hf_directory.h"
 #include "checkpoint/huggingface/stored_bytes.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/parallel.h"
-#include "csrc/base/paths.h"
 
 namespace sutor {
 namespace fs = std::filesystem;

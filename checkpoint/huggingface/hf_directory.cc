@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "checkpoint/huggingface/hf_index.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/parallel.h"
-#include "csrc/base/paths.h"
 
 namespace sutor {
 namespace fs = std::filesystem;

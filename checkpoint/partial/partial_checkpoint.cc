@@ -10,9 +10,9 @@
 #include <map>
 #include <tuple>
 
-#include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/tile_coverage.h"
+#include "checkpoint/partial/checkpoint_check.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/partial/state_file.h"
@@ -20,6 +20,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/owner/process_owner.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
@@ -112,40 +113,42 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
   }
 }
 
-// Moves a broken checkpoint of the same step out of the way; a good one stays.
+// Moves a damaged checkpoint of the same step out of the way; a good one stays, and so does one
+// about which nothing can be said.
 void clear_final_path(const fs::path& final_path) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(final_path, error))) return;
   try {
-    read_manifest(final_path);
-  } catch (const Error&) {
-    remove_checkpoint(final_path);
-    return;
+    check_checkpoint(final_path, CheckDepth::kData);
+  } catch (const Error& problem) {
+    const ErrorCode code = problem.code();
+    if (code != ErrorCode::kUnreadableFile && code != ErrorCode::kUnknownVersion) {
+      remove_checkpoint(final_path);
+      return;
+    }
+    fail(ErrorCode::kOutputExists, "{} exists already, and whether it is good cannot be told: {}",
+         final_path.string(), problem.what());
   }
   fail(ErrorCode::kOutputExists, "{} exists already and is complete. Resume from it, or remove it.",
        final_path.string());
 }
 
-// The published directory is no more open than the folder it lies in.
-mode_t published_mode(const fs::path& root) {
-  struct stat status;
-  if (::stat(root.c_str(), &status) != 0) fail_write(root, "look up", errno);
-  return (status.st_mode & 0750) | 0700;
-}
-
 }  // namespace
 
 void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uuid, int64_t bytes) {
-  std::error_code error;
-  fs::create_directories(root, error);
-  if (error) fail_write(root, "make directory", error.value());
+  make_directory(root);
   require_space(root, bytes);
   const fs::path staging = staging_directory(root, step, uuid);
   if (::mkdir(staging.c_str(), 0700) != 0) {
     if (errno == EEXIST) fail(ErrorCode::kOutputExists, "{} exists already", staging.string());
     fail_write(staging, "make directory", errno);
   }
-  write_owner(staging / kOwnerFile);
+  try {
+    write_owner(staging / kOwnerFile);
+  } catch (const Error&) {
+    discard_checkpoint(root, step, uuid);
+    throw;
+  }
 }
 
 void discard_checkpoint(const fs::path& root, int64_t step, const std::string& uuid) {
@@ -296,13 +299,14 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   if (error) fail_write(staging / kOwnerFile, "remove", error.value());
   // The check that every reader makes, on the very files that will be published.
   read_manifest(staging);
-  if (::chmod(staging.c_str(), published_mode(root)) != 0) {
+  if (::chmod(staging.c_str(), new_directory_mode()) != 0) {
     fail_write(staging, "set mode of", errno);
   }
   fsync_directory(staging);
   clear_final_path(final_path);
   rename_new(staging, final_path);
   fsync_directory(root);
+  note_valid_checkpoint(final_path);
   write_pointer(root, kLatestPointer, step);
   return final_path;
 }

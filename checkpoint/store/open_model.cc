@@ -3,8 +3,8 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/huggingface/hf_directory.h"
 #include "checkpoint/store/base_store.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 
 namespace sutor {
 namespace fs = std::filesystem;

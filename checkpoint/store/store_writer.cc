@@ -8,11 +8,11 @@
 #include "checkpoint/files/file_content.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/file_size.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
 #include "csrc/base/parallel.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {

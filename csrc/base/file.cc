@@ -17,15 +17,12 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/process/mapped_ranges.h"
-#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr mode_t kFileMode = 0640;
 // Linux moves at most this many bytes in one call.
 constexpr size_t kMaxTransfer = size_t{1} << 30;
 
@@ -158,9 +155,9 @@ std::string read_file(const fs::path& path, int64_t max_bytes) {
 }
 
 void replace_file(const fs::path& path, const std::function<void(const fs::path&)>& write) {
+  require_plain_file(path);
   make_directory(parent_of(path));
-  const fs::path temporary =
-      parent_of(path) / fmt::format(".{}.{}.tmp", path.filename().string(), random_hex());
+  const fs::path temporary = temporary_name(path);
   try {
     write(temporary);
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail_write(path, "rename to", errno);
@@ -234,9 +231,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-OutputFile::OutputFile(const fs::path& path)
+OutputFile::OutputFile(const fs::path& path, Access access)
     : path_(path),
-      fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kFileMode)) {
+      fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, access)) {
   if (fd_.get() < 0) fail_write(path, "create", errno);
 }
 

@@ -7,8 +7,8 @@
 #include <cctype>
 #include <sstream>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/nearest.h"
 
 namespace po = boost::program_options;

@@ -12,8 +12,8 @@
 
 #include "checkpoint/compare/model_compare.h"
 #include "checkpoint/store/store_manifest.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "launch/convert/convert_direction.h"
 #include "launch/job/agreement.h"
 #include "launch/job/stop_request.h"

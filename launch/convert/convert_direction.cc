@@ -8,7 +8,7 @@
 #include "checkpoint/huggingface/hf_directory.h"
 #include "checkpoint/store/store_restore.h"
 #include "checkpoint/store/store_writer.h"
-#include "csrc/base/paths.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/text/json.h"
 #include "launch/job/agreement.h"
 

@@ -1,7 +1,7 @@
 #include "launch/data/token_stores.h"
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "launch/log/run_paths.h"
 #include "recipes/recipe_reader.h"
 

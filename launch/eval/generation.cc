@@ -7,9 +7,9 @@
 #include <deque>
 #include <nlohmann/json.hpp>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/profile.h"
 #include "csrc/base/text/json.h"
 #include "csrc/ops/device/host_window.h"

@@ -2,8 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "launch/job/agreement.h"
 #include "launch/log/run_paths.h"
 #include "layers/esft/score_records.h"

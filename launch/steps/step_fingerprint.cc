@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/file.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/profile.h"
 
 namespace sutor {

@@ -1,7 +1,7 @@
 #include "launch/steps/step_ledger.h"
 
+#include "csrc/base/directory.h"
 #include "csrc/base/file.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/json.h"
 
 namespace sutor {

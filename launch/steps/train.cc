@@ -1,31 +1,45 @@
 #include "launch/steps/train.h"
 
-#include <filesystem>
+#include <fmt/format.h>
 
-#include "csrc/base/directory.h"
+#include <optional>
+
+#include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
+#include "launch/job/replaced_training.h"
+#include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/preflight/preflight.h"
+#include "launch/steps/step_ledger.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
 namespace {
 
-// An earlier training in the output folder is gone on with, deleted, or in the way.
-void clear_output(const Recipe& recipe, const ResumeMode& mode) {
-  const RunPaths paths(recipe.output);
-  if (!mode.resume && !mode.overwrite && paths.holds_training()) {
-    fail(ErrorCode::kOutputExists,
-         "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
-         "--overwrite to delete it, or set another output.",
-         recipe.output);
+  on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
+  std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
+  Trainer trainer(recipe, source, world, session, provenance);
+  preflight(recipe, trainer.plan(), trainer.session_options(), trainer.last_step(), world);
+  if (mode.check) {
+    if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
+    return;
   }
-  if (!mode.overwrite) return;
-  for (const auto& path :
-       {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
-    remove_tree(path);
+  trainer.load();
+  // Recipe, data, layout, disk, memory and model are good.
+  on_rank_0(world, "make room for the training", [&] {
+    const RunPaths paths(recipe.output);
+    // Whatever is there from now on, it is not what `run` once finished.
+    StepLedger(paths.step_ledger()).started(RecipeStep::kTrain);
+    if (mode.overwrite) replaced.emplace(paths);
+  });
+  ResumeMode watched = mode;
+  watched.published = [&] {
+    if (replaced) replaced->remove();
+  };
+  trainer.run(watched);
   }
 }
 
@@ -33,13 +47,36 @@ void clear_output(const Recipe& recipe, const ResumeMode& mode) {
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
                const nlohmann::json& provenance) {
-  // Before anything is deleted.
   require_optimizer_dtype(recipe);
   const SessionOptions session = session_options(recipe, world);
   set_threads(recipe.train.threads);
-  on_rank_0(world, "clear the output folder", [&] { clear_output(recipe, mode); });
+<<<<<<< HEAD
+  on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
+  std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
+  // Recipe, model, data and layout are good.
+  on_rank_0(world, "make room for the training", [&] {
+    const RunPaths paths(recipe.output);
+    // Whatever is there from now on, it is not what `run` once finished.
+    StepLedger(paths.step_ledger()).started(RecipeStep::kTrain);
+    if (mode.overwrite) replaced.emplace(paths);
+  });
+  ResumeMode watched = mode;
+  watched.published = [&] {
+    if (replaced) replaced->remove();
+  };
+  trainer.run(watched);
+=======
+  on_rank_0(world, "look at the output folder", [&] { require_place(recipe, mode); });
+  Trainer trainer(recipe, source, world, session, provenance);
+  preflight(recipe, trainer.plan(), trainer.session_options(), trainer.last_step(), world);
+  if (mode.check) {
+    if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
+    return;
+  }
+  if (mode.overwrite) on_rank_0(world, "clear the output folder", [&] { clear_output(recipe); });
   trainer.run(mode);
+>>>>>>> 5ef746b4de7eca8b98dd090b1b6fa546929c2247
 }
 
 }  // namespace sutor

@@ -1,10 +1,12 @@
 // Saving and resuming a training: what the ranks agree on around the files of checkpoint/.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/format/tile_index.h"
+#include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/comm/comm.h"
 #include "launch/data/sample_order.h"
@@ -25,6 +27,8 @@ struct TrainState {
   std::string best_metric;  // "task.loss"
   double best_value = 0;
   int64_t best_step = -1;
+  // Evaluations of the base, before any step: "task.loss" -> value. Empty when there were none.
+  std::map<std::string, double> base_values;
 };
 
 nlohmann::json to_json(const TrainState& state);
@@ -38,13 +42,20 @@ class Checkpointer {
   // Collective over the world. Every rank writes the rows that it steps; rank 0 publishes. When any
   // rank fails, nothing is published and every rank throws.
   void save(const TrainState& state, int keep);
-  // Collective. Restores optimizer state and weights of the newest complete checkpoint, or throws;
-  // nothing is restored (false) when the folder holds none. Prints what it passed over on rank 0.
+  // Collective. Restores optimizer state and weights of the newest checkpoint that every rank reads
+  // without finding damage, be it in the manifest or in the data; nothing is restored (false) when
+  // the folder holds none. Prints what it passed over on rank 0. Throws what
+  // newest_valid_checkpoint does, E0305, E0350 or E0380 when the checkpoint belongs to something
+  // else, E0221, and E0220 when there is none but files of another program.
   bool resume(TrainState& state, bool strict);
-  // Points BEST at this step. Rank 0 acts.
+  // Collective. Points BEST at the checkpoint of this step; removes BEST when there is none (-1).
   void mark_best(int64_t step);
 
  private:
+  // The path of the checkpoint to resume; empty: there is none. Collective.
+  std::string choose(bool strict, const DamagedSteps& damaged);
+  // What this rank holds of the checkpoint; the state to go on from.
+  TrainState read_from(const std::string& path, const TrainState& now);
   std::vector<IndexedTensor> wanted() const;
   void check_belongs(const CheckpointReader& reader) const;
 

@@ -4,8 +4,8 @@
 #include <set>
 #include <sstream>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/paths.h"
 #include "launch/log/run_paths.h"
 #include "layers/lora/lora_params.h"
 

@@ -5,9 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/paths.h"
 #include "csrc/base/text/json.h"
 #include "layers/esft/score_records.h"
 

@@ -14,6 +14,7 @@ from .limits import Limited, row_seconds
 from .rows import check_encodable, is_masked
 
 
+MOST_CHARACTERS = 512 << 20  # of all renderings of a row, which are kept
 MOST_RENDERS = 60  # times the time of a single one, for all of a row together
 NEXT_WORDS = "x"  # what a user says behind an answer, to see which token opens that turn
 
@@ -28,6 +29,7 @@ class Conversation:
         self._where = where
         self._made = {}
         self._spent = 0.0
+        self._characters = 0
 
     def render(self, count, generation_prompt=False, then_user=False):
         """The first `count` messages, perhaps with a user's message after them."""
@@ -58,10 +60,15 @@ class Conversation:
                 "of one row (SUTOR_ROW_SECONDS)",
                 self._where,
             )
-        if len(text) > MAX_RENDERED:
-            raise PrepareError(
-                504, f"the chat template renders more than {MAX_RENDERED:,} characters", self._where
-            )
+        self._characters += len(text)
+        for size, most, what in (
+            (len(text), MAX_RENDERED, "renders"),
+            (self._characters, MOST_CHARACTERS, "renders, for all turns of one row together,"),
+        ):
+            if size > most:
+                raise PrepareError(
+                    504, f"the chat template {what} more than {most:,} characters", self._where
+                )
         check_encodable(text, "messages", self._where)
         return text, spans
 
@@ -69,7 +76,9 @@ class Conversation:
         """The special token right after answer i when a user speaks next; None without one."""
         try:
             text = self.render(i + 1, then_user=True)[0]
-        except PrepareError:
+        except PrepareError as error:
+            if error.code == 504:
+                raise
             return None  # the template wants something else there
         stops = list(special.finditer(text))
         answer = (self._messages[i].get("content") or "").strip()

@@ -6,7 +6,7 @@ import os
 import sys
 
 from .errors import PrepareError
-from .limits import limit_step
+from .limits import OutOfTime, limit_step
 
 
 def once(load):
@@ -52,6 +52,9 @@ def run_step(run, packages):
     except OSError as error:
         code = "E0501" if error.errno in (28, 122) else "E0502"  # no space, quota
         print(f"error[{code}]: {error}", file=sys.stderr)
+        return 5
+    except OutOfTime:
+        print("error[E0504]: out of processor time (SUTOR_ROW_SECONDS)", file=sys.stderr)
         return 5
     except MemoryError:
         print(

@@ -7,6 +7,8 @@ from sutor_prepare.errors import PrepareError
 from .prompt_rows import PromptMaker, detect_format
 
 BATCH_ROWS = 512
+# A batch also ends at this size, so that long rows do not pile up.
+BATCH_CHARACTERS = 1 << 22
 
 
 class PromptSource:
@@ -34,14 +36,15 @@ class PromptSource:
         return self._maker.special_in_text
 
     def __iter__(self):
-        batch = []
+        batch, characters = [], 0
         for where, row in self.reader:
             if self.format == "auto":
                 self.format = detect_format(row, where)
             batch.append((where, *self._maker.of(row, self.format, where)))
-            if len(batch) == BATCH_ROWS:
+            characters += len(batch[-1][2] or "")
+            if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
                 yield from self._prompts(batch)
-                batch = []
+                batch, characters = [], 0
         yield from self._prompts(batch)
         if self.reader.rows == 0:
             raise PrepareError(334, f"{self.reader.path} holds no rows")

@@ -1,8 +1,6 @@
 // Writing HDF5 files, and the functions that the reader shares.
 #include "csrc/base/hdf5/h5.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
@@ -121,11 +119,6 @@ File File::create(const std::filesystem::path& path, int64_t alignment) {
   file.code_ = ErrorCode::kWriteFailed;
   file.file_ = Handle(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get()));
   if (file.file_.get() < 0) fail_h5_write(path, "create the HDF5 file");
-  // The library gives all users what the umask leaves; sutor's files exclude others.
-  struct stat status;
-  if (::stat(path.c_str(), &status) != 0 || ::chmod(path.c_str(), status.st_mode & 0640) != 0) {
-    fail_write(path, "set mode of", errno);
-  }
   return file;
 }
 

@@ -5,9 +5,9 @@
 #include <cstring>
 #include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/hdf5/h5_detail.h"
-#include "csrc/base/paths.h"
 
 namespace sutor::h5 {
 namespace {

@@ -151,6 +151,14 @@ TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
                 "my.yaml:3:14: error[E0205]: `eval.best`");
 }
 
+TEST(RecipeReader, RefusesARateThatWouldRiseToTheEnd) {
+  EXPECT_EQ(report(kLeast, {"optim.lr=1e-4", "schedule.min_lr=1e-4"}), "");
+  const std::string got = report(kLeast, {"optim.lr=1e-4", "schedule.min_lr=2e-4"});
+  for (const char* word : {"--set schedule.min_lr", "E0205", "at most optim.lr", "0.0001"}) {
+    EXPECT_NE(got.find(word), std::string::npos) << got;
+  }
+}
+
 TEST(RecipeReader, RefusesKeysOfThingsThatItDoesNotHave) {
   for (const char* set : {"train.z_loss=0", "train.early_stop=null", "log.wandb=null",
                           "log.experts=brief", "checkpoint.async=false", "checkpoint.on_signal=[]",

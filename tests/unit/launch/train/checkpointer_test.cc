@@ -6,6 +6,7 @@
 #include <torch/types.h>
 
 #include <cstring>
+#include <fstream>
 #include <limits>
 
 #include "checkpoint/format/checkpoint_paths.h"
@@ -94,6 +95,8 @@ class Training {
     save(step, keep);
     checkpointer_.mark_best(step);
   }
+  // As the trainer does when it has resumed.
+  void point_at_best() { checkpointer_.mark_best(state.best_step); }
   at::Tensor value(const std::string& name) { return store_.get(name).value; }
 
   TrainState state;
@@ -216,6 +219,51 @@ TEST(CheckpointerTest, AnEmptyFolderHasNothingToResume) {
     Training training(world, dir / "checkpoints");
     EXPECT_FALSE(training.resume());
     EXPECT_EQ(training.state.step, 0);
+  });
+}
+
+// Only the rank that reads the tile finds the damage.
+TEST(CheckpointerTest, DamagedDataArePassedOverByAllRanksAlike) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    Training training(world, dir.path());
+    for (const int step : {10, 20}) {
+      training.fill(step);
+      training.save(step);
+    }
+    if (world.rank() == 0) {
+      const fs::path file = dir / "step-00000020/w0001.h5";
+      std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+      bytes.seekg(static_cast<std::streamoff>(fs::file_size(file) - 1));
+      const auto last = static_cast<char>(bytes.get() ^ 1);
+      bytes.seekp(static_cast<std::streamoff>(fs::file_size(file) - 1));
+      bytes.put(last);
+    }
+    world.barrier("damage");
+    Training strict(world, dir.path());
+    expect_error(ErrorCode::kCorrupted, {"step-00000020/w0001.h5"}, [&] { strict.resume(true); });
+    Training again(world, dir.path());
+    ASSERT_TRUE(again.resume());
+    EXPECT_EQ(again.state.step, 10);
+    EXPECT_EQ(again.wrong(10), 0);
+    world.barrier("resumed");
+    if (world.rank() == 0) {
+      EXPECT_EQ(pointed_at(dir.path(), kLatestPointer), 10);
+    }
+    again.fill(20);
+    again.save(20);  // its step can be saved again
+    Training last(world, dir.path());
+    ASSERT_TRUE(last.resume());
+    EXPECT_EQ(last.state.step, 20);
+  });
+}
+
+TEST(CheckpointerTest, FilesOfAnotherProgramAreNoCheckpointAndNoEmptyFolder) {
+  TempDir dir;
+  dir.write("checkpoints/epoch1.pt", "precious");
+  run_ranks(2, [&](Comm& world) {
+    Training training(world, dir / "checkpoints");
+    expect_error(ErrorCode::kOutputExists, {"epoch1.pt"}, [&] { training.resume(); });
   });
 }
 
@@ -343,7 +391,7 @@ TEST(CheckpointerTest, AfterACrashBetweenSavingAndMarkingBestIsMarked) {
     }
     Training resumed(world, dir.path());
     ASSERT_TRUE(resumed.resume());
-    world.barrier("look");
+    resumed.point_at_best();
     EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 20);
   });
 }
@@ -358,6 +406,7 @@ TEST(CheckpointerTest, ABestThatWasPassedOverIsBestNoMore) {
     Training resumed(world, dir.path());
     ASSERT_TRUE(resumed.resume());
     EXPECT_EQ(resumed.state.best_step, 10);
+    resumed.point_at_best();
     EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);
   });
 }
@@ -372,7 +421,8 @@ TEST(CheckpointerTest, UnderAnotherMetricTheOldBestDoesNotCount) {
     ASSERT_TRUE(resumed.resume());
     EXPECT_EQ(resumed.state.best_metric, "general.loss");
     EXPECT_EQ(resumed.state.best_step, -1);
-    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);  // until there is a better one
+    resumed.point_at_best();
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), -1);
   });
 }
 

@@ -1,5 +1,5 @@
 // Questions to the file system end in an answer or an Error, and never wait.
-#include "csrc/base/paths.h"
+#include "csrc/base/directory.h"
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
