@@ -18,6 +18,7 @@ ROOMS = (
     "launch/steps",
     "launch/preflight",
     "launch/train",
+    "launch/save",
     "launch/inspect",
     "launch/eval",
     "launch/convert",

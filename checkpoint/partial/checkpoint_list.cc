@@ -122,6 +122,7 @@ NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict,
     }
     try {
       check_checkpoint(entry.path, depth);
+      if (depth == CheckDepth::kData) note_valid_checkpoint(entry.path);
       newest.state = CheckpointReader(entry.path).meta().state;
     } catch (const Error& error) {
       if (strict) throw;

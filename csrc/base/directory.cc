@@ -49,6 +49,13 @@ std::string kind_of(const fs::path& path, const struct stat& status) {
   }
 }
 
+// What a file system answers that does not know a flag of renameat2: NFS, 9p, some FUSE, Lustre
+// (524 is the kernel's ENOTSUPP, which has no name here).
+bool knows_no_flag(int error) {
+  constexpr int kEnotsupp = 524;
+  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == kEnotsupp;
+}
+
 [[noreturn]] void fail_exists(const fs::path& path) {
   fail(ErrorCode::kOutputExists, "{} exists already. Remove it or name another output.",
        path.string());
@@ -161,9 +168,8 @@ void rename_new(const fs::path& from, const fs::path& to) {
   if (::lstat(from.c_str(), &source) != 0) fail_write(from, "find", errno);
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return;
   int error = errno;
-  if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
-    // NFS, 9p and some FUSE do not know the flag: claim the name with an empty directory, which a
-    // plain rename then replaces.
+  if (knows_no_flag(error)) {
+    // Claim the name with an empty directory, which a plain rename then replaces.
     if (::mkdir(to.c_str(), 0700) != 0) {
       if (errno == EEXIST) fail_exists(to);
       fail_write(to, "make directory", errno);
@@ -184,7 +190,7 @@ void replace_directory(const fs::path& from, const fs::path& to) {
     remove_tree(from);
     return;
   }
-  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) fail_write(to, "rename to", errno);
+  if (!knows_no_flag(errno)) fail_write(to, "rename to", errno);
   const fs::path old =
       parent_of(to) / fmt::format(".trash-{}.{}", to.filename().string(), random_hex());
   if (::rename(to.c_str(), old.c_str()) != 0) fail_write(to, "rename", errno);

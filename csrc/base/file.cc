@@ -51,6 +51,17 @@ FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
   return fd;
 }
 
+FileDescriptor create_file(const fs::path& path, mode_t mode) {
+  FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+  if (fd.get() < 0) fail_write(path, "create", errno);
+  return fd;
+}
+
+void fsync_and_close(FileDescriptor& fd, const fs::path& path, int64_t bytes) {
+  if (::fsync(fd.get()) != 0) fail_write(path, "fsync", errno, bytes);
+  if (fd.close() != 0) fail_write(path, "close", errno, bytes);
+}
+
 void write_all(int fd, const fs::path& path, int64_t offset, std::span<const std::byte> bytes) {
   const int64_t wanted = static_cast<int64_t>(bytes.size());
   while (!bytes.empty()) {
@@ -232,10 +243,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 OutputFile::OutputFile(const fs::path& path, Access access)
-    : path_(path),
-      fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, access)) {
-  if (fd_.get() < 0) fail_write(path, "create", errno);
-}
+    : path_(path), fd_(create_file(path, access)) {}
 
 void OutputFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
 
@@ -282,30 +290,26 @@ void OutputFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
   write_all(fd_.get(), path_, offset, bytes);
 }
 
-void OutputFile::finish() {
-  if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno, written_);
-  if (fd_.close() != 0) fail_write(path_, "close", errno, written_);
+void OutputFile::finish() { fsync_and_close(fd_, path_, written_); }
+
+OffsetFile::OffsetFile(const fs::path& path)
+    : path_(path), fd_(create_file(path, OutputFile::kShared)) {}
+
+void OffsetFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
+
+void OffsetFile::set_size(int64_t bytes) {
+  if (::ftruncate(fd_.get(), bytes) != 0) fail_write(path_, "set size of", errno, bytes);
 }
 
-PatchedFile::PatchedFile(const fs::path& path)
-    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC)) {
-  if (fd_.get() < 0) fail_write(path, "open", errno);
-}
-
-void PatchedFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
-
-void PatchedFile::write_at(int64_t offset, std::span<const std::byte> bytes) const {
+void OffsetFile::write_at(int64_t offset, std::span<const std::byte> bytes) const {
   write_all(fd_.get(), path_, offset, bytes);
 }
 
-void PatchedFile::start_writing(int64_t offset, int64_t bytes) const {
+void OffsetFile::start_writing(int64_t offset, int64_t bytes) const {
   // A hint: where it is not known, finish() does all of it.
   if (bytes > 0) ::sync_file_range(fd_.get(), offset, bytes, SYNC_FILE_RANGE_WRITE);
 }
 
-void PatchedFile::finish() {
-  if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno);
-  if (fd_.close() != 0) fail_write(path_, "close", errno);
-}
+void OffsetFile::finish() { fsync_and_close(fd_, path_, 0); }
 
 }  // namespace sutor

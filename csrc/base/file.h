@@ -117,17 +117,19 @@ class OutputFile {
   int64_t written_ = 0;
 };
 
-// A file that somebody else makes and sizes (the HDF5 library, which never syncs), and whose bytes
-// are written at offsets; any thread may. Open it before the other one closes, so that it sees
-// every error of writing back.
-class PatchedFile {
+// A new file whose bytes are written at offsets, in any order; any thread may. Refuses to
+// overwrite.
+class OffsetFile {
  public:
-  explicit PatchedFile(const std::filesystem::path& path);
+  explicit OffsetFile(const std::filesystem::path& path);
+  const std::filesystem::path& path() const { return path_; }
   void reserve(int64_t bytes);  // see reserve_space
+  void set_size(int64_t bytes);
   void write_at(int64_t offset, std::span<const std::byte> bytes) const;
   // Lets the disk begin with these bytes, so that finish() has less to wait for.
   void start_writing(int64_t offset, int64_t bytes) const;
-  // fsync and close. A failure is final: the kernel forgets the pages, a second try proves nothing.
+  // fsync and close; the file is durable but for its name. A failure is final: the kernel forgets
+  // the pages, a second try proves nothing.
   void finish();
 
  private:

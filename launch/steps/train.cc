@@ -19,6 +19,28 @@
 namespace sutor {
 namespace {
 
+// An earlier training in the output folder is gone on with, replaced, or in the way.
+void check_output(const Recipe& recipe, const ResumeMode& mode) {
+  const RunPaths paths(recipe.output);
+  if (mode.resume) return;
+  require_own_training(paths);
+  if (!mode.overwrite && paths.holds_training()) {
+    const bool saved = !step_directories(paths.checkpoints()).empty();
+    fail(ErrorCode::kOutputExists,
+         "{} holds {}. Add --resume to {}, --overwrite to replace it, or set another output.",
+         recipe.output,
+         saved ? "another training" : "a training that was stopped before its first checkpoint",
+         saved ? "go on with it" : "begin it again");
+  }
+}
+
+}  // namespace
+
+void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
+               const nlohmann::json& provenance) {
+  require_optimizer_dtype(recipe);
+  const SessionOptions session = session_options(recipe, world);
+  set_threads(recipe.train.threads);
   on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
   std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
@@ -40,43 +62,6 @@ namespace {
     if (replaced) replaced->remove();
   };
   trainer.run(watched);
-  }
-}
-
-}  // namespace
-
-void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
-               const nlohmann::json& provenance) {
-  require_optimizer_dtype(recipe);
-  const SessionOptions session = session_options(recipe, world);
-  set_threads(recipe.train.threads);
-<<<<<<< HEAD
-  on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
-  std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
-  Trainer trainer(recipe, source, world, session, provenance);
-  // Recipe, model, data and layout are good.
-  on_rank_0(world, "make room for the training", [&] {
-    const RunPaths paths(recipe.output);
-    // Whatever is there from now on, it is not what `run` once finished.
-    StepLedger(paths.step_ledger()).started(RecipeStep::kTrain);
-    if (mode.overwrite) replaced.emplace(paths);
-  });
-  ResumeMode watched = mode;
-  watched.published = [&] {
-    if (replaced) replaced->remove();
-  };
-  trainer.run(watched);
-=======
-  on_rank_0(world, "look at the output folder", [&] { require_place(recipe, mode); });
-  Trainer trainer(recipe, source, world, session, provenance);
-  preflight(recipe, trainer.plan(), trainer.session_options(), trainer.last_step(), world);
-  if (mode.check) {
-    if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
-    return;
-  }
-  if (mode.overwrite) on_rank_0(world, "clear the output folder", [&] { clear_output(recipe); });
-  trainer.run(mode);
->>>>>>> 5ef746b4de7eca8b98dd090b1b6fa546929c2247
 }
 
 }  // namespace sutor

@@ -109,6 +109,8 @@ void Trainer::start(const ResumeMode& mode) {
   }
   frozen_before_ = digest_of(session_->store().frozen_tensors());
   resident_bytes_ = ops::memory_use(session_->store().device()).allocated;
+  const int64_t every = recipe_.checkpoint.every;
+  if (recipe_.checkpoint.async && every > 0 && every < total_steps_) checkpointer_->reserve();
   on_rank_0(world_, "open the logs", [&] {
     write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
     log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
@@ -154,14 +156,25 @@ void Trainer::run(const ResumeMode& mode) {
 
 void Trainer::run_steps(const ResumeMode& mode) {
   leave_if_asked(world_, "before the first step. Nothing is lost, nothing new is saved");
-  published_ = mode.published;
+  checkpointer_->on_published(mode.published);
   start(mode);
   if (is_root()) print_banner();
-  if (state_.step > 0) {
-    evaluate_missing();
-  } else if (recipe_.eval.before_training) {
-    evaluate_or_stop(0);
+  try {
+    if (state_.step > 0) {
+      evaluate_missing();
+    } else if (recipe_.eval.before_training) {
+      evaluate_or_stop(0);
+    }
+    train_to_end();
+  } catch (const Error& error) {
+    // All ranks diverge together: the save in flight is of weights that were good.
+    if (error.code() == ErrorCode::kDiverged) checkpointer_->finish();
+    throw;
   }
+  check_frozen_weights();
+}
+
+void Trainer::train_to_end() {
   while (state_.step < total_steps_) {
     const double begin = now_seconds();
     const int64_t step = state_.step + 1;
@@ -170,15 +183,17 @@ void Trainer::run_steps(const ResumeMode& mode) {
     state_.step = step;
     state_.cursor = stream_->cursor();
     const StepEnd end = log_step(result, step, lr, now_seconds() - begin);
+    checkpointer_->at_step(end.saves_progress);
     if (end.signal != 0) stop(end.signal, fmt::format("after step {} of {}", step, total_steps_));
     const bool last = step == total_steps_;
     if (evaluation_due(step)) evaluate_or_stop(step);
     if (last || end.log_failed ||
         (recipe_.checkpoint.every > 0 && step % recipe_.checkpoint.every == 0)) {
-      save(last);
+      save(last || end.log_failed);
     }
     if (end.log_failed) break;
   }
+  checkpointer_->finish();
   on_rank_0(world_, "write the logs", [&] {
     log_->sync();
     if (const auto& error = log_->error()) {
@@ -187,7 +202,6 @@ void Trainer::run_steps(const ResumeMode& mode) {
                                              error->what(), state_.step));
     }
   });
-  check_frozen_weights();
 }
 
 Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t step, double lr) {
@@ -213,10 +227,12 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
   tokens_seen_ += result.tokens;
   const ops::MemoryUse use = ops::memory_use(session_->store().device());
   // The last one tells all ranks what rank 0 met when it wrote the step before.
-  int64_t most[] = {use.peak, use.allocated, use.reserved, stop_signal(),
-                    is_root() && log_->error() ? 1 : 0};
+  int64_t most[] = {use.peak,      use.allocated,
+                    use.reserved,  checkpointer_->progress(),
+                    stop_signal(), is_root() && log_->error() ? 1 : 0};
   world_.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "end of step");
-  const StepEnd end{.signal = static_cast<int>(most[3]), .log_failed = most[4] != 0};
+  const StepEnd end{
+      .saves_progress = most[3], .signal = static_cast<int>(most[4]), .log_failed = most[5] != 0};
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   if (!is_root()) return end;
   StepMetrics metrics{
@@ -282,25 +298,20 @@ void Trainer::evaluate_or_stop(int64_t step, const std::set<std::string>& done) 
 
 void Trainer::stop(int signal, const std::string& in) {
   if (state_.step == 0) leave(signal, in + ". Nothing is lost, nothing new is saved");
-  save(/*final=*/false);
+  save(/*last=*/true);
+  checkpointer_->finish();
   leave(signal,
         fmt::format("{}. step-{:08} is saved: `--resume` goes on from it, `sutor run` by the "
                     "same command",
                     in, state_.step));
 }
 
-void Trainer::save(bool final) {
+void Trainer::save(bool last) {
   if (last_saved_ == state_.step) return;
-  const double begin = now_seconds();
   // A checkpoint that survives a power cut comes with all lines of its steps.
   on_rank_0(world_, "sync the logs", [&] { log_->sync(); });
-  checkpointer_->save(state_, recipe_.checkpoint.keep);
+  checkpointer_->save(state_, recipe_.checkpoint, last);
   last_saved_ = state_.step;
-  if (is_root()) {
-    fmt::print("saved step-{:08} in {:.1f} s{}\n", state_.step, now_seconds() - begin,
-               final ? " (last)" : "");
-    if (published_) published_();
-  }
 }
 
 void Trainer::print_banner() const {

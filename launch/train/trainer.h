@@ -54,6 +54,7 @@ class Trainer {
 
   void open_data();
   void run_steps(const ResumeMode& mode);
+  void train_to_end();
   void start(const ResumeMode& mode);
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
@@ -61,8 +62,9 @@ class Trainer {
   bool evaluation_due(int64_t step) const;
   void evaluate_missing();
   struct StepEnd {
-    int signal = 0;  // that asks any rank to stop; 0: none
-    bool log_failed = false;  // the logs could not be written before this step
+    int64_t saves_progress = 0;  // the largest of all ranks
+    int signal = 0;              // that asks any rank to stop; 0: none
+    bool log_failed = false;     // the logs could not be written before this step
   };
   // Collective.
   StepEnd log_step(const BatchResult& result, int64_t step, double lr, double seconds);
@@ -72,7 +74,7 @@ class Trainer {
   void evaluate_or_stop(int64_t step, const std::set<std::string>& done = {});
   // Saves unless the step is saved, and throws E7500. `in`: what it was doing.
   [[noreturn]] void stop(int signal, const std::string& in);
-  void save(bool final);
+  void save(bool last);
   void check_frozen_weights();
   bool is_root() const { return world_.rank() == 0; }
 
@@ -94,7 +96,6 @@ class Trainer {
   std::unique_ptr<LrSchedule> schedule_;
   TrainState state_;
   int64_t total_steps_ = 0;
-  std::function<void()> published_;
   int64_t tokens_seen_ = 0, last_saved_ = -1;
   double seconds_per_step_ = 0;  // smoothed
   Digest frozen_before_;
