@@ -20,6 +20,7 @@
 //         cut   takes the power from FAULTY_DISK, a mounted ext4, and ends the process
 //         sN    sends signal N to the process, then does it
 //         wN    waits N milliseconds, then does it
+//         gate  waits until the file FAULTY_GATE is gone, then does it
 // times   how many calls are struck, 1 when left out, 0: all
 //
 // FAULTY_CALLS_LOG=file  every call is appended there as a line "call path".
@@ -123,6 +124,20 @@ static void cut_power(void) {
   raise(SIGKILL);
 }
 
+static int exists(const char* path) {
+  const int before = errno;
+  struct stat status;
+  const int found = lstat(path, &status) == 0;
+  errno = before;
+  return found;
+}
+
+static void wait_at_gate(void) {
+  const char* gate = getenv("FAULTY_GATE");
+  const struct timespec wait = {0, 10000000};
+  while (gate && exists(gate)) nanosleep(&wait, NULL);
+}
+
 // Whether the pieces around each `*` are in the path, in this order.
 static int matches(const char* path, const char* part) {
   char piece[256];
@@ -153,13 +168,14 @@ static const char* strike_as(const char* call, const char* path, int of_any) {
     const char kind = fault->action[0], digit = fault->action[1];
     if (strcmp(fault->action, "kill") == 0) raise(SIGKILL);
     if (strcmp(fault->action, "cut") == 0) cut_power();
+    if (strcmp(fault->action, "gate") == 0) wait_at_gate();
     if (kind == 's' && digit >= '0' && digit <= '9') {
       kill(getpid(), atoi(fault->action + 1));
     } else if (kind == 'w') {
       const long ms = atol(fault->action + 1);
       const struct timespec wait = {ms / 1000, (ms % 1000) * 1000000};
       nanosleep(&wait, NULL);
-    } else if (!*action) {
+    } else if (!*action && kind != 'g') {
       action = fault->action;
     }
   }
@@ -230,14 +246,6 @@ static void note(const char* call, const char* path, const char* old, long offse
 
 static void note_end(int result, const char* call, const char* path, const char* old, long bytes) {
   note(result == 0 ? call : "failed", path, old, 0, bytes, NULL);
-}
-
-static int exists(const char* path) {
-  const int before = errno;
-  struct stat status;
-  const int found = lstat(path, &status) == 0;
-  errno = before;
-  return found;
 }
 
 // The action of an opening, and what it will change: "create", "truncate" or nothing.
