@@ -2,6 +2,8 @@
 #include "recipes/recipe_schema.h"
 
 #include <algorithm>
+#include <cctype>
+#include <charconv>
 
 #include "csrc/base/text/text.h"
 #include "recipes/recipe_values.h"
@@ -298,6 +300,30 @@ std::string read_source_key(std::string_view key, const YAML::Node& node, DataSo
   if (key == "name") return text()(node, source.name);
   if (key == "scorer") return text_or_null()(node, source.scorer);
   return one_of({"auto", "messages", "completion", "text", "tokens", "store"})(node, source.format);
+}
+
+std::optional<SourceKey> parse_source_key(std::string_view name) {
+  const size_t open = name.find('['), close = name.find(']');
+  if (open == std::string_view::npos || close == std::string_view::npos || close < open) return {};
+  SourceKey found{.list = std::string(name.substr(0, open))};
+  const std::string_view digits = name.substr(open + 1, close - open - 1);
+  std::string_view rest = name.substr(close + 1);
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), found.index);
+  if (!is_source_list(found.list) || digits.size() > 4 || error != std::errc() ||
+      end != digits.data() + digits.size()) {
+    return {};
+  }
+  if (rest.empty()) return found;
+  const auto is_word = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+  };
+  found.key = rest.substr(1);
+  if (rest[0] != '.' || found.key.empty() ||
+      !std::all_of(found.key.begin(), found.key.end(), is_word)) {
+    return {};
+  }
+  return found;
 }
 
 bool is_source_list(std::string_view key) { return key == "data.train" || key == "data.eval"; }

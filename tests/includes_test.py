@@ -65,6 +65,7 @@ ROOMS = (
     "csrc/comm",
     "csrc/base/hdf5",
     "csrc/base",
+    "csrc/base/process",
     "csrc/base/text",
 )
 FOLDERS = ("launch", "recipes", "checkpoint", "layers", "parallel_state", "csrc")

@@ -6,13 +6,14 @@
 
 #include <cerrno>
 #include <ctime>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/host.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -26,15 +27,18 @@ void write_owner(const std::filesystem::path& path) {
                                 {"boot_id", boot_id()},
                                 {"pid", ::getpid()},
                                 {"started", static_cast<int64_t>(std::time(nullptr))}};
-  write_new_file(path, owner.dump() + "\n");
+  write_new_file(path, dump_json(owner) + "\n");
 }
 
 bool owner_is_gone(const std::filesystem::path& staging) {
   struct stat status;
   if (::lstat(staging.c_str(), &status) != 0) return false;
   const bool old = std::time(nullptr) - status.st_mtime > kDay;
-  std::ifstream file(staging / kOwnerFile);
-  const nlohmann::json owner = nlohmann::json::parse(file, nullptr, false);
+  nlohmann::json owner;
+  try {
+    owner = parse_json(read_file(staging / kOwnerFile)).value;
+  } catch (const Error&) {  // nobody's, or not readable: only its age counts
+  }
   if (!owner.is_object()) return old;
   const auto text = [&](const char* key) {
     const auto at = owner.find(key);

@@ -61,6 +61,8 @@ struct Gathered {
   std::vector<TileIndex> indices;  // of each file
 };
 
+constexpr int64_t kMaxStateBytes = int64_t{1} << 30;
+
 // Reads back the indices of all writers, as they lie in the staging directory.
 Gathered gather(const fs::path& staging, const std::vector<std::string>& records) {
   Gathered gathered;
@@ -284,7 +286,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   }
   const fs::path state = staging / kStateFile;
   write_state_file(state, meta);
-  const std::string state_bytes = read_file(state);
+  const std::string state_bytes = read_file(state, kMaxStateBytes);
   manifest.state_bytes = static_cast<int64_t>(state_bytes.size());
   manifest.state_digest = xxh3(state_bytes);
 

@@ -4,6 +4,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -45,7 +46,7 @@ nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step) 
   nlohmann::json state = nlohmann::json::object();
   for (const h5::Attribute& attribute : file.attributes("/")) {
     if (is_reserved(attribute.name)) continue;
-    nlohmann::json value = nlohmann::json::parse(attribute.text, nullptr, false);
+    nlohmann::json value = parse_json(attribute.text).value;
     if (value.is_discarded()) {
       file.fail_read(fmt::format("attribute `{}` is not JSON", attribute.name));
     }

@@ -8,6 +8,7 @@
 #include "checkpoint/files/file_content.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/file_size.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
@@ -55,7 +56,7 @@ std::string store_fingerprint(const ModelDirectory& source, const StorePlan& pla
 
 std::optional<StoreIndex> finished_data_file(const StagingPaths& staging, size_t number) {
   const fs::path index_path = staging.content / store_index_file(number);
-  if (!fs::exists(index_path)) return std::nullopt;
+  if (!is_there(index_path)) return std::nullopt;
   try {
     StoreIndex index =
         decode_store_index(read_file(index_path, kMaxIndexBytes), index_path.string());
@@ -106,7 +107,7 @@ void StoreFileWriter::make_file() {
   }
   file_.emplace(part_);
   file.close();
-  file_->reserve(static_cast<int64_t>(fs::file_size(part_)));
+  file_->reserve(bytes_of(part_));
 }
 
 void StoreFileWriter::copy_slice(size_t number) {

@@ -11,19 +11,23 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
 
 using Json = nlohmann::ordered_json;  // keys stay in the order in which people read them
 
+constexpr int64_t kMaxLogBytes = int64_t{8} << 30;
+
 // Keeps the complete lines of steps up to `last_step` and opens the file to append.
 std::ofstream reopen(const std::filesystem::path& path, int64_t last_step) {
   std::string kept;
-  if (last_step > 0 && std::filesystem::exists(path)) {
-    const std::string content = read_file(path);
+  if (last_step > 0 && is_there(path)) {
+    const std::string content = read_file(path, kMaxLogBytes);
     for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
          begin = end + 1) {
       const std::string line = content.substr(begin, end - begin);
@@ -39,7 +43,7 @@ std::ofstream reopen(const std::filesystem::path& path, int64_t last_step) {
 }
 
 void append(std::ofstream& stream, const std::filesystem::path& path, const Json& row) {
-  stream << row.dump() << '\n' << std::flush;
+  stream << dump_json(row) << '\n' << std::flush;
   if (!stream) {
     fail(ErrorCode::kWriteFailed, "{} cannot be written: {}", path.string(), std::strerror(errno));
   }

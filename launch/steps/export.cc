@@ -8,6 +8,7 @@
 
 #include "checkpoint/export/adapter.h"
 #include "checkpoint/export/merged_export.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 #include "launch/convert/rounding_report.h"
@@ -31,7 +32,7 @@ void write_peft(const Overlay& checkpoint, const Recipe& recipe, const ExportReq
          "others, so peft has no module for it. Export adapter or merged.",
          pair.name);
   }
-  if (request.overwrite) std::filesystem::remove_all(folder);
+  if (request.overwrite) remove_tree(folder);
   PeftOptions options = checkpoint.lora();
   options.base = recipe.model.path;
   write_peft_adapter(folder, checkpoint.pairs(), options);
@@ -48,7 +49,7 @@ struct Work {
 
 void write_one(const std::string& format, const Work& work, const ExportRequest& request) {
   const std::filesystem::path folder = request.folder / format;
-  if (request.overwrite) std::filesystem::remove_all(folder);
+  if (request.overwrite) remove_tree(folder);
   if (format == "adapter") {
     const auto digests = stored_digests(work.trained);
     write_adapter(folder, work.trained, work.config, work.origin);

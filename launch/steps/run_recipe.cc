@@ -16,6 +16,7 @@
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
 #include "launch/job/python_step.h"
+#include "launch/job/stop_request.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
@@ -72,6 +73,10 @@ class RecipeRun {
   // Runs `body` unless the step is valid. What is on the disk is for rank 0 to say, so that `files`
   // is called there alone, when the steps before have ended.
   void step(RecipeStep step, Files files, Body body) {
+    leave_if_asked(world_,
+                   fmt::format("before the step `{}`. The steps before it are kept; the same "
+                               "command goes on",
+                               name_of(step)));
     StepFiles found;
     Digest fingerprint;
     const std::string decision = from_rank_0(world_, "validity of a step", [&]() -> std::string {

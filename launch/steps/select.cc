@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "launch/log/run_paths.h"
@@ -67,10 +68,6 @@ void warn_of_whole_layers(const Selection& selection) {
   }
 }
 
-void make_parent(const fs::path& path) {
-  if (path.has_parent_path()) fs::create_directories(path.parent_path());
-}
-
 }  // namespace
 
 SelectRequest select_request(const Recipe& recipe) {
@@ -91,11 +88,12 @@ void run_select(const SelectRequest& request) {
   const ScoreTable scores = read_score_table(request.scores, shape);
   const Selection selection = select_experts(request.options, scores);
   check_scores(request, scores, selection);
-  make_parent(request.out);
+  make_directory(parent_of(request.out));
   write_expert_config(selection.config, request.out);
-  make_parent(request.heat_map);
+  make_directory(parent_of(request.heat_map));
+  std::error_code ignored;
   const std::string title = fmt::format("{} of {}", request.options.method,
-                                        fs::absolute(request.scores).filename().string());
+                                        fs::absolute(request.scores, ignored).filename().string());
   write_file_atomic(request.heat_map, heat_map_svg(scores, selection.config,
                                                    request.options.method == "gate", title));
   print_table(request, scores, selection);

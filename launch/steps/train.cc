@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
@@ -28,7 +29,7 @@ void clear_output(const Recipe& recipe) {
   const RunPaths paths(recipe.output);
   for (const auto& path :
        {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
-    std::filesystem::remove_all(path);
+    remove_tree(path);
   }
 }
 

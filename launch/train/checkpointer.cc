@@ -7,6 +7,7 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/partial/partial_checkpoint.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
 #include "csrc/base/text/text.h"
@@ -95,7 +96,7 @@ void Checkpointer::save(const TrainState& state, int keep) {
   const std::vector<StateKind>& kinds = optimizer_.declared().kinds;
   const std::string uuid = world_.broadcast_text(random_hex(), 0, "checkpoint name");
   on_rank_0(world_, "begin checkpoint", [&] {
-    std::filesystem::create_directories(root_);
+    make_directory(root_);
     begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted(), kinds));
   });
   std::string record;

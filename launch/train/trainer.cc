@@ -10,6 +10,7 @@
 #include "csrc/base/file.h"
 #include "csrc/ops/device/memory.h"
 #include "launch/data/run_length.h"
+#include "launch/job/stop_request.h"
 #include "launch/model/expert_ranks.h"
 #include "launch/train/best_metric.h"
 #include "launch/train/memory_report.h"
@@ -116,9 +117,10 @@ void Trainer::run(const ResumeMode& mode) {
 }
 
 void Trainer::run_steps(const ResumeMode& mode) {
+  leave_if_asked(world_, "before the first step. Nothing is lost, nothing new is saved");
   start(mode);
   if (is_root()) print_banner();
-  if (recipe_.eval.before_training && state_.step == 0) evaluate_all(0);
+  if (recipe_.eval.before_training && state_.step == 0) evaluate_or_stop(0);
   while (state_.step < total_steps_) {
     const double begin = now_seconds();
     const int64_t step = state_.step + 1;
@@ -126,9 +128,10 @@ void Trainer::run_steps(const ResumeMode& mode) {
     const BatchResult result = train_batch(stream_->next_batch(), step, lr);
     state_.step = step;
     state_.cursor = stream_->cursor();
-    log_step(result, step, lr, now_seconds() - begin);
+    const int signal = log_step(result, step, lr, now_seconds() - begin);
+    if (signal != 0) stop(signal, fmt::format("after step {} of {}", step, total_steps_));
     const bool last = step == total_steps_;
-    if (last || (recipe_.eval.every > 0 && step % recipe_.eval.every == 0)) evaluate_all(step);
+    if (last || (recipe_.eval.every > 0 && step % recipe_.eval.every == 0)) evaluate_or_stop(step);
     if (last || (recipe_.checkpoint.every > 0 && step % recipe_.checkpoint.every == 0)) save(last);
   }
   check_frozen_weights();
@@ -152,21 +155,22 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
   return {train_step(*session_, *optimizer_, input, options), token_count(batch), input.supervised};
 }
 
-void Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
+int Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
   tokens_seen_ += result.tokens;
   const ops::MemoryUse use = ops::memory_use(session_->store().device());
-  int64_t memory[] = {use.peak, use.allocated, use.reserved};
-  world_.all_reduce(std::span<int64_t>(memory), ReduceOp::kMax, "peak memory");
+  int64_t most[] = {use.peak, use.allocated, use.reserved, stop_signal()};
+  world_.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "end of step");
+  const int signal = static_cast<int>(most[3]);
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
-  if (!is_root()) return;
+  if (!is_root()) return signal;
   StepMetrics metrics{
       .step = step, .loss = result.step.loss, .grad_norm = result.step.grad_norm, .lr = lr};
   metrics.tokens = result.tokens;
   metrics.supervised_tokens = result.supervised;
   metrics.tokens_per_s = static_cast<double>(result.tokens) / seconds;
-  metrics.peak_memory_bytes = memory[0];
-  metrics.allocated_bytes = memory[1];
-  metrics.reserved_bytes = memory[2];
+  metrics.peak_memory_bytes = most[0];
+  metrics.allocated_bytes = most[1];
+  metrics.reserved_bytes = most[2];
   if (recipe_.train.balance_loss > 0) metrics.balance_loss = result.step.balance_loss;
   log_->add(metrics);
   if (step % std::max<int64_t>(1, recipe_.log.every) == 0 || step == total_steps_) {
@@ -174,6 +178,7 @@ void Trainer::log_step(const BatchResult& result, int64_t step, double lr, doubl
     fmt::print("{}\n", step_line(metrics, total_steps_, left, use_colour(STDOUT_FILENO)));
     std::fflush(stdout);
   }
+  return signal;
 }
 
 void Trainer::evaluate_all(int64_t step) {
@@ -198,6 +203,24 @@ void Trainer::evaluate_all(int64_t step) {
     save(false);
     checkpointer_->mark_best(step);
   }
+}
+
+void Trainer::evaluate_or_stop(int64_t step) {
+  try {
+    evaluate_all(step);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kStopped) throw;
+    stop(agreed_stop_signal(world_), fmt::format("in the evaluation after step {}", step));
+  }
+}
+
+void Trainer::stop(int signal, const std::string& in) {
+  if (state_.step == 0) leave(signal, in + ". Nothing is lost, nothing new is saved");
+  save(/*final=*/false);
+  leave(signal,
+        fmt::format("{}. step-{:08} is saved: `--resume` goes on from it, `sutor run` by the "
+                    "same command",
+                    in, state_.step));
 }
 
 void Trainer::save(bool final) {

@@ -51,8 +51,13 @@ class Trainer {
   void start(const ResumeMode& mode);
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
-  void log_step(const BatchResult& result, int64_t step, double lr, double seconds);
+  // Returns the signal that asks any rank to stop; 0: none.
+  int log_step(const BatchResult& result, int64_t step, double lr, double seconds);
   void evaluate_all(int64_t step);
+  // The same, but saves before it leaves for a signal.
+  void evaluate_or_stop(int64_t step);
+  // Saves unless the step is saved, and throws E7500. `in`: what it was doing.
+  [[noreturn]] void stop(int signal, const std::string& in);
   void save(bool final);
   void check_frozen_weights();
   bool is_root() const { return world_.rank() == 0; }

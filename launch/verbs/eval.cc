@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/eval/completion_scores.h"
@@ -61,8 +63,8 @@ void run_eval(const Recipe& recipe, Comm& world, const po::variables_map& values
   if (values.count("mask")) request.masked = values["mask"].as<std::string>();
   const std::vector<EvaluatedModel> models = evaluate_models(recipe, world, request);
   if (world.rank() != 0) return;
-  const std::string json = evaluation_json(models).dump(2) + "\n";
-  std::filesystem::create_directories(request.folder);
+  const std::string json = dump_json(evaluation_json(models), 2) + "\n";
+  make_directory(request.folder);
   write_file_atomic(request.folder / "evaluation.json", json);
   fmt::print("{}", values["json"].as<bool>() ? json : evaluation_table(models));
 }
