@@ -16,7 +16,9 @@ ROOMS = (
     "launch",
     "launch/verbs",
     "launch/steps",
+    "launch/preflight",
     "launch/train",
+    "launch/save",
     "launch/inspect",
     "launch/eval",
     "launch/convert",
@@ -65,6 +67,7 @@ ROOMS = (
     "csrc/base/hdf5",
     "csrc/base/owner",
     "csrc/base",
+    "csrc/base/process",
     "csrc/base/text",
 )
 FOLDERS = ("launch", "recipes", "checkpoint", "layers", "parallel_state", "csrc")

@@ -1,15 +1,16 @@
 #include "checkpoint/export/adapter.h"
 
-#include <algorithm>
-
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr int64_t kMaxInfoBytes = int64_t{1} << 28;  // a digest for each tensor
 
 // The global name: the first published adapters start below `model.`.
 std::string global_name(const std::string& name) {
@@ -59,26 +60,25 @@ void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& 
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
   for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
-  write_new_file(directory / kAdapterInfoFile, info.dump(2) + "\n");
+  write_new_file(directory / kAdapterInfoFile, dump_json(info, 2) + "\n");
 }
 
 Adapter::Adapter(const fs::path& path) : path_(path) {
-  if (!fs::is_directory(path_)) {
+  if (!is_folder(path_)) {
     fail(ErrorCode::kNotAdapter, "adapter {} is not a directory", path_.string());
   }
-  if (!fs::exists(path_ / kExpertConfigFile)) {
+  if (!is_there(path_ / kExpertConfigFile)) {
     fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no {}", path_.string(),
          kExpertConfigFile);
   }
   config_ = read_expert_config(path_ / kExpertConfigFile);
   std::vector<fs::path> files;
-  for (const fs::directory_entry& file : fs::directory_iterator(path_)) {
-    if (file.path().extension() == ".safetensors") files.push_back(file.path());
+  for (const fs::path& file : entries_of(path_)) {
+    if (file.extension() == ".safetensors") files.push_back(file);
   }
   if (files.empty()) {
     fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no *.safetensors", path_.string());
   }
-  std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
     files_.push_back(std::make_unique<SafetensorsShard>(file));
     for (const SafetensorsEntry& entry : files_.back()->tensors()) {
@@ -89,7 +89,7 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
       }
     }
   }
-  if (fs::exists(path_ / kAdapterInfoFile)) read_info();
+  if (is_there(path_ / kAdapterInfoFile)) read_info();
 }
 
 void Adapter::read_info() {
@@ -97,7 +97,7 @@ void Adapter::read_info() {
   const auto refuse = [&](const std::string& reason) {
     fail(ErrorCode::kNotAdapter, "{}: {}. Export the adapter again.", file.string(), reason);
   };
-  const auto info = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json info = parse_json(read_file(file, kMaxInfoBytes)).value;
   if (!info.is_object()) refuse("not a JSON object");
   if (info.value("format_version", nlohmann::json()) != kAdapterVersion) {
     fail(ErrorCode::kNotAdapter, "{}: format_version {} is unknown; this program reads version {}",
@@ -135,7 +135,7 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
                        .shape = entry.shape,
                        .dtype = *entry.dtype,
                        .stored_dtype = *entry.dtype,
-                       .read = [stored](const ShardedTensor& slice) {
+                       .read = [stored = stored](const ShardedTensor& slice) {
                          stored.file->load(stored.entry->begin, slice.dtype, slice);
                        }});
   }
@@ -150,7 +150,7 @@ void Adapter::check_base(const Digest& base, const std::string& base_name) const
 }
 
 bool is_adapter(const fs::path& path) {
-  return fs::exists(path / kExpertConfigFile) && !fs::exists(path / "config.json");
+  return is_there(path / kExpertConfigFile) && !is_there(path / "config.json");
 }
 
 }  // namespace sutor

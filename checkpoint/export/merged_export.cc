@@ -10,6 +10,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -19,7 +20,7 @@ constexpr int kShardsAtOnce = 4;  // each may hold a piece that is made
 
 void copy_verbatim(const fs::path& from, const fs::path& to) {
   const InputFile source(from);
-  make_directory(to.parent_path());
+  make_directory(parent_of(to));
   OutputFile target(to);
   target.reserve(source.size());
   target.append_range(source, 0, source.size());
@@ -81,7 +82,7 @@ void write_info(const MergedExport& result, const ExportOrigin& origin, const fs
                          {"tensors", nlohmann::json::object()}};
   for (const auto& [name, digest] : result.digests) info["tensors"][name] = digest.text();
   if (!result.rounding.empty()) info["quantized"] = rounding_json(result.rounding);
-  write_new_file(to, info.dump(2) + "\n");
+  write_new_file(to, dump_json(info, 2) + "\n");
 }
 
 MergedExport result_of(const SliceBuilder& builder, const ModelDirectory& base,

@@ -125,7 +125,7 @@ void ResumableDirectory::publish() {
   std::error_code error;
   for (fs::recursive_directory_iterator at(paths_.content, error), end; !error && at != end;
        at.increment(error)) {
-    if (at->is_directory() && !at->is_symlink()) fsync_directory(at->path());
+    if (fs::is_directory(at->symlink_status(error))) fsync_directory(at->path());
   }
   if (error) fail_write(paths_.content, "list", error.value());
   if (::chmod(paths_.content.c_str(), mode_) != 0) fail_write(paths_.content, "set mode of", errno);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <regex>
@@ -48,12 +49,87 @@ std::string kind_of(const fs::path& path, const struct stat& status) {
   }
 }
 
+// What a file system answers that does not know a flag of renameat2: NFS, 9p, some FUSE, Lustre
+// (524 is the kernel's ENOTSUPP, which has no name here).
+bool knows_no_flag(int error) {
+  constexpr int kEnotsupp = 524;
+  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == kEnotsupp;
+}
+
 [[noreturn]] void fail_exists(const fs::path& path) {
   fail(ErrorCode::kOutputExists, "{} exists already. Remove it or name another output.",
        path.string());
 }
 
+[[noreturn]] void fail_question(const fs::path& path, const std::string& why) {
+  fail(ErrorCode::kUnreadableFile, "cannot look at {}: {}", path.string(), why);
+}
+
+// The kind of what the path leads to; 0 when nothing is there.
+mode_t kind_at(const fs::path& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) == 0) return status.st_mode & S_IFMT;
+  if (errno == ENOENT || errno == ENOTDIR) return 0;
+  fail_question(path, std::strerror(errno));
+}
+
 }  // namespace
+
+bool is_there(const fs::path& path) { return kind_at(path) != 0; }
+bool is_file(const fs::path& path) { return kind_at(path) == S_IFREG; }
+bool is_folder(const fs::path& path) { return kind_at(path) == S_IFDIR; }
+
+std::string file_objection(const fs::path& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return "does not exist";
+    return fmt::format("cannot be read: {}", std::strerror(errno));
+  }
+  switch (status.st_mode & S_IFMT) {
+    case S_IFREG:
+      if (::access(path.c_str(), R_OK) == 0) return "";
+      return fmt::format("cannot be read: {}", std::strerror(errno));
+    case S_IFDIR:
+      return "is a directory, not a regular file";
+    case S_IFIFO:
+      return "is a pipe (a FIFO, or `<(...)` of a shell), not a regular file; inputs are read more "
+             "than once and at offsets, so save it to a file first";
+    case S_IFSOCK:
+      return "is a socket, not a regular file";
+    default:
+      return "is a device, not a regular file";
+  }
+}
+
+int64_t bytes_of(const fs::path& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) fail_question(path, std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) {
+    fail(ErrorCode::kUnreadableFile, "{} {}", path.string(), file_objection(path));
+  }
+  return status.st_size;
+}
+
+std::vector<fs::path> entries_of(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  fs::directory_iterator at(folder, error);
+  for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+    entries.push_back(at->path());
+  }
+  if (error) {
+    fail(ErrorCode::kUnreadableFile, "cannot list {}: {}", folder.string(), error.message());
+  }
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+fs::path real_path(const fs::path& path) {
+  std::error_code error;
+  fs::path found = fs::weakly_canonical(path, error);
+  if (error) fail_question(path, error.message());
+  return found;
+}
 
 fs::path parent_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
@@ -92,9 +168,8 @@ void rename_new(const fs::path& from, const fs::path& to) {
   if (::lstat(from.c_str(), &source) != 0) fail_write(from, "find", errno);
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return;
   int error = errno;
-  if (error == EINVAL || error == ENOSYS || error == EOPNOTSUPP) {
-    // NFS, 9p and some FUSE do not know the flag: claim the name with an empty directory, which a
-    // plain rename then replaces.
+  if (knows_no_flag(error)) {
+    // Claim the name with an empty directory, which a plain rename then replaces.
     if (::mkdir(to.c_str(), 0700) != 0) {
       if (errno == EEXIST) fail_exists(to);
       fail_write(to, "make directory", errno);
@@ -115,7 +190,7 @@ void replace_directory(const fs::path& from, const fs::path& to) {
     remove_tree(from);
     return;
   }
-  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) fail_write(to, "rename to", errno);
+  if (!knows_no_flag(errno)) fail_write(to, "rename to", errno);
   const fs::path old =
       parent_of(to) / fmt::format(".trash-{}.{}", to.filename().string(), random_hex());
   if (::rename(to.c_str(), old.c_str()) != 0) fail_write(to, "rename", errno);

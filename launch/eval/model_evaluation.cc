@@ -55,7 +55,9 @@ class Evaluator {
     if (request_.base || !trained) models.push_back(measure("base", recipe_.model.path));
     if (!trained) return models;
     const std::string path = from_rank_0(world_, "choose checkpoint", [&] {
-      return find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint).string();
+      return find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint,
+                             WorseThanBase::kTold)
+          .string();
     });
     session_.apply(source_.checkpoint(path, base_digest(source_, world_)));
     models.push_back(measure("trained", path));

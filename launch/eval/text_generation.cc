@@ -8,6 +8,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "launch/job/python_step.h"
 
 namespace sutor {
@@ -22,8 +23,10 @@ nlohmann::json run_script(const nlohmann::json& job) {
   if (output.exit_code != kExitOk) {
     fail(step_error(output.exit_code), "preparing the prompts failed, see the message above");
   }
-  return nlohmann::json::parse(output.text);
+  return printed_json(output, kScript);
 }
+
+constexpr int64_t kMaxPromptBytes = int64_t{8} << 30;
 
 // The most tokens that prompt and completion may have together; 0 when config.json sets no limit.
 int64_t context_length(const ModelSource& source) {
@@ -35,7 +38,9 @@ int64_t context_length(const ModelSource& source) {
 std::vector<nlohmann::json> parse_lines(const std::string& text) {
   std::vector<nlohmann::json> lines;
   std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+  for (std::string line; std::getline(in, line);) {
+    lines.push_back(printed_json({kExitOk, std::move(line)}, kScript));
+  }
   return lines;
 }
 
@@ -79,7 +84,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
                                               {"too_long", "drop"},
                                               {"out", scratch.path.string()}});
     result.dropped = counts.at("dropped");
-    encoded = read_file(scratch.path);
+    encoded = read_file(scratch.path, kMaxPromptBytes);
   }
   encoded = world.broadcast_text(encoded, 0, "prompts");
   const std::vector<nlohmann::json> lines = parse_lines(encoded);
@@ -97,7 +102,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
     for (size_t i = 0; i < lines.size(); ++i) {
       const nlohmann::json line = {{"ids", result.generation.completions[i].ids},
                                    {"example", lines[i].at("example")}};
-      text += line.dump() + "\n";
+      text += dump_json(line) + "\n";
     }
     write_file_atomic(scratch.path, text);
     run_script({{"action", "decode"},

@@ -38,6 +38,7 @@ struct RunPaths {
   static constexpr std::string_view kReplacedPrefix = ".replaced-";
 
   // Whether there are checkpoints or metrics of a training, which `train` without --resume refuses.
+  // Throws E0301 when that cannot be seen.
   bool holds_training() const;
 };
 

@@ -18,6 +18,7 @@
 #include "launch/convert/rounding_report.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/overlay.h"
+#include "launch/steps/step_ledger.h"
 
 namespace sutor {
 namespace {
@@ -123,6 +124,8 @@ Report write_merged(const Work& work, const ExportRequest& request, const fs::pa
   };
 }
 
+constexpr size_t kNamesShown = 10;
+
 // A trained tensor whose rounded weight equals the base's is no failure of the export when nothing
 // moved it (an expert that never got a token); it is left out of what has to differ.
 std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
@@ -132,18 +135,60 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
     equal[i] = equals_base(tensors[i], base, *model.tensors.find(tensors[i].name));
   });
   std::vector<TrainedTensor> moved;
+  size_t unmoved = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
     TrainedTensor& tensor = tensors[i];
-    if (equal[i]) {
+    if (!equal[i]) {
+      moved.push_back(std::move(tensor));
+    } else if (++unmoved <= kNamesShown) {
       fmt::print(stderr,
                  "warning[{}]: {} is trained but equal to the base (no token reached it, or "
                  "its change is below its dtype's resolution)\n",
                  WarningCode::kExportedEqualsBase, tensor.name);
-    } else {
-      moved.push_back(std::move(tensor));
     }
   }
+  if (unmoved > 0) {
+    fmt::print(stderr, "warning[{}]: {} of {} trained tensors are equal to the base\n",
+               WarningCode::kExportedEqualsBase, unmoved, tensors.size());
+  }
   return moved;
+}
+
+// Whether training moved any tensor of the checkpoint from where it began, in the dtype in which
+// the base stores it. It began from the base under the adapters, rounded to the computing dtype;
+// low-rank pairs are added to what is not rounded.
+bool anything_moved(const Overlay& checkpoint, const ModelSource& source, DType computing) {
+  std::vector<TrainedTensor> trained = checkpoint.tensors();
+  store_as_base(trained, source.directory, source.info.tensors);
+  return std::any_of(trained.begin(), trained.end(), [&](const TrainedTensor& after) {
+    TrainedTensor before = after;
+    if (checkpoint.pairs().empty()) before.dtype = computing;
+    before.read = [&source](const ShardedTensor& slice) {
+      ShardedTensor destination = slice;
+      source.load(destination);
+    };
+    return stored_digests({after}) != stored_digests({before});
+  });
+}
+
+// Of an adapter, which would be one of nothing, an error; of a merged model, which would be the
+// base, a warning.
+void check_learned(const Overlay& checkpoint, const ModelSource& source, const Recipe& recipe,
+                   const std::vector<std::string>& formats) {
+  if (anything_moved(checkpoint, source, parse_dtype(recipe.model.dtype))) return;
+  const std::string found = fmt::format(
+      "{}: nothing was learned: none of its {} trained tensors differs from what training began "
+      "from, in the dtype of the base. Likely reasons: optim.lr {} is too small (a change below "
+      "the dtype's resolution is rounded away), too few steps, or no token reached what trains",
+      checkpoint.name(), checkpoint.tensors().size(), recipe.optim.lr);
+  for (const std::string& format : formats) {
+    if (format == "merged") continue;
+    fail(ErrorCode::kNothingLearned,
+         "{}. There is nothing to export as {}. `--checkpoint none --format merged` exports the "
+         "base.",
+         found, format);
+  }
+  fmt::print(stderr, "warning[{}]: {}\n", WarningCode::kExportedEqualsBase, found);
 }
 
 }  // namespace
@@ -152,6 +197,10 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
                 const nlohmann::json& provenance) {
   const RunPaths paths(recipe.output);
   check_folders(request);
+  if (request.folder == paths.adapter().parent_path()) {
+    // Whatever is there from now on, it is not what `run` once finished.
+    StepLedger(paths.step_ledger()).started(RecipeStep::kExport);
+  }
   // The exports stand beside the directory itself, so adapters under it count as trained.
   Work work{source.directory, source.info, {}, {}, {source.directory.digest().text(), provenance}};
   std::vector<const Overlay*> layers;
@@ -161,6 +210,7 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
     const std::filesystem::path path = find_checkpoint(paths.checkpoints(), request.checkpoint);
     checkpoint.emplace(source.checkpoint(path, source.digest()));
     fmt::print("checkpoint {}\n", path.string());
+    check_learned(*checkpoint, source, recipe, request.formats);
     layers.push_back(&*checkpoint);
     const auto& formats = request.formats;
     if (std::find(formats.begin(), formats.end(), "peft") != formats.end()) check_peft(*checkpoint);

@@ -1,7 +1,10 @@
 #include "launch/steps/train.h"
 
+#include <fmt/format.h>
+
 #include <optional>
 
+#include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
@@ -9,6 +12,8 @@
 #include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/preflight/preflight.h"
+#include "launch/steps/step_ledger.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
@@ -20,10 +25,12 @@ void check_output(const Recipe& recipe, const ResumeMode& mode) {
   if (mode.resume) return;
   require_own_training(paths);
   if (!mode.overwrite && paths.holds_training()) {
+    const bool saved = !step_directories(paths.checkpoints()).empty();
     fail(ErrorCode::kOutputExists,
-         "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
-         "--overwrite to replace it, or set another output.",
-         recipe.output);
+         "{} holds {}. Add --resume to {}, --overwrite to replace it, or set another output.",
+         recipe.output,
+         saved ? "another training" : "a training that was stopped before its first checkpoint",
+         saved ? "go on with it" : "begin it again");
   }
 }
 
@@ -37,11 +44,19 @@ void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, con
   on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
   std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
-  // Recipe, model, data and layout are good.
-  if (mode.overwrite) {
-    on_rank_0(world, "move the earlier training aside",
-              [&] { replaced.emplace(RunPaths(recipe.output)); });
+  preflight(recipe, trainer.plan(), trainer.session_options(), trainer.last_step(), world);
+  if (mode.check) {
+    if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
+    return;
   }
+  trainer.load();
+  // Recipe, data, layout, disk, memory and model are good.
+  on_rank_0(world, "make room for the training", [&] {
+    const RunPaths paths(recipe.output);
+    // Whatever is there from now on, it is not what `run` once finished.
+    StepLedger(paths.step_ledger()).started(RecipeStep::kTrain);
+    if (mode.overwrite) replaced.emplace(paths);
+  });
   ResumeMode watched = mode;
   watched.published = [&] {
     if (replaced) replaced->remove();

@@ -9,8 +9,10 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
+#include "launch/cli/token_ids.h"
 #include "launch/eval/generation.h"
 #include "launch/eval/text_generation.h"
 #include "launch/job/agreement.h"
@@ -35,22 +37,10 @@ constexpr VerbHelp kHelp{
     "mpiexec -n 2 sutor generate --model model/ --dtype fp32 --ids prompts.json --out out.json "
     "--set parallel.ep=2"};
 
-std::vector<std::vector<int64_t>> read_ids(const std::string& path) {
-  try {
-    const auto ids =
-        nlohmann::json::parse(read_file(path)).get<std::vector<std::vector<int64_t>>>();
-    if (ids.empty()) fail(ErrorCode::kBadTokenIds, "{} holds no prompts", path);
-    return ids;
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::kBadTokenIds, "{}: expected a list of lists of token ids: {}", path,
-         error.what());
-  }
-}
-
 void write_ids(const GenerationResult& result, const std::string& path) {
   nlohmann::json out = nlohmann::json::array();
   for (const Completion& completion : result.completions) out.push_back(completion.ids);
-  write_file_atomic(path, out.dump() + "\n");
+  write_file_atomic(path, dump_json(out) + "\n");
 }
 
 // --out is looked at before the model is loaded; in the recipe's output it needs that one's lock.
@@ -87,7 +77,7 @@ void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& va
                  WarningCode::kPromptsTooLong, text.dropped);
     }
   } else {
-    const auto prompts = read_ids(values["ids"].as<std::string>());
+    const auto prompts = read_token_ids(values["ids"].as<std::string>());
     result = generate(session, prompts, stop_ids(source), recipe.generate);
     if (world.rank() == 0) write_ids(result, out);
   }

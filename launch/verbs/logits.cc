@@ -5,13 +5,12 @@
 
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/file.h"
 #include "csrc/base/safetensors.h"
 #include "launch/cli/command_line.h"
+#include "launch/cli/token_ids.h"
 #include "launch/job/device_choice.h"
 #include "launch/job/job.h"
 #include "launch/model/session.h"
@@ -39,28 +38,21 @@ struct Rows {
 
 Rows read_ids(const std::string& path, int64_t vocab) {
   Rows result;
-  try {
-    const nlohmann::json json = nlohmann::json::parse(read_file(path));
-    for (const auto& row : json) {
-      if (result.rows > 0 && static_cast<int64_t>(row.size()) != result.tokens) {
-        fail(ErrorCode::kBadTokenIds,
-             "{}: row {} has {} ids, the rows before have {}: all must be equally long", path,
-             result.rows, row.size(), result.tokens);
-      }
-      result.tokens = static_cast<int64_t>(row.size());
-      for (const auto& id : row) {
-        const int64_t value = id.get<int64_t>();
-        if (value < 0 || value >= vocab) {
-          fail(ErrorCode::kBeyondVocabulary, "{}: row {} holds the id {}, the vocabulary has {}",
-               path, result.rows, value, vocab);
-        }
-        result.ids.push_back(value);
-      }
-      ++result.rows;
+  for (const std::vector<int64_t>& row : read_token_ids(path)) {
+    if (result.rows > 0 && static_cast<int64_t>(row.size()) != result.tokens) {
+      fail(ErrorCode::kBadTokenIds,
+           "{}: row {} has {} ids, the rows before have {}: all must be equally long", path,
+           result.rows, row.size(), result.tokens);
     }
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::kBadTokenIds, "{}: expected a list of lists of token ids: {}", path,
-         error.what());
+    result.tokens = static_cast<int64_t>(row.size());
+    for (const int64_t id : row) {
+      if (id >= vocab) {
+        fail(ErrorCode::kBeyondVocabulary, "{}: row {} holds the id {}, the vocabulary has {}",
+             path, result.rows, id, vocab);
+      }
+      result.ids.push_back(id);
+    }
+    ++result.rows;
   }
   if (result.ids.empty()) fail(ErrorCode::kBadTokenIds, "{} holds no token ids", path);
   return result;

@@ -9,6 +9,7 @@
 #include "checkpoint/export/merged_export.h"
 #include "csrc/base/error.h"
 #include "csrc/base/owner/staged_directory.h"
+#include "csrc/base/text/json.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/provenance.h"
 #include "launch/convert/rounding_report.h"
@@ -106,7 +107,7 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
   for (const Overlay& adapter : source.adapters) adapter.check_base(base, job.base);
   const std::vector<MergeConflict> conflicts = find_conflicts(source.adapters);
   if (job.json) {
-    fmt::print("{}\n", report_json(conflicts, source.adapters).dump(2));
+    fmt::print("{}\n", dump_json(report_json(conflicts, source.adapters), 2));
   } else {
     for (const Overlay& adapter : source.adapters) {
       fmt::print("adapter  {}: {} tensors\n", adapter.name(), adapter.tensors().size());

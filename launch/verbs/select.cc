@@ -12,6 +12,8 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
 #include "launch/job/output_lock.h"
+#include "launch/model/model_source.h"
+#include "launch/steps/stage_checks.h"
 
 namespace po = boost::program_options;
 namespace fs = std::filesystem;
@@ -112,6 +114,17 @@ SelectRequest request_of(const po::variables_map& values, const Recipe* recipe) 
   return request;
 }
 
+// The recipe's own scores must be of its tokens, model and keys; its own config must not be a
+// person's. What is named on the command line is for whoever names it to know.
+void check_stages_before(const Recipe& recipe, const SelectRequest& request) {
+  const SelectRequest own = select_request(recipe);
+  if (request.scores == own.scores && is_there(own.scores)) {
+    StageChecks checks(recipe, ModelSource(recipe.model).digest().text());
+    require_scores(checks, recipe);
+  }
+  if (request.out == own.out) require_unedited(StageChecks(recipe, "").expert_config());
+}
+
 void select(const po::variables_map& values) {
   std::optional<Recipe> recipe;
   std::optional<OutputLock> lock;
@@ -119,7 +132,9 @@ void select(const po::variables_map& values) {
     recipe = recipe_from(values);
     lock.emplace(recipe->output);
   }
-  run_select(request_of(values, recipe ? &*recipe : nullptr));
+  const SelectRequest request = request_of(values, recipe ? &*recipe : nullptr);
+  if (recipe) check_stages_before(*recipe, request);
+  run_select(request);
 }
 
 }  // namespace

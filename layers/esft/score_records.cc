@@ -57,6 +57,7 @@ void write_scores(const ExpertScores& scores, const ScoreOrigin& origin, const f
     file.set_text("/", "base_digest", origin.base_digest);
     file.set_text("/", "data_digest", origin.data_digest);
     file.set_text("/", "version", origin.version);
+    if (!origin.made_from.empty()) file.set_text("/", "made_from", origin.made_from);
     for (int layer : scores.layers()) {
       const std::string group = layer_group(layer);
       file.write(group + "/counts", "I64", {scores.num_experts()},
@@ -121,10 +122,12 @@ StoredScores read_scores(const fs::path& path) {
   StoredScores result;
   result.scores = ExpertScores(layers, static_cast<int>(experts), static_cast<int>(top_k));
   for (int layer : layers) read_layer(file, layer, result.scores);
-  result.origin = {.family = file.get_text("/", "family"),
-                   .base_digest = file.get_text("/", "base_digest"),
-                   .data_digest = file.get_text("/", "data_digest"),
-                   .version = file.get_text("/", "version")};
+  result.origin = {
+      .family = file.get_text("/", "family"),
+      .base_digest = file.get_text("/", "base_digest"),
+      .data_digest = file.get_text("/", "data_digest"),
+      .version = file.get_text("/", "version"),
+      .made_from = file.has_attribute("/", "made_from") ? file.get_text("/", "made_from") : ""};
   return result;
 }
 
