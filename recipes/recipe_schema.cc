@@ -97,6 +97,25 @@ Field betas_field() {
   return result;
 }
 
+Field pin_field() {
+  Field result;
+  result.key = "checkpoint.pin";
+  result.read = [](const YAML::Node& node, Recipe& recipe) -> std::string {
+    const std::string expected = "a list of steps";
+    if (!node.IsSequence()) return expected;
+    std::vector<int64_t>& steps = recipe.checkpoint.pin;
+    steps.clear();
+    for (const YAML::Node& item : node) {
+      if (!whole(1)(item, steps.emplace_back()).empty()) return expected;
+    }
+    return "";
+  };
+  result.show = [](Recipe& recipe) {
+    return fmt::format("[{}]", fmt::join(recipe.checkpoint.pin, ", "));
+  };
+  return result;
+}
+
 // For optionals whose absence has a name.
 Field shown_absent_as(std::string word, Field field) {
   field.show = [word, show = field.show](Recipe& recipe) {
@@ -243,6 +262,9 @@ void add_outputs(std::vector<Field>& fields) {
       field("checkpoint.every", at(&Recipe::checkpoint, &CheckpointOptions::every), whole(0)));
   fields.push_back(
       field("checkpoint.keep", at(&Recipe::checkpoint, &CheckpointOptions::keep), whole(1)));
+  fields.push_back(
+      field("checkpoint.async", at(&Recipe::checkpoint, &CheckpointOptions::async), boolean()));
+  fields.push_back(pin_field());
   fields.push_back(field("log.every", at(&Recipe::log, &LogOptions::every), whole(1)));
   fields.push_back(field("log.tensorboard", at(&Recipe::log, &LogOptions::tensorboard), boolean()));
   fields.push_back(field("eval.every", at(&Recipe::eval, &EvalOptions::every), whole(0)));

@@ -51,17 +51,16 @@ void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& t
 void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& tensors,
                    const ExpertConfig& config, const ExportOrigin& origin,
                    int64_t max_shard_bytes) {
-  StagedDirectory staged(directory);
+  make_directory(directory);
   std::map<std::string, Digest> digests;
-  write_shards(staged.path(), tensors, max_shard_bytes, digests);
-  write_new_file(staged.path() / kExpertConfigFile, to_json(config));
+  write_shards(directory, tensors, max_shard_bytes, digests);
+  write_new_file(directory / kExpertConfigFile, to_json(config));
   nlohmann::json info = {{"format_version", kAdapterVersion},
                          {"base_digest", origin.base_digest},
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
   for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
-  write_new_file(staged.path() / kAdapterInfoFile, dump_json(info, 2) + "\n");
-  staged.publish();
+  write_new_file(directory / kAdapterInfoFile, dump_json(info, 2) + "\n");
 }
 
 Adapter::Adapter(const fs::path& path) : path_(path) {

@@ -132,21 +132,20 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
   const ExportPlan plan = plan_export(base, model, names, rule);
   ThreadTeam team(/*threads=*/0);
   SliceBuilder builder(base, trained, team);
-  StagedDirectory staged(directory);
+  make_directory(directory);
   team.run(kShardsAtOnce, static_cast<int64_t>(plan.shards.size()), [&](int64_t i) {
     const OutputShard& shard = plan.shards[static_cast<size_t>(i)];
-    const fs::path to = staged.path() / shard.base->name();
+    const fs::path to = directory / shard.base->name();
     (shard.same_header ? write_in_place : write_anew)(shard, builder, to);
   });
   for (const fs::path& file : copied_files(base, !trained.empty(), plan.new_headers())) {
-    copy_verbatim(base.files_root() / file, staged.path() / file);
+    copy_verbatim(base.files_root() / file, directory / file);
   }
   for (const auto& [file, text] : rewritten_files(base, plan)) {
-    write_new_file(staged.path() / file, text);
+    write_new_file(directory / file, text);
   }
   MergedExport result = result_of(builder, base, model, rule);
-  if (!trained.empty()) write_info(result, origin, staged.path() / kMergedInfoFile);
-  staged.publish();
+  if (!trained.empty()) write_info(result, origin, directory / kMergedInfoFile);
   return result;
 }
 

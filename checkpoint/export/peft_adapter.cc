@@ -46,8 +46,8 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
     modules.insert(module_of(pair.name));
   }
   sort_as_safetensors(declared);
-  StagedDirectory staged(directory);
-  SafetensorsWriter writer(staged.path() / kPeftWeightsFile, declared);
+  make_directory(directory);
+  SafetensorsWriter writer(directory / kPeftWeightsFile, declared);
   for (const SafetensorsDeclaration& declaration : declared) {
     const TrainedTensor& pair = *by_name.at(declaration.name);
     stream_converted(pair, pair.stored_dtype,
@@ -64,8 +64,7 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
                                          {"fan_in_fan_out", false},
                                          {"inference_mode", true},
                                          {"target_modules", modules}};
-  write_new_file(staged.path() / kPeftConfigFile, dump_json(config, 2) + "\n");
-  staged.publish();
+  write_new_file(directory / kPeftConfigFile, dump_json(config, 2) + "\n");
 }
 
 PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {

@@ -18,13 +18,11 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/process/mapped_ranges.h"
-#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr mode_t kFileMode = 0640;
 // Linux moves at most this many bytes in one call.
 constexpr size_t kMaxTransfer = size_t{1} << 30;
 
@@ -51,6 +49,17 @@ FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
   if (::fcntl(fd.get(), F_SETFL, 0) != 0) fail_read(path, errno);
   *size = status.st_size;
   return fd;
+}
+
+FileDescriptor create_file(const fs::path& path, mode_t mode) {
+  FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+  if (fd.get() < 0) fail_write(path, "create", errno);
+  return fd;
+}
+
+void fsync_and_close(FileDescriptor& fd, const fs::path& path, int64_t bytes) {
+  if (::fsync(fd.get()) != 0) fail_write(path, "fsync", errno, bytes);
+  if (fd.close() != 0) fail_write(path, "close", errno, bytes);
 }
 
 void write_all(int fd, const fs::path& path, int64_t offset, std::span<const std::byte> bytes) {
@@ -157,9 +166,9 @@ std::string read_file(const fs::path& path, int64_t max_bytes) {
 }
 
 void replace_file(const fs::path& path, const std::function<void(const fs::path&)>& write) {
+  require_plain_file(path);
   make_directory(parent_of(path));
-  const fs::path temporary =
-      parent_of(path) / fmt::format(".{}.{}.tmp", path.filename().string(), random_hex());
+  const fs::path temporary = temporary_name(path);
   try {
     write(temporary);
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail_write(path, "rename to", errno);
@@ -233,11 +242,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-OutputFile::OutputFile(const fs::path& path)
-    : path_(path),
-      fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kFileMode)) {
-  if (fd_.get() < 0) fail_write(path, "create", errno);
-}
+OutputFile::OutputFile(const fs::path& path, Access access)
+    : path_(path), fd_(create_file(path, access)) {}
 
 void OutputFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
 
@@ -284,30 +290,26 @@ void OutputFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
   write_all(fd_.get(), path_, offset, bytes);
 }
 
-void OutputFile::finish() {
-  if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno, written_);
-  if (fd_.close() != 0) fail_write(path_, "close", errno, written_);
+void OutputFile::finish() { fsync_and_close(fd_, path_, written_); }
+
+OffsetFile::OffsetFile(const fs::path& path)
+    : path_(path), fd_(create_file(path, OutputFile::kShared)) {}
+
+void OffsetFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
+
+void OffsetFile::set_size(int64_t bytes) {
+  if (::ftruncate(fd_.get(), bytes) != 0) fail_write(path_, "set size of", errno, bytes);
 }
 
-PatchedFile::PatchedFile(const fs::path& path)
-    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC)) {
-  if (fd_.get() < 0) fail_write(path, "open", errno);
-}
-
-void PatchedFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
-
-void PatchedFile::write_at(int64_t offset, std::span<const std::byte> bytes) const {
+void OffsetFile::write_at(int64_t offset, std::span<const std::byte> bytes) const {
   write_all(fd_.get(), path_, offset, bytes);
 }
 
-void PatchedFile::start_writing(int64_t offset, int64_t bytes) const {
+void OffsetFile::start_writing(int64_t offset, int64_t bytes) const {
   // A hint: where it is not known, finish() does all of it.
   if (bytes > 0) ::sync_file_range(fd_.get(), offset, bytes, SYNC_FILE_RANGE_WRITE);
 }
 
-void PatchedFile::finish() {
-  if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno);
-  if (fd_.close() != 0) fail_write(path_, "close", errno);
-}
+void OffsetFile::finish() { fsync_and_close(fd_, path_, 0); }
 
 }  // namespace sutor

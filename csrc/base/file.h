@@ -20,7 +20,7 @@ inline constexpr int64_t kMaxTextBytes = int64_t{64} << 20;
 std::string read_file(const std::filesystem::path& path, int64_t max_bytes = kMaxTextBytes);
 
 // Replaces or creates `path`: temporary file beside it, fsync, rename, fsync of the directory. A
-// crash leaves the old content or the new one.
+// crash leaves the old content or the new one. E0220 when anything but a plain file stands there.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
 // The same for content that `write` puts into the temporary file, which it makes and fsyncs.
 void replace_file(const std::filesystem::path& path,
@@ -94,10 +94,11 @@ class MappedFile {
   int noted_ = -1;  // mapped_ranges.h
 };
 
-// A new file written from front to back. Refuses to overwrite. Mode 0640 less the umask.
+// A new file written from front to back. Refuses to overwrite.
 class OutputFile {
  public:
-  explicit OutputFile(const std::filesystem::path& path);
+  enum Access : unsigned { kPrivate = 0600, kShared = 0666 };  // less the umask
+  explicit OutputFile(const std::filesystem::path& path, Access access = kShared);
   const std::filesystem::path& path() const { return path_; }
   int64_t written() const { return written_; }
   void reserve(int64_t bytes);  // see reserve_space
@@ -116,17 +117,19 @@ class OutputFile {
   int64_t written_ = 0;
 };
 
-// A file that somebody else makes and sizes (the HDF5 library, which never syncs), and whose bytes
-// are written at offsets; any thread may. Open it before the other one closes, so that it sees
-// every error of writing back.
-class PatchedFile {
+// A new file whose bytes are written at offsets, in any order; any thread may. Refuses to
+// overwrite.
+class OffsetFile {
  public:
-  explicit PatchedFile(const std::filesystem::path& path);
+  explicit OffsetFile(const std::filesystem::path& path);
+  const std::filesystem::path& path() const { return path_; }
   void reserve(int64_t bytes);  // see reserve_space
+  void set_size(int64_t bytes);
   void write_at(int64_t offset, std::span<const std::byte> bytes) const;
   // Lets the disk begin with these bytes, so that finish() has less to wait for.
   void start_writing(int64_t offset, int64_t bytes) const;
-  // fsync and close. A failure is final: the kernel forgets the pages, a second try proves nothing.
+  // fsync and close; the file is durable but for its name. A failure is final: the kernel forgets
+  // the pages, a second try proves nothing.
   void finish();
 
  private:

@@ -109,6 +109,7 @@ TokenStoreInfo read_info(const h5::File& file) {
   info.max_id = file.get_int("/", "max_id");
   info.options = parse_object(file, "options");
   info.counts = parse_object(file, "counts");
+  if (file.has_attribute("/", "inputs")) info.inputs = parse_object(file, "inputs");
   return info;
 }
 
@@ -131,6 +132,7 @@ void write_info(h5::File& file, const TokenStoreInfo& info, uint64_t checksum) {
   file.set_int("/", "max_id", info.max_id);
   file.set_text("/", "options", info.options.dump());
   file.set_text("/", "counts", info.counts.dump());
+  if (!info.inputs.is_null()) file.set_text("/", "inputs", info.inputs.dump());
   file.set_uint("/", "checksum", checksum);
 }
 

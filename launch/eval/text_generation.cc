@@ -64,6 +64,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
   TextResult result;
   std::string encoded;
   if (root) {
+    require_plain_file(out);  // the script would replace anything
     make_directory(parent_of(out));
     const int64_t context = context_length(source);
     const int64_t most = context > 0 ? context - recipe.generate.max_new_tokens : 0;
@@ -72,7 +73,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
            "generate.max_new_tokens: {} leaves no room for a prompt in the model's context of {}",
            recipe.generate.max_new_tokens, context);
     }
-    const ScratchFile scratch{out.string() + ".prompts"};
+    const ScratchFile scratch{temporary_name(out)};
     const nlohmann::json counts = run_script({{"action", "encode"},
                                               {"model", files},
                                               {"tokenizer", recipe.data.tokenizer},
@@ -96,7 +97,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
     result.stopped += completion.stopped;
   }
   if (root) {
-    const ScratchFile scratch{out.string() + ".generated"};
+    const ScratchFile scratch{temporary_name(out)};
     std::string text;
     for (size_t i = 0; i < lines.size(); ++i) {
       const nlohmann::json line = {{"ids", result.generation.completions[i].ids},

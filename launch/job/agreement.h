@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "csrc/base/error.h"
 #include "csrc/comm/comm.h"
@@ -22,6 +23,9 @@ std::string problem_of(Body&& body) {
     return fmt::format("{} {}", number_of(error.code()), error.what());
   }
 }
+
+// Collective: the problems of all ranks, by rank, with the rank named where there are several.
+std::vector<Error> problems_of_all(Comm& world, const std::string& problem, const char* what);
 
 // Collective: every rank learns whether any rank had a problem; all throw the first one.
 void agree(Comm& world, const std::string& problem, const char* what);

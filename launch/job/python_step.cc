@@ -21,8 +21,8 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "launch/job/stop_request.h"
 #include "csrc/base/text/json.h"
+#include "launch/job/stop_request.h"
 
 extern char** environ;
 

@@ -9,6 +9,7 @@
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
+#include "launch/model/best_checkpoint.h"
 #include "launch/model/unbeaten_base.h"
 #include "layers/lora/lora_params.h"
 
@@ -210,13 +211,8 @@ ExpertConfig merged_config(const std::vector<const Overlay*>& overlays) {
 std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
                                       const std::string& which, WorseThanBase rule) {
   if (which != "best" && which != "latest") return which;
-  if (which == "best") {
-    if (const auto best = read_pointer(checkpoints, kBestPointer)) {
-      check_beats_base(best->path, rule);
-      return best->path;
-    }
-  }
-  const NewestCheckpoint newest = newest_valid_checkpoint(checkpoints);
+  const NewestCheckpoint newest =
+      newest_valid_checkpoint(checkpoints, false, {}, CheckDepth::kStructure);
   for (const std::string& reason : newest.passed_over) {
     fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
                WarningCode::kCheckpointPassedOver, reason);
@@ -225,6 +221,14 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
     fail(ErrorCode::kNoCheckpoint,
          "{} holds no checkpoint: train first, or name one with --checkpoint",
          checkpoints.string());
+  }
+  if (which == "best") {
+    auto best = best_checkpoint(checkpoints, newest);
+    if (!best) best = read_pointer(checkpoints, kBestPointer);
+    if (best) {
+      check_beats_base(best->path, rule);
+      return best->path;
+    }
   }
   return newest.entry->path;
 }

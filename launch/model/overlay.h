@@ -72,7 +72,8 @@ enum class WorseThanBase {
 };
 
 // The checkpoint that `which` names: "best" (the newest when there is no best), "latest", or a step
-// directory. Prints which checkpoints it skips. Throws E0349 when the folder has none.
+// directory. Prints which checkpoints it skips. Throws E0349 when the folder has none, and what
+// newest_valid_checkpoint does.
 std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
                                       const std::string& which,
                                       WorseThanBase rule = WorseThanBase::kRefused);

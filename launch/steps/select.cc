@@ -10,6 +10,7 @@
 #include "csrc/base/file.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/model_config.h"
+#include "launch/steps/made_from.h"
 #include "layers/esft/heat_map.h"
 #include "layers/esft/score_records.h"
 
@@ -88,14 +89,13 @@ void run_select(const SelectRequest& request) {
   const ScoreTable scores = read_score_table(request.scores, shape);
   const Selection selection = select_experts(request.options, scores);
   check_scores(request, scores, selection);
-  make_directory(parent_of(request.out));
-  write_expert_config(selection.config, request.out);
-  make_directory(parent_of(request.heat_map));
   std::error_code ignored;
   const std::string title = fmt::format("{} of {}", request.options.method,
                                         fs::absolute(request.scores, ignored).filename().string());
   write_file_atomic(request.heat_map, heat_map_svg(scores, selection.config,
                                                    request.options.method == "gate", title));
+  // Last: the config says that the selection is complete.
+  write_selection(selection.config, selection_made_from(request.options, scores), request.out);
   print_table(request, scores, selection);
   warn_of_whole_layers(selection);
   fmt::print("-> {}, {}\n", request.out.string(), request.heat_map.string());

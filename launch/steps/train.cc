@@ -2,34 +2,35 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
+#include <optional>
 
-#include "csrc/base/directory.h"
+#include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
+#include "launch/job/replaced_training.h"
+#include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/preflight/preflight.h"
+#include "launch/steps/step_ledger.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
 namespace {
 
-// An earlier training in the output folder is gone on with, deleted, or in the way.
-void require_place(const Recipe& recipe, const ResumeMode& mode) {
-  if (mode.resume || mode.overwrite || !RunPaths(recipe.output).holds_training()) return;
-  fail(ErrorCode::kOutputExists,
-       "{} holds another training (checkpoints or metrics). Add --resume to go on with it, "
-       "--overwrite to delete it, or set another output.",
-       recipe.output);
-}
-
-void clear_output(const Recipe& recipe) {
+// An earlier training in the output folder is gone on with, replaced, or in the way.
+void check_output(const Recipe& recipe, const ResumeMode& mode) {
   const RunPaths paths(recipe.output);
-  for (const auto& path :
-       {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
-    remove_tree(path);
+  if (mode.resume) return;
+  require_own_training(paths);
+  if (!mode.overwrite && paths.holds_training()) {
+    const bool saved = !step_directories(paths.checkpoints()).empty();
+    fail(ErrorCode::kOutputExists,
+         "{} holds {}. Add --resume to {}, --overwrite to replace it, or set another output.",
+         recipe.output,
+         saved ? "another training" : "a training that was stopped before its first checkpoint",
+         saved ? "go on with it" : "begin it again");
   }
 }
 
@@ -37,19 +38,30 @@ void clear_output(const Recipe& recipe) {
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
                const nlohmann::json& provenance) {
-  // Before anything is deleted.
   require_optimizer_dtype(recipe);
   const SessionOptions session = session_options(recipe, world);
   set_threads(recipe.train.threads);
-  on_rank_0(world, "look at the output folder", [&] { require_place(recipe, mode); });
+  on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
+  std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
   preflight(recipe, trainer.plan(), trainer.session_options(), trainer.last_step(), world);
   if (mode.check) {
     if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
     return;
   }
-  if (mode.overwrite) on_rank_0(world, "clear the output folder", [&] { clear_output(recipe); });
-  trainer.run(mode);
+  trainer.load();
+  // Recipe, data, layout, disk, memory and model are good.
+  on_rank_0(world, "make room for the training", [&] {
+    const RunPaths paths(recipe.output);
+    // Whatever is there from now on, it is not what `run` once finished.
+    StepLedger(paths.step_ledger()).started(RecipeStep::kTrain);
+    if (mode.overwrite) replaced.emplace(paths);
+  });
+  ResumeMode watched = mode;
+  watched.published = [&] {
+    if (replaced) replaced->remove();
+  };
+  trainer.run(watched);
 }
 
 }  // namespace sutor

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "launch/data/sample_order.h"
@@ -23,6 +26,8 @@ struct ResumeMode {
   bool resume = false;
   bool strict = false;
   bool overwrite = false;
+  // Called on rank 0 whenever a checkpoint has been published.
+  std::function<void()> published = {};
   bool check = false;  // only whether it can start: nothing is loaded, written or deleted
 };
 
@@ -36,7 +41,9 @@ class Trainer {
   const TrainPlan& plan() const { return plan_; }
   const SessionOptions& session_options() const { return options_; }
   int64_t last_step() const { return total_steps_; }
-  // Loads the model and trains to the end. Prints on rank 0. Collective.
+  // Reads the model; once, before run(). Collective.
+  void load();
+  // Trains to the end. Prints on rank 0. Collective.
   void run(const ResumeMode& mode);
 
  private:
@@ -46,19 +53,28 @@ class Trainer {
   };
 
   void open_data();
-  void load();
   void run_steps(const ResumeMode& mode);
+  void train_to_end();
   void start(const ResumeMode& mode);
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
-  // Returns the signal that asks any rank to stop; 0: none.
-  int log_step(const BatchResult& result, int64_t step, double lr, double seconds);
-  void evaluate_all(int64_t step);
+  void restore_best();
+  bool evaluation_due(int64_t step) const;
+  void evaluate_missing();
+  struct StepEnd {
+    int64_t saves_progress = 0;  // the largest of all ranks
+    int signal = 0;              // that asks any rank to stop; 0: none
+    bool log_failed = false;     // the logs could not be written before this step
+  };
+  // Collective.
+  StepEnd log_step(const BatchResult& result, int64_t step, double lr, double seconds);
+  // Measures every set but those in `done`, and saves when one makes this step the best.
+  void evaluate_all(int64_t step, const std::set<std::string>& done = {});
   // The same, but saves before it leaves for a signal.
-  void evaluate_or_stop(int64_t step);
+  void evaluate_or_stop(int64_t step, const std::set<std::string>& done = {});
   // Saves unless the step is saved, and throws E7500. `in`: what it was doing.
   [[noreturn]] void stop(int signal, const std::string& in);
-  void save(bool final);
+  void save(bool last);
   void check_frozen_weights();
   bool is_root() const { return world_.rank() == 0; }
 

@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/json.h"
@@ -15,6 +17,7 @@
 #include "launch/eval/text_generation.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
@@ -38,6 +41,18 @@ void write_ids(const GenerationResult& result, const std::string& path) {
   nlohmann::json out = nlohmann::json::array();
   for (const Completion& completion : result.completions) out.push_back(completion.ids);
   write_file_atomic(path, dump_json(out) + "\n");
+}
+
+// --out is looked at before the model is loaded; in the recipe's output it needs that one's lock.
+std::optional<OutputLock> lock_for(const po::variables_map& values, const Recipe& recipe,
+                                   Comm& world) {
+  const std::filesystem::path out = values["out"].as<std::string>();
+  const bool inside = from_rank_0(world, "look at --out", [&]() -> std::string {
+                        require_plain_file(out);
+                        return lies_within(out, recipe.output) ? "inside" : "";
+                      }) == "inside";
+  if (!inside || !values.count("recipe")) return {};
+  return lock_output(world, recipe.output);
 }
 
 void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& values) {
@@ -96,6 +111,7 @@ int verb_generate(const Arguments& arguments) {
       fail(ErrorCode::kBadArgument, "give --prompts or --ids (one of the two)");
     }
     const Recipe recipe = recipe_or_model_from(*values);
+    const std::optional<OutputLock> lock = lock_for(*values, recipe, world);
     with_profile(*values, world, [&] { run_generate(recipe, world, *values); });
     return kExitOk;
   });

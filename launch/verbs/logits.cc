@@ -65,16 +65,14 @@ void write_tensors(const std::map<std::string, at::Tensor>& tensors, const std::
     declared.push_back({name, std::string(name_of(dtype)), tensor.sizes().vec()});
   }
   sort_as_safetensors(declared);
-  if (is_there(path) && !is_file(path)) {
-    fail(ErrorCode::kOutputExists, "{} is no plain file, so it is not replaced", path);
-  }
-  remove_tree(path);
-  SafetensorsWriter writer(path, declared);
-  for (const SafetensorsDeclaration& declaration : declared) {
-    const at::Tensor data = tensors.at(declaration.name).contiguous();
-    writer.append({static_cast<const std::byte*>(data.data_ptr()), data.nbytes()});
-  }
-  writer.finish();
+  replace_file(path, [&](const std::filesystem::path& temporary) {
+    SafetensorsWriter writer(temporary, declared);
+    for (const SafetensorsDeclaration& declaration : declared) {
+      const at::Tensor data = tensors.at(declaration.name).contiguous();
+      writer.append({static_cast<const std::byte*>(data.data_ptr()), data.nbytes()});
+    }
+    writer.finish();
+  });
 }
 
 // Loss of predicting every next token, and the gradients of what the config trains.
@@ -140,6 +138,7 @@ int verb_logits(const Arguments& arguments) {
       fail(ErrorCode::kOneProcessOnly, "`sutor logits` runs as one process, found {} ranks",
            world.size());
     }
+    require_plain_file((*values)["out"].as<std::string>());  // before anything costly
     const ModelSource source((*values)["model"].as<std::string>());
     const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
     const ChosenDevice chosen = choose_device((*values)["device"].as<std::string>(), world);

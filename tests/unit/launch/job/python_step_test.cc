@@ -77,11 +77,13 @@ TEST_F(PythonStep, AScriptThatALimitEndedIsReported) {
 
 TEST_F(PythonStep, PrintedJsonIsCheckedAndJobsAreText) {
   EXPECT_EQ(printed_json({0, "{\"a\": 1}"}, "score.py")["a"], 1);
-  expect_error(ErrorCode::kPythonStepDied, {"tools/score.py"},
-               [] { printed_json({0, "no"}, "score.py"); });
+  expect_error(ErrorCode::kPythonStepDied, {"tools/score.py"}, [] {
+    printed_json({0, "no"}, "score.py");
+  });
   stand_in("exit 0");
-  expect_error(ErrorCode::kBadValue, {"UTF-8"},
-               [] { run_python_step("score.py", {{"path", "caf\xe9"}}); });
+  expect_error(ErrorCode::kBadValue, {"UTF-8"}, [] {
+    run_python_step("score.py", {{"path", "caf\xe9"}});
+  });
 }
 
 TEST_F(PythonStep, WhatIsMissingIsNamed) {

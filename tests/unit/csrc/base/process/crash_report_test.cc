@@ -60,7 +60,8 @@ TEST_F(CrashReport, AFileBeyondTheLimitOfSizesIsAnErrorThatNamesTheLimit) {
   EXPECT_EXIT(
       {
         install_crash_report();
-        const rlimit limit{4096, 4096};
+        rlimit limit{};
+        limit.rlim_cur = limit.rlim_max = 4096;
         ::setrlimit(RLIMIT_FSIZE, &limit);
         try {
           write_file_atomic(path_, std::string(8192, 'x'));

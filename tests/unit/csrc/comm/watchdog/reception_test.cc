@@ -11,6 +11,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "csrc/comm/watchdog/keyed_hash.h"
 
@@ -32,7 +33,12 @@ class ReceptionOfThree : public ::testing::Test {
 
   LineSocket connect() { return LineSocket::connect({endpoint_}, 1); }
 
-  std::vector<Reception::Arrival> admit(bool tick = false) { return door_->admit(now_, tick); }
+  void admit(bool tick = false) {
+    for (Reception::Arrival& arrival : door_->admit(now_, tick)) {
+      arrived_.push_back(arrival.rank);
+      inside_.push_back(std::move(arrival.socket));
+    }
+  }
 
   // The challenge that a guest gets.
   std::string challenge_of(LineSocket& socket) {
@@ -53,17 +59,13 @@ class ReceptionOfThree : public ::testing::Test {
         json{{"rank", rank}, {"answer", answer_to(token, challenge, number, monitor)}}.dump());
   }
 
-  // The ranks that came in within a few looks.
+  // The ranks that came in since the last call, after a few looks.
   std::vector<int> arrived(bool tick = false) {
-    std::vector<int> ranks;
     for (int i = 0; i < 20; ++i) {
-      for (Reception::Arrival& arrival : admit(tick)) {
-        ranks.push_back(arrival.rank);
-        inside_.push_back(std::move(arrival.socket));
-      }
+      admit(tick);
       ::usleep(1000);
     }
-    return ranks;
+    return std::exchange(arrived_, {});
   }
 
   static bool is_gone(LineSocket& socket) {
@@ -74,6 +76,7 @@ class ReceptionOfThree : public ::testing::Test {
   std::string endpoint_;
   std::optional<Reception> door_;
   std::vector<LineSocket> inside_;
+  std::vector<int> arrived_;
   double now_ = 0;
 };
 
