@@ -103,6 +103,10 @@ Digest base_digest(const ModelSource& source, Comm& world) {
   return parse_digest(digest, "base digest");
 }
 
+void check_adapters(const ModelSource& source, Comm& world) {
+  if (!source.adapters.empty()) base_digest(source, world);
+}
+
 Digest digest_of(const std::vector<ShardValues>& tensors) {
   const ProfileScope scope("digests of frozen tensors");
   std::vector<Digest> digests(tensors.size());

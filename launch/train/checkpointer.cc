@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/partial/partial_checkpoint.h"
@@ -11,6 +12,7 @@
 #include "csrc/base/profile.h"
 #include "csrc/base/text/text.h"
 #include "launch/job/agreement.h"
+#include "launch/model/overlay.h"
 #include "launch/train/same_training.h"
 
 namespace sutor {
@@ -70,14 +72,16 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
 }
 
 Checkpointer::Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
-                           ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance)
+                           ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance,
+                           nlohmann::json base_config)
     : root_(std::move(root)),
       base_(base),
       plan_(plan),
       store_(store),
       optimizer_(optimizer),
       world_(store.parallel().world()),
-      provenance_(std::move(provenance)) {}
+      provenance_(std::move(provenance)),
+      base_config_(std::move(base_config)) {}
 
 std::vector<IndexedTensor> Checkpointer::wanted() const {
   std::vector<IndexedTensor> tensors;
@@ -115,6 +119,7 @@ void Checkpointer::save(const TrainState& state, int keep) {
       CheckpointMeta meta;
       meta.step = state.step;
       meta.base_digest = base_.text();
+      meta.base_config = base_config_;
       meta.plan_digest = plan_.digest.text();
       meta.expert_config = nlohmann::json::parse(to_json(plan_.config));
       meta.layout = store_.parallel().layout().describe();
@@ -143,6 +148,8 @@ void Checkpointer::check_belongs(const CheckpointReader& reader) const {
          "that it was trained on.",
          where, meta.base_digest, base_.text());
   }
+  check_base_config(meta.base_config, base_config_, where, "model.path");
+  if (meta.base_config.is_null() && world_.rank() == 0) warn_of_base_config(where);
   if (meta.plan_digest != plan_.digest.text()) {
     fail(ErrorCode::kOtherTrainable,
          "{} trains other parameters than this recipe: plan {}, here {}. Use the expert config "

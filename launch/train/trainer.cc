@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/ops/device/memory.h"
@@ -63,7 +64,8 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
   check_marked(plan_.trainable, session_->store());
   optimizer_ = make_optimizer(recipe.optim, recipe.train.seed, session_->store().buffers());
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
-                                                 session_->store(), *optimizer_, provenance);
+                                                 session_->store(), *optimizer_, provenance,
+                                                 computing_config(source_.directory.config()));
 }
 
 void Trainer::open_data() {

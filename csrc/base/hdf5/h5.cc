@@ -11,6 +11,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5_detail.h"
+#include "csrc/base/hdf5/seal.h"
 
 namespace sutor::h5 {
 namespace {
@@ -227,9 +228,10 @@ void File::set_uint(const std::string& object, const std::string& name, uint64_t
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill) {
   replace_file(path, [&](const std::filesystem::path& temporary) {
     File file = File::create(temporary);
+    file.set_int("/", kSealedAttribute, 1);
     fill(file);
     file.close();
-    fsync_path(temporary);
+    seal_file(temporary);
   });
 }
 
