@@ -50,7 +50,7 @@ class Evaluator {
         session_(source_, world, session_options(recipe, world)) {}
 
   std::vector<EvaluatedModel> run() {
-    check_adapters(source_, world_);
+    check_source(source_, world_);
     std::vector<EvaluatedModel> models;
     const bool trained = request_.checkpoint != "none";
     if (request_.base || !trained) models.push_back(measure("base", recipe_.model.path));

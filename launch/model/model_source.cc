@@ -33,6 +33,14 @@ Overlay ModelSource::checkpoint(const std::filesystem::path& path, const Digest&
   return overlay;
 }
 
+void ModelSource::check(int threads) const {
+  if (adapters.empty()) {
+    check_recorded_model(directory, threads);
+  } else {
+    digest(threads);
+  }
+}
+
 Digest ModelSource::digest(int threads) const {
   std::call_once(digest_once_, [&] { digest_ = read_digest(threads); });
   return digest_;

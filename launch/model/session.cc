@@ -103,8 +103,8 @@ Digest base_digest(const ModelSource& source, Comm& world) {
   return parse_digest(digest, "base digest");
 }
 
-void check_adapters(const ModelSource& source, Comm& world) {
-  if (!source.adapters.empty()) base_digest(source, world);
+void check_source(const ModelSource& source, Comm& world) {
+  on_rank_0(world, "check model", [&] { source.check(at::get_num_threads()); });
 }
 
 Digest digest_of(const std::vector<ShardValues>& tensors) {

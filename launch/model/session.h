@@ -78,9 +78,9 @@ at::ScalarType computing_dtype(const std::string& text);
 // source however often this is called. Collective.
 Digest base_digest(const ModelSource& source, Comm& world);
 
-// That the model's adapters belong to this base (E0305) and are as they were written (E0347), which
-// base_digest() checks too. Reads nothing when there are none. Collective.
-void check_adapters(const ModelSource& source, Comm& world);
+// ModelSource::check() by rank 0, for those who need no base_digest(), which checks the same.
+// Collective.
+void check_source(const ModelSource& source, Comm& world);
 
 // One digest of the names and bytes of these tensors, computed on all threads.
 Digest digest_of(const std::vector<ShardValues>& tensors);

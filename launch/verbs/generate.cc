@@ -53,7 +53,7 @@ void write_ids(const GenerationResult& result, const std::string& path) {
 void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& values) {
   set_threads(recipe.train.threads);
   const ModelSource source(recipe.model);
-  check_adapters(source, world);
+  check_source(source, world);
   Session session(source, world, session_options(recipe, world));
   const std::string checkpoint = values["checkpoint"].as<std::string>();
   if (checkpoint != "none") {
