@@ -25,8 +25,9 @@ constexpr std::string_view kMeaningless[] = {
 std::string shown(const json& config, const std::string& key) {
   const auto at = config.find(key);
   if (at == config.end()) return "absent";
-  const std::string text = at->dump(-1, ' ', /*ensure_ascii=*/true);
-  return text.size() <= kShownBytes ? text : text.substr(0, kShownBytes) + "..";
+  std::string text = at->dump(-1, ' ', /*ensure_ascii=*/true);
+  if (text.size() > kShownBytes) text.replace(kShownBytes, std::string::npos, "..");
+  return text;
 }
 
 }  // namespace
