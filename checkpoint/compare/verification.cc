@@ -11,8 +11,10 @@
 #include "checkpoint/huggingface/stored_bytes.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/store/base_store.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -23,11 +25,7 @@ constexpr const char* kNothingRecorded =
     "there are no recorded digests, so other values would not show";
 constexpr const char* kExportAgain = "Fetch the adapter again, or export it again.";
 
-int64_t size_of_file(const fs::path& path) {
-  std::error_code error;
-  const auto size = fs::file_size(path, error);
-  return error ? 0 : static_cast<int64_t>(size);
-}
+int64_t size_of_file(const fs::path& path) { return is_file(path) ? bytes_of(path) : 0; }
 
 // Checks the sizes of all files that a manifest lists, and that there are no others. Returns
 // whether all listed ones are complete.
@@ -97,9 +95,9 @@ void check_export_info(const ModelDirectory& directory, const TensorMap* model,
 // Checks the headers of all shards that the directory names. Returns whether all are sound.
 bool check_shards(const fs::path& path, CorruptionList& corruption) {
   std::set<std::string> names;
-  if (fs::exists(path / kSingleWeightsFile)) {
+  if (is_there(path / kSingleWeightsFile)) {
     names.insert(kSingleWeightsFile);
-  } else if (fs::exists(path / kIndexFile)) {
+  } else if (is_there(path / kIndexFile)) {
     if (!corruption.check(path / kIndexFile, [&] {
           for (const auto& [name, file] : read_hf_index(path / kIndexFile).weight_map) {
             names.insert(file);
@@ -111,7 +109,7 @@ bool check_shards(const fs::path& path, CorruptionList& corruption) {
   bool complete = true;
   for (const std::string& name : names) {
     const fs::path file = path / name;
-    if (!fs::exists(file)) {
+    if (!is_there(file)) {
       corruption.add({.code = ErrorCode::kContradictoryShards,
                       .file = file.string(),
                       .expected = "a file, as the index lists it",

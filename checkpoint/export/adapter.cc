@@ -1,11 +1,10 @@
 #include "checkpoint/export/adapter.h"
 
-#include <algorithm>
-
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -69,11 +68,10 @@ nlohmann::json read_info_body(const fs::path& adapter) {
 void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& tensors,
                    const ExpertConfig& config, const ExportOrigin& origin,
                    int64_t max_shard_bytes) {
-  StagedDirectory staged(directory);
+  make_directory(directory);
   std::map<std::string, Digest> digests;
-  std::vector<RecordedFile> files =
-      write_shards(staged.path(), tensors, max_shard_bytes, digests);
-  files.push_back(write_recorded(staged.path(), kExpertConfigFile, to_json(config)));
+  std::vector<RecordedFile> files = write_shards(directory, tensors, max_shard_bytes, digests);
+  files.push_back(write_recorded(directory, kExpertConfigFile, to_json(config)));
   nlohmann::json info = {{"format", kFormat},
                          {"format_version", kAdapterVersion},
                          {"base_digest", origin.base_digest},
@@ -81,16 +79,15 @@ void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& 
                          {"tensors", nlohmann::json::object()}};
   if (origin.base_config.is_object()) info["base_config"] = origin.base_config;
   for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
-  write_new_file(staged.path() / kAdapterInfoFile,
+  write_new_file(directory / kAdapterInfoFile,
                  encode_file_list(std::move(info), std::move(files)));
-  staged.publish();
 }
 
 Adapter::Adapter(const fs::path& path) : path_(path) {
-  if (!fs::is_directory(path_)) {
+  if (!is_folder(path_)) {
     fail(ErrorCode::kNotAdapter, "adapter {} is not a directory", path_.string());
   }
-  if (!fs::exists(path_ / kExpertConfigFile)) {
+  if (!is_there(path_ / kExpertConfigFile)) {
     fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no {}", path_.string(),
          kExpertConfigFile);
   }
@@ -117,13 +114,12 @@ void Adapter::check_small_files() const {
 
 void Adapter::open_tensors() {
   std::vector<fs::path> files;
-  for (const fs::directory_entry& file : fs::directory_iterator(path_)) {
-    if (file.path().extension() == ".safetensors") files.push_back(file.path());
+  for (const fs::path& file : entries_of(path_)) {
+    if (file.extension() == ".safetensors") files.push_back(file);
   }
   if (files.empty()) {
     fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no *.safetensors", path_.string());
   }
-  std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
     files_.push_back(std::make_unique<SafetensorsShard>(file));
     for (const SafetensorsEntry& entry : files_.back()->tensors()) {
@@ -190,7 +186,7 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
                        .shape = entry.shape,
                        .dtype = *entry.dtype,
                        .stored_dtype = *entry.dtype,
-                       .read = [stored](const ShardedTensor& slice) {
+                       .read = [stored = stored](const ShardedTensor& slice) {
                          stored.file->load(stored.entry->begin, slice.dtype, slice);
                        }});
   }
@@ -211,7 +207,7 @@ std::vector<RecordedFile> recorded_adapter_files(const fs::path& path) {
 }
 
 bool is_adapter(const fs::path& path) {
-  return fs::exists(path / kExpertConfigFile) && !fs::exists(path / "config.json");
+  return is_there(path / kExpertConfigFile) && !is_there(path / "config.json");
 }
 
 }  // namespace sutor

@@ -29,8 +29,8 @@ struct ExportOrigin {
   nlohmann::json base_config;  // the base's computing_config()
 };
 
-// Writes the tensors in their stored_dtype, in shards of at most `max_shard_bytes`, and publishes
-// the directory at once. Throws E0220 when it exists.
+// Writes the tensors in their stored_dtype, in shards of at most `max_shard_bytes`, into a new
+// directory, which the caller publishes (csrc/base/owner/staged_directory.h).
 void write_adapter(const std::filesystem::path& directory,
                    const std::vector<TrainedTensor>& tensors, const ExpertConfig& config,
                    const ExportOrigin& origin, int64_t max_shard_bytes = kDefaultShardBytes);

@@ -11,6 +11,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -149,26 +150,24 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
   const ExportPlan plan = plan_export(base, model, names, rule);
   ThreadTeam team(/*threads=*/0);
   SliceBuilder builder(base, trained, team);
-  StagedDirectory staged(directory);
+  make_directory(directory);
   std::vector<RecordedFile> files(plan.shards.size());
   team.run(kShardsAtOnce, static_cast<int64_t>(plan.shards.size()), [&](int64_t i) {
     const OutputShard& shard = plan.shards[static_cast<size_t>(i)];
-    const fs::path to = staged.path() / shard.base->name();
+    const fs::path to = directory / shard.base->name();
     files[static_cast<size_t>(i)] =
         (shard.same_header ? write_in_place : write_anew)(shard, builder, to);
   });
   for (const fs::path& file : copied_files(base, !trained.empty(), plan.new_headers())) {
-    files.push_back(
-        copy_recorded(base.files_root() / file, staged.path(), file.generic_string()));
+    files.push_back(copy_recorded(base.files_root() / file, directory, file.generic_string()));
   }
   for (const auto& [file, text] : rewritten_files(base, plan)) {
-    files.push_back(write_recorded(staged.path(), file, text));
+    files.push_back(write_recorded(directory, file, text));
   }
   MergedExport result = result_of(builder, base, model, rule);
   if (!trained.empty()) {
-    write_info(result, origin, std::move(files), staged.path() / kMergedInfoFile);
+    write_info(result, origin, std::move(files), directory / kMergedInfoFile);
   }
-  staged.publish();
   return result;
 }
 

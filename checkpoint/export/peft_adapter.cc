@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <set>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/format_versions.h"
+#include "csrc/base/text/json.h"
+#include "csrc/base/text/name_pattern.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
@@ -27,14 +28,11 @@ std::string module_of(const std::string& name) { return name.substr(0, name.find
 // a regular expression for the end of the name.
 bool applies(const std::string& pattern,
              const std::map<std::string, const SafetensorsEntry*>& tensors) {
-  try {
-    const std::regex regex("(.*\\.)?(" + pattern + ")");
-    return std::any_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
-      return std::regex_match(module_of(tensor.first), regex);
-    });
-  } catch (const std::regex_error&) {
-    return true;  // better refused than ignored
-  }
+  NamePattern name("(.*\\.)?(" + pattern + ")");
+  const bool any = std::any_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
+    return name.matches(module_of(tensor.first));
+  });
+  return any || !name.problem().empty();  // better refused than ignored
 }
 
 }  // namespace
@@ -51,8 +49,8 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
     modules.insert(module_of(pair.name));
   }
   sort_as_safetensors(declared);
-  StagedDirectory staged(directory);
-  SafetensorsWriter writer(staged.path() / kPeftWeightsFile, declared);
+  make_directory(directory);
+  SafetensorsWriter writer(directory / kPeftWeightsFile, declared);
   for (const SafetensorsDeclaration& declaration : declared) {
     const TrainedTensor& pair = *by_name.at(declaration.name);
     stream_converted(pair, pair.stored_dtype,
@@ -70,26 +68,25 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
                                          {"fan_in_fan_out", false},
                                          {"inference_mode", true},
                                          {"target_modules", modules}};
-  files.push_back(write_recorded(staged.path(), kPeftConfigFile, config.dump(2) + "\n"));
+  files.push_back(write_recorded(directory, kPeftConfigFile, dump_json(config, 2) + "\n"));
   write_new_file(
-      staged.path() / kPeftInfoFile,
+      directory / kPeftInfoFile,
       encode_file_list({{"format", kFormat}, {"format_version", kPeftInfoVersion}}, files));
-  staged.publish();
 }
 
 PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
   const fs::path config_file = path / kPeftConfigFile;
-  if (!fs::exists(config_file) || !fs::exists(path / kPeftWeightsFile)) {
+  if (!is_there(config_file) || !is_there(path / kPeftWeightsFile)) {
     fail(ErrorCode::kNotAdapter, "{} is not a peft adapter: it needs {} and {}", path.string(),
          kPeftConfigFile, kPeftWeightsFile);
   }
   require_recorded(path, recorded_files(path), /*threads=*/1, "Export the adapter again.");
-  const auto config =
-      nlohmann::json::parse(read_file(config_file), nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json config = parse_json(read_file(config_file)).value;
   const auto refuse = [&](const std::string& reason) {
     fail(ErrorCode::kNotAdapter, "{}: {}", config_file.string(), reason);
   };
-  if (!config.is_object() || config.value("peft_type", "") != "LORA") refuse("not a LORA adapter");
+  if (!config.is_object() || config.value("peft_type", nlohmann::json()) != "LORA")
+    refuse("not a LORA adapter");
   for (const char* key : {"use_rslora", "use_dora", "fan_in_fan_out"}) {
     const auto at = config.find(key);
     if (at != config.end() && at->is_boolean() && at->get<bool>()) {

@@ -25,8 +25,8 @@ struct PeftOptions {
   std::string base;  // base_model_name_or_path
 };
 
-// `pairs`: lora_A and lora_B tensors under global names. The directory appears complete; throws
-// E0220 when it exists.
+// `pairs`: lora_A and lora_B tensors under global names. Writes into a new directory, which the
+// caller publishes (csrc/base/owner/staged_directory.h).
 void write_peft_adapter(const std::filesystem::path& directory,
                         const std::vector<TrainedTensor>& pairs, const PeftOptions& options);
 

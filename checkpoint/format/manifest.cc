@@ -153,6 +153,9 @@ Manifest load_manifest(const fs::path& directory) {
   const fs::path path = directory / kManifestFile;
   std::error_code error;
   if (!fs::exists(path, error)) {
+    if (error) {
+      fail(ErrorCode::kUnreadableFile, "cannot look up {}: {}", path.string(), error.message());
+    }
     fail(ErrorCode::kIncomplete, "{} is not a complete checkpoint: it has no {}",
          directory.string(), kManifestFile);
   }

@@ -5,6 +5,7 @@
 #include "checkpoint/huggingface/hf_directory.h"
 #include "checkpoint/huggingface/hf_index.h"
 #include "checkpoint/store/base_store.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 
 namespace sutor {
@@ -46,11 +47,11 @@ fs::path model_files_root(const fs::path& path) {
 
 std::string read_model_config(const fs::path& path) {
   if (is_base_store(path)) return read_store_config(path, read_store_manifest(path));
-  const fs::path file = fs::is_directory(path) ? path / "config.json" : path;
-  if (!fs::exists(file)) {
+  const fs::path file = is_folder(path) ? path / "config.json" : path;
+  if (!is_there(file)) {
     fail(ErrorCode::kNoModel, "{}: there is no config.json of a model.", path.string());
   }
-  return read_file(file);
+  return read_file(file, kMaxConfigFileBytes);
 }
 
 }  // namespace sutor

@@ -9,6 +9,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -83,7 +84,7 @@ void check_arrays(const std::string& where, std::span<const int32_t> ids,
 
 nlohmann::json parse_object(const h5::File& file, const std::string& name) {
   const std::string text = file.get_text("/", name);
-  nlohmann::json value = nlohmann::json::parse(text, nullptr, false);
+  nlohmann::json value = parse_json(text).value;
   if (!value.is_object()) {
     file.fail_read(fmt::format("attribute `{}` must be a JSON object", name));
   }
@@ -108,6 +109,7 @@ TokenStoreInfo read_info(const h5::File& file) {
   info.max_id = file.get_int("/", "max_id");
   info.options = parse_object(file, "options");
   info.counts = parse_object(file, "counts");
+  if (file.has_attribute("/", "inputs")) info.inputs = parse_object(file, "inputs");
   return info;
 }
 
@@ -130,6 +132,7 @@ void write_info(h5::File& file, const TokenStoreInfo& info, uint64_t checksum) {
   file.set_int("/", "max_id", info.max_id);
   file.set_text("/", "options", info.options.dump());
   file.set_text("/", "counts", info.counts.dump());
+  if (!info.inputs.is_null()) file.set_text("/", "inputs", info.inputs.dump());
   file.set_uint("/", "checksum", checksum);
 }
 

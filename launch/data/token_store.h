@@ -14,6 +14,7 @@
 //   ("sha256:<hex>", or any "<algorithm>:<hex>"; compared as text), source_bytes;
 //   rows (of the source), documents = D, tokens = N, supervised_tokens = sum of loss_mask,
 //   vocab_size, bos_id, eos_id (-1: none), max_id (of /ids, -1 when N = 0);
+//   inputs (optional): JSON object as text, digests of the files beside tokenizer and model;
 //   options, counts: JSON objects as text (what was requested: loss_on, format, ...; what happened
 //   to rows: dropped, truncated, ...);
 //   checksum: sum over t of (t + 1) (2 ids[t] + loss_mask[t] + 1), plus sum over d = 0 .. D of
@@ -51,6 +52,9 @@ struct TokenStoreInfo {
   int64_t max_id = -1;
   nlohmann::json options = nlohmann::json::object();
   nlohmann::json counts = nlohmann::json::object();
+  // "sha256:<hex>" or "absent" of further files that decided the tokens, by role
+  // ("model/config.json"); null in older files.
+  nlohmann::json inputs;
 };
 
 // The tokens of a document in the store.

@@ -56,7 +56,9 @@ class Evaluator {
     if (request_.base || !trained) models.push_back(measure("base", recipe_.model.path));
     if (!trained) return models;
     const std::string path = from_rank_0(world_, "choose checkpoint", [&] {
-      return find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint).string();
+      return find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint,
+                             WorseThanBase::kTold)
+          .string();
     });
     const Overlay checkpoint = source_.checkpoint(path, base_digest(source_, world_));
     if (world_.rank() == 0) warn_of_base_config(checkpoint);

@@ -3,11 +3,12 @@
 #pragma once
 
 #include <functional>
-#include <new>
 #include <string>
+#include <vector>
 
 #include "csrc/base/error.h"
 #include "csrc/comm/comm.h"
+#include "launch/job/current_error.h"
 
 namespace sutor {
 
@@ -17,14 +18,14 @@ std::string problem_of(Body&& body) {
   try {
     body();
     return "";
-  } catch (const Error& error) {
+  } catch (...) {
+    const Error error = current_error();
     return fmt::format("{} {}", number_of(error.code()), error.what());
-  } catch (const std::bad_alloc&) {
-    return fmt::format("{} out of memory", number_of(ErrorCode::kOutOfMemory));
-  } catch (const std::exception& error) {
-    return fmt::format("{} {}", number_of(ErrorCode::kUnexpected), error.what());
   }
 }
+
+// Collective: the problems of all ranks, by rank, with the rank named where there are several.
+std::vector<Error> problems_of_all(Comm& world, const std::string& problem, const char* what);
 
 // Collective: every rank learns whether any rank had a problem; all throw the first one.
 void agree(Comm& world, const std::string& problem, const char* what);

@@ -4,26 +4,32 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
 
 using Json = nlohmann::ordered_json;  // keys stay in the order in which people read them
 
+constexpr int64_t kMaxLogBytes = int64_t{8} << 30;
+
 // Keeps the complete lines of steps up to `last_step` and opens the file to append.
-std::ofstream reopen(const std::filesystem::path& path, int64_t last_step) {
-  std::string kept;
-  if (last_step > 0 && std::filesystem::exists(path)) {
-    const std::string content = read_file(path);
+AppendFile reopen(const std::filesystem::path& path, int64_t last_step) {
+  std::error_code error;
+  const auto status = std::filesystem::symlink_status(path, error);
+  if (std::filesystem::exists(status)) {
+    std::string kept;
+    const std::string content = last_step > 0 ? read_file(path, kMaxLogBytes) : "";
     for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
          begin = end + 1) {
       const std::string line = content.substr(begin, end - begin);
@@ -33,29 +39,44 @@ std::ofstream reopen(const std::filesystem::path& path, int64_t last_step) {
         kept += line + "\n";
       }
     }
+    if (last_step == 0 || kept != content) write_file_atomic(path, kept);
   }
-  write_file_atomic(path, kept);
-  return std::ofstream(path, std::ios::binary | std::ios::app);
+  return AppendFile(path);
 }
 
-void append(std::ofstream& stream, const std::filesystem::path& path, const Json& row) {
-  stream << row.dump() << '\n' << std::flush;
-  if (!stream) {
-    fail(ErrorCode::kWriteFailed, "{} cannot be written: {}", path.string(), std::strerror(errno));
-  }
+// "2026-11-28T05:17:21.042Z"
+std::string now_text() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto millis = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+  const auto seconds = static_cast<std::time_t>(millis / 1000);
+  std::tm utc{};
+  ::gmtime_r(&seconds, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+  return fmt::format("{}.{:03}Z", text, millis % 1000);
 }
 
 }  // namespace
 
 MetricsLog::MetricsLog(const RunPaths& paths, bool tensorboard, int64_t resume_step)
-    : paths_(paths) {
-  std::error_code error;
-  std::filesystem::create_directories(paths.output, error);
-  metrics_ = reopen(paths.metrics(), resume_step);
-  evaluations_ = reopen(paths.evaluations(), resume_step);
+    : metrics_(reopen(paths.metrics(), resume_step)),
+      evaluations_(reopen(paths.evaluations(), resume_step)) {
   if (tensorboard) {
     tensorboard_ = std::make_unique<TensorboardWriter>(paths.tensorboard(), resume_step);
   }
+}
+
+void MetricsLog::keep_error(const std::function<void()>& write) {
+  try {
+    write();
+  } catch (const Error& error) {
+    if (!error_) error_ = error;
+  }
+}
+
+void MetricsLog::sync() {
+  keep_error([&] { metrics_.sync(); });
+  keep_error([&] { evaluations_.sync(); });
 }
 
 void MetricsLog::add(const StepMetrics& metrics) {
@@ -68,9 +89,12 @@ void MetricsLog::add(const StepMetrics& metrics) {
               {"tokens_per_s", metrics.tokens_per_s},
               {"peak_memory_bytes", metrics.peak_memory_bytes},
               {"allocated_bytes", metrics.allocated_bytes},
-              {"reserved_bytes", metrics.reserved_bytes}};
+              {"reserved_bytes", metrics.reserved_bytes},
+              {"epoch", metrics.epoch},
+              {"step_seconds", metrics.step_seconds},
+              {"time", now_text()}};
   if (metrics.balance_loss) row["balance_loss"] = *metrics.balance_loss;
-  append(metrics_, paths_.metrics(), row);
+  keep_error([&] { metrics_.append(dump_json(row) + "\n"); });
   if (!tensorboard_) return;
   std::vector<std::pair<std::string, double>> scalars = {
       {"train/loss", metrics.loss},
@@ -79,18 +103,24 @@ void MetricsLog::add(const StepMetrics& metrics) {
       {"train/tokens_per_s", metrics.tokens_per_s},
       {"train/peak_memory_gib", static_cast<double>(metrics.peak_memory_bytes) / (1 << 30)}};
   if (metrics.balance_loss) scalars.emplace_back("train/balance_loss", *metrics.balance_loss);
-  tensorboard_->add(metrics.step, scalars);
+  keep_error([&] { tensorboard_->add(metrics.step, scalars); });
 }
 
 void MetricsLog::add(const EvalMetrics& metrics) {
-  Json row = {{"step", metrics.step}, {"set", metrics.set}, {"tokens", metrics.tokens}};
+  Json row = {{"step", metrics.step},
+              {"set", metrics.set},
+              {"tokens", metrics.tokens},
+              {"epoch", metrics.epoch},
+              {"eval_seconds", metrics.eval_seconds},
+              {"time", now_text()}};
   std::vector<std::pair<std::string, double>> scalars;
   for (const auto& [name, value] : metrics.values) {
     row[name] = value;
     scalars.emplace_back("eval/" + metrics.set + "/" + name, value);
   }
-  append(evaluations_, paths_.evaluations(), row);
-  if (tensorboard_ && !scalars.empty()) tensorboard_->add(metrics.step, scalars);
+  keep_error([&] { evaluations_.append(dump_json(row) + "\n"); });
+  if (!tensorboard_ || scalars.empty()) return;
+  keep_error([&] { tensorboard_->add(metrics.step, scalars); });
 }
 
 std::string step_line(const StepMetrics& metrics, int64_t total_steps, double seconds_left,

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "csrc/base/error.h"
+#include "launch/log/append_file.h"
 #include "launch/log/run_paths.h"
 #include "launch/log/tensorboard.h"
 
@@ -25,6 +27,8 @@ struct StepMetrics {
   int64_t peak_memory_bytes = 0;  // of tensors, since start, of the rank with most
   int64_t allocated_bytes = 0, reserved_bytes = 0;  // after the step, likewise
   std::optional<double> balance_loss;               // not included in `loss`
+  int64_t epoch = 0;                                // of the step's samples; 0 = the first
+  double step_seconds = 0;                          // wall time
 };
 
 struct EvalMetrics {
@@ -32,24 +36,34 @@ struct EvalMetrics {
   std::string set;                       // name of the data set
   int64_t tokens = 0;                    // targets that it was measured on
   std::map<std::string, double> values;  // "loss", "ppl", "token_acc"
+  int64_t epoch = 0;                     // of the step before
+  double eval_seconds = 0;               // wall time
 };
 
 class MetricsLog {
  public:
   // Appends to the files of `paths`. `resume_step`: the step of the checkpoint that training
   // resumes from, 0 for a new training; first drops lines of later steps, and a line that a crash
-  // left unfinished. Throws E0502 when a file cannot be written.
+  // left unfinished. Throws E0501 or E0502 when a file cannot be written.
   MetricsLog(const RunPaths& paths, bool tensorboard, int64_t resume_step);
 
-  // The line is flushed when the call returns.
+  // The line is in the file when the call returns, but survives a power cut only after sync(). When
+  // the disk refuses, the error is kept: a training is not lost for its log.
   void add(const StepMetrics& metrics);
   void add(const EvalMetrics& metrics);
+  // Before a checkpoint is published: every line of its steps survives a power cut from now on.
+  // Tries again what the disk refused before; an error is kept likewise.
+  void sync();
+  // The first error of a write: E0501 or E0502, naming the file.
+  const std::optional<Error>& error() const { return error_; }
 
  private:
-  RunPaths paths_;
-  std::ofstream metrics_;
-  std::ofstream evaluations_;
+  void keep_error(const std::function<void()>& write);
+
+  AppendFile metrics_;
+  AppendFile evaluations_;
   std::unique_ptr<TensorboardWriter> tensorboard_;
+  std::optional<Error> error_;
 };
 
 // "step 40/372 | loss 0.8123 | grad norm 0.62 | lr 9.8e-06 | 9,214 tok/s | 36.8 GiB | left 9m51s".

@@ -4,12 +4,9 @@
 #include <unistd.h>
 
 #include <bit>
-#include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <span>
 
-#include "csrc/base/error.h"
 #include "csrc/base/hash.h"
 #include "csrc/base/host.h"
 
@@ -65,25 +62,31 @@ std::string file_name() {
                      host.empty() ? "localhost" : host, getpid());
 }
 
+bool holds_events(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::directory_iterator at(folder, error);
+  for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
+    if (at->path().filename().string().starts_with("events.out.tfevents.")) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
-TensorboardWriter::TensorboardWriter(const std::filesystem::path& folder, int64_t resume_step) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  path_ = folder / file_name();
-  stream_.open(path_, std::ios::binary | std::ios::trunc);
+TensorboardWriter::TensorboardWriter(const std::filesystem::path& folder, int64_t resume_step)
+    : earlier_(holds_events(folder)), file_(folder / file_name()) {
   std::string version = event_at(0);
   put_bytes(version, 3, "brain.Event:2");
   write_record(version);
-  if (resume_step > 0) {
+  // A start that was killed before its first checkpoint has left events too.
+  if (resume_step > 0 || earlier_) {
     std::string status;  // SessionLog { status = 1: START = 1 }: forget this step and later ones
     put_key(status, 1, 0);
     put_varint(status, 1);
-    std::string start = event_at(resume_step + 1);
+    std::string start = event_at(resume_step > 0 ? resume_step + 1 : 0);
     put_bytes(start, 7, status);
     write_record(start);
   }
-  stream_.flush();
 }
 
 void TensorboardWriter::add(int64_t step,
@@ -100,7 +103,6 @@ void TensorboardWriter::add(int64_t step,
   std::string event = event_at(step);
   put_bytes(event, 5, summary);
   write_record(event);
-  stream_.flush();
 }
 
 void TensorboardWriter::write_record(std::string_view data) {
@@ -108,10 +110,7 @@ void TensorboardWriter::write_record(std::string_view data) {
   put_raw(header, static_cast<uint64_t>(data.size()));
   put_raw(header, masked_crc(header));
   put_raw(footer, masked_crc(data));
-  stream_ << header << data << footer;
-  if (!stream_) {
-    fail(ErrorCode::kWriteFailed, "{} cannot be written: {}", path_.string(), std::strerror(errno));
-  }
+  file_.append(header + std::string(data) + footer);
 }
 
 }  // namespace sutor

@@ -5,29 +5,31 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "launch/log/append_file.h"
 
 namespace sutor {
 
 class TensorboardWriter {
  public:
   // Makes `folder` and a new events file in it. With `resume_step` > 0, TensorBoard forgets events
-  // of later steps in older files of the folder. Throws E0502 when the file cannot be written.
+  // of later steps in older files of the folder; without, all events of older files. Throws E0501
+  // or E0502 when the file cannot be written.
   TensorboardWriter(const std::filesystem::path& folder, int64_t resume_step);
 
-  // Scalars are stored in fp32. Flushed when the call returns.
+  // Scalars are stored in fp32. In the file when the call returns. Throws likewise.
   void add(int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const { return file_.path(); }
 
  private:
   void write_record(std::string_view data);
 
-  std::filesystem::path path_;
-  std::ofstream stream_;
+  bool earlier_;  // whether the folder held events before
+  AppendFile file_;
 };
 
 }  // namespace sutor

@@ -16,15 +16,19 @@
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
 #include "launch/job/python_step.h"
+#include "launch/job/stop_request.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/preflight/output_check.h"
 #include "launch/steps/export.h"
 #include "launch/steps/prepare.h"
 #include "launch/steps/score.h"
 #include "launch/steps/select.h"
+#include "launch/steps/stage_checks.h"
 #include "launch/steps/step_fingerprint.h"
 #include "launch/steps/step_ledger.h"
 #include "launch/steps/train.h"
+#include "launch/steps/training_basis.h"
 #include "launch/train/train_plan.h"
 
 namespace sutor {
@@ -47,13 +51,15 @@ class RecipeRun {
         provenance_(provenance),
         paths_(recipe.output),
         source_(recipe.model),
-        base_(base_digest(source_, world).text()) {
+        base_(base_digest(source_, world).text()),
+        checks_(recipe, base_) {
     on_rank_0(world, "read the ledger of steps", [&] { ledger_.emplace(paths_.step_ledger()); });
   }
 
   void go() {
+    on_rank_0(world_, "look at what the output holds", [&] { check_output(); });
     step(RecipeStep::kPrepare, &RecipeRun::prepare_files, &RecipeRun::prepare);
-    if (needs_expert_config(recipe_) && !recipe_.esft.config) {
+    if (selects()) {
       step(RecipeStep::kScore, &RecipeRun::score_files, &RecipeRun::score);
       step(RecipeStep::kSelect, &RecipeRun::select_files, &RecipeRun::select);
     }
@@ -67,17 +73,83 @@ class RecipeRun {
   using Body = void (RecipeRun::*)();
 
   bool root() const { return world_.rank() == 0; }
+  // Whether the expert config is made here, from scores.
+  bool selects() const { return needs_expert_config(recipe_) && !recipe_.esft.config; }
+
+  bool trained_before() const { return !step_directories(paths_.checkpoints()).empty(); }
+
+  // Before anything is replaced: what is there must not be another training's basis, another
+  // program's, or a person's.
+  void check_output() {
+    if (selects()) require_unedited(checks_.expert_config());
+    if (overwrite_) return;
+    if (!trained_before()) return refuse_foreign_files(paths_.checkpoints());
+    refuse_other_basis(recipe_, base_, selects(), checks_);
+  }
+
+  // Why the step must be done; nothing when its outputs are valid. No reasons: they are not there.
+  // `ledger`: whether the ledger knows of it with the same inputs and keys.
+  std::optional<Texts> problem_of_step(RecipeStep step, bool ledger) {
+    if (step == RecipeStep::kExport) return ledger ? std::nullopt : std::optional(Texts());
+    if (step == RecipeStep::kTrain) return problem_of_training(ledger);
+    const StageCheck check = step == RecipeStep::kPrepare ? checks_.tokens(true, true)
+                             : step == RecipeStep::kScore ? checks_.scores()
+                                                          : checks_.expert_config();
+    switch (check.standing) {
+      case Standing::kValid:
+        print_notes(check);
+        return {};
+      case Standing::kUnknown:  // what `run` of an earlier version has made, or a person
+        if (!ledger && ledger_->knows(step)) {
+          if (!overwrite_ && trained_before()) {
+            fail(ErrorCode::kOtherInputs,
+                 "{} holds a training, and the inputs or keys of `{}` have changed since. Go back "
+                 "to them, begin anew with --overwrite, or set another output.",
+                 recipe_.output, name_of(step));
+          }
+          return Texts{"its inputs or keys have changed"};
+        }
+        print_notes(check);
+        return {};
+      case Standing::kAbsent:
+        return Texts();
+      case Standing::kEdited:
+        require_unedited(check);
+        [[fallthrough]];
+      default:
+        return check.reasons;
+    }
+  }
+
+  // What is finished must also be whole, by the same measure as when it is resumed.
+  std::optional<Texts> problem_of_training(bool ledger) const {
+    if (!ledger) return Texts();
+    try {
+      newest_valid_checkpoint(paths_.checkpoints(), /*strict=*/true);
+      return {};
+    } catch (const Error& error) {
+      if (!is_damage(error.code())) throw;
+      return Texts{error.what()};
+    }
+  }
 
   // Runs `body` unless the step is valid. What is on the disk is for rank 0 to say, so that `files`
   // is called there alone, when the steps before have ended.
   void step(RecipeStep step, Files files, Body body) {
+    leave_if_asked(world_,
+                   fmt::format("before the step `{}`. The steps before it are kept; the same "
+                               "command goes on",
+                               name_of(step)));
     StepFiles found;
     Digest fingerprint;
     const std::string decision = from_rank_0(world_, "validity of a step", [&]() -> std::string {
       found = (this->*files)();
       fingerprint = step_fingerprint(step_keys(recipe_, step), found.inputs,
                                      base_counts(step) ? Texts{base_} : Texts{}, digests_);
-      if (ledger_->valid(step, fingerprint, found.outputs)) return "skip";
+      auto problem = problem_of_step(step, ledger_->valid(step, fingerprint, found.outputs));
+      if (!problem && forced(step)) problem.emplace();
+      if (!problem) return "skip";
+      for (const std::string& reason : *problem) fmt::print("{}: {}\n", name_of(step), reason);
       ledger_->started(step);
       return "do";
     });
@@ -98,6 +170,11 @@ class RecipeRun {
       }
       ledger_->finished(step, fingerprint);
     });
+  }
+
+  // `--overwrite` asks for another training, whatever there is.
+  bool forced(RecipeStep step) const {
+    return overwrite_ && (step == RecipeStep::kTrain || step == RecipeStep::kExport);
   }
 
   // Tokenizing reads no weights.
@@ -137,6 +214,7 @@ class RecipeRun {
       if (code != kExitOk) {
         fail(step_error(code), "preparing the data failed, see the message above");
       }
+      checks_.forget_tokens();
     });
   }
 
@@ -158,22 +236,21 @@ class RecipeRun {
   }
 
   void train() {
-    // An unfinished training of the same keys and data goes on; of others it is refused.
-    const bool resume = from_rank_0(world_, "look for checkpoints", [&] {
-                          const bool any = !list_checkpoints(paths_.checkpoints()).empty();
-                          return std::string(any && !overwrite_ ? "resume" : "start");
-                        }) == "resume";
-    run_train(recipe_, source_, world_, {.resume = resume, .overwrite = !resume}, provenance_);
+    // What is there goes on, or is refused; it is never begun anew beside a training.
+    const bool resume =
+        from_rank_0(world_, "look for a training", [&] {
+          return std::string(paths_.holds_training() && !overwrite_ ? "resume" : "start");
+        }) == "resume";
+    run_train(recipe_, source_, world_, {.resume = resume, .overwrite = overwrite_}, provenance_);
   }
 
   StepFiles export_files() const {
-    const auto best = read_pointer(paths_.checkpoints(), kBestPointer);
-    const auto chosen = best ? best : read_pointer(paths_.checkpoints(), kLatestPointer);
+    const std::filesystem::path chosen = find_checkpoint(paths_.checkpoints(), "best");
     Paths outputs;
     for (const std::string& format : recipe_.export_.format) {
       outputs.push_back(paths_.adapter().parent_path() / format);
     }
-    return {{chosen ? chosen->path / kManifestFile : std::filesystem::path()}, outputs};
+    return {{chosen / kManifestFile}, outputs};
   }
 
   void export_() {
@@ -195,6 +272,7 @@ class RecipeRun {
   RunPaths paths_;
   ModelSource source_;  // opened once: its digest is computed once, by rank 0
   std::string base_;
+  StageChecks checks_;                // of rank 0
   std::optional<StepLedger> ledger_;  // of rank 0
   FileDigests digests_;               // likewise
 };
@@ -203,6 +281,7 @@ class RecipeRun {
 
 void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
                 const nlohmann::json& provenance) {
+  on_rank_0(world, "preflight of the output", [&] { check_output(RunPaths(recipe.output)); });
   RecipeRun(recipe, world, overwrite, provenance).go();
 }
 

@@ -8,6 +8,7 @@
 #include "launch/eval/score_model.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
+#include "launch/steps/made_from.h"
 #include "layers/esft/score_records.h"
 
 namespace sutor {
@@ -23,8 +24,14 @@ void run_score(const Recipe& recipe, const ModelSource& source, Comm& world,
     fail(ErrorCode::kNoData, "esft.score.tokens takes no token of the training data");
   }
   if (world.rank() != 0) return;
+  std::vector<std::pair<std::string, std::string>> tokens;
+  for (size_t i = 0; i < stores.train().size(); ++i) {
+    tokens.emplace_back(data_set_name(recipe.data.train[i]), stores.train()[i]->digest().text());
+  }
+  const MadeFrom made = scores_made_from(recipe, base.text(), tokens);
   write_scores(result.scores,
-               {source.info.family, base.text(), result.sample_digest.text(), version_text()},
+               {source.info.family, base.text(), result.sample_digest.text(), version_text(),
+                nlohmann::json(made).dump()},
                paths.scores());
   if (records) write_summary(result.scores.table(), *records / "summary.json");
   fmt::print("device   {}\n", session.device_text());

@@ -21,6 +21,8 @@ class StepLedger {
   // outputs: files or folders that must exist.
   bool valid(RecipeStep step, const Digest& fingerprint,
              const std::vector<std::filesystem::path>& outputs) const;
+  // Whether it says of the step that it finished, be it of other inputs.
+  bool knows(RecipeStep step) const { return entries_.contains(std::string(name_of(step))); }
   // Both are on the disk when they return. A step that was started and did not finish is not valid,
   // whatever it had been before: its outputs may be half of the one and half of the other.
   void started(RecipeStep step);

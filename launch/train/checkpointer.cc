@@ -3,14 +3,14 @@
 #include <fmt/core.h>
 #include <torch/types.h>
 
+#include <algorithm>
+
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
-#include "checkpoint/partial/partial_checkpoint.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/profile.h"
-#include "csrc/base/text/text.h"
 #include "launch/job/agreement.h"
 #include "launch/model/overlay.h"
 #include "launch/train/same_training.h"
@@ -29,13 +29,6 @@ std::string without_former_keys(std::string schedule) {
   return schedule;
 }
 
-// BEST may lead elsewhere after a crash before mark_best(), or to a checkpoint that is passed over.
-void repair_best(const std::filesystem::path& root, int64_t step) {
-  std::error_code error;
-  if (step < 0 || !std::filesystem::is_directory(root / step_directory(step), error)) return;
-  write_pointer(root, kBestPointer, step);
-}
-
 }  // namespace
 
 nlohmann::json to_json(const TrainState& state) {
@@ -47,6 +40,7 @@ nlohmann::json to_json(const TrainState& state) {
           {"lora", state.lora},
           {"best",
            {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
+          {"base", state.base_values},
           // Nothing draws random numbers while training: the order of the data is a function of
           // (seed, epoch, position), and there is no dropout.
           {"rng", "none"}};
@@ -65,6 +59,7 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.best_metric = json.at("best").at("metric");
     state.best_value = json.at("best").at("value");
     state.best_step = json.at("best").at("step");
+    if (json.contains("base")) json.at("base").get_to(state.base_values);
     return state;
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorCode::kBadManifest, "{}: the training state cannot be read: {}", where, error.what());
@@ -81,7 +76,8 @@ Checkpointer::Checkpointer(std::filesystem::path root, Digest base, const TrainP
       optimizer_(optimizer),
       world_(store.parallel().world()),
       provenance_(std::move(provenance)),
-      base_config_(std::move(base_config)) {}
+      base_config_(std::move(base_config)),
+      saves_(root_, world_) {}
 
 std::vector<IndexedTensor> Checkpointer::wanted() const {
   std::vector<IndexedTensor> tensors;
@@ -91,52 +87,31 @@ std::vector<IndexedTensor> Checkpointer::wanted() const {
   return tensors;
 }
 
-void Checkpointer::save(const TrainState& state, int keep) {
-  const ProfileScope scope("save checkpoint");
-  const bool root_rank = world_.rank() == 0;
-  const std::vector<StateKind>& kinds = optimizer_.declared().kinds;
-  const std::string uuid = world_.broadcast_text(random_hex(), 0, "checkpoint name");
-  on_rank_0(world_, "begin checkpoint", [&] {
-    std::filesystem::create_directories(root_);
-    begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted(), kinds));
-  });
-  std::string record;
-  const std::string write_problem = problem_of([&] {
-    CheckpointWriter writer(root_, state.step, uuid, world_.rank(), kinds);
-    for (const StateKind& kind : kinds) {
-      for (const ShardValues& rows : optimizer_.state(kind.name)) {
-        writer.add(kind.name, rows.place, [rows](const ShardedTensor& wanted, const auto& use) {
-          read_in_windows(rows_of(rows, wanted.row_begin, wanted.row_count), use);
-        });
-      }
+std::vector<SaveJob::Part> Checkpointer::parts() const {
+  std::vector<SaveJob::Part> parts;
+  for (const StateKind& kind : optimizer_.declared().kinds) {
+    for (ShardValues& rows : optimizer_.state(kind.name)) {
+      parts.push_back({kind.name, std::move(rows)});
     }
-    record = writer.write();
-  });
-  try {
-    agree(world_, write_problem, "write checkpoint");
-    const std::vector<std::string> records = world_.all_gather_text(record, "checkpoint records");
-    on_rank_0(world_, "publish checkpoint", [&] {
-      CheckpointMeta meta;
-      meta.step = state.step;
-      meta.base_digest = base_.text();
-      meta.base_config = base_config_;
-      meta.plan_digest = plan_.digest.text();
-      meta.expert_config = nlohmann::json::parse(to_json(plan_.config));
-      meta.layout = store_.parallel().layout().describe();
-      meta.optimizer = optimizer_.declared();
-      meta.state = to_json(state);
-      meta.provenance = provenance_;
-      publish_checkpoint(root_, state.step, uuid, records, meta, wanted());
-      apply_retention(root_, keep);
-    });
-  } catch (const Error&) {
-    if (root_rank) discard_checkpoint(root_, state.step, uuid);
-    throw;
   }
+  return parts;
 }
 
-void Checkpointer::mark_best(int64_t step) {
-  if (world_.rank() == 0) write_pointer(root_, kBestPointer, step);
+void Checkpointer::reserve() { saves_.reserve(parts()); }
+
+void Checkpointer::save(const TrainState& state, const CheckpointOptions& options, bool last) {
+  SaveJob job{.wanted = wanted(), .parts = parts(), .options = options, .last = last};
+  job.meta.step = state.step;
+  job.meta.base_digest = base_.text();
+  job.meta.base_config = base_config_;
+  job.meta.plan_digest = plan_.digest.text();
+  job.meta.expert_config = nlohmann::json::parse(to_json(plan_.config));
+  job.meta.layout = store_.parallel().layout().describe();
+  job.meta.optimizer = optimizer_.declared();
+  job.meta.state = to_json(state);
+  job.meta.provenance = provenance_;
+  if (resumed_from_ >= 0) job.protect.insert(resumed_from_);
+  saves_.start(std::move(job));
 }
 
 void Checkpointer::check_belongs(const CheckpointReader& reader) const {
@@ -164,34 +139,64 @@ void Checkpointer::check_belongs(const CheckpointReader& reader) const {
   }
 }
 
-bool Checkpointer::resume(TrainState& state, bool strict) {
-  std::string chosen;
-  on_rank_0(world_, "choose checkpoint", [&] {
+std::string Checkpointer::choose(bool strict, const DamagedSteps& damaged) {
+  return from_rank_0(world_, "choose checkpoint", [&]() -> std::string {
     remove_leftovers(root_);
-    const NewestCheckpoint newest = newest_valid_checkpoint(root_, strict);
+    const NewestCheckpoint newest =
+        newest_valid_checkpoint(root_, strict, damaged, CheckDepth::kStructure);
     for (const std::string& reason : newest.passed_over) {
+      const bool told = std::any_of(damaged.begin(), damaged.end(),
+                                    [&](const auto& known) { return known.second == reason; });
+      if (told) continue;
       fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
                  WarningCode::kCheckpointPassedOver, reason);
     }
-    if (newest.entry) chosen = newest.entry->path.string();
+    if (newest.entry) return newest.entry->path.string();
+    refuse_foreign_files(root_);
+    return "";
   });
-  chosen = world_.broadcast_text(chosen, 0, "chosen checkpoint");
-  if (chosen.empty()) return false;
-  agree(world_, problem_of([&] {
-          const CheckpointReader reader(chosen);
-          check_belongs(reader);
-          const TrainState saved = train_state_from(reader.meta().state, chosen);
-          check_same_training(saved, state, chosen, world_.rank() == 0);
-          for (const StateKind& kind : optimizer_.declared().kinds) {
-            for (const ShardValues& rows : optimizer_.state(kind.name)) {
-              fill_in_windows(rows, [&](ShardedTensor& window) { reader.read(kind.name, window); });
-            }
-          }
-          optimizer_.state_restored();
-          state = continued(saved, state);
-          if (world_.rank() == 0) repair_best(root_, state.best_step);
-        }),
-        "read checkpoint");
+}
+
+TrainState Checkpointer::read_from(const std::string& path, const TrainState& now) {
+  const CheckpointReader reader(path);
+  check_belongs(reader);
+  const TrainState saved = train_state_from(reader.meta().state, path);
+  check_same_training(saved, now, path, world_.rank() == 0);
+  for (const StateKind& kind : optimizer_.declared().kinds) {
+    for (const ShardValues& rows : optimizer_.state(kind.name)) {
+      fill_in_windows(rows, [&](ShardedTensor& window) { reader.read(kind.name, window); });
+    }
+  }
+  return continued(saved, now);
+}
+
+bool Checkpointer::resume(TrainState& state, bool strict) {
+  DamagedSteps damaged;
+  for (;;) {
+    const std::string chosen = choose(strict, damaged);
+    if (chosen.empty()) return false;
+    TrainState restored;
+    const std::string problem = problem_of([&] { restored = read_from(chosen, state); });
+    const std::vector<Error> problems = problems_of_all(world_, problem, "read checkpoint");
+    if (problems.empty()) {
+      state = restored;
+      resumed_from_ = state.step;
+      on_rank_0(world_, "point at a checkpoint",
+                [&] { write_pointer(root_, kLatestPointer, state.step); });
+      break;
+    }
+    // A rank that cannot read now says nothing about the checkpoint, so that it stands.
+    for (const Error& error : problems) {
+      if (strict || !is_damage(error.code())) throw error;
+    }
+    const std::string reason = problems.front().what();
+    if (world_.rank() == 0) {
+      fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
+                 WarningCode::kCheckpointPassedOver, reason);
+    }
+    damaged[*parse_step_directory(std::filesystem::path(chosen).filename().string())] = reason;
+  }
+  optimizer_.state_restored();
   for (FlatBuffer* buffer : store_.buffers()) buffer->gather_values();
   return true;
 }

@@ -43,9 +43,12 @@ void check_same_training(const TrainState& saved, const TrainState& now, const s
   }
   if (saved.data_digest != now.data_digest) refused += "\n  the training data";
   if (!refused.empty()) {
-    fail(ErrorCode::kOtherRecipe,
-         "{} was made with other keys or data; going on would mix two trainings:{}", where,
-         refused);
+    fail(
+        ErrorCode::kOtherRecipe,
+        "{} was made with other keys or data; going on would mix two trainings:{}\nGo on with what "
+        "it was made with; or begin anew with --overwrite or in another output; or fork it: "
+        "export it, name the adapter in model.adapters, and set another output.",
+        where, refused);
   }
   if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);
 }

@@ -10,6 +10,11 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/ops/device/memory.h"
+#include "launch/data/run_length.h"
+#include "launch/job/agreement.h"
+#include "launch/job/stop_request.h"
+#include "launch/log/evaluation_rows.h"
+#include "launch/model/best_checkpoint.h"
 #include "launch/model/expert_ranks.h"
 #include "launch/train/best_metric.h"
 #include "launch/train/memory_report.h"
@@ -50,21 +55,25 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
       paths_(recipe.output),
       source_(source),
       plan_(make_train_plan(recipe, source.info)),
+      options_(session),
+      provenance_(provenance),
       stores_(recipe, source.info.vocab_size) {
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
-  base_ = base_digest(source_, world);
-  SessionOptions options = session;
-  options.decay_matrices_only = recipe.optim.decay == "matrices";
-  options.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
-  options.lora_seed = recipe.train.seed;
-  options.lora_init = recipe.lora.init;
+  options_.decay_matrices_only = recipe.optim.decay == "matrices";
+  options_.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
+  options_.lora_seed = recipe.train.seed;
+  options_.lora_init = recipe.lora.init;
   if (recipe.lora.init) check_lora_init(recipe.lora);
-  session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world, options);
+}
+
+void Trainer::load() {
+  base_ = base_digest(source_, world_);
+  session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world_, options_);
   check_marked(plan_.trainable, session_->store());
-  optimizer_ = make_optimizer(recipe.optim, recipe.train.seed, session_->store().buffers());
+  optimizer_ = make_optimizer(recipe_.optim, recipe_.train.seed, session_->store().buffers());
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
-                                                 session_->store(), *optimizer_, provenance,
+                                                 session_->store(), *optimizer_, provenance_,
                                                  computing_config(source_.directory.config()));
 }
 
@@ -85,25 +94,62 @@ void Trainer::open_data() {
                                            recipe_.train.global_batch);
   total_steps_ = total_steps(recipe_.schedule, *stream_);
   schedule_ = std::make_unique<LrSchedule>(recipe_.schedule, recipe_.optim.lr, total_steps_);
+  check_run_length(recipe_, *stream_, total_steps_, is_root());
 }
 
 void Trainer::start(const ResumeMode& mode) {
-  if (mode.resume) {
-    if (!checkpointer_->resume(state_, mode.strict)) {
-      fail(ErrorCode::kNoCheckpoint, "--resume: {} holds no checkpoint. Start without --resume.",
-           paths_.checkpoints().string());
-    }
+  if (mode.resume && checkpointer_->resume(state_, mode.strict)) {
     std::vector<const TokenStore*> train = stream_->stores();
     stream_ = std::make_unique<SampleStream>(train, recipe_.data, recipe_.train.seed,
                                              recipe_.train.global_batch, state_.cursor);
     last_saved_ = state_.step;
     if (is_root()) fmt::print("resumed at step {} of {}\n", state_.step, total_steps_);
+  } else if (mode.resume && is_root()) {
+    // A requeued job always says --resume, also when it was killed before it had saved anything.
+    fmt::print("{} holds no checkpoint: starting from the beginning\n",
+               paths_.checkpoints().string());
   }
   frozen_before_ = digest_of(session_->store().frozen_tensors());
   resident_bytes_ = ops::memory_use(session_->store().device()).allocated;
-  if (!is_root()) return;
-  write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
-  log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
+  const int64_t every = recipe_.checkpoint.every;
+  if (recipe_.checkpoint.async && every > 0 && every < total_steps_) checkpointer_->reserve();
+  on_rank_0(world_, "open the logs", [&] {
+    write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
+    log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
+  });
+  if (state_.step > 0) restore_best();
+}
+
+// BEST may lead elsewhere after a crash, and another metric may decide from now on: what counts are
+// the evaluations on the disk.
+void Trainer::restore_best() {
+  const std::string found = from_rank_0(world_, "find the best checkpoint", [&] {
+    const BestValue best =
+        best_of({state_.best_metric, state_.best_value, state_.best_step},
+                read_evaluations(paths_.evaluations()), paths_.checkpoints(), state_.step);
+    return nlohmann::json::array({best.value, best.step}).dump();
+  });
+  const nlohmann::json best = nlohmann::json::parse(found);
+  state_.best_value = best[0];
+  state_.best_step = best[1];
+  checkpointer_->mark_best(state_.best_step);
+}
+
+// A job that was killed between a checkpoint and the evaluations of its step.
+void Trainer::evaluate_missing() {
+  if (!evaluation_due(state_.step)) return;
+  const std::string done = from_rank_0(world_, "find evaluations", [&] {
+    nlohmann::json sets = nlohmann::json::array();
+    for (const EvalMetrics& row : read_evaluations(paths_.evaluations())) {
+      if (row.step == state_.step) sets.push_back(row.set);
+    }
+    return sets.dump();
+  });
+  evaluate_or_stop(state_.step, nlohmann::json::parse(done).get<std::set<std::string>>());
+}
+
+bool Trainer::evaluation_due(int64_t step) const {
+  return step >= total_steps_ || (recipe_.eval.every > 0 && step % recipe_.eval.every == 0);
 }
 
 void Trainer::run(const ResumeMode& mode) {
@@ -111,9 +157,26 @@ void Trainer::run(const ResumeMode& mode) {
 }
 
 void Trainer::run_steps(const ResumeMode& mode) {
+  leave_if_asked(world_, "before the first step. Nothing is lost, nothing new is saved");
+  checkpointer_->on_published(mode.published);
   start(mode);
   if (is_root()) print_banner();
-  if (recipe_.eval.before_training && state_.step == 0) evaluate_all(0);
+  try {
+    if (state_.step > 0) {
+      evaluate_missing();
+    } else if (recipe_.eval.before_training) {
+      evaluate_or_stop(0);
+    }
+    train_to_end();
+  } catch (const Error& error) {
+    // All ranks diverge together: the save in flight is of weights that were good.
+    if (error.code() == ErrorCode::kDiverged) checkpointer_->finish();
+    throw;
+  }
+  check_frozen_weights();
+}
+
+void Trainer::train_to_end() {
   while (state_.step < total_steps_) {
     const double begin = now_seconds();
     const int64_t step = state_.step + 1;
@@ -121,12 +184,26 @@ void Trainer::run_steps(const ResumeMode& mode) {
     const BatchResult result = train_batch(stream_->next_batch(), step, lr);
     state_.step = step;
     state_.cursor = stream_->cursor();
-    log_step(result, step, lr, now_seconds() - begin);
+    const StepEnd end = log_step(result, step, lr, now_seconds() - begin);
+    checkpointer_->at_step(end.saves_progress);
+    if (end.signal != 0) stop(end.signal, fmt::format("after step {} of {}", step, total_steps_));
     const bool last = step == total_steps_;
-    if (last || (recipe_.eval.every > 0 && step % recipe_.eval.every == 0)) evaluate_all(step);
-    if (last || (recipe_.checkpoint.every > 0 && step % recipe_.checkpoint.every == 0)) save(last);
+    if (evaluation_due(step)) evaluate_or_stop(step);
+    if (last || end.log_failed ||
+        (recipe_.checkpoint.every > 0 && step % recipe_.checkpoint.every == 0)) {
+      save(last || end.log_failed);
+    }
+    if (end.log_failed) break;
   }
-  check_frozen_weights();
+  checkpointer_->finish();
+  on_rank_0(world_, "write the logs", [&] {
+    log_->sync();
+    if (const auto& error = log_->error()) {
+      throw Error(error->code(), fmt::format("{} The training is saved at step {}: --resume goes "
+                                             "on with it.",
+                                             error->what(), state_.step));
+    }
+  });
 }
 
 Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t step, double lr) {
@@ -147,21 +224,29 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
   return {train_step(*session_, *optimizer_, input, options), token_count(batch), input.supervised};
 }
 
-void Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
+Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, double lr,
+                                   double seconds) {
   tokens_seen_ += result.tokens;
   const ops::MemoryUse use = ops::memory_use(session_->store().device());
-  int64_t memory[] = {use.peak, use.allocated, use.reserved};
-  world_.all_reduce(std::span<int64_t>(memory), ReduceOp::kMax, "peak memory");
+  // The last one tells all ranks what rank 0 met when it wrote the step before.
+  int64_t most[] = {use.peak,      use.allocated,
+                    use.reserved,  checkpointer_->progress(),
+                    stop_signal(), is_root() && log_->error() ? 1 : 0};
+  world_.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "end of step");
+  const StepEnd end{
+      .saves_progress = most[3], .signal = static_cast<int>(most[4]), .log_failed = most[5] != 0};
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
-  if (!is_root()) return;
+  if (!is_root()) return end;
   StepMetrics metrics{
       .step = step, .loss = result.step.loss, .grad_norm = result.step.grad_norm, .lr = lr};
   metrics.tokens = result.tokens;
   metrics.supervised_tokens = result.supervised;
   metrics.tokens_per_s = static_cast<double>(result.tokens) / seconds;
-  metrics.peak_memory_bytes = memory[0];
-  metrics.allocated_bytes = memory[1];
-  metrics.reserved_bytes = memory[2];
+  metrics.peak_memory_bytes = most[0];
+  metrics.allocated_bytes = most[1];
+  metrics.reserved_bytes = most[2];
+  metrics.epoch = state_.cursor.epoch;
+  metrics.step_seconds = seconds;
   if (recipe_.train.balance_loss > 0) metrics.balance_loss = result.step.balance_loss;
   log_->add(metrics);
   if (step % std::max<int64_t>(1, recipe_.log.every) == 0 || step == total_steps_) {
@@ -169,11 +254,17 @@ void Trainer::log_step(const BatchResult& result, int64_t step, double lr, doubl
     fmt::print("{}\n", step_line(metrics, total_steps_, left, use_colour(STDOUT_FILENO)));
     std::fflush(stdout);
   }
+  return end;
 }
 
-void Trainer::evaluate_all(int64_t step) {
+void Trainer::evaluate_all(int64_t step, const std::set<std::string>& done) {
+  bool is_best = false;
   for (const EvalSet& set : eval_sets_) {
+    if (done.count(set.name) > 0) continue;
+    const double begin = now_seconds();
     EvalMetrics metrics = evaluate(session_->model(), set, step);
+    metrics.epoch = state_.cursor.epoch;
+    metrics.eval_seconds = now_seconds() - begin;
     const std::string best = parse_metric_name(state_.best_metric).key;
     std::erase_if(metrics.values, [&](const auto& value) {
       const std::vector<std::string>& wanted = recipe_.eval.metrics;
@@ -185,24 +276,44 @@ void Trainer::evaluate_all(int64_t step) {
       fmt::print("{}\n", eval_line(metrics));
       std::fflush(stdout);
     }
+    remember_base(state_, metrics);
     const std::optional<double> value = better_value(state_, metrics);
     if (!value) continue;
     state_.best_value = *value;
     state_.best_step = step;
-    save(false);
-    checkpointer_->mark_best(step);
+    is_best = true;
+  }
+  if (!is_best) return;
+  // When every set is measured: a checkpoint of this step says that its evaluations are complete.
+  save(false);
+  checkpointer_->mark_best(step);
+}
+
+void Trainer::evaluate_or_stop(int64_t step, const std::set<std::string>& done) {
+  try {
+    evaluate_all(step, done);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kStopped) throw;
+    stop(agreed_stop_signal(world_), fmt::format("in the evaluation after step {}", step));
   }
 }
 
-void Trainer::save(bool final) {
+void Trainer::stop(int signal, const std::string& in) {
+  if (state_.step == 0) leave(signal, in + ". Nothing is lost, nothing new is saved");
+  save(/*last=*/true);
+  checkpointer_->finish();
+  leave(signal,
+        fmt::format("{}. step-{:08} is saved: `--resume` goes on from it, `sutor run` by the "
+                    "same command",
+                    in, state_.step));
+}
+
+void Trainer::save(bool last) {
   if (last_saved_ == state_.step) return;
-  const double begin = now_seconds();
-  checkpointer_->save(state_, recipe_.checkpoint.keep);
+  // A checkpoint that survives a power cut comes with all lines of its steps.
+  on_rank_0(world_, "sync the logs", [&] { log_->sync(); });
+  checkpointer_->save(state_, recipe_.checkpoint, last);
   last_saved_ = state_.step;
-  if (is_root()) {
-    fmt::print("saved step-{:08} in {:.1f} s{}\n", state_.step, now_seconds() - begin,
-               final ? " (last)" : "");
-  }
 }
 
 void Trainer::print_banner() const {

@@ -4,7 +4,10 @@
 #include "csrc/base/error.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
+#include "launch/job/agreement.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
+#include "launch/steps/stage_checks.h"
 
 namespace po = boost::program_options;
 
@@ -33,11 +36,17 @@ int verb_score(const Arguments& arguments) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     const Recipe recipe = recipe_from(*values);
+    const auto lock = lock_output(world, recipe.output);
     set_threads(recipe.train.threads);
     std::optional<std::filesystem::path> records;
     if (values->count("records")) records = (*values)["records"].as<std::string>();
-    with_profile(*values, world,
-                 [&] { run_score(recipe, ModelSource(recipe.model), world, records); });
+    with_profile(*values, world, [&] {
+      on_rank_0(world, "check the tokens", [&] {
+        StageChecks checks(recipe, "");
+        require_tokens(checks, recipe, /*train=*/true, /*eval=*/false);
+      });
+      run_score(recipe, ModelSource(recipe.model), world, records);
+    });
     return kExitOk;
   });
 }

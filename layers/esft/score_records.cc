@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5.h"
@@ -56,6 +57,7 @@ void write_scores(const ExpertScores& scores, const ScoreOrigin& origin, const f
     file.set_text("/", "base_digest", origin.base_digest);
     file.set_text("/", "data_digest", origin.data_digest);
     file.set_text("/", "version", origin.version);
+    if (!origin.made_from.empty()) file.set_text("/", "made_from", origin.made_from);
     for (int layer : scores.layers()) {
       const std::string group = layer_group(layer);
       file.write(group + "/counts", "I64", {scores.num_experts()},
@@ -120,19 +122,22 @@ StoredScores read_scores(const fs::path& path) {
   StoredScores result;
   result.scores = ExpertScores(layers, static_cast<int>(experts), static_cast<int>(top_k));
   for (int layer : layers) read_layer(file, layer, result.scores);
-  result.origin = {.family = file.get_text("/", "family"),
-                   .base_digest = file.get_text("/", "base_digest"),
-                   .data_digest = file.get_text("/", "data_digest"),
-                   .version = file.get_text("/", "version")};
+  result.origin = {
+      .family = file.get_text("/", "family"),
+      .base_digest = file.get_text("/", "base_digest"),
+      .data_digest = file.get_text("/", "data_digest"),
+      .version = file.get_text("/", "version"),
+      .made_from = file.has_attribute("/", "made_from") ? file.get_text("/", "made_from") : ""};
   return result;
 }
 
 RecordWriter::RecordWriter(const fs::path& folder, const std::vector<int>& layers)
     : folder_(folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
+  make_directory(folder);
+  require_plain_file(folder / "summary.json");
   for (int layer : layers) {
     const fs::path path = folder / fmt::format("expert_weights_{}.txt", layer);
+    require_plain_file(path);
     files_[layer].open(path, std::ios::binary | std::ios::trunc);
     if (!files_[layer]) {
       fail(ErrorCode::kWriteFailed, "{}: cannot create this record file.", path.string());

@@ -18,11 +18,12 @@ struct ScoreOrigin {
   std::string base_digest;  // of the model that was scored
   std::string data_digest;  // of the sample
   std::string version;      // of sutor
+  std::string made_from{};  // JSON object: keys and digests of inputs; empty in older files
 };
 
 // scores.h5: /layers/<global layer>/{counts,gate_sums} int64 [E] and the layer's attribute
 // `tokens`; root attributes format, top_k, num_experts, tokens, gate_fraction_bits, family,
-// base_digest, data_digest, version. Written under a temporary name and renamed.
+// base_digest, data_digest, version, made_from. Written under a temporary name and renamed.
 void write_scores(const ExpertScores& scores, const ScoreOrigin& origin,
                   const std::filesystem::path& path);
 struct StoredScores {

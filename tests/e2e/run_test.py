@@ -57,10 +57,9 @@ class Starts(RunTest):
 
     def test_a_second_start_skips_all_and_touches_nothing(self):
         before = recipes.tree(self.whole)
-        for options in ((), ("--overwrite",)):
-            result = self.folder.run(self.whole, *options)
-            self.check_did(result, [])
-            self.assertEqual(result.skipped, STEPS)
+        result = self.folder.run(self.whole)
+        self.check_did(result, [])
+        self.assertEqual(result.skipped, STEPS)
         self.assertEqual(recipes.tree(self.whole), before)
 
     def test_the_base_is_read_once_for_its_digest(self):
@@ -78,13 +77,15 @@ class Changes(RunTest):
     # What is set, whether the earlier training must go for it, and the steps that it redoes. The
     # fifth, export, follows every training, since checkpoints carry the time of their making.
     KEYS = [
-        ("data.loss_on=assistant", True, ["prepare", "score", "train", "export"]),
-        ("data.seq_len=48", True, ["score", "select", "train", "export"]),
-        ("data.packing=false", True, ["score", "train", "export"]),
+        # Rows of tokens: all are in the loss either way, so that scores and selection stay.
+        ("data.loss_on=assistant", True, ["prepare", "train", "export"]),
+        # Documents of 24 tokens: the same scores, so that the selection stays.
+        ("data.seq_len=48", True, ["score", "train", "export"]),
+        ("data.packing=false", True, ["train", "export"]),
         ("model.dtype=bf16", True, ["score", "select", "train", "export"]),
         ("esft.score.tokens=100", True, ["score", "select", "train", "export"]),
         ("esft.score.seed=1", True, ["score", "select", "train", "export"]),
-        ("esft.score.count=supervised", False, ["score", "select"]),
+        ("esft.score.count=supervised", True, ["score", "select", "train", "export"]),
         ("esft.select.top_p=0.6", True, ["select", "train", "export"]),
         ("esft.select.shared_experts=true", True, ["select", "train", "export"]),
         ("esft.also_train=[lm_head.weight]", True, ["train", "export"]),
@@ -106,12 +107,13 @@ class Changes(RunTest):
             with self.subTest(key=key):
                 job = self.folder.job(like=self.whole)
                 if another_training:
+                    before = recipes.tree(job)
                     refused = self.folder.run(job, "--set", key)
-                    self.assertEqual(refused.done, steps[:-1], refused)
-                    if "loss_on" not in key:  # rows of tokens: all are in the loss either way
-                        self.assertEqual(refused.code, 2 if "E0221" in refused.err else 3, refused)
-                        self.assertRegex(refused.err, "E0221|E0350", refused)
-                    job = self.folder.job(like=self.whole)
+                    self.assertEqual(refused.code, 2, refused)
+                    self.assertRegex(refused.err, "E0221|E0224", refused)
+                    self.assertIn(key.split("=")[0], refused.err, refused)
+                    self.assertEqual(refused.done, [], refused)
+                    self.assertEqual(recipes.tree(job), before)
                 options = ["--overwrite"] if another_training else []
                 self.check_did(self.folder.run(job, "--set", key, *options), steps)
                 self.check_did(self.folder.run(job, "--set", key), [])
@@ -120,7 +122,7 @@ class Changes(RunTest):
         lost = [("tokens/train.tokens.h5", ["prepare"]), ("scores.h5", ["score"]),
                 ("expert_config.json", ["select"]), ("checkpoints", ["train", "export"]),
                 ("export/adapter", ["export"]), ("export/merged", ["export"]),
-                ("stages.json", STEPS)]
+                ("stages.json", ["train", "export"])]
         for name, steps in lost:
             with self.subTest(name=name):
                 job = self.folder.job(like=self.whole)
@@ -145,11 +147,13 @@ class Changes(RunTest):
         config = job / "run" / "expert_config.json"
         chosen = json.loads(config.read_text())
         chosen["experts"]["1"] = chosen["experts"]["1"][:1]
-        config.write_text(json.dumps(chosen))  # edited by hand: it is what trains now
-        self.check_did(self.folder.run(job, "--overwrite"), ["train", "export"])
+        config.write_text(json.dumps(chosen))  # edited by hand
+        self.check_did(self.folder.run(job, "--overwrite"), [], code=2)
+        config.unlink()
+        self.check_did(self.folder.run(job), ["select"])
         (job / "run" / "stages.json").write_text('{"prepare": "xx')
-        result = self.folder.run(job, "--overwrite")
-        self.check_did(result, STEPS)
+        result = self.folder.run(job)
+        self.check_did(result, ["train", "export"])
         self.check_same(job)
 
 
@@ -185,7 +189,11 @@ class Kills(RunTest):
         for step in STEPS:
             with self.subTest(step=step):
                 job = self.killed_in(step)
-                self.check_did(self.folder.run(job), STEPS[STEPS.index(step):])
+                result = self.folder.run(job)
+                self.assertEqual(result.code, 0, result)
+                # It may have ended before it was killed: its outputs say so themselves.
+                at = STEPS.index(step)
+                self.assertIn(result.done, (STEPS[at:], STEPS[at + 1:]), result)
                 self.check_same(job)
 
     def test_killed_between_checkpoints_the_training_goes_on(self):
@@ -214,7 +222,7 @@ class Kills(RunTest):
         self.folder.run_and_kill(job, "saved step-00000004", "--set", "optim.lr=2e-3",
                                  "--overwrite")
         refused = self.folder.run(job)
-        self.check_did(refused, ["train"], code=2)
+        self.check_did(refused, [], code=2)
         self.assertIn("E0221", refused.err)
         self.check_did(self.folder.run(job, "--overwrite"), ["train", "export"])
         self.check_same(job)
@@ -307,9 +315,9 @@ class TwoRanks(RunTest):
         (zero / "run" / "stages.json").unlink()
         (zero / "run" / "stages.json").mkdir()
         result = self.folder.run(self.folder.path, command=self.apart(zero, one))
-        self.assertEqual(result.code, 3, result)
+        self.assertEqual(result.code, 2, result)
         self.assertEqual(len(result.errors()), 1, result)
-        self.assertRegex(result.errors()[0], r"error\[E0301\]: rank 0: .*stages\.json")
+        self.assertRegex(result.errors()[0], r"error\[E0220\]: rank 0: .*stages\.json")
 
     def test_rows_that_cannot_be_prepared_end_both_with_the_scripts_code(self):
         other = recipes.Folder(SUTOR, tempfile.mkdtemp(dir=self.temporary.name))

@@ -2,6 +2,7 @@
 
 import time
 
+from . import inputs
 from . import rows as row_kinds
 from .encode import Encoder, parts_of_spans
 from .errors import PrepareError
@@ -90,7 +91,7 @@ class Source:
         if self.format == "tokens":
             encoded = [tuple(map(list, zip(*document))) for document in documents]
         else:
-            encoded = Encoder(self._tokenizer()).encode(documents)
+            encoded = Encoder(self._tokenizer()).encode(documents, row_kinds.range_of(batch))
         for (where, _), (ids, mask) in zip(batch, encoded):
             if not ids:
                 self.counts["empty"] += 1
@@ -136,8 +137,15 @@ class Source:
                     "template": self._job["template"],
                 },
                 "counts": self.counts,
+                "inputs": self._inputs(tokenizer, template),
             }
         )
+
+    def _inputs(self, tokenizer, template):
+        if tokenizer is None:
+            return {}
+        wanted = self._job["template"] if template else None
+        return inputs.digests(tokenizer.folders[0], self._job["model"], wanted)
 
     def _vocab_size(self, tokenizer):
         if self._job["model_vocab"] is not None:

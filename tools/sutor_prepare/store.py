@@ -9,6 +9,8 @@ import tempfile
 import h5py
 import numpy as np
 
+from .lines import temporary_name
+
 CHUNK = 1 << 22  # tokens handled at once
 
 
@@ -46,7 +48,7 @@ class StoreWriter:
 
     def finish(self, attributes):
         """Publishes the store with these attributes beside those it counts itself."""
-        temporary = f"{self.path}.{os.getpid()}.tmp"
+        temporary = temporary_name(self.path)
         try:
             with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
                 checksum = self._write_arrays(file)

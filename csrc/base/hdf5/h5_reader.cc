@@ -5,6 +5,7 @@
 #include <cstring>
 #include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/global_heap.h"
@@ -73,17 +74,13 @@ std::string storage_objection(hid_t list) {
 
 File File::open(const std::filesystem::path& path, ErrorCode code, ErrorCode corrupt) {
   prepare_thread();
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) fail(code, "{} does not exist", path.string());
-  if (!std::filesystem::is_regular_file(status)) {
-    fail(code, "{} is not a regular file", path.string());
+  if (const std::string objection = file_objection(path); !objection.empty()) {
+    fail(code, "{} {}", path.string(), objection);
   }
   File file;
   file.path_ = path;
   file.code_ = code;
-  file.size_ = static_cast<int64_t>(std::filesystem::file_size(path, error));
-  if (error) fail(code, "cannot read {}: {}", path.string(), error.message());
+  file.size_ = bytes_of(path);
   const bool sealed = check_seal(path, code, corrupt);
   Handle access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);

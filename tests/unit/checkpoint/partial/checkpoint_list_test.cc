@@ -7,7 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/partial/checkpoint_check.h"
 #include "csrc/base/error.h"
+#include "csrc/base/hdf5/h5.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
@@ -74,6 +76,42 @@ TEST(CheckpointListTest, TheNewestGoodOneIsFoundAndTheBadOnesAreNamed) {
   expect_error(ErrorCode::kNoCheckpoint, [&] { newest_valid_checkpoint(dir.path()); });
 }
 
+// Its digest is right, so that it is no damage: a newer program can read it.
+TEST(CheckpointListTest, ANewerFormatIsNotPassedOver) {
+  TempDir dir;
+  save_steps(dir.path(), {10, 20});
+  const fs::path manifest = dir / "step-00000020/MANIFEST.json";
+  std::string text = content_of(manifest);
+  std::string rest = text.substr(text.find('\n') + 1);
+  const std::string version = "\"format_version\": 1";
+  rest.replace(rest.find(version), version.size(), "\"format_version\": 9");
+  std::ofstream(manifest) << "{\"digest\": \"" + xxh3(rest).text() + "\",\n" + rest;
+  expect_error(ErrorCode::kUnknownVersion, {"step-00000020", "not passed over"},
+               [&] { newest_valid_checkpoint(dir.path()); });
+}
+
+TEST(CheckpointListTest, WhatWasFoundDamagedWhileItWasReadIsPassedOver) {
+  TempDir dir;
+  save_steps(dir.path(), {10, 20});
+  const NewestCheckpoint newest = newest_valid_checkpoint(dir.path(), false, {{20, "bad tile"}});
+  EXPECT_EQ(newest.entry->step, 10);
+  EXPECT_EQ(newest.state.at("step"), 10);
+  EXPECT_EQ(newest.passed_over, std::vector<std::string>{"bad tile"});
+  expect_error(ErrorCode::kNoCheckpoint, {"sutor verify", "--overwrite", "another output"}, [&] {
+    newest_valid_checkpoint(dir.path(), false, {{20, "bad tile"}, {10, "too"}});
+  });
+}
+
+TEST(CheckpointListTest, FilesOfAnotherProgramAreRefusedAndHiddenOnesAreNot) {
+  TempDir dir;
+  refuse_foreign_files(dir / "absent");
+  save_steps(dir.path(), {10});
+  dir.write(".lock", "");
+  refuse_foreign_files(dir.path());
+  dir.write("epoch1.pt", "");
+  expect_error(ErrorCode::kOutputExists, {"epoch1.pt"}, [&] { refuse_foreign_files(dir.path()); });
+}
+
 TEST(CheckpointListTest, RetentionKeepsNewestBestLatestAndProtected) {
   TempDir dir;
   save_steps(dir.path(), {10, 20, 30, 40, 50, 60});
@@ -90,6 +128,53 @@ TEST(CheckpointListTest, BrokenCheckpointsDoNotCountForRetention) {
   EXPECT_TRUE(apply_retention(dir.path(), 2).empty());
   EXPECT_EQ(steps_of(dir.path()), (std::vector<int64_t>{10, 20}));
   EXPECT_TRUE(fs::exists(dir / "step-00000030"));
+}
+
+// Turns one bit of a checkpoint's data over, behind the back of all digests.
+void damage_data(const fs::path& step) {
+  const int64_t offset = h5::File::open(step / "w0000.h5").dataset("/w/exp_avg/0").offset;
+  std::fstream file(step / "w0000.h5", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(offset);
+  const auto byte = static_cast<char>(file.get() ^ 1);
+  file.seekp(offset);
+  file.put(byte);
+}
+
+TEST(CheckpointListTest, DamagedDataDoNotCountForRetention) {
+  TempDir dir;
+  save_steps(dir.path(), {10, 20, 30, 40});
+  damage_data(dir / "step-00000030");
+  EXPECT_EQ(apply_retention(dir.path(), 2), (std::vector<int64_t>{10}));
+  EXPECT_EQ(steps_of(dir.path()), (std::vector<int64_t>{20, 30, 40}));
+  EXPECT_TRUE(is_valid_checkpoint(dir / "step-00000020"));
+  EXPECT_FALSE(is_valid_checkpoint(dir / "step-00000030"));
+}
+
+TEST(CheckpointListTest, DamagedDataArePassedOver) {
+  TempDir dir;
+  save_steps(dir.path(), {10, 20});
+  damage_data(dir / "step-00000020");
+  check_checkpoint(dir / "step-00000020", CheckDepth::kStructure);
+  expect_error(ErrorCode::kCorrupted, {"step-00000020/w0000.h5", "/w/exp_avg/0"},
+               [&] { check_checkpoint(dir / "step-00000020", CheckDepth::kData); });
+  EXPECT_EQ(newest_valid_checkpoint(dir.path()).entry->step, 10);
+  expect_error(ErrorCode::kCorrupted, [&] { newest_valid_checkpoint(dir.path(), true); });
+}
+
+TEST(CheckpointListTest, ADamagedCheckpointIsWrittenAgainAtItsStep) {
+  for (const char* file : {"w0000.h5", "w0000.idx", "state.h5", "MANIFEST.json"}) {
+    TempDir dir;
+    save_steps(dir.path(), {10, 20});
+    const fs::path step = dir / "step-00000020";
+    if (file == std::string("w0000.h5")) {
+      damage_data(step);
+    } else {
+      std::ofstream(step / file, std::ios::in | std::ios::binary) << "X";
+    }
+    EXPECT_FALSE(is_valid_checkpoint(step)) << file;
+    save_steps(dir.path(), {20});
+    EXPECT_TRUE(is_valid_checkpoint(step)) << file;
+  }
 }
 
 TEST(CheckpointListTest, PointersThatLeadNowhereGiveNothing) {
@@ -128,9 +213,14 @@ TEST(CheckpointListTest, LeftoversOfTheDeadGoAndWorkInProgressStays) {
   nlohmann::json dead = nlohmann::json::parse(content_of(owner));
   dead["boot_id"] = "an-earlier-start";
   std::ofstream(owner) << dead.dump();
+  fs::create_directories(dir / ".staging-00000004.unowned");
   fs::create_directories(dir / ".trash-00000003.abc/part");
+  dir.write(".LATEST.0123.tmp", "step");
+  dir.write(".notes.tmp", "a person's");
   EXPECT_EQ(remove_leftovers(dir.path()),
-            (std::vector<std::string>{".staging-00000002.dead", ".trash-00000003.abc"}));
+            (std::vector<std::string>{".LATEST.0123.tmp", ".staging-00000002.dead",
+                                      ".staging-00000004.unowned", ".trash-00000003.abc"}));
+  EXPECT_TRUE(fs::exists(dir / ".notes.tmp"));
   EXPECT_TRUE(fs::exists(dir / ".staging-00000001.mine"));
 }
 

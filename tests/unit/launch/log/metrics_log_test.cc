@@ -2,9 +2,12 @@
 #include "launch/log/metrics_log.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cmath>
+#include <csignal>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <span>
 
@@ -42,8 +45,10 @@ TEST(MetricsLog, WritesALineAStepInFullPrecision) {
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows[0]["loss"].get<double>(), 1.0 / 3 + 1);
   EXPECT_EQ(rows[0]["balance_loss"].get<double>(), 0.1 + 0.2);
-  for (const char* key : {"step", "grad_norm", "lr", "tokens", "supervised_tokens", "tokens_per_s",
-                          "peak_memory_bytes"}) {
+  EXPECT_EQ(rows[0]["time"].get<std::string>().size(),
+            std::string("2026-11-28T05:17:21.042Z").size());
+  for (const char* key : {"step", "epoch", "step_seconds", "grad_norm", "lr", "tokens",
+                          "supervised_tokens", "tokens_per_s", "peak_memory_bytes"}) {
     EXPECT_TRUE(rows[0].contains(key)) << key;
   }
   EXPECT_FALSE(std::filesystem::exists(paths.tensorboard()));
@@ -58,7 +63,7 @@ TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
     for (int step = 1; step <= 5; ++step) log.add(at_step(step));
     log.add(EvalMetrics{5, "task", 9, {{"loss", 1.5}}});
   }
-  std::ofstream(paths.metrics(), std::ios::app) << "{\"step\": 6, \"lo";
+  std::ofstream(paths.metrics(), std::ios::app) << std::string(9, '\0') << "{\"step\": 6, \"lo";
   {
     MetricsLog log(paths, false, 3);
     log.add(at_step(4));
@@ -71,6 +76,28 @@ TEST(MetricsLog, ResumeDropsStepsThatAreDoneAgainAndTornLines) {
   EXPECT_EQ(evaluations[0]["set"], "task");
   MetricsLog(paths, false, 0);
   EXPECT_TRUE(lines(paths.metrics()).empty());
+}
+
+TEST(MetricsLog, KeepsTheErrorOfTheDiskAndWritesTheLinesLater) {
+  TempDir dir;
+  const RunPaths paths(dir / "run");
+  MetricsLog log(paths, false, 0);
+  log.add(at_step(1));
+  EXPECT_FALSE(log.error());
+  {
+    std::signal(SIGXFSZ, SIG_IGN);
+    rlimit before{};
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    const rlimit limit{std::filesystem::file_size(paths.metrics()) + 1, before.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    log.add(at_step(2));
+    ::setrlimit(RLIMIT_FSIZE, &before);
+  }
+  EXPECT_EQ(lines(paths.metrics()).size(), 1u);
+  log.sync();
+  EXPECT_EQ(lines(paths.metrics()).size(), 2u);
+  ASSERT_TRUE(log.error());
+  EXPECT_EQ(log.error()->code(), ErrorCode::kWriteFailed);
 }
 
 TEST(RunPaths, TellsWhetherATrainingLiesThere) {

@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <chrono>
 #include <cstring>
+#include <fstream>
 #include <limits>
+#include <thread>
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/partial/checkpoint_list.h"
@@ -84,7 +87,24 @@ class Training {
   }
   void save(int64_t step, int keep = 3) {
     state.step = step;
-    checkpointer_.save(state, keep);
+    checkpointer_.save(state, {.keep = keep, .async = false});
+  }
+  // Returns at once; the state may change then.
+  void start_save(int64_t step, CheckpointOptions options = {}) {
+    state.step = step;
+    checkpointer_.save(state, options);
+  }
+  Checkpointer& checkpointer() { return checkpointer_; }
+  // As the trainer does at the end of a step.
+  void end_step(Comm& world) {
+    int64_t most[] = {checkpointer_.progress()};
+    world.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "progress");
+    checkpointer_.at_step(most[0]);
+  }
+  // Spoils one element of what this rank saves.
+  void spoil() {
+    reinterpret_cast<float*>(optimizer_->state("master").front().place.data)[0] =
+        std::numeric_limits<float>::infinity();
   }
   bool resume(bool strict = false) { return checkpointer_.resume(state, strict); }
   // As the trainer does after an evaluation that is the best.
@@ -94,6 +114,8 @@ class Training {
     save(step, keep);
     checkpointer_.mark_best(step);
   }
+  // As the trainer does when it has resumed.
+  void point_at_best() { checkpointer_.mark_best(state.best_step); }
   at::Tensor value(const std::string& name) { return store_.get(name).value; }
 
   TrainState state;
@@ -216,6 +238,51 @@ TEST(CheckpointerTest, AnEmptyFolderHasNothingToResume) {
     Training training(world, dir / "checkpoints");
     EXPECT_FALSE(training.resume());
     EXPECT_EQ(training.state.step, 0);
+  });
+}
+
+// Only the rank that reads the tile finds the damage.
+TEST(CheckpointerTest, DamagedDataArePassedOverByAllRanksAlike) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    Training training(world, dir.path());
+    for (const int step : {10, 20}) {
+      training.fill(step);
+      training.save(step);
+    }
+    if (world.rank() == 0) {
+      const fs::path file = dir / "step-00000020/w0001.h5";
+      std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);
+      bytes.seekg(static_cast<std::streamoff>(fs::file_size(file) - 1));
+      const auto last = static_cast<char>(bytes.get() ^ 1);
+      bytes.seekp(static_cast<std::streamoff>(fs::file_size(file) - 1));
+      bytes.put(last);
+    }
+    world.barrier("damage");
+    Training strict(world, dir.path());
+    expect_error(ErrorCode::kCorrupted, {"step-00000020/w0001.h5"}, [&] { strict.resume(true); });
+    Training again(world, dir.path());
+    ASSERT_TRUE(again.resume());
+    EXPECT_EQ(again.state.step, 10);
+    EXPECT_EQ(again.wrong(10), 0);
+    world.barrier("resumed");
+    if (world.rank() == 0) {
+      EXPECT_EQ(pointed_at(dir.path(), kLatestPointer), 10);
+    }
+    again.fill(20);
+    again.save(20);  // its step can be saved again
+    Training last(world, dir.path());
+    ASSERT_TRUE(last.resume());
+    EXPECT_EQ(last.state.step, 20);
+  });
+}
+
+TEST(CheckpointerTest, FilesOfAnotherProgramAreNoCheckpointAndNoEmptyFolder) {
+  TempDir dir;
+  dir.write("checkpoints/epoch1.pt", "precious");
+  run_ranks(2, [&](Comm& world) {
+    Training training(world, dir / "checkpoints");
+    expect_error(ErrorCode::kOutputExists, {"epoch1.pt"}, [&] { training.resume(); });
   });
 }
 
@@ -343,7 +410,7 @@ TEST(CheckpointerTest, AfterACrashBetweenSavingAndMarkingBestIsMarked) {
     }
     Training resumed(world, dir.path());
     ASSERT_TRUE(resumed.resume());
-    world.barrier("look");
+    resumed.point_at_best();
     EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 20);
   });
 }
@@ -358,6 +425,7 @@ TEST(CheckpointerTest, ABestThatWasPassedOverIsBestNoMore) {
     Training resumed(world, dir.path());
     ASSERT_TRUE(resumed.resume());
     EXPECT_EQ(resumed.state.best_step, 10);
+    resumed.point_at_best();
     EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);
   });
 }
@@ -372,7 +440,167 @@ TEST(CheckpointerTest, UnderAnotherMetricTheOldBestDoesNotCount) {
     ASSERT_TRUE(resumed.resume());
     EXPECT_EQ(resumed.state.best_metric, "general.loss");
     EXPECT_EQ(resumed.state.best_step, -1);
-    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), 10);  // until there is a better one
+    resumed.point_at_best();
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), -1);
+  });
+}
+
+int64_t open_files() {
+  return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+}
+
+int64_t resident_pages() {
+  std::ifstream file("/proc/self/statm");
+  int64_t size = 0, resident = 0;
+  file >> size >> resident;
+  return resident;
+}
+
+TEST(BackgroundSaveTest, WhatChangesAfterTheCallIsNotSaved) {
+  for (const int ranks : {1, 2}) {
+    TempDir dir;
+    run_ranks(ranks, [&](Comm& world) {
+      Training training(world, dir.path());
+      training.fill(1);
+      training.start_save(10);
+      training.fill(2);
+      training.checkpointer().finish();
+      Training other(world, dir.path());
+      ASSERT_TRUE(other.resume());
+      EXPECT_EQ(other.wrong(1), 0);
+      EXPECT_EQ(other.state.step, 10);
+    });
+  }
+}
+
+TEST(BackgroundSaveTest, StepsPublishItInTheEndAndBestFollows) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.fill(1);
+    training.start_save(10);
+    training.checkpointer().mark_best(10);
+    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), -1);
+    world.barrier("looked");
+    int64_t published = 0;
+    for (int steps = 0; published == 0; ++steps) {
+      ASSERT_LT(steps, 100'000);
+      training.end_step(world);
+      int64_t found[] = {world.rank() == 0 ? pointed_at(dir.path(), kBestPointer) : 0};
+      world.all_reduce(std::span<int64_t>(found), ReduceOp::kMax, "found");
+      published = found[0] == 10;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    training.checkpointer().finish();
+    world.barrier("look");
+    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10}));
+    EXPECT_EQ(pointed_at(dir.path(), kLatestPointer), 10);
+  });
+}
+
+TEST(BackgroundSaveTest, AnErrorOfOneRankIsThatOfAllAtALaterStep) {
+  for (const bool in_steps : {true, false}) {
+    TempDir dir;
+    run_ranks(2, [&](Comm& world) {
+      Training training(world, dir.path());
+      training.fill(1);
+      training.start_save(10);
+      training.checkpointer().finish();
+      if (world.rank() == 1) training.spoil();
+      training.start_save(20);
+      training.fill(2);
+      expect_error(ErrorCode::kDiverged, {"not finite"}, [&] {
+        for (int steps = 0; in_steps && steps < 100'000; ++steps) training.end_step(world);
+        training.checkpointer().finish();
+      });
+      world.barrier("look");
+      EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10}));
+      EXPECT_EQ(testing::count_entries(dir.path()), 2);  // with LATEST
+      // The next save is not hurt.
+      training.start_save(30);
+      training.checkpointer().finish();
+      world.barrier("look again");
+      EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10, 30}));
+    });
+  }
+}
+
+TEST(BackgroundSaveTest, GivesTheSameBytesAsADirectSave) {
+  TempDir one, two;
+  run_ranks(2, [&](Comm& world) {
+    for (const bool async : {true, false}) {
+      Training training(world, (async ? one : two).path());
+      training.fill(1);
+      training.start_save(10, {.async = async});
+      training.checkpointer().finish();
+    }
+  });
+  for (const char* name : {"w0000.h5", "w0000.idx", "w0001.h5", "w0001.idx", "state.h5"}) {
+    const fs::path file = fs::path("step-00000010") / name;
+    EXPECT_EQ(one.read(file.string()), two.read(file.string())) << name;
+  }
+}
+
+TEST(BackgroundSaveTest, ADueSaveWaitsForTheFormerAndBothArePublished) {
+  TempDir dir;
+  run_ranks(2, [&](Comm& world) {
+    Training training(world, dir.path());
+    for (int64_t step = 10; step <= 30; step += 10) {
+      training.fill(static_cast<int>(step));
+      training.start_save(step);
+    }
+    training.checkpointer().finish();
+    world.barrier("look");
+    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10, 20, 30}));
+    Training other(world, dir.path());
+    ASSERT_TRUE(other.resume());
+    EXPECT_EQ(other.wrong(30), 0);
+  });
+}
+
+TEST(BackgroundSaveTest, AnUnfinishedSaveIsNotPublishedWhenTheTrainingEndsByAnError) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.fill(1);
+    training.start_save(10);
+  });
+  EXPECT_EQ(testing::count_entries(dir.path()), 0);
+}
+
+TEST(BackgroundSaveTest, ManySavesLeaveNothingBehind) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    Training training(world, dir.path());
+    training.fill(1);
+    int64_t files = 0, pages = 0;
+    for (int64_t step = 1; step <= 100; ++step) {
+      training.start_save(step, {.keep = 2});
+      training.checkpointer().finish();
+      if (step == 20) files = open_files(), pages = resident_pages();
+    }
+    EXPECT_EQ(open_files(), files);
+    EXPECT_LT(resident_pages() - pages, 2048);         // 8 MiB
+    EXPECT_EQ(testing::count_entries(dir.path()), 3);  // two of them and LATEST
+  });
+}
+
+TEST(BackgroundSaveTest, PinnedOnesAndTheOneResumedFromStay) {
+  TempDir dir;
+  run_ranks(1, [&](Comm& world) {
+    const CheckpointOptions options{.keep = 1, .pin = {2}};
+    {
+      Training training(world, dir.path());
+      training.fill(1);
+      for (int64_t step = 1; step <= 4; ++step) training.start_save(step, options);
+      training.checkpointer().finish();
+      EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{2, 4}));
+    }
+    Training resumed(world, dir.path());
+    ASSERT_TRUE(resumed.resume());
+    for (int64_t step = 5; step <= 7; ++step) resumed.start_save(step, options);
+    resumed.checkpointer().finish();
+    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{2, 4, 7}));
   });
 }
 

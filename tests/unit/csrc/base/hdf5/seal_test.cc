@@ -58,7 +58,7 @@ TEST(SealTest, FilesOfOlderProgramsHaveNone) {
   {
     File file = File::create(dir / "old.h5");
     file.set_int("/", "x", 1);
-    file.close();
+    file.finish();
   }
   EXPECT_FALSE(check_seal(dir / "old.h5", ErrorCode::kBadHdf5));
   EXPECT_EQ(File::open(dir / "old.h5").get_int("/", "x"), 1);

@@ -1,0 +1,30 @@
+"""Digests of the files beside tokenizer and model that decide tokens, as token stores carry them.
+
+`sutor run`, `train` and `eval` compare them with what is there then: launch/steps/stage_checks.cc.
+"""
+
+import hashlib
+import os
+
+BESIDE_TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json")
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
+
+
+def digest_of(path):
+    """Of a file, or "absent"."""
+    try:
+        with open(path, "rb") as stream:
+            return "sha256:" + hashlib.sha256(stream.read()).hexdigest()
+    except FileNotFoundError:
+        return "absent"
+
+
+def digests(tokenizer, model, template):
+    """tokenizer, model: folders; template: what the recipe wants, or None where none is used."""
+    names = BESIDE_TOKENIZER + (TEMPLATES if template == "auto" else ())
+    found = {f"{role}/{name}": digest_of(os.path.join(folder, name))
+             for role, folder in (("tokenizer", tokenizer), ("model", model)) for name in names}
+    found["model/config.json"] = digest_of(os.path.join(model, "config.json"))
+    if template not in (None, "auto", "none"):
+        found["data.template"] = digest_of(template)
+    return found
