@@ -58,8 +58,7 @@ std::vector<RecordedFile> write_shards(const fs::path& directory,
 // Null when there is none.
 nlohmann::json read_info_body(const fs::path& adapter) {
   const fs::path file = adapter / kAdapterInfoFile;
-  std::error_code error;
-  if (!fs::exists(file, error)) return nullptr;
+  if (!is_there(file)) return nullptr;
   return parse_file_list(read_file(file, kMaxInfoBytes), file.string(), kFormat, kAdapterVersion);
 }
 

@@ -123,8 +123,7 @@ bool RoundingReport::exceeds_update() const {
 
 std::optional<MergedInfo> read_merged_info(const fs::path& directory) {
   const fs::path file = directory / kMergedInfoFile;
-  std::error_code error;
-  if (!fs::exists(file, error)) return std::nullopt;
+  if (!is_there(file)) return std::nullopt;
   const std::string where = file.string();
   const nlohmann::json body =
       parse_file_list(read_file(file, kMaxManifestBytes), where, kMergedFormat, kMergedExportVersion);

@@ -116,8 +116,7 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
 
 std::vector<RecordedFile> PeftAdapter::recorded_files(const fs::path& path) {
   const fs::path file = path / kPeftInfoFile;
-  std::error_code error;
-  if (!fs::exists(file, error)) return {};
+  if (!is_there(file)) return {};
   const nlohmann::json body = parse_file_list(read_file(file, kMaxInfoBytes), file.string(),
                                               kFormat, kPeftInfoVersion);
   if (!lists_files(body)) {

@@ -24,11 +24,8 @@ constexpr std::string_view kModelFilesFormat = "sutor.model_files";
 
 // Of a regular file, or of a link to one.
 std::optional<int64_t> size_of(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_regular_file(path, error)) return std::nullopt;
-  const auto size = fs::file_size(path, error);
-  if (error) return std::nullopt;
-  return static_cast<int64_t>(size);
+  if (!is_file(path)) return std::nullopt;
+  return bytes_of(path);
 }
 
 bool is_inner_path(const std::string& path) {
@@ -88,7 +85,7 @@ RecordedFile write_recorded(const fs::path& folder, const std::string& name,
 
 RecordedFile copy_recorded(const fs::path& from, const fs::path& folder, const std::string& name) {
   const InputFile source(from);
-  make_directory((folder / name).parent_path());
+  make_directory(parent_of(folder / name));
   OutputFile target(folder / name);
   target.reserve(source.size());
   const Digest digest = append_hashed(source, target);
@@ -142,8 +139,7 @@ ModelRecord recorded_model_files(const fs::path& path) {
                              {kMergedInfoFile, kMergedFormat, kMergedExportVersion}};
   for (const Form& form : kForms) {
     const fs::path file = path / form.file;
-    std::error_code error;
-    if (!fs::exists(file, error)) continue;
+    if (!is_there(file)) continue;
     const json body = parse_file_list(read_file(file, kMaxManifestBytes), file.string(),
                                       form.format, form.version);
     if (lists_files(body)) return {form.file, listed_files(body, file.string())};

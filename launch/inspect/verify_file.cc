@@ -1,7 +1,9 @@
 #include "launch/inspect/verify_file.h"
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/hdf5/seal.h"
+#include "csrc/base/text/json.h"
 #include "launch/data/token_store.h"
 #include "layers/esft/score_records.h"
 #include "parallel_state/model/expert_config.h"
@@ -34,8 +36,21 @@ void check_scores(const fs::path& path, Verification& result) {
 
 void check_config(const fs::path& path, Verification& result) {
   result.kind = "expert config";
-  read_expert_config(path);
-  result.checked = "its form; there is no recorded digest, so other experts would not show";
+  read_expert_config(path);  // refuses repeated keys too
+  const nlohmann::json json = parse_json(read_file(path)).value;
+  const std::optional<std::string> changed = changed_record(json, path.string());
+  for (const auto& [key, value] : json.items()) {
+    if (key == "experts" || key == "shared_experts" || key == "non_expert_modules") continue;
+    if (key != "made_from") {
+      fail(ErrorCode::kBadExpertConfig, "{}: no expert config has a key `{}`", path.string(), key);
+    }
+  }
+  if (changed && !changed->empty()) {
+    fail(ErrorCode::kCorrupted, "{} is damaged, or was edited by a person: {}", path.string(),
+         *changed);
+  }
+  result.checked = changed ? "experts, flags and what made it against its digests"
+                           : "its form; it has no digests, so other experts would not show";
 }
 
 }  // namespace
@@ -49,9 +64,7 @@ std::optional<FileKind> file_kind(const fs::path& path) {
 
 Verification verify_file(const fs::path& path, FileKind kind) {
   Verification result{.path = path.string()};
-  std::error_code error;
-  const auto bytes = fs::file_size(path, error);
-  result.bytes = error ? 0 : static_cast<int64_t>(bytes);
+  result.bytes = is_file(path) ? bytes_of(path) : 0;
   CorruptionList corruption("");
   corruption.check(path, [&] {
     switch (kind) {

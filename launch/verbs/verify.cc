@@ -77,8 +77,7 @@ std::vector<Target> targets(const std::vector<std::string>& paths) {
   std::vector<Target> found;
   for (const std::string& given : paths) {
     const fs::path path = existing_path(given);
-    std::error_code error;
-    if (const auto file = file_kind(path); file && fs::is_regular_file(path, error)) {
+    if (const auto file = file_kind(path); file && is_file(path)) {
       found.push_back({.path = path, .file = file});
       continue;
     }

@@ -16,6 +16,7 @@
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/json.h"
 #include "launch/inspect/verify_file.h"
 #include "layers/esft/score_records.h"
 #include "parallel_state/model/expert_config.h"
@@ -279,6 +280,23 @@ TEST_F(EveryByte, OfScoresIsChecked) {
                 std::string values = read.origin.base_digest + read.origin.data_digest;
                 for (const int64_t value : read.scores.flat()) values += fmt::format(" {}", value);
                 return values;
+              }});
+}
+
+TEST_F(EveryByte, OfAnExpertConfigIsChecked) {
+  ExpertConfig config;
+  config.experts[1] = {2, 0, 13};
+  config.experts[12] = {7};
+  const fs::path path = dir_.write(
+      "expert_config.json", to_json(config, {{"esft.select.top_p", "0.2"}, {"the scores", "x"}}));
+  damage_all({"expert config", path, [&] { return verify_file(path, FileKind::kExpertConfig); },
+              [&] {
+                // As the stages of a recipe do before they use their own.
+                const std::string text = dir_.read(path);
+                const nlohmann::json json = parse_json(text).value;
+                const auto changed = changed_record(json, path.string());
+                if (!changed || !changed->empty()) fail(ErrorCode::kBadExpertConfig, "edited");
+                return to_json(read_expert_config(path));
               }});
 }
 
