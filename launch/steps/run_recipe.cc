@@ -17,6 +17,7 @@
 #include "launch/job/agreement.h"
 #include "launch/job/python_step.h"
 #include "launch/job/stop_request.h"
+#include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
@@ -82,8 +83,7 @@ class RecipeRun {
   // program's, or a person's.
   void check_output() {
     if (selects()) require_unedited(checks_.expert_config());
-    if (overwrite_) return;
-    if (!trained_before()) return refuse_foreign_files(paths_.checkpoints());
+    if (overwrite_ || !trained_before()) return require_own_training(paths_);
     refuse_other_basis(recipe_, base_, selects(), checks_);
   }
 
@@ -150,7 +150,8 @@ class RecipeRun {
       if (!problem && forced(step)) problem.emplace();
       if (!problem) return "skip";
       for (const std::string& reason : *problem) fmt::print("{}: {}\n", name_of(step), reason);
-      ledger_->started(step);
+      // A training notes it when it has looked at everything and begins (run_train).
+      if (step != RecipeStep::kTrain) ledger_->started(step);
       return "do";
     });
     if (decision == "skip") {
