@@ -11,6 +11,9 @@ if(SUTOR_SANITIZE)
   target_compile_options(sutor_flags INTERFACE -fsanitize=${SUTOR_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(sutor_flags INTERFACE -fsanitize=${SUTOR_SANITIZE})
 endif()
+if(SUTOR_FUZZ)
+  target_compile_options(sutor_flags INTERFACE -fno-sanitize-recover=all)
+endif()
 
 # Headers that most files take a large part of their time to read: compiled once for the files that
 # see torch, and once for those that do not. Targets that share one carry the same flags.

@@ -5,42 +5,54 @@
 #include <string_view>
 
 #include "csrc/base/error.h"
+#include "csrc/base/process/console.h"
+#include "csrc/base/process/crash_report.h"
+#include "csrc/base/process/stop_signal.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/gpu.h"
 #include "launch/cli/provenance.h"
 #include "launch/cli/verb.h"
+#include "launch/job/environment.h"
 #include "launch/job/failure.h"
 
 namespace {
 
+// kWorks: has boundaries at which it leaves for a signal. kTrains: needs no console either. Others
+// end by a signal at once, and only print, so that a console that fails is their failure.
+enum class Kind { kTrains, kWorks, kPrints };
+
 struct Verb {
   std::string_view name, summary;
   int (*run)(const sutor::Arguments&);
+  Kind kind = Kind::kPrints;
 };
 
 constexpr Verb kVerbs[] = {
-    {"run", "all stages of a recipe in order, skipping what is still valid", sutor::verb_run},
+    {"run", "all stages of a recipe in order, skipping what is still valid", sutor::verb_run,
+     Kind::kTrains},
     {"convert", "Hugging Face directory -> base store, and back, byte for byte",
-     sutor::verb_convert},
-    {"prepare", "rows (JSONL) -> token store", sutor::verb_prepare},
-    {"score", "route a sample through the frozen model and count experts", sutor::verb_score},
+     sutor::verb_convert, Kind::kWorks},
+    {"prepare", "rows (JSONL) -> token store", sutor::verb_prepare, Kind::kWorks},
+    {"score", "route a sample through the frozen model and count experts", sutor::verb_score,
+     Kind::kWorks},
     {"select", "choose the experts to train from scores", sutor::verb_select},
     {"plan", "process groups of a layout, or placement of experts, without ranks",
      sutor::verb_plan},
     {"params", "names and regexes of the trainable parameters, per rank", sutor::verb_params},
-    {"train", "train the chosen experts (or everything)", sutor::verb_train},
+    {"train", "train the chosen experts (or everything)", sutor::verb_train, Kind::kTrains},
     {"eval", "evaluation sets before and after training, or scores of completions",
-     sutor::verb_eval},
-    {"export", "adapter and merged model directory", sutor::verb_export},
-    {"merge", "several adapters onto one base, conflicts reported", sutor::verb_merge},
+     sutor::verb_eval, Kind::kWorks},
+    {"export", "adapter and merged model directory", sutor::verb_export, Kind::kWorks},
+    {"merge", "several adapters onto one base, conflicts reported", sutor::verb_merge,
+     Kind::kWorks},
     {"inspect", "print the contents of a checkpoint, adapter, store or model directory",
      sutor::verb_inspect},
     {"verify", "check every digest of stores, checkpoints, adapters and models",
      sutor::verb_verify},
     {"diff", "compare two stores, models, checkpoints or adapters", sutor::verb_diff},
-    {"generate", "completions of prompts, greedy or sampled", sutor::verb_generate},
+    {"generate", "completions of prompts, greedy or sampled", sutor::verb_generate, Kind::kWorks},
     {"logits", "logits and router choices of given ids, for comparison", sutor::verb_logits},
-    {"init-model", "a randomly initialised model directory", sutor::verb_init_model},
+    {"init-model", "a randomly initialised model directory", sutor::verb_init_model, Kind::kWorks},
 };
 
 int usage(FILE* to) {
@@ -72,9 +84,29 @@ std::string devices_text() {
   return text;
 }
 
-}  // namespace
+// What a process needs before anything else: its standard streams, its signals.
+void start_process() {
+  sutor::open_standard_streams();
+  sutor::install_crash_report();
+  sutor::keep_console_from_failing();
+}
 
-int main(int argc, char** argv) {
+// Environment, signals, and what `verb` returns; a console that fails counts where it is the
+// result.
+int run_verb(const Verb& verb, const sutor::Arguments& arguments) {
+  const sutor::Environment environment = sutor::process_environment();
+  const bool speaks = sutor::speaks_for_all(environment);
+  const sutor::Failure result = sutor::failure_of([&] {
+    sutor::check_environment(environment);
+    if (verb.kind != Kind::kPrints) sutor::note_stop_signals(speaks);
+    return verb.run(arguments);
+  });
+  if (!result.message.empty() && speaks) sutor::print_failure(result.message);
+  if (result.exit_code != sutor::kExitOk || verb.kind == Kind::kTrains) return result.exit_code;
+  return sutor::console_exit_code();
+}
+
+int run_program(int argc, char** argv) {
   if (argc < 2) return usage(stderr);
   const std::string_view name = argv[1];
   if (name == "--help" || name == "-h" || name == "help") return usage(stdout);
@@ -86,9 +118,17 @@ int main(int argc, char** argv) {
     });
   }
   for (const Verb& verb : kVerbs) {
-    if (verb.name != name) continue;
-    return sutor::run_alone([&] { return verb.run(sutor::Arguments(argv + 2, argv + argc)); });
+    if (verb.name == name) return run_verb(verb, sutor::Arguments(argv + 2, argv + argc));
   }
   fmt::print(stderr, "error[{}]: no verb `{}`\n\n", sutor::ErrorCode::kBadArgument, name);
   return usage(stderr);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  start_process();
+  const int exit_code = run_program(argc, argv);
+  sutor::expect_exit();
+  return exit_code;
 }

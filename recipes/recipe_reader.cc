@@ -4,9 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
-#include <regex>
+#include <optional>
 #include <set>
 
 #include "csrc/base/error.h"
@@ -23,12 +24,12 @@ std::string place_of(const Recipe& recipe, const std::string& key) {
   return origin == recipe.origins.end() ? recipe.file : origin->second;
 }
 
-void fill_source(const std::string& name, const std::smatch& match, const RecipeValue& value,
+void fill_source(const std::string& name, const SourceKey& source, const RecipeValue& value,
                  Recipe& recipe) {
-  std::vector<DataSource>& list = match[1] == "train" ? recipe.data.train : recipe.data.eval;
-  const size_t index = std::stoull(match[2]);
-  if (list.size() <= index) list.resize(index + 1);
-  const std::string expected = read_source_key(match[3].str(), value.node, list[index]);
+  std::vector<DataSource>& list =
+      source.list == "data.train" ? recipe.data.train : recipe.data.eval;
+  if (list.size() <= source.index) list.resize(source.index + 1);
+  const std::string expected = read_source_key(source.key, value.node, list[source.index]);
   if (!expected.empty()) {
     fail(ErrorCode::kBadValue, "{}: `{}`: expected {}, got {}", value.where, name, expected,
          describe(value.node));
@@ -36,12 +37,10 @@ void fill_source(const std::string& name, const std::smatch& match, const Recipe
 }
 
 void fill(const RecipeValues& values, Recipe& recipe) {
-  static const std::regex source_key(R"(data\.(train|eval)\[(\d+)\]\.(\w+))");
   for (const auto& [name, value] : values) {
     recipe.origins[name] = value.where;
-    std::smatch match;
-    if (std::regex_match(name, match, source_key)) {
-      fill_source(name, match, value, recipe);
+    if (const std::optional<SourceKey> source = parse_source_key(name)) {
+      fill_source(name, *source, value, recipe);
       continue;
     }
     const Field& field = *find_field(name);
@@ -53,9 +52,19 @@ void fill(const RecipeValues& values, Recipe& recipe) {
   }
 }
 
+// A file is named after it, with some letters before and behind.
+constexpr size_t kMaxSourceName = 200;
+
+bool is_safe_name(const std::string& name) {
+  const auto is_safe = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-';
+  };
+  return !name.empty() && name.size() <= kMaxSourceName && name[0] != '.' && name[0] != '-' &&
+         std::all_of(name.begin(), name.end(), is_safe);
+}
+
 // Names unnamed sources after their file, without its extension, and checks names and paths.
 void name_sources(Recipe& recipe) {
-  static const std::regex safe("[A-Za-z0-9_][A-Za-z0-9_.-]*");
   std::set<std::string> names;
   for (const char* list : {"train", "eval"}) {
     auto& sources = std::string_view(list) == "train" ? recipe.data.train : recipe.data.eval;
@@ -69,10 +78,10 @@ void name_sources(Recipe& recipe) {
       if (source.name.empty()) {
         source.name = std::filesystem::path(source.path).stem().string();
       }
-      if (!std::regex_match(source.name, safe)) {
+      if (!is_safe_name(source.name)) {
         fail(ErrorCode::kBadValue,
              "{}: `{}.name`: expected letters, digits, `_`, `.` and `-` (a file is named after "
-             "it), got `{}`",
+             "it), at most 200, got `{}`",
              place_of(recipe, item + (recipe.origins.count(item + ".name") ? ".name" : ".path")),
              item, source.name);
       }
@@ -136,6 +145,15 @@ void check_eval(const Recipe& recipe) {
   }
 }
 
+void check_schedule(const Recipe& recipe) {
+  const double min_lr = parse_min_lr(recipe.schedule.min_lr, recipe.optim.lr);
+  if (min_lr <= recipe.optim.lr) return;
+  fail(ErrorCode::kBadValue,
+       "{}: `schedule.min_lr`: expected at most optim.lr, which is {}, got `{}`: the rate would "
+       "rise to the end",
+       place_of(recipe, "schedule.min_lr"), recipe.optim.lr, recipe.schedule.min_lr);
+}
+
 void check_required(const Recipe& recipe) {
   for (const auto& [key, value] :
        {std::pair{"model.path", &recipe.model.path}, std::pair{"output", &recipe.output}}) {
@@ -190,6 +208,7 @@ Recipe recipe_from(const RecipeValues& values, const std::string& file) {
   check_order(recipe);
   check_select(recipe);
   check_eval(recipe);
+  check_schedule(recipe);
   return recipe;
 }
 

@@ -2,6 +2,8 @@
 #include "recipes/recipe_schema.h"
 
 #include <algorithm>
+#include <cctype>
+#include <charconv>
 
 #include "csrc/base/text/text.h"
 #include "recipes/recipe_values.h"
@@ -91,6 +93,25 @@ Field betas_field() {
   };
   result.show = [](Recipe& recipe) {
     return fmt::format("[{}, {}]", recipe.optim.beta1, recipe.optim.beta2);
+  };
+  return result;
+}
+
+Field pin_field() {
+  Field result;
+  result.key = "checkpoint.pin";
+  result.read = [](const YAML::Node& node, Recipe& recipe) -> std::string {
+    const std::string expected = "a list of steps";
+    if (!node.IsSequence()) return expected;
+    std::vector<int64_t>& steps = recipe.checkpoint.pin;
+    steps.clear();
+    for (const YAML::Node& item : node) {
+      if (!whole(1)(item, steps.emplace_back()).empty()) return expected;
+    }
+    return "";
+  };
+  result.show = [](Recipe& recipe) {
+    return fmt::format("[{}]", fmt::join(recipe.checkpoint.pin, ", "));
   };
   return result;
 }
@@ -241,6 +262,9 @@ void add_outputs(std::vector<Field>& fields) {
       field("checkpoint.every", at(&Recipe::checkpoint, &CheckpointOptions::every), whole(0)));
   fields.push_back(
       field("checkpoint.keep", at(&Recipe::checkpoint, &CheckpointOptions::keep), whole(1)));
+  fields.push_back(
+      field("checkpoint.async", at(&Recipe::checkpoint, &CheckpointOptions::async), boolean()));
+  fields.push_back(pin_field());
   fields.push_back(field("log.every", at(&Recipe::log, &LogOptions::every), whole(1)));
   fields.push_back(field("log.tensorboard", at(&Recipe::log, &LogOptions::tensorboard), boolean()));
   fields.push_back(field("eval.every", at(&Recipe::eval, &EvalOptions::every), whole(0)));
@@ -298,6 +322,30 @@ std::string read_source_key(std::string_view key, const YAML::Node& node, DataSo
   if (key == "name") return text()(node, source.name);
   if (key == "scorer") return text_or_null()(node, source.scorer);
   return one_of({"auto", "messages", "completion", "text", "tokens", "store"})(node, source.format);
+}
+
+std::optional<SourceKey> parse_source_key(std::string_view name) {
+  const size_t open = name.find('['), close = name.find(']');
+  if (open == std::string_view::npos || close == std::string_view::npos || close < open) return {};
+  SourceKey found{.list = std::string(name.substr(0, open))};
+  const std::string_view digits = name.substr(open + 1, close - open - 1);
+  std::string_view rest = name.substr(close + 1);
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), found.index);
+  if (!is_source_list(found.list) || digits.size() > 4 || error != std::errc() ||
+      end != digits.data() + digits.size()) {
+    return {};
+  }
+  if (rest.empty()) return found;
+  const auto is_word = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_';
+  };
+  found.key = rest.substr(1);
+  if (rest[0] != '.' || found.key.empty() ||
+      !std::all_of(found.key.begin(), found.key.end(), is_word)) {
+    return {};
+  }
+  return found;
 }
 
 bool is_source_list(std::string_view key) { return key == "data.train" || key == "data.eval"; }

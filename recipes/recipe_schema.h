@@ -4,6 +4,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +28,15 @@ const Field* find_field(std::string_view key);
 const std::vector<std::string>& source_keys();
 // Sets one key of a data source; as Field::read.
 std::string read_source_key(std::string_view key, const YAML::Node& node, DataSource& source);
+
+// "data.train[3].path", or "data.train[3]" with an empty key.
+struct SourceKey {
+  std::string list;  // data.train or data.eval
+  size_t index = 0;
+  std::string key;
+};
+// Nothing when `name` is none; the key need not be a known one.
+std::optional<SourceKey> parse_source_key(std::string_view name);
 
 // Whether `key` is a mapping of keys ("esft", "esft.select"), or the list data.train or data.eval.
 bool is_section(std::string_view key);

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <nlohmann/json.hpp>
 #include <set>
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 
@@ -29,7 +30,7 @@ std::string quoted(const std::string& text) {
   const bool good = !text.empty() && std::all_of(text.begin(), text.end(), plain) &&
                     text[0] != '-' && text[0] != '.' && !reserved.count(lower) &&
                     !parse_number<double>(YAML::Node(text));
-  return good ? text : nlohmann::json(text).dump();
+  return good ? text : dump_json(nlohmann::json(text));
 }
 
 }  // namespace sutor

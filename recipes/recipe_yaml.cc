@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <regex>
+#include <optional>
 #include <utility>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/nearest.h"
+#include "csrc/base/text/text.h"
+#include "recipes/recipe_file.h"
 #include "recipes/recipe_schema.h"
 #include "recipes/recipe_values.h"
 
@@ -35,28 +37,43 @@ std::string joined(const std::string& section, const std::string& name) {
   return section.empty() ? name : section + "." + name;
 }
 
+constexpr size_t kMaxValue = size_t{64} << 10;  // bytes of a text with its variables replaced
+
 // Replaces ${NAME} in a text; `where` is for the error.
 std::string expand(const std::string& text, const std::string& where) {
-  static const std::regex variable(R"(\$\{([^}]*)\})");
   std::string result;
-  auto last = text.cbegin();
-  for (std::sregex_iterator it(text.begin(), text.end(), variable), end; it != end; ++it) {
-    const std::string name = (*it)[1];
+  size_t at = 0;
+  while (true) {
+    const size_t begin = text.find("${", at);
+    const size_t end = begin == std::string::npos ? begin : text.find('}', begin);
+    if (end == std::string::npos) return result.append(text, at);
+    const std::string name = text.substr(begin + 2, end - begin - 2);
     const char* value = std::getenv(name.c_str());
     if (!value) {
       fail(ErrorCode::kUnsetVariable, "{}: the environment variable {} of `{}` is not set", where,
            name, text);
     }
-    result.append(last, (*it)[0].first).append(value);
-    last = (*it)[0].second;
+    result.append(text, at, begin - at).append(value);
+    if (result.size() > kMaxValue) {
+      fail(ErrorCode::kBadValue,
+           "{}: with its variables replaced, the value has more than {} bytes", where, kMaxValue);
+    }
+    if (first_not_utf8(result) < result.size()) {
+      fail(ErrorCode::kBadValue, "{}: the environment variable {} is not text in UTF-8", where,
+           name);
+    }
+    at = end + 1;
   }
-  return result.append(last, text.cend());
 }
 
+// A value is a text or a list of texts; lists in a list, which may stand for many more by their
+// aliases, are left for the reader of the value to refuse.
 YAML::Node expand(const YAML::Node& node, const std::string& where) {
   if (node.IsSequence()) {
     YAML::Node list(YAML::NodeType::Sequence);
-    for (const YAML::Node& item : node) list.push_back(expand(item, where));
+    for (const YAML::Node& item : node) {
+      list.push_back(item.IsScalar() ? expand(item, where) : item);
+    }
     return list;
   }
   if (!node.IsScalar() || node.Scalar().find("${") == std::string::npos) return node;
@@ -90,11 +107,9 @@ class Walker {
 
   // The value of one key, section or list.
   void place(const std::string& name, const YAML::Node& node, const std::string& key_at) {
-    static const std::regex item_key(R"((data\.(?:train|eval))\[(\d{1,4})\](?:\.(\w+))?)");
     const std::string at = node.IsNull() || node.Mark().is_null() ? key_at : position(node, key_at);
-    std::smatch match;
-    if (std::regex_match(name, match, item_key)) {
-      source_item(match, node, key_at, at);
+    if (const std::optional<SourceKey> source = parse_source_key(name)) {
+      source_item(name, *source, node, key_at, at);
     } else if (is_source_list(name)) {
       source_list(name, node, at);
     } else if (find_field(name)) {
@@ -136,10 +151,9 @@ class Walker {
   }
 
   // data.train[N] as a whole, or data.train[N].key.
-  void source_item(const std::smatch& match, const YAML::Node& node, const std::string& key_at,
-                   const std::string& at) {
-    const std::string list = match[1], key = match[3];
-    const int64_t index = std::stoll(match[2]);
+  void source_item(const std::string& name, const SourceKey& source, const YAML::Node& node,
+                   const std::string& key_at, const std::string& at) {
+    const auto& [list, index, key] = source;
     const std::string item = fmt::format("{}[{}]", list, index);
     if (index > 0 && !values_.count(fmt::format("{}[{}].path", list, index - 1))) {
       fail(ErrorCode::kBadValue, "{}: `{}` has no item {} before it", key_at, item, index - 1);
@@ -152,8 +166,7 @@ class Walker {
       return map(node, item + ".");
     }
     if (std::find(source_keys().begin(), source_keys().end(), key) == source_keys().end()) {
-      fail(ErrorCode::kUnknownKey, "{}: unknown key `{}` ({})", key_at, match[0].str(),
-           suggestion(match[0]));
+      fail(ErrorCode::kUnknownKey, "{}: unknown key `{}` ({})", key_at, name, suggestion(name));
     }
     values_[item + "." + key] = {expand(node, at), at};
   }
@@ -162,37 +175,13 @@ class Walker {
   std::string file_;  // "" for --set
 };
 
-YAML::Node load_yaml(const std::filesystem::path& path) {
-  std::ifstream stream(path);
-  if (!stream || std::filesystem::is_directory(path)) {
-    fail(ErrorCode::kUnreadableRecipe, "recipe {} cannot be read: {}", path.string(),
-         std::filesystem::exists(path) ? "it is no readable file" : "it does not exist");
-  }
-  try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(stream);
-    if (documents.size() > 1) {
-      fail(ErrorCode::kUnreadableRecipe, "{}: {} YAML documents; a recipe is one", path.string(),
-           documents.size());
-    }
-    YAML::Node root = documents.empty() ? YAML::Node(YAML::NodeType::Map) : documents[0];
-    if (root.IsNull()) return YAML::Node(YAML::NodeType::Map);
-    if (!root.IsMap()) {
-      fail(ErrorCode::kUnreadableRecipe,
-           "{}:1:1: a recipe is a mapping like `model: {{path: ...}}`; got {}", path.string(),
-           describe(root));
-    }
-    return root;
-  } catch (const YAML::Exception& error) {
-    fail(ErrorCode::kUnreadableRecipe, "{}:{}:{}: not valid YAML: {}", path.string(),
-         error.mark.line + 1, error.mark.column + 1, error.msg);
-  }
-}
+constexpr size_t kMaxChain = 32;  // recipes that inherit from each other
 
 // Reads what `path` inherits, then its own keys, which take precedence.
 void read_file_values(const std::filesystem::path& path, std::vector<std::filesystem::path> chain,
                       RecipeValues& values) {
-  const YAML::Node root = load_yaml(path);
-  chain.push_back(std::filesystem::weakly_canonical(path));
+  const YAML::Node root = load_recipe(path);
+  chain.push_back(real_path(path));
   for (const auto& item : root) {
     if (!item.first.IsScalar() || item.first.Scalar() != "base") continue;
     const YAML::Mark mark = item.second.Mark();
@@ -202,15 +191,18 @@ void read_file_values(const std::filesystem::path& path, std::vector<std::filesy
            describe(item.second));
     }
     const std::filesystem::path base = path.parent_path() / expand(item.second.Scalar(), at);
-    if (std::find(chain.begin(), chain.end(), std::filesystem::weakly_canonical(base)) !=
-        chain.end()) {
+    if (const std::string objection = file_objection(base); !objection.empty()) {
+      fail(ErrorCode::kUnreadableRecipe, "{}: base recipe {} {}", at, base.string(), objection);
+    }
+    if (std::find(chain.begin(), chain.end(), real_path(base)) != chain.end()) {
       std::vector<std::string> names;
       for (const auto& link : chain) names.push_back(link.filename().string());
       fail(ErrorCode::kCircularBase, "{}: `base` goes round in a circle: {} -> {}", at,
            fmt::join(names, " -> "), base.filename().string());
     }
-    if (!std::filesystem::exists(base)) {
-      fail(ErrorCode::kUnreadableRecipe, "{}: base recipe {} does not exist", at, base.string());
+    if (chain.size() == kMaxChain) {
+      fail(ErrorCode::kUnreadableRecipe, "{}: more than {} recipes inherit from each other", at,
+           kMaxChain);
     }
     read_file_values(base, chain, values);
   }
@@ -225,13 +217,7 @@ void apply_set(const std::string& set, RecipeValues& values) {
   }
   const std::string key = set.substr(0, equals);
   const std::string where = "--set " + key;
-  YAML::Node node;
-  try {
-    node = YAML::Load(set.substr(equals + 1));
-  } catch (const YAML::Exception& error) {
-    fail(ErrorCode::kUnreadableRecipe, "{}: the value `{}` is not valid YAML: {}", where,
-         set.substr(equals + 1), error.msg);
-  }
+  const YAML::Node node = parse_yaml(set.substr(equals + 1), where);
   Walker(values, "").place(key, node, where);
 }
 

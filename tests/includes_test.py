@@ -16,7 +16,9 @@ ROOMS = (
     "launch",
     "launch/verbs",
     "launch/steps",
+    "launch/preflight",
     "launch/train",
+    "launch/save",
     "launch/inspect",
     "launch/eval",
     "launch/convert",
@@ -63,7 +65,9 @@ ROOMS = (
     "csrc/comm/watchdog",
     "csrc/comm",
     "csrc/base/hdf5",
+    "csrc/base/owner",
     "csrc/base",
+    "csrc/base/process",
     "csrc/base/text",
 )
 FOLDERS = ("launch", "recipes", "checkpoint", "layers", "parallel_state", "csrc")

@@ -22,6 +22,7 @@ for file in "${cpp[@]}"; do
   }
 done
 python3 tests/includes_test.py . || failed=1
+python3 tests/filesystem_calls_test.py . || failed=1
 python3 tests/error_codes_test.py . || failed=1
 for file in "${python[@]}"; do
   python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$file" || failed=1

@@ -83,14 +83,14 @@ def show(source, spec, tokenizer, colour):
 
 def run(job):
     from sutor_prepare.chat import find_template, read_json
-    from sutor_prepare.encode import ModelTokenizer
+    from sutor_prepare.encode import ModelTokenizer, vocabulary_of
     from sutor_prepare.source import Source
 
     tokenizer = once(lambda: ModelTokenizer(job["tokenizer"], job["model"]))
     template = once(
         lambda: find_template(job["template"], tokenizer().folders, tokenizer().special_tokens)
     )
-    job["model_vocab"] = read_json(os.path.join(job["model"], "config.json")).get("vocab_size")
+    job["model_vocab"] = vocabulary_of(read_json(os.path.join(job["model"], "config.json")))
     for spec in job["sources"]:
         source = Source(job, spec, tokenizer, template)
         source.run()

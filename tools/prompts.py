@@ -40,7 +40,7 @@ from sutor_prepare.step import once, run_step
 
 def encode(job):
     from sutor_prepare.chat import find_template, read_json
-    from sutor_prepare.encode import ModelTokenizer
+    from sutor_prepare.encode import ModelTokenizer, vocabulary_of
     from sutor_prepare.lines import write_json_lines
     from sutor_prompts.encode_prompts import PromptSource, result_of
 
@@ -48,7 +48,7 @@ def encode(job):
     template = once(
         lambda: find_template(job["template"], tokenizer().folders, tokenizer().special_tokens)
     )
-    model_vocab = read_json(os.path.join(job["model"], "config.json")).get("vocab_size")
+    model_vocab = vocabulary_of(read_json(os.path.join(job["model"], "config.json")))
     source = PromptSource(job, tokenizer, template, model_vocab)
     write_json_lines(job["out"], source)
     return result_of(source, None if source.format == "tokens" else tokenizer())

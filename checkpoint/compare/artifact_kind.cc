@@ -6,7 +6,7 @@
 #include "checkpoint/export/peft_adapter.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/store/store_manifest.h"
-#include "csrc/base/error.h"
+#include "csrc/base/directory.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -14,13 +14,9 @@ namespace {
 
 std::map<int64_t, fs::path> steps_in(const fs::path& folder) {
   std::map<int64_t, fs::path> steps;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-      const auto step = parse_step_directory(entry.path().filename().string());
-      if (step && entry.is_directory()) steps[*step] = entry.path();
-    }
-  } catch (const fs::filesystem_error& error) {
-    fail(ErrorCode::kUnreadableFile, "cannot list {}: {}", folder.string(), error.code().message());
+  for (const fs::path& entry : entries_of(folder)) {
+    const auto step = parse_step_directory(entry.filename().string());
+    if (step && is_folder(entry)) steps[*step] = entry;
   }
   return steps;
 }
@@ -48,20 +44,20 @@ std::string_view name_of(ArtifactKind kind) {
 }
 
 ArtifactKind artifact_kind(const fs::path& path) {
-  if (!fs::is_directory(path)) return ArtifactKind::kOther;
+  if (!is_folder(path)) return ArtifactKind::kOther;
   if (is_base_store(path)) return ArtifactKind::kBaseStore;
-  if (fs::exists(path / "config.json")) return ArtifactKind::kModelDirectory;
-  if (parse_step_directory(path.filename().string()) || fs::exists(path / kManifestFile)) {
+  if (is_there(path / "config.json")) return ArtifactKind::kModelDirectory;
+  if (parse_step_directory(path.filename().string()) || is_there(path / kManifestFile)) {
     return ArtifactKind::kCheckpoint;
   }
   if (is_adapter(path)) return ArtifactKind::kAdapter;
-  if (fs::exists(path / kPeftConfigFile)) return ArtifactKind::kPeftAdapter;
+  if (is_there(path / kPeftConfigFile)) return ArtifactKind::kPeftAdapter;
   if (!steps_in(steps_folder(path)).empty()) return ArtifactKind::kCheckpointFolder;
   return ArtifactKind::kOther;
 }
 
 fs::path steps_folder(const fs::path& path) {
-  const bool is_run_folder = steps_in(path).empty() && fs::is_directory(path / "checkpoints");
+  const bool is_run_folder = steps_in(path).empty() && is_folder(path / "checkpoints");
   return is_run_folder ? path / "checkpoints" : path;
 }
 

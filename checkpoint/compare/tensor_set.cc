@@ -185,7 +185,7 @@ void TensorSet::open_model_tensors() {
   for (const auto& [name, stored] : opened_->model->tensors()) {
     SetTensor tensor = of_entry(*stored.entry);
     if (recorded) tensor.digest = opened_->model->tensor_digests().at(name);
-    tensor.read = [stored](int64_t offset, std::span<std::byte> into) {
+    tensor.read = [stored = stored](int64_t offset, std::span<std::byte> into) {
       stored.file->read(*stored.entry, offset, into);
     };
     add(name, std::move(tensor));

@@ -1,15 +1,18 @@
 #include "checkpoint/export/adapter.h"
 
-#include <algorithm>
-
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr std::string_view kFormat = "sutor.adapter";
+constexpr int64_t kMaxInfoBytes = int64_t{1} << 28;  // a digest for each tensor
+constexpr const char* kRepair = "Fetch the adapter again, or export it again.";
 
 // The global name: the first published adapters start below `model.`.
 std::string global_name(const std::string& name) {
@@ -19,8 +22,10 @@ std::string global_name(const std::string& name) {
   return name;
 }
 
-void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& tensors,
-                  int64_t max_shard_bytes, std::map<std::string, Digest>& digests) {
+std::vector<RecordedFile> write_shards(const fs::path& directory,
+                                       const std::vector<TrainedTensor>& tensors,
+                                       int64_t max_shard_bytes,
+                                       std::map<std::string, Digest>& digests) {
   std::map<std::string, const TrainedTensor*> by_name;
   std::vector<SafetensorsDeclaration> declarations;
   for (const TrainedTensor& tensor : tensors) {
@@ -28,6 +33,7 @@ void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& t
     SUTOR_ASSERT(fresh);
     declarations.push_back({tensor.name, std::string(name_of(tensor.stored_dtype)), tensor.shape});
   }
+  std::vector<RecordedFile> files;
   const HfShardPlan plan = plan_shards(declarations, max_shard_bytes);
   for (const HfShard& shard : plan.shards) {
     SafetensorsWriter writer(directory / shard.file_name, shard.tensors);
@@ -40,9 +46,20 @@ void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& t
       });
       digests[tensor.name] = hasher.digest();
     }
-    writer.finish();
+    const Digest digest = writer.finish();
+    files.push_back({shard.file_name, writer.file_bytes(), digest});
   }
-  if (!plan.index_json.empty()) write_new_file(directory / kIndexFile, plan.index_json);
+  if (!plan.index_json.empty()) {
+    files.push_back(write_recorded(directory, kIndexFile, plan.index_json));
+  }
+  return files;
+}
+
+// Null when there is none.
+nlohmann::json read_info_body(const fs::path& adapter) {
+  const fs::path file = adapter / kAdapterInfoFile;
+  if (!is_there(file)) return nullptr;
+  return parse_file_list(read_file(file, kMaxInfoBytes), file.string(), kFormat, kAdapterVersion);
 }
 
 }  // namespace
@@ -50,36 +67,58 @@ void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& t
 void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& tensors,
                    const ExpertConfig& config, const ExportOrigin& origin,
                    int64_t max_shard_bytes) {
-  StagedDirectory staged(directory);
+  make_directory(directory);
   std::map<std::string, Digest> digests;
-  write_shards(staged.path(), tensors, max_shard_bytes, digests);
-  write_new_file(staged.path() / kExpertConfigFile, to_json(config));
-  nlohmann::json info = {{"format_version", kAdapterVersion},
+  std::vector<RecordedFile> files = write_shards(directory, tensors, max_shard_bytes, digests);
+  files.push_back(write_recorded(directory, kExpertConfigFile, to_json(config)));
+  nlohmann::json info = {{"format", kFormat},
+                         {"format_version", kAdapterVersion},
                          {"base_digest", origin.base_digest},
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
+  if (origin.base_config.is_object()) info["base_config"] = origin.base_config;
   for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
-  write_new_file(staged.path() / kAdapterInfoFile, info.dump(2) + "\n");
-  staged.publish();
+  write_new_file(directory / kAdapterInfoFile,
+                 encode_file_list(std::move(info), std::move(files)));
 }
 
 Adapter::Adapter(const fs::path& path) : path_(path) {
-  if (!fs::is_directory(path_)) {
+  if (!is_folder(path_)) {
     fail(ErrorCode::kNotAdapter, "adapter {} is not a directory", path_.string());
   }
-  if (!fs::exists(path_ / kExpertConfigFile)) {
+  if (!is_there(path_ / kExpertConfigFile)) {
     fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no {}", path_.string(),
          kExpertConfigFile);
   }
+  const nlohmann::json info = read_info_body(path_);
+  if (lists_files(info)) {
+    recorded_files_ = listed_files(info, (path_ / kAdapterInfoFile).string());
+    check_small_files();
+  }
   config_ = read_expert_config(path_ / kExpertConfigFile);
+  open_tensors();
+  if (!info.is_null()) read_info(info);
+}
+
+// Before anything that they say counts: the expert config whole, of the others the size.
+void Adapter::check_small_files() const {
+  for (const RecordedFile& file : recorded_files_) {
+    if (file.path == kExpertConfigFile) {
+      require_recorded(path_, {file}, /*threads=*/1, kRepair);
+    } else {
+      require_size(path_, file, kRepair);
+    }
+  }
+}
+
+void Adapter::open_tensors() {
   std::vector<fs::path> files;
-  for (const fs::directory_entry& file : fs::directory_iterator(path_)) {
-    if (file.path().extension() == ".safetensors") files.push_back(file.path());
+  for (const fs::path& file : entries_of(path_)) {
+    if (file.extension() == ".safetensors") files.push_back(file);
   }
   if (files.empty()) {
     fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no *.safetensors", path_.string());
   }
-  std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
     files_.push_back(std::make_unique<SafetensorsShard>(file));
     for (const SafetensorsEntry& entry : files_.back()->tensors()) {
@@ -90,15 +129,13 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
       }
     }
   }
-  if (fs::exists(path_ / kAdapterInfoFile)) read_info();
 }
 
-void Adapter::read_info() {
+void Adapter::read_info(const nlohmann::json& info) {
   const fs::path file = path_ / kAdapterInfoFile;
   const auto refuse = [&](const std::string& reason) {
     fail(ErrorCode::kNotAdapter, "{}: {}. Export the adapter again.", file.string(), reason);
   };
-  const auto info = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
   if (!info.is_object()) refuse("not a JSON object");
   if (info.value("format_version", nlohmann::json()) != kAdapterVersion) {
     fail(ErrorCode::kNotAdapter, "{}: format_version {} is unknown; this program reads version {}",
@@ -107,6 +144,7 @@ void Adapter::read_info() {
   const auto base = info.find("base_digest");
   if (base == info.end() || !base->is_string()) refuse("`base_digest` is missing");
   base_digest_ = parse_digest(base->get<std::string>(), file.string());
+  base_config_ = info.value("base_config", nlohmann::json());
   const auto tensors = info.find("tensors");
   if (tensors == info.end() || !tensors->is_object()) refuse("`tensors` is missing");
   for (const auto& [name, digest] : tensors->items()) {
@@ -123,6 +161,17 @@ void Adapter::read_info() {
   }
 }
 
+void Adapter::check_content(int threads) const {
+  require_recorded(path_, recorded_files_, threads, kRepair);
+  if (!recorded_files_.empty()) return;
+  for (const auto& [name, digest] : recorded_digests_) {
+    const StoredTensor& stored = tensors_.at(name);
+    if (stored.file->digest(stored.entry->begin, stored.entry->end) == digest) continue;
+    fail(ErrorCode::kCorrupted, "{}: tensor `{}` is not the one that {} lists. {}",
+         stored.file->where(), name, kAdapterInfoFile, kRepair);
+  }
+}
+
 std::vector<TrainedTensor> Adapter::trained_tensors() const {
   std::vector<TrainedTensor> tensors;
   for (const auto& [name, stored] : tensors_) {
@@ -136,7 +185,7 @@ std::vector<TrainedTensor> Adapter::trained_tensors() const {
                        .shape = entry.shape,
                        .dtype = *entry.dtype,
                        .stored_dtype = *entry.dtype,
-                       .read = [stored](const ShardedTensor& slice) {
+                       .read = [stored = stored](const ShardedTensor& slice) {
                          stored.file->load(stored.entry->begin, slice.dtype, slice);
                        }});
   }
@@ -150,8 +199,14 @@ void Adapter::check_base(const Digest& base, const std::string& base_name) const
        path_.string(), base_digest_->text(), base_name, base.text());
 }
 
+std::vector<RecordedFile> recorded_adapter_files(const fs::path& path) {
+  const nlohmann::json info = read_info_body(path);
+  if (!lists_files(info)) return {};
+  return listed_files(info, (path / kAdapterInfoFile).string());
+}
+
 bool is_adapter(const fs::path& path) {
-  return fs::exists(path / kExpertConfigFile) && !fs::exists(path / "config.json");
+  return is_there(path / kExpertConfigFile) && !is_there(path / "config.json");
 }
 
 }  // namespace sutor

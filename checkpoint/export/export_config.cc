@@ -6,6 +6,7 @@
 #include "checkpoint/huggingface/hf_index.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -13,9 +14,10 @@ namespace {
 using Json = nlohmann::ordered_json;  // keys stay where they are
 
 Json parse(const std::filesystem::path& path, ErrorCode code) {
-  Json json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) fail(code, "{} is not a JSON object", path.string());
-  return json;
+  const std::string text = read_file(path, kMaxIndexFileBytes);
+  // Bounded first: this form of JSON is parsed without bounds.
+  if (!parse_json(text).value.is_object()) fail(code, "{} is not a JSON object", path.string());
+  return Json::parse(text);
 }
 
 // The list of modules that are not quantised, under the name that the config has for it. Without a

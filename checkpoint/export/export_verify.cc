@@ -9,6 +9,7 @@
 #include "checkpoint/files/file_content.h"
 #include "checkpoint/huggingface/hf_directory.h"
 #include "checkpoint/huggingface/stored_bytes.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/parallel.h"
@@ -149,7 +150,7 @@ class Verifier {
 };
 
 void verify_header(const OutputShard& shard, const fs::path& path) {
-  if (!fs::exists(path)) fail(ErrorCode::kNotAsExpected, "{} is missing", path.string());
+  if (!is_there(path)) fail(ErrorCode::kNotAsExpected, "{} is missing", path.string());
   const SafetensorsShard merged(path);
   bool same = shard.same_header;
   if (shard.same_header) {
@@ -176,7 +177,7 @@ void verify_other_files(const ModelDirectory& base, const fs::path& merged,
                         bool anything_trained) {
   std::set<fs::path> known = copied;
   for (const fs::path& file : copied) {
-    if (!fs::exists(merged / file)) {
+    if (!is_there(merged / file)) {
       fail(ErrorCode::kNotAsExpected, "{} is missing", (merged / file).string());
     }
     const fs::path original = base.files_root() / file;
@@ -187,10 +188,10 @@ void verify_other_files(const ModelDirectory& base, const fs::path& merged,
   }
   for (const auto& [file, text] : rewritten) {
     known.insert(file);
-    if (!fs::exists(merged / file)) {
+    if (!is_there(merged / file)) {
       fail(ErrorCode::kNotAsExpected, "{} is missing", (merged / file).string());
     }
-    if (read_file(merged / file) != text) {
+    if (read_file(merged / file, kMaxIndexFileBytes) != text) {
       fail(ErrorCode::kNotAsExpected, "{} is not the one planned for the base {}",
            (merged / file).string(), base.path().string());
     }

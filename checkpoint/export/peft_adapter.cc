@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <set>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/format_versions.h"
+#include "csrc/base/text/json.h"
+#include "csrc/base/text/name_pattern.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
@@ -16,6 +18,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kPrefix = "base_model.model.";
+constexpr std::string_view kFormat = "sutor.peft_adapter";
+constexpr int64_t kMaxInfoBytes = int64_t{1} << 20;
 
 // "model.layers.0.self_attn.q_proj" for the name of its lora_A or lora_B.
 std::string module_of(const std::string& name) { return name.substr(0, name.find(".lora_")); }
@@ -24,14 +28,11 @@ std::string module_of(const std::string& name) { return name.substr(0, name.find
 // a regular expression for the end of the name.
 bool applies(const std::string& pattern,
              const std::map<std::string, const SafetensorsEntry*>& tensors) {
-  try {
-    const std::regex regex("(.*\\.)?(" + pattern + ")");
-    return std::any_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
-      return std::regex_match(module_of(tensor.first), regex);
-    });
-  } catch (const std::regex_error&) {
-    return true;  // better refused than ignored
-  }
+  NamePattern name("(.*\\.)?(" + pattern + ")");
+  const bool any = std::any_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
+    return name.matches(module_of(tensor.first));
+  });
+  return any || !name.problem().empty();  // better refused than ignored
 }
 
 }  // namespace
@@ -48,14 +49,15 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
     modules.insert(module_of(pair.name));
   }
   sort_as_safetensors(declared);
-  StagedDirectory staged(directory);
-  SafetensorsWriter writer(staged.path() / kPeftWeightsFile, declared);
+  make_directory(directory);
+  SafetensorsWriter writer(directory / kPeftWeightsFile, declared);
   for (const SafetensorsDeclaration& declaration : declared) {
     const TrainedTensor& pair = *by_name.at(declaration.name);
     stream_converted(pair, pair.stored_dtype,
                      [&](std::span<const std::byte> bytes) { writer.append(bytes); });
   }
-  writer.finish();
+  const Digest digest = writer.finish();
+  std::vector<RecordedFile> files = {{kPeftWeightsFile, writer.file_bytes(), digest}};
   const nlohmann::ordered_json config = {{"peft_type", "LORA"},
                                          {"task_type", "CAUSAL_LM"},
                                          {"base_model_name_or_path", options.base},
@@ -66,22 +68,25 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
                                          {"fan_in_fan_out", false},
                                          {"inference_mode", true},
                                          {"target_modules", modules}};
-  write_new_file(staged.path() / kPeftConfigFile, config.dump(2) + "\n");
-  staged.publish();
+  files.push_back(write_recorded(directory, kPeftConfigFile, dump_json(config, 2) + "\n"));
+  write_new_file(
+      directory / kPeftInfoFile,
+      encode_file_list({{"format", kFormat}, {"format_version", kPeftInfoVersion}}, files));
 }
 
 PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
   const fs::path config_file = path / kPeftConfigFile;
-  if (!fs::exists(config_file) || !fs::exists(path / kPeftWeightsFile)) {
+  if (!is_there(config_file) || !is_there(path / kPeftWeightsFile)) {
     fail(ErrorCode::kNotAdapter, "{} is not a peft adapter: it needs {} and {}", path.string(),
          kPeftConfigFile, kPeftWeightsFile);
   }
-  const auto config =
-      nlohmann::json::parse(read_file(config_file), nullptr, /*allow_exceptions=*/false);
+  require_recorded(path, recorded_files(path), /*threads=*/1, "Export the adapter again.");
+  const nlohmann::json config = parse_json(read_file(config_file)).value;
   const auto refuse = [&](const std::string& reason) {
     fail(ErrorCode::kNotAdapter, "{}: {}", config_file.string(), reason);
   };
-  if (!config.is_object() || config.value("peft_type", "") != "LORA") refuse("not a LORA adapter");
+  if (!config.is_object() || config.value("peft_type", nlohmann::json()) != "LORA")
+    refuse("not a LORA adapter");
   for (const char* key : {"use_rslora", "use_dora", "fan_in_fan_out"}) {
     const auto at = config.find(key);
     if (at != config.end() && at->is_boolean() && at->get<bool>()) {
@@ -107,6 +112,17 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
                          key, pattern));
     }
   }
+}
+
+std::vector<RecordedFile> PeftAdapter::recorded_files(const fs::path& path) {
+  const fs::path file = path / kPeftInfoFile;
+  if (!is_there(file)) return {};
+  const nlohmann::json body = parse_file_list(read_file(file, kMaxInfoBytes), file.string(),
+                                              kFormat, kPeftInfoVersion);
+  if (!lists_files(body)) {
+    fail(ErrorCode::kBadManifest, "{} is corrupt: it lists no files", file.string());
+  }
+  return listed_files(body, file.string());
 }
 
 void PeftAdapter::load(const ShardedTensor& destination) const {

@@ -1,14 +1,9 @@
 #include "checkpoint/files/resumable_directory.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <chrono>
-#include <thread>
 
-#include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
@@ -22,8 +17,6 @@ constexpr const char* kPlanFile = "PLAN";
 // The plan's name from the moment when everything is there until the final name is made.
 constexpr const char* kDoneFile = "DONE";
 constexpr int64_t kMaxPlanBytes = int64_t{256} << 20;
-// A job that was just killed may take a moment to be gone.
-constexpr auto kPatience = std::chrono::seconds(2);
 
 void rename_over(const fs::path& from, const fs::path& to) {
   std::error_code error;
@@ -41,14 +34,6 @@ std::string noted(const fs::path& file) {
   return present(file) ? read_file(file, kMaxPlanBytes) : std::string();
 }
 
-[[noreturn]] void fail_busy(const fs::path& staging) {
-  std::string owner = noted(staging / kOwnerFile);
-  while (!owner.empty() && owner.back() == '\n') owner.pop_back();
-  fail(ErrorCode::kBusy,
-       "{} is being written by another job{}. Wait for it or end it; then start again.",
-       staging.string(), owner.empty() ? "" : ": " + owner);
-}
-
 }  // namespace
 
 StagingPaths::StagingPaths(const fs::path& final_path)
@@ -56,7 +41,9 @@ StagingPaths::StagingPaths(const fs::path& final_path)
            fmt::format("{}{}.convert", kStagingPrefix,
                        without_slash(final_path).filename().string())),
       content(root / "content"),
-      parts(root / "parts") {}
+      parts(root / "parts"),
+      lock(parent_of(root) / fmt::format("{}{}.lock", kStagingPrefix,
+                                         without_slash(final_path).filename().string())) {}
 
 fs::path StagingPaths::new_part() const { return parts / random_hex(); }
 
@@ -100,35 +87,14 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
   remove_tree(paths_.parts);
   make_directory(paths_.parts);
   make_directory(paths_.content);
-  remove_tree(paths_.root / kOwnerFile);
-  write_owner(paths_.root / kOwnerFile);
   if (state_ == State::kFresh) write_file_atomic(paths_.root / kPlanFile, plan);
 }
 
 void ResumableDirectory::lock() {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  for (;;) {
-    if (::mkdir(paths_.root.c_str(), 0700) != 0 && errno != EEXIST) {
-      fail_write(paths_.root, "make directory", errno);
-    }
-    lock_ = FileDescriptor(
-        ::open(paths_.root.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (lock_.get() < 0) {
-      if (errno == ENOENT) continue;  // published just now
-      fail_write(paths_.root, "open", errno);
-    }
-    bool locked = ::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0;
-    if (!locked && errno != EWOULDBLOCK && errno != EINTR) {
-      // This file system has no locks: the owner's file decides.
-      locked = !present(paths_.root / kOwnerFile) || owner_is_gone(paths_.root);
-    }
-    struct stat opened, named;
-    if (::fstat(lock_.get(), &opened) != 0) fail_write(paths_.root, "look up", errno);
-    const bool same = ::lstat(paths_.root.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
-                      opened.st_dev == named.st_dev;
-    if (locked && same) return;
-    if (std::chrono::steady_clock::now() > until) fail_busy(paths_.root);
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  lock_ = std::make_unique<LockFile>(paths_.lock, final_.string());
+  require_own_directory(paths_.root);
+  if (::mkdir(paths_.root.c_str(), 0700) != 0 && errno != EEXIST) {
+    fail_write(paths_.root, "make directory", errno);
   }
 }
 
@@ -139,6 +105,7 @@ void ResumableDirectory::determine_state(const std::string& plan) {
     if (overwrite_) return;
     if (present(final_)) {
       remove_tree(paths_.root);
+      lock_.reset();
       state_ = State::kPublished;
       return;
     }
@@ -158,7 +125,7 @@ void ResumableDirectory::publish() {
   std::error_code error;
   for (fs::recursive_directory_iterator at(paths_.content, error), end; !error && at != end;
        at.increment(error)) {
-    if (at->is_directory() && !at->is_symlink()) fsync_directory(at->path());
+    if (fs::is_directory(at->symlink_status(error))) fsync_directory(at->path());
   }
   if (error) fail_write(paths_.content, "list", error.value());
   if (::chmod(paths_.content.c_str(), mode_) != 0) fail_write(paths_.content, "set mode of", errno);
@@ -177,6 +144,7 @@ void ResumableDirectory::publish() {
   }
   fsync_directory(parent_of(final_));
   remove_tree(paths_.root);
+  lock_.reset();
 }
 
 }  // namespace sutor

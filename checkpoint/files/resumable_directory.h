@@ -1,16 +1,17 @@
 // A directory that one job at a time writes, over several starts if it is killed, and that appears
 // under its final name complete or not at all. Work in progress is beside the final path:
-//   .staging-<name>.convert/   mode 0700, locked by the job that writes it
-//     OWNER                    who that is, for people and for file systems without locks
+//   .staging-<name>.lock       held by the job that writes it (csrc/base/owner/lock_file.h)
+//   .staging-<name>.convert/   mode 0700
 //     PLAN                     what determines the content; with another one a start begins anew
 //     parts/                   files being written
 //     content/                 complete files under their final names
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
 
-#include "csrc/base/file.h"
+#include "csrc/base/owner/lock_file.h"
 
 namespace sutor {
 
@@ -18,7 +19,7 @@ namespace sutor {
 struct StagingPaths {
   explicit StagingPaths(const std::filesystem::path& final_path);
 
-  std::filesystem::path root, content, parts;
+  std::filesystem::path root, content, parts, lock;
 
   // A new name below parts/.
   std::filesystem::path new_part() const;
@@ -56,7 +57,7 @@ class ResumableDirectory {
   bool overwrite_;
   unsigned mode_;
   State state_ = State::kFresh;
-  FileDescriptor lock_;
+  std::unique_ptr<LockFile> lock_;
 };
 
 }  // namespace sutor

@@ -13,11 +13,12 @@
 #include <string>
 #include <string_view>
 
+#include "csrc/base/owner/process_owner.h"  // kOwnerFile
+
 namespace sutor {
 
 inline constexpr std::string_view kManifestFile = "MANIFEST.json";
 inline constexpr std::string_view kStateFile = "state.h5";
-inline constexpr std::string_view kOwnerFile = "OWNER";  // in a staging directory only
 inline constexpr std::string_view kLatestPointer = "LATEST";
 inline constexpr std::string_view kBestPointer = "BEST";
 inline constexpr std::string_view kStagingPrefix = ".staging-";

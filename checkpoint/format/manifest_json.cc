@@ -1,6 +1,7 @@
 #include "checkpoint/format/manifest_json.h"
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 using nlohmann::json;
@@ -36,7 +37,7 @@ json parse_manifest_json(const std::string& text, const std::string& where, std:
   if (text.substr(0, line_end + 1) != digest_line(rest)) {
     fail_manifest(where, "its digest does not match its content");
   }
-  json parsed = json::parse(text, nullptr, false);
+  json parsed = parse_json(text).value;
   if (!parsed.is_object()) fail_manifest(where, "it is not JSON");
   if (member<std::string>(parsed, "format", where) != format) {
     fail_manifest(where, fmt::format("its format is not {}", format));
@@ -48,6 +49,8 @@ json parse_manifest_json(const std::string& text, const std::string& where, std:
   }
   return parsed;
 }
+
+bool starts_with_digest(std::string_view text) { return text.starts_with(kFirstLineStart); }
 
 bool has_manifest_format(const std::string& text, std::string_view format) {
   return text.find(fmt::format("\"format\": \"{}\"", format)) != std::string::npos;

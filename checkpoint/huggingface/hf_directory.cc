@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checkpoint/huggingface/hf_index.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/parallel.h"
@@ -11,29 +12,27 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int64_t kMaxConfigBytes = int64_t{64} << 20;
-
 std::string read_config(const fs::path& path) {
-  if (!fs::is_directory(path)) fail(ErrorCode::kNoModel, "{} is not a directory", path.string());
-  if (!fs::exists(path / "config.json")) {
+  if (!is_folder(path)) fail(ErrorCode::kNoModel, "{} is not a directory", path.string());
+  if (!is_there(path / "config.json")) {
     fail(ErrorCode::kNoModel,
          "{} is not a model directory: it has no config.json, and it is not a base store",
          path.string());
   }
-  return read_file(path / "config.json", kMaxConfigBytes);
+  return read_file(path / "config.json", kMaxConfigFileBytes);
 }
 
 }  // namespace
 
 HfDirectory::HfDirectory(const fs::path& path) : ModelDirectory(path) {
   set_config(read_config(path), (path / "config.json").string());
-  if (fs::exists(path / kSingleWeightsFile)) {
+  if (is_there(path / kSingleWeightsFile)) {
     open_shard(kSingleWeightsFile);
-  } else if (fs::exists(path / kIndexFile)) {
+  } else if (is_there(path / kIndexFile)) {
     open_sharded();
   } else {
     const bool pickled =
-        fs::exists(path / "pytorch_model.bin") || fs::exists(path / "pytorch_model.bin.index.json");
+        is_there(path / "pytorch_model.bin") || is_there(path / "pytorch_model.bin.index.json");
     fail(ErrorCode::kUnreadableFile, "{} has neither {} nor {}.{}", path.string(),
          kSingleWeightsFile, kIndexFile,
          pickled ? " Its pytorch_model.bin files are not read: save the model as safetensors first."
@@ -43,7 +42,7 @@ HfDirectory::HfDirectory(const fs::path& path) : ModelDirectory(path) {
 
 void HfDirectory::open_shard(const std::string& file_name) {
   const fs::path file = path() / file_name;
-  if (!fs::exists(file)) {
+  if (!is_there(file)) {
     fail(ErrorCode::kContradictoryShards,
          "{}: the shard {} that the index names is missing. Fetch the model again.",
          path().string(), file_name);
@@ -107,18 +106,17 @@ const std::map<std::string, Digest>& HfDirectory::tensor_digests(int threads) co
 
 std::set<fs::path> files_below(const fs::path& directory) {
   std::set<fs::path> files;
-  try {
-    fs::recursive_directory_iterator at(directory);
-    for (const fs::directory_entry& entry : at) {
-      const std::string name = entry.path().filename().string();
-      if (entry.is_directory() && (name == ".git" || name == ".cache")) {
-        at.disable_recursion_pending();
-      }
-      if (entry.is_regular_file()) files.insert(entry.path().lexically_relative(directory));
-    }
-  } catch (const fs::filesystem_error& error) {
-    fail(ErrorCode::kUnreadableFile, "cannot list {}: {}", directory.string(),
-         error.code().message());
+  std::error_code error;
+  fs::recursive_directory_iterator at(directory, error);
+  for (; !error && at != fs::recursive_directory_iterator(); at.increment(error)) {
+    std::error_code gone;  // of a file that went meanwhile
+    const std::string name = at->path().filename().string();
+    const bool passed = name == ".git" || name == ".cache";
+    if (passed && at->is_directory(gone)) at.disable_recursion_pending();
+    if (at->is_regular_file(gone)) files.insert(at->path().lexically_relative(directory));
+  }
+  if (error) {
+    fail(ErrorCode::kUnreadableFile, "cannot list {}: {}", directory.string(), error.message());
   }
   return files;
 }

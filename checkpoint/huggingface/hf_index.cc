@@ -14,7 +14,7 @@ bool is_plain_name(const std::string& name) {
 }
 
 HfIndex read_hf_index(const std::filesystem::path& path) {
-  const std::string text = read_file(path, int64_t{1} << 30);
+  const std::string text = read_file(path, kMaxIndexFileBytes);
   const auto refuse = [&](const std::string& reason) {
     fail(ErrorCode::kContradictoryShards, "{}: {}", path.string(), reason);
   };

@@ -14,6 +14,8 @@ namespace sutor {
 
 constexpr const char* kSingleWeightsFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
+// What the index of a model may have: that of a million tensors, and no more.
+constexpr int64_t kMaxIndexFileBytes = int64_t{256} << 20;
 constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // the default of transformers
 
 struct HfIndex {

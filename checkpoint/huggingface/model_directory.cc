@@ -5,6 +5,7 @@
 
 #include "checkpoint/huggingface/quantized_source.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -68,8 +69,12 @@ DType config_dtype(const nlohmann::json& config) {
 
 void ModelDirectory::set_config(std::string text, const std::string& where) {
   config_text_ = std::move(text);
-  config_ = nlohmann::json::parse(config_text_, nullptr, /*allow_exceptions=*/false);
-  if (!config_.is_object()) fail(ErrorCode::kNoModel, "{} is not a JSON object", where);
+  ParsedJson parsed = parse_json(config_text_);
+  if (!parsed.value.is_object()) {
+    fail(ErrorCode::kNoModel, "{} is not a JSON object{}{}", where,
+         parsed.problem.empty() ? "" : ": ", parsed.problem);
+  }
+  config_ = std::move(parsed.value);
 }
 
 void ModelDirectory::add_shard(std::unique_ptr<ModelShard> added) {

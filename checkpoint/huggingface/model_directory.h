@@ -24,6 +24,9 @@
 
 namespace sutor {
 
+// What a config.json may have.
+inline constexpr int64_t kMaxConfigFileBytes = int64_t{16} << 20;
+
 // The value of config.json's `dtype` (transformers 5) or `torch_dtype`: F32, BF16 or F16; F32 when
 // there is none. Throws E0307 for another value.
 DType config_dtype(const nlohmann::json& config);

@@ -9,6 +9,7 @@
 namespace sutor {
 namespace {
 
+constexpr int64_t kMostExtent = int64_t{1} << 40;
 constexpr int64_t kChunkBytes = int64_t{1} << 20;
 
 // {rows, columns} of an FP8 block: `weight_block_size` of the quantization_config.
@@ -18,7 +19,8 @@ std::pair<int64_t, int64_t> fp8_block(const nlohmann::json& config) {
   const auto size = found->find("weight_block_size");
   if (size == found->end() || !size->is_array() || size->size() != 2) return {0, 0};
   const auto extent = [](const nlohmann::json& n) {
-    return n.is_number_integer() ? n.get<int64_t>() : 0;
+    const bool sensible = n.is_number_integer() && n > 0 && n <= kMostExtent;
+    return sensible ? n.get<int64_t>() : 0;
   };
   return {extent((*size)[0]), extent((*size)[1])};
 }

@@ -5,10 +5,10 @@
 #include <numbers>
 #include <vector>
 
-#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hash.h"
+#include "csrc/base/owner/staged_directory.h"
 #include "csrc/base/parallel.h"
 
 namespace sutor {

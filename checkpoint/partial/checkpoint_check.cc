@@ -59,21 +59,21 @@ ValidCheckpoints& valid_checkpoints() {
 
 }  // namespace
 
-void check_checkpoint(const fs::path& directory, CheckDepth depth) {
+void check_checkpoint(const fs::path& directory, CheckDepth depth, int threads) {
   const CheckpointReader reader(directory);
   const auto step = parse_step_directory(directory.filename().string());
   if (step && reader.meta().step != *step) {
     fail(ErrorCode::kBadManifest, "{} contains a checkpoint of step {}", directory.string(),
          reader.meta().step);
   }
-  if (depth == CheckDepth::kData) reader.verify();
+  if (depth == CheckDepth::kData) reader.verify(threads);
 }
 
 bool is_valid_checkpoint(const fs::path& directory) {
   const std::string identity = identity_of(directory);
   if (valid_checkpoints().has(directory, identity)) return true;
   try {
-    check_checkpoint(directory, CheckDepth::kData);
+    check_checkpoint(directory, CheckDepth::kData, /*threads=*/1);
   } catch (const Error&) {
     return false;
   }

@@ -13,12 +13,14 @@ enum class CheckDepth {
 
 // Throws what a CheckpointReader throws (E0341..E0347), E0342 when the directory's name is that of
 // another step, E0301 when a file cannot be read now, which says nothing about what it holds.
-void check_checkpoint(const std::filesystem::path& directory, CheckDepth depth);
+// `threads`: for the data; 0 = all.
+void check_checkpoint(const std::filesystem::path& directory, CheckDepth depth, int threads = 0);
 
-// Whether check_checkpoint(directory, kData) throws nothing. What this process found valid, or
-// noted, is not read again while the sizes and times of its files stay what they were.
+// Whether check_checkpoint(directory, kData) throws nothing, on one thread, beside other work. What
+// this process found valid, or noted, is not read again while the sizes and times of its files stay
+// what they were.
 bool is_valid_checkpoint(const std::filesystem::path& directory);
-// The writer's word: its bytes were compared with memory.
+// The word of whoever compared all its bytes with memory, or checked them.
 void note_valid_checkpoint(const std::filesystem::path& directory);
 
 }  // namespace sutor

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/partial/checkpoint_check.h"
@@ -10,6 +9,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/owner/process_owner.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -41,20 +41,6 @@ bool is_real_directory(const fs::path& path) {
     fail(ErrorCode::kUnreadableFile, "cannot look up {}: {}", path.string(), error.message());
   }
   return fs::is_directory(status);
-}
-
-bool is_there(const fs::path& path) {
-  std::error_code error;
-  return fs::exists(fs::symlink_status(path, error));
-}
-
-// What a crash in write_pointer() leaves: ".LATEST.<random>.tmp".
-bool is_pointer_remainder(const fs::path& path) {
-  std::error_code error;
-  const std::string name = path.filename().string();
-  const bool pointer = name.starts_with(fmt::format(".{}.", kLatestPointer)) ||
-                       name.starts_with(fmt::format(".{}.", kBestPointer));
-  return pointer && name.ends_with(".tmp") && fs::is_regular_file(fs::symlink_status(path, error));
 }
 
 void check_step(const Manifest& manifest, const CheckpointEntry& entry) {
@@ -136,6 +122,7 @@ NewestCheckpoint newest_valid_checkpoint(const fs::path& root, bool strict,
     }
     try {
       check_checkpoint(entry.path, depth);
+      if (depth == CheckDepth::kData) note_valid_checkpoint(entry.path);
       newest.state = CheckpointReader(entry.path).meta().state;
     } catch (const Error& error) {
       if (strict) throw;
@@ -169,13 +156,16 @@ void remove_checkpoint(const fs::path& directory) {
 }
 
 std::vector<std::string> remove_leftovers(const fs::path& root) {
+  remove_temporaries(root);
   std::vector<std::string> removed;
   for (const std::string& name : names_in(root)) {
     const fs::path path = root / name;
+    // Without an owner it is one that was about to be published, or had just been made: of a job
+    // that is gone, since one job at a time is in the folder.
     const bool unowned = name.starts_with(kStagingPrefix) && !is_there(path / kOwnerFile);
     const bool staging = name.starts_with(kStagingPrefix) && owner_is_gone(path);
-    const bool directory = name.starts_with(kTrashPrefix) || unowned || staging;
-    if (!(directory && is_real_directory(path)) && !is_pointer_remainder(path)) continue;
+    if (!name.starts_with(kTrashPrefix) && !unowned && !staging) continue;
+    if (!is_real_directory(path)) continue;
     remove_tree(path);
     removed.push_back(name);
   }

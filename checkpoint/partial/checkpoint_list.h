@@ -65,7 +65,7 @@ void refuse_foreign_files(const std::filesystem::path& root);
 void remove_checkpoint(const std::filesystem::path& directory);
 
 // Deletes what an interrupted remove_checkpoint() or write_pointer() left, and staging directories
-// whose owner is gone (staging_owner.h) or that have none. Returns the removed names.
+// that have no owner or one that is gone (process_owner.h). Returns the names of removed folders.
 std::vector<std::string> remove_leftovers(const std::filesystem::path& root);
 
 // Deletes all complete checkpoints that are older than the `keep` newest valid ones

@@ -8,8 +8,10 @@
 namespace sutor {
 
 struct CheckpointOptions {
-  int64_t every = 50;  // steps; 0 = only at the end
-  int keep = 3;        // newest ones kept; best and last are never deleted
+  int64_t every = 50;          // steps; 0 = only at the end
+  int keep = 3;                // newest ones kept; best and last are never deleted
+  bool async = true;           // written beside the steps that follow
+  std::vector<int64_t> pin{};  // steps that are never deleted
 };
 
 struct ExportOptions {

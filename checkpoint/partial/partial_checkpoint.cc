@@ -10,7 +10,6 @@
 #include <map>
 #include <tuple>
 
-#include "checkpoint/files/staging_owner.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/tile_coverage.h"
 #include "checkpoint/partial/checkpoint_check.h"
@@ -21,6 +20,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/owner/process_owner.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
@@ -119,8 +119,7 @@ void clear_final_path(const fs::path& final_path) {
   try {
     check_checkpoint(final_path, CheckDepth::kData);
   } catch (const Error& problem) {
-    const ErrorCode code = problem.code();
-    if (code != ErrorCode::kUnreadableFile && code != ErrorCode::kUnknownVersion) {
+    if (is_damage(problem.code())) {
       remove_checkpoint(final_path);
       return;
     }
@@ -131,19 +130,10 @@ void clear_final_path(const fs::path& final_path) {
        final_path.string());
 }
 
-// The published directory is no more open than the folder it lies in.
-mode_t published_mode(const fs::path& root) {
-  struct stat status;
-  if (::stat(root.c_str(), &status) != 0) fail_write(root, "look up", errno);
-  return (status.st_mode & 0750) | 0700;
-}
-
 }  // namespace
 
 void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uuid, int64_t bytes) {
-  std::error_code error;
-  fs::create_directories(root, error);
-  if (error) fail_write(root, "make directory", error.value());
+  make_directory(root);
   require_space(root, bytes);
   const fs::path staging = staging_directory(root, step, uuid);
   if (::mkdir(staging.c_str(), 0700) != 0) {
@@ -153,8 +143,7 @@ void begin_checkpoint(const fs::path& root, int64_t step, const std::string& uui
   try {
     write_owner(staging / kOwnerFile);
   } catch (const Error&) {
-    std::error_code ignored;
-    fs::remove_all(staging, ignored);
+    discard_checkpoint(root, step, uuid);
     throw;
   }
 }
@@ -213,14 +202,13 @@ TileIndex CheckpointWriter::plan(std::vector<const Part*>& part_of_tile) const {
 }
 
 // The tiles get their offsets and checksums.
-void CheckpointWriter::write_tiles(const fs::path& path,
-                                   const std::vector<const Part*>& part_of_tile,
-                                   TileIndex& index) const {
+h5::File::Finished CheckpointWriter::write_tiles(const fs::path& path,
+                                                 const std::vector<const Part*>& part_of_tile,
+                                                 TileIndex& index) const {
   h5::File file = h5::File::create(path, kAlignment);
-  PatchedFile sync(path);
   int64_t planned = 0;
   for (const Tile& tile : index.tiles) planned += index.bytes_of(tile);
-  sync.reserve(planned);
+  file.reserve(planned);
   uint32_t described = ~uint32_t{0};
   for (size_t i = 0; i < index.tiles.size(); ++i) {
     Tile& tile = index.tiles[i];
@@ -237,11 +225,12 @@ void CheckpointWriter::write_tiles(const fs::path& path,
              kind.name, tensor.name,
              extent_text(tensor, tile.row_begin, tile.row_end(), tile.col_begin, tile.col_end()));
       }
-      tile.digest = xxh3(bytes);
       tile.block_crcs = block_crcs(bytes);
-      tile.offset = file.write(dataset_path(tensor, kind.name, tile), name_of(kind.dtype),
-                               shape_of(tensor, tile), bytes)
-                        .offset;
+      const h5::Dataset written = file.write(dataset_path(tensor, kind.name, tile),
+                                             name_of(kind.dtype), shape_of(tensor, tile), bytes);
+      file.start_writing(written.offset, written.bytes);
+      tile.digest = written.digest;
+      tile.offset = written.offset;
     };
     const Part& part = *part_of_tile[i];
     ShardedTensor rows = part.piece;
@@ -255,8 +244,7 @@ void CheckpointWriter::write_tiles(const fs::path& path,
     rows.data += (tile.row_begin - part.piece.row_begin) * row_bytes;
     write(rows);
   }
-  file.close();
-  sync.finish();
+  return file.finish();
 }
 
 std::string CheckpointWriter::write() {
@@ -264,13 +252,12 @@ std::string CheckpointWriter::write() {
   TileIndex index = plan(part_of_tile);
   if (index.tiles.empty()) return "null";
   const fs::path data = staging_ / writer_file(writer_);
-  write_tiles(data, part_of_tile, index);
+  const h5::File::Finished finished = write_tiles(data, part_of_tile, index);
   FileRecord record;
   record.writer = writer_;
   record.tiles = static_cast<int64_t>(index.tiles.size());
-  const InputFile written(data);
-  record.bytes = written.size();
-  record.metadata_digest = metadata_digest(written, index.ranges());
+  record.bytes = finished.bytes;
+  record.metadata_digest = finished.metadata;
   const std::string encoded = encode_index(index);
   record.index_bytes = static_cast<int64_t>(encoded.size());
   record.index_digest = xxh3(encoded);
@@ -295,11 +282,9 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   for (const IndexedTensor& tensor : wanted) {
     manifest.parameters += tensor.rows() * tensor.row_elements();
   }
-  const fs::path state = staging / kStateFile;
-  write_state_file(state, meta);
-  const std::string state_bytes = read_file(state);
-  manifest.state_bytes = static_cast<int64_t>(state_bytes.size());
-  manifest.state_digest = xxh3(state_bytes);
+  const WrittenState state = write_state_file(staging / kStateFile, meta);
+  manifest.state_bytes = state.bytes;
+  manifest.state_digest = state.digest;
 
   write_new_file(staging / kManifestFile, encode_manifest(manifest));
   std::error_code error;
@@ -307,7 +292,7 @@ fs::path publish_checkpoint(const fs::path& root, int64_t step, const std::strin
   if (error) fail_write(staging / kOwnerFile, "remove", error.value());
   // The check that every reader makes, on the very files that will be published.
   read_manifest(staging);
-  if (::chmod(staging.c_str(), published_mode(root)) != 0) {
+  if (::chmod(staging.c_str(), new_directory_mode()) != 0) {
     fail_write(staging, "set mode of", errno);
   }
   fsync_directory(staging);

@@ -16,6 +16,7 @@
 
 #include "checkpoint/format/manifest.h"
 #include "checkpoint/format/tile_index.h"
+#include "csrc/base/hdf5/h5.h"
 #include "parallel_state/model/sharded_tensor.h"
 
 namespace sutor {
@@ -44,9 +45,9 @@ class CheckpointWriter {
   using Fetch = std::function<void(const ShardedTensor& rows, const Use& use)>;
   void add(std::string_view kind, const ShardedTensor& piece, Fetch fetch = {});
 
-  // Writes and fsyncs w<writer>.h5 and w<writer>.idx and returns the record for rank 0 as JSON
-  // text; "null" (and no file) when nothing was added. Throws E0701 naming tensor and kind when a
-  // value is not finite, E0501 or E0502 when the disk refuses.
+  // Writes, fsyncs and reads back w<writer>.h5 and w<writer>.idx, and returns the record for rank 0
+  // as JSON text; "null" (and no file) when nothing was added. Throws E0701 naming tensor and kind
+  // when a value is not finite, E0501 or E0502 when the disk refuses.
   std::string write();
 
  private:
@@ -57,8 +58,9 @@ class CheckpointWriter {
   };
   // Cuts the parts into tiles, sorted by dataset path; `part_of_tile` receives the part of each.
   TileIndex plan(std::vector<const Part*>& part_of_tile) const;
-  void write_tiles(const std::filesystem::path& path, const std::vector<const Part*>& part_of_tile,
-                   TileIndex& index) const;
+  h5::File::Finished write_tiles(const std::filesystem::path& path,
+                                 const std::vector<const Part*>& part_of_tile,
+                                 TileIndex& index) const;
 
   std::filesystem::path staging_;
   int writer_;

@@ -1,9 +1,9 @@
 #include "checkpoint/partial/state_file.h"
 
 #include "csrc/base/error.h"
-#include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -19,7 +19,7 @@ bool is_reserved(const std::string& key) {
 
 }  // namespace
 
-void write_state_file(const std::filesystem::path& path, const CheckpointMeta& meta) {
+WrittenState write_state_file(const std::filesystem::path& path, const CheckpointMeta& meta) {
   SUTOR_ASSERT(meta.state.is_object());
   h5::File file = h5::File::create(path);
   file.set_text("/", "format", kFormat);
@@ -29,8 +29,8 @@ void write_state_file(const std::filesystem::path& path, const CheckpointMeta& m
     SUTOR_ASSERT(!key.empty() && !is_reserved(key));
     file.set_text("/", key, value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
-  file.close();
-  fsync_path(path);
+  const h5::File::Finished finished = file.finish();  // it has no arrays: all of it is metadata
+  return {finished.bytes, finished.metadata};
 }
 
 nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step) {
@@ -45,7 +45,7 @@ nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step) 
   nlohmann::json state = nlohmann::json::object();
   for (const h5::Attribute& attribute : file.attributes("/")) {
     if (is_reserved(attribute.name)) continue;
-    nlohmann::json value = nlohmann::json::parse(attribute.text, nullptr, false);
+    nlohmann::json value = parse_json(attribute.text).value;
     if (value.is_discarded()) {
       file.fail_read(fmt::format("attribute `{}` is not JSON", attribute.name));
     }

@@ -6,11 +6,16 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/format/manifest.h"
+#include "csrc/base/hash.h"
 
 namespace sutor {
 
-// Writes a new file and fsyncs it. Throws E0501 or E0502.
-void write_state_file(const std::filesystem::path& path, const CheckpointMeta& meta);
+struct WrittenState {
+  int64_t bytes = 0;
+  Digest digest;  // of the whole file, as it was meant
+};
+// Writes a new file, fsyncs it and compares it with memory. Throws E0501 or E0502.
+WrittenState write_state_file(const std::filesystem::path& path, const CheckpointMeta& meta);
 // The state object. Throws E0347 when the file is not a state file or is of another step.
 nlohmann::json read_state_file(const std::filesystem::path& path, int64_t step);
 

@@ -5,6 +5,7 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/manifest_json.h"
 #include "checkpoint/huggingface/hf_index.h"
+#include "checkpoint/huggingface/model_directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
@@ -16,7 +17,6 @@ namespace {
 
 constexpr std::string_view kFormat = "sutor.base_store";
 constexpr const char* kConfigFile = "config.json";
-constexpr int64_t kMaxConfigBytes = int64_t{64} << 20;
 
 // Whether a path such as "a/b.txt" is below the folder, in its only spelling.
 bool is_inner_path(const std::string& path) {
@@ -34,7 +34,8 @@ void check_next_name(const std::string& before, const std::string& name, bool pl
                      const std::string& where) {
   if (plain ? !is_plain_name(name) : !is_inner_path(name)) {
     fail_manifest(where, fmt::format("{} is not the name of a file below the store",
-                                     json(name).dump(-1, ' ', /*ensure_ascii=*/true)));
+                                     json(name).dump(-1, ' ', /*ensure_ascii=*/true,
+                                                     json::error_handler_t::replace)));
   }
   if (!before.empty() && before >= name) {
     fail_manifest(where, fmt::format("file `{}` occurs twice or out of order", name));
@@ -179,7 +180,7 @@ bool is_base_store(const fs::path& path) {
 
 std::string read_store_config(const fs::path& store, const StoreManifest& manifest) {
   const fs::path path = store / kStoreFilesFolder / kConfigFile;
-  std::string text = read_file(path, kMaxConfigBytes);
+  std::string text = read_file(path, kMaxConfigFileBytes);
   if (xxh3(text) != manifest.find_file(kConfigFile)->digest) {
     fail(ErrorCode::kCorrupted, "{} is corrupt: its digest is not the one in the manifest",
          path.string());

@@ -4,6 +4,7 @@
 
 #include "checkpoint/format/tile_bytes.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -104,7 +105,7 @@ class Filler {
 
 bool is_utf8(const std::string& text) {
   try {
-    nlohmann::json(text).dump();
+    dump_json(nlohmann::json(text));
     return true;
   } catch (const nlohmann::json::type_error&) {
     return false;

@@ -25,9 +25,10 @@ void restore_shard(const BaseStore& store, size_t number, const StagingPaths& st
                    int threads) {
   const ModelShard& shard = *store.shards()[number];
   const fs::path part = staging.new_part();
-  OutputFile(part).append(shard.header_bytes());
-  PatchedFile file(part);
+  OffsetFile file(part);
   file.reserve(shard.size());
+  const std::string header = shard.header_bytes();
+  file.write_at(0, std::as_bytes(std::span(header)));
   parallel_tasks(threads, static_cast<int64_t>(shard.tensors().size()), [&](int64_t i) {
     const SafetensorsEntry& entry = shard.tensors()[static_cast<size_t>(i)];
     int64_t at = entry.begin, started = entry.begin;

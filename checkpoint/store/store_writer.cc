@@ -8,6 +8,7 @@
 #include "checkpoint/files/file_content.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/file_size.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
@@ -55,7 +56,7 @@ std::string store_fingerprint(const ModelDirectory& source, const StorePlan& pla
 
 std::optional<StoreIndex> finished_data_file(const StagingPaths& staging, size_t number) {
   const fs::path index_path = staging.content / store_index_file(number);
-  if (!fs::exists(index_path)) return std::nullopt;
+  if (!is_there(index_path)) return std::nullopt;
   try {
     StoreIndex index =
         decode_store_index(read_file(index_path, kMaxIndexBytes), index_path.string());
@@ -75,7 +76,8 @@ StoreFileWriter::StoreFileWriter(const StoreFilePlan& plan, int64_t tile_bytes, 
       part_(staging.new_part()) {}
 
 void StoreFileWriter::make_file() {
-  h5::File file = h5::File::create(part_, kAlignment);
+  file_.emplace(h5::File::create(part_, kAlignment));
+  h5::File& file = *file_;
   for (const StoreSlice& slice : plan_.slices) {
     const SafetensorsEntry& entry = *slice.tensor.entry;
     const std::string group = "/" + store_group(entry.name);
@@ -104,9 +106,9 @@ void StoreFileWriter::make_file() {
     } while (row < slice.row_end);
     slice_tiles_.back().num_tiles = index_.tiles.size() - slice_tiles_.back().first_tile;
   }
-  file_.emplace(part_);
-  file.close();
-  file_->reserve(static_cast<int64_t>(fs::file_size(part_)));
+  int64_t end = 0;
+  for (const StoreTile& tile : index_.tiles) end = std::max(end, tile.offset + tile.bytes);
+  file.reserve(end);
 }
 
 void StoreFileWriter::copy_slice(size_t number) {
@@ -142,12 +144,31 @@ void StoreFileWriter::copy(int threads) {
 }
 
 void StoreFileWriter::finish() {
-  file_->finish();
-  const InputFile written(part_);
-  index_.file_bytes = written.size();
-  index_.metadata_digest = metadata_digest(written, index_.ranges());
+  const h5::File::Finished finished = file_->finish();
+  index_.file_bytes = finished.bytes;
+  index_.metadata_digest = finished.metadata;
+  compare_tiles();
   staging_.move_to_content(part_, store_data_file(number_));
   write_content(staging_, store_index_file(number_), encode_store_index(index_));
+}
+
+// What the disk returns has the checksums of what was read from the source.
+void StoreFileWriter::compare_tiles() const {
+  const InputFile written(part_);
+  std::vector<std::byte> bytes;
+  for (const StoreTile& tile : index_.tiles) {
+    const int64_t block_bytes = index_.tensors[tile.tensor].block_bytes;
+    const TileBytes stored{tile.offset, tile.bytes, block_bytes, tile.crcs};
+    const int64_t step = std::max(kBlockBytes / block_bytes, int64_t{1}) * block_bytes;
+    for (int64_t at = 0; at < tile.bytes; at += step) {
+      bytes.resize(static_cast<size_t>(std::min(step, tile.bytes - at)));
+      if (!read_verified(written, stored, at, bytes).bad_block) continue;
+      fail(ErrorCode::kWriteFailed,
+           "{} does not hold what was written to it: bytes of tensor `{}` came back otherwise. The "
+           "disk, its driver or the memory of this machine is at fault.",
+           part_.string(), index_.tensors[tile.tensor].name);
+    }
+  }
 }
 
 StoreOtherFile copy_other_file(const ModelDirectory& source, const std::string& path,

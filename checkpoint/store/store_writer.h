@@ -13,6 +13,7 @@
 #include "checkpoint/store/store_index.h"
 #include "checkpoint/store/store_manifest.h"
 #include "checkpoint/store/store_plan.h"
+#include "csrc/base/hdf5/h5.h"
 
 namespace sutor {
 
@@ -34,7 +35,8 @@ class StoreFileWriter {
   // Makes the file and copies the tensors on `threads` threads (0 = all). Throws E0501 or E0502
   // when the disk refuses, and what the source throws.
   void copy(int threads);
-  // Fsyncs it, writes its index, and moves both to content/.
+  // Fsyncs it, reads it back, writes its index, and moves both to content/. Throws as copy(); E0502
+  // when the disk returns other bytes.
   void finish();
 
  private:
@@ -44,6 +46,7 @@ class StoreFileWriter {
 
   void make_file();
   void copy_slice(size_t number);
+  void compare_tiles() const;
 
   const StoreFilePlan& plan_;
   int64_t tile_bytes_;
@@ -52,7 +55,7 @@ class StoreFileWriter {
   std::filesystem::path part_;
   StoreIndex index_;
   std::vector<SliceTiles> slice_tiles_;  // of each slice, in index_.tiles
-  std::optional<PatchedFile> file_;
+  std::optional<h5::File> file_;
 };
 
 // Copies one of source.other_files() to `name` in content/.

@@ -1,17 +1,44 @@
-// Directories: made, named, published under a final name complete or not at all, and removed.
-// Errors are those of csrc/base/file.h.
+// Directories: what is in them, how they are made, named, replaced and removed; and what stands in
+// the place of an output. Errors are those of csrc/base/file.h.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 namespace sutor {
+
+// Questions. A name that is not there is an answer; whatever else prevents one (no permission, a
+// name too long, links in a circle) throws E0301 with path and reason, never an exception of
+// std::filesystem.
+//
+// All three follow links; a link to nothing is not there.
+bool is_there(const std::filesystem::path& path);
+bool is_file(const std::filesystem::path& path);    // a regular one
+bool is_folder(const std::filesystem::path& path);  // a directory
+
+// Why a path cannot be read as a regular file, to stand behind its name: "does not exist", "is a
+// directory", "is a pipe ...", "cannot be read: Permission denied"; "" when it can. Throws nothing.
+std::string file_objection(const std::filesystem::path& path);
+
+// Bytes of a regular file. Throws E0301 for anything else.
+int64_t bytes_of(const std::filesystem::path& path);
+
+// What a directory holds, in order of name, with its path in front. Throws E0301 when it cannot be
+// listed.
+std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder);
+
+// Made absolute and without links, "." and ".." as far as it is there.
+std::filesystem::path real_path(const std::filesystem::path& path);
 
 // Where the path's last name lies: "." of a plain name.
 std::filesystem::path parent_of(const std::filesystem::path& path);
 // "runs/my/" -> "runs/my"
 std::filesystem::path without_slash(const std::filesystem::path& path);
 
-// With all that lead to it; nothing happens when it is there. Throws E0502.
+// With all that lead to it, and makes their names survive a power cut; nothing happens when it is
+// there. Throws E0502.
 void make_directory(const std::filesystem::path& path);
 
 // A file or a directory with all that is in it; symbolic links are unlinked, never followed.
@@ -26,32 +53,22 @@ void rename_new(const std::filesystem::path& from, const std::filesystem::path& 
 // finds the one or the other, but for an instant on file systems that cannot exchange names.
 void replace_directory(const std::filesystem::path& from, const std::filesystem::path& to);
 
-// Mode of a directory that is made anew in this process: 0750 less the umask. Not while other
-// threads make files.
+// Mode of a directory that is made anew: 0777 less the umask.
 unsigned new_directory_mode();
 
-// A directory that appears under its final name complete or not at all. Files are written under
-// path(), `.staging-<name>.<random>` beside the final place (mode 0700); publish() fsyncs all of
-// them, gives the directory mode 0750 less the umask, renames it without replacing, and fsyncs the
-// parent. An unpublished one is removed when the object ends; a crash leaves only the staging name.
-class StagedDirectory {
- public:
-  // Throws E0220 when `final_path` exists. Makes missing parents.
-  explicit StagedDirectory(const std::filesystem::path& final_path);
-  ~StagedDirectory();
-  StagedDirectory(const StagedDirectory&) = delete;
-  StagedDirectory& operator=(const StagedDirectory&) = delete;
+// Outputs replace plain files only: throws E0220, saying what it is, when a link, a folder, a
+// device or the like stands at `path`. Nothing there is fine.
+void require_plain_file(const std::filesystem::path& path);
+// Outputs go into folders of their own, never through a link: likewise when anything but a
+// directory stands there.
+void require_own_directory(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const { return staging_; }
-  const std::filesystem::path& final_path() const { return final_; }
-  // Throws E0220 when somebody else made the final name meanwhile.
-  void publish();
+// Whether `inner` is `outer` or lies somewhere in it, links resolved.
+bool lies_within(const std::filesystem::path& inner, const std::filesystem::path& outer);
 
- private:
-  std::filesystem::path final_;
-  std::filesystem::path staging_;
-  unsigned published_mode_ = 0;
-  bool published_ = false;
-};
+// A name beside `path` for content that is to replace it: ".<name>.<random>.tmp".
+std::filesystem::path temporary_name(const std::filesystem::path& path);
+// Removes the files of such names that a crash left in a folder. For one who alone writes there.
+void remove_temporaries(const std::filesystem::path& folder);
 
 }  // namespace sutor

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -16,13 +17,12 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/text/text.h"
+#include "csrc/base/process/mapped_ranges.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr mode_t kFileMode = 0640;
 // Linux moves at most this many bytes in one call.
 constexpr size_t kMaxTransfer = size_t{1} << 30;
 
@@ -31,16 +31,35 @@ constexpr size_t kMaxTransfer = size_t{1} << 30;
   fail(ErrorCode::kUnreadableFile, "cannot read {}: {}", path.string(), std::strerror(error));
 }
 
+// Opens a regular file and nothing else: a pipe or a device in its place is refused at once instead
+// of being waited for or read without end.
 FileDescriptor open_for_reading(const fs::path& path, int64_t* size) {
-  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) fail_read(path, errno);
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOCTTY;
+  FileDescriptor fd(::open(path.c_str(), kFlags | O_NONBLOCK));
+  const int error = fd.get() < 0 ? errno : 0;
   struct stat status;
-  if (::fstat(fd.get(), &status) != 0) fail_read(path, errno);
-  if (!S_ISREG(status.st_mode)) {
-    fail(ErrorCode::kUnreadableFile, "{} is not a regular file", path.string());
+  const bool known =
+      fd.get() < 0 ? ::stat(path.c_str(), &status) == 0 : ::fstat(fd.get(), &status) == 0;
+  if (known && !S_ISREG(status.st_mode)) {
+    fail(ErrorCode::kUnreadableFile, "{} {}", path.string(), file_objection(path));
   }
+  // Somebody holds a lease, which only an open that may wait breaks.
+  if (known && error == EWOULDBLOCK) fd = FileDescriptor(::open(path.c_str(), kFlags));
+  if (!known || fd.get() < 0) fail_read(path, error != 0 ? error : errno);
+  if (::fcntl(fd.get(), F_SETFL, 0) != 0) fail_read(path, errno);
   *size = status.st_size;
   return fd;
+}
+
+FileDescriptor create_file(const fs::path& path, mode_t mode) {
+  FileDescriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode));
+  if (fd.get() < 0) fail_write(path, "create", errno);
+  return fd;
+}
+
+void fsync_and_close(FileDescriptor& fd, const fs::path& path, int64_t bytes) {
+  if (::fsync(fd.get()) != 0) fail_write(path, "fsync", errno, bytes);
+  if (fd.close() != 0) fail_write(path, "close", errno, bytes);
 }
 
 void write_all(int fd, const fs::path& path, int64_t offset, std::span<const std::byte> bytes) {
@@ -66,6 +85,16 @@ bool in_memory(int fd) {
   return ::fstatfs(fd, &status) == 0 && status.f_type == TMPFS_MAGIC;
 }
 
+// Of EFBIG, which the file system or a limit of the process can be the reason of.
+std::string size_limit_text() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return ". The file system cannot hold a file of that size";
+  }
+  return fmt::format(". The limit of a file's size is {} bytes here (`ulimit -f`): raise it",
+                     limit.rlim_cur);
+}
+
 void check_space(const struct statvfs& space, const fs::path& path, int64_t bytes) {
   const auto free_bytes = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
   if (space.f_blocks > 0 && bytes > 0 && free_bytes < static_cast<uint64_t>(bytes)) {
@@ -81,14 +110,17 @@ void fail_write(const fs::path& path, std::string_view what, int error, int64_t 
          error == ENOSPC ? "the disk is full" : "the disk quota is used up", path.string(),
          bytes > 0 ? fmt::format(" ({} bytes wanted)", bytes) : "");
   }
-  fail(ErrorCode::kWriteFailed, "cannot {} {}: {}", what, path.string(), std::strerror(error));
+  fail(ErrorCode::kWriteFailed, "cannot {} {}: {}{}", what, path.string(), std::strerror(error),
+       error == EFBIG ? size_limit_text() : "");
 }
 
 void reserve_space(int fd, const fs::path& path, int64_t bytes) {
   if (bytes <= 0) return;
   // In memory a promise costs as much as the writing itself: there the free space has to do.
   if (!in_memory(fd) && ::fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return;
-  if (errno == ENOSPC || errno == EDQUOT) fail_write(path, "reserve", errno, bytes);
+  if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) {
+    fail_write(path, "reserve", errno, bytes);
+  }
   struct statvfs space;
   if (::fstatvfs(fd, &space) == 0) check_space(space, path, bytes);
 }
@@ -134,9 +166,9 @@ std::string read_file(const fs::path& path, int64_t max_bytes) {
 }
 
 void replace_file(const fs::path& path, const std::function<void(const fs::path&)>& write) {
+  require_plain_file(path);
   make_directory(parent_of(path));
-  const fs::path temporary =
-      parent_of(path) / fmt::format(".{}.{}.tmp", path.filename().string(), random_hex());
+  const fs::path temporary = temporary_name(path);
   try {
     write(temporary);
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail_write(path, "rename to", errno);
@@ -182,29 +214,36 @@ MappedFile::MappedFile(const fs::path& path) {
   const FileDescriptor fd = open_for_reading(path, &size);
   if (size == 0) return;
   void* at = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (at == MAP_FAILED && errno == ENOMEM) {
+    fail(ErrorCode::kOutOfMemory,
+         "{} ({} bytes) cannot be mapped: no address space is left (`ulimit -v` shows its limit)",
+         path.string(), size);
+  }
   if (at == MAP_FAILED) fail_read(path, errno);
   data_ = static_cast<const std::byte*>(at);
   size_ = static_cast<size_t>(size);
+  noted_ = note_mapped_range(data_, size_, path.c_str());
 }
 
 MappedFile::~MappedFile() {
+  forget_mapped_range(noted_);
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      noted_(std::exchange(other.noted_, -1)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(noted_, other.noted_);
   return *this;
 }
 
-OutputFile::OutputFile(const fs::path& path)
-    : path_(path),
-      fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kFileMode)) {
-  if (fd_.get() < 0) fail_write(path, "create", errno);
-}
+OutputFile::OutputFile(const fs::path& path, Access access)
+    : path_(path), fd_(create_file(path, access)) {}
 
 void OutputFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
 
@@ -251,30 +290,26 @@ void OutputFile::write_at(int64_t offset, std::span<const std::byte> bytes) {
   write_all(fd_.get(), path_, offset, bytes);
 }
 
-void OutputFile::finish() {
-  if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno, written_);
-  if (fd_.close() != 0) fail_write(path_, "close", errno, written_);
+void OutputFile::finish() { fsync_and_close(fd_, path_, written_); }
+
+OffsetFile::OffsetFile(const fs::path& path)
+    : path_(path), fd_(create_file(path, OutputFile::kShared)) {}
+
+void OffsetFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
+
+void OffsetFile::set_size(int64_t bytes) {
+  if (::ftruncate(fd_.get(), bytes) != 0) fail_write(path_, "set size of", errno, bytes);
 }
 
-PatchedFile::PatchedFile(const fs::path& path)
-    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC)) {
-  if (fd_.get() < 0) fail_write(path, "open", errno);
-}
-
-void PatchedFile::reserve(int64_t bytes) { reserve_space(fd_.get(), path_, bytes); }
-
-void PatchedFile::write_at(int64_t offset, std::span<const std::byte> bytes) const {
+void OffsetFile::write_at(int64_t offset, std::span<const std::byte> bytes) const {
   write_all(fd_.get(), path_, offset, bytes);
 }
 
-void PatchedFile::start_writing(int64_t offset, int64_t bytes) const {
+void OffsetFile::start_writing(int64_t offset, int64_t bytes) const {
   // A hint: where it is not known, finish() does all of it.
   if (bytes > 0) ::sync_file_range(fd_.get(), offset, bytes, SYNC_FILE_RANGE_WRITE);
 }
 
-void PatchedFile::finish() {
-  if (::fsync(fd_.get()) != 0) fail_write(path_, "fsync", errno);
-  if (fd_.close() != 0) fail_write(path_, "close", errno);
-}
+void OffsetFile::finish() { fsync_and_close(fd_, path_, 0); }
 
 }  // namespace sutor

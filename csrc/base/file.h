@@ -13,12 +13,14 @@
 
 namespace sutor {
 
-// The whole file as it is. Throws E0301 when it is missing, no regular file, unreadable, or larger
-// than `max_bytes`.
-std::string read_file(const std::filesystem::path& path, int64_t max_bytes = int64_t{1} << 40);
+// The most that a text may have which people write or which holds a few values of each layer.
+inline constexpr int64_t kMaxTextBytes = int64_t{64} << 20;
+// The whole file as it is. Throws E0301 when it is missing, no regular file (a pipe or a device is
+// not waited for), unreadable, or larger than `max_bytes`.
+std::string read_file(const std::filesystem::path& path, int64_t max_bytes = kMaxTextBytes);
 
 // Replaces or creates `path`: temporary file beside it, fsync, rename, fsync of the directory. A
-// crash leaves the old content or the new one.
+// crash leaves the old content or the new one. E0220 when anything but a plain file stands there.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
 // The same for content that `write` puts into the temporary file, which it makes and fsyncs.
 void replace_file(const std::filesystem::path& path,
@@ -76,7 +78,8 @@ class InputFile {
   FileDescriptor fd_;
 };
 
-// A whole file mapped read-only. Only for files that nobody truncates meanwhile.
+// A whole file mapped read-only. A process whose mapped file is truncated ends with E0303 where
+// process/crash_report.h is installed.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
@@ -88,12 +91,14 @@ class MappedFile {
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  int noted_ = -1;  // mapped_ranges.h
 };
 
-// A new file written from front to back. Refuses to overwrite. Mode 0640 less the umask.
+// A new file written from front to back. Refuses to overwrite.
 class OutputFile {
  public:
-  explicit OutputFile(const std::filesystem::path& path);
+  enum Access : unsigned { kPrivate = 0600, kShared = 0666 };  // less the umask
+  explicit OutputFile(const std::filesystem::path& path, Access access = kShared);
   const std::filesystem::path& path() const { return path_; }
   int64_t written() const { return written_; }
   void reserve(int64_t bytes);  // see reserve_space
@@ -112,17 +117,19 @@ class OutputFile {
   int64_t written_ = 0;
 };
 
-// A file that somebody else makes and sizes (the HDF5 library, which never syncs), and whose bytes
-// are written at offsets; any thread may. Open it before the other one closes, so that it sees
-// every error of writing back.
-class PatchedFile {
+// A new file whose bytes are written at offsets, in any order; any thread may. Refuses to
+// overwrite.
+class OffsetFile {
  public:
-  explicit PatchedFile(const std::filesystem::path& path);
+  explicit OffsetFile(const std::filesystem::path& path);
+  const std::filesystem::path& path() const { return path_; }
   void reserve(int64_t bytes);  // see reserve_space
+  void set_size(int64_t bytes);
   void write_at(int64_t offset, std::span<const std::byte> bytes) const;
   // Lets the disk begin with these bytes, so that finish() has less to wait for.
   void start_writing(int64_t offset, int64_t bytes) const;
-  // fsync and close. A failure is final: the kernel forgets the pages, a second try proves nothing.
+  // fsync and close; the file is durable but for its name. A failure is final: the kernel forgets
+  // the pages, a second try proves nothing.
   void finish();
 
  private:

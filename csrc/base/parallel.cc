@@ -3,8 +3,20 @@
 #include <algorithm>
 #include <limits>
 
+#include "csrc/base/error.h"
+#include "csrc/base/process/stop_signal.h"
+
 namespace sutor {
 namespace {
+
+// Between tasks work may end when a signal asks for it.
+void leave_if_asked() {
+  const int signal = Interruptible::signal();
+  if (signal == 0) return;
+  fail(ErrorCode::kStopped,
+       "stopped by {}: what is not complete is not published; the same command does it again",
+       signal_name(signal));
+}
 
 int thread_count(int threads) {
   if (threads > 0) return threads;
@@ -66,6 +78,7 @@ void ThreadTeam::run_one(Batch& batch, std::unique_lock<std::mutex>& lock) {
   std::exception_ptr error;
   lock.unlock();
   try {
+    leave_if_asked();
     batch.task(index);
   } catch (...) {
     error = std::current_exception();

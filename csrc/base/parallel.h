@@ -13,7 +13,8 @@ namespace sutor {
 
 // Calls task(i) for all i in [0, count) from up to `threads` threads (0 = as many as this process
 // may use), which take the indices in rising order. Rethrows the first exception after all threads
-// have stopped; tasks that had not begun when it was thrown do not run.
+// have stopped; tasks that had not begun when it was thrown do not run. Throws E7500 between tasks
+// when a signal asks for it and this work may end (csrc/base/process/stop_signal.h).
 void parallel_tasks(int threads, int64_t count, const std::function<void(int64_t)>& task);
 
 // Threads for tasks that themselves share out work: whatever is run at a time, nested or not, runs

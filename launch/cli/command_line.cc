@@ -7,6 +7,7 @@
 #include <cctype>
 #include <sstream>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/nearest.h"
 
@@ -69,8 +70,7 @@ void check_dashes(const VerbHelp& help, const po::options_description& options,
 
 std::filesystem::path existing_path(std::filesystem::path path) {
   if (!path.has_filename()) path = path.parent_path();
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) {
+  if (!is_there(path)) {
     fail(ErrorCode::kUnreadableFile, "{} does not exist", path.string());
   }
   return path;

@@ -7,6 +7,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
+#include "csrc/base/text/json.h"
 #include "recipes/recipe_reader.h"
 
 namespace po = boost::program_options;
@@ -55,7 +56,7 @@ Recipe recipe_or_model_from(const po::variables_map& values) {
   if (values.count("recipe")) return recipe_from(values);
   // A JSON string is a YAML string, whatever it contains.
   std::vector<std::string> sets = {
-      "model.path=" + nlohmann::json(values["model"].as<std::string>()).dump(),
+      "model.path=" + dump_json(nlohmann::json(values["model"].as<std::string>())),
       "model.dtype=" + values["dtype"].as<std::string>(), "output=."};
   for (const std::string& set : sets_of(values)) sets.push_back(set);
   return recipe_of_sets(sets);

@@ -12,9 +12,11 @@
 
 #include "checkpoint/compare/model_compare.h"
 #include "checkpoint/store/store_manifest.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/convert/convert_direction.h"
 #include "launch/job/agreement.h"
+#include "launch/job/stop_request.h"
 #include "launch/log/metrics_log.h"
 
 namespace sutor {
@@ -48,6 +50,7 @@ void work(const std::vector<Item>& items, Comm& world, const char* what,
   size_t rounds = 0;
   for (const auto& list : assignment) rounds = std::max(rounds, list.size());
   int64_t done = 0;
+  const Interruptible here;            // every problem is agreed on
   std::future<std::string> finishing;  // gives the problem of finish()
   const auto finished = [&] { return finishing.valid() ? finishing.get() : std::string(); };
   for (size_t round = 0; round < rounds; ++round) {
@@ -55,6 +58,7 @@ void work(const std::vector<Item>& items, Comm& world, const char* what,
     const Item* item = round < mine.size() ? &items[mine[round]] : nullptr;
     if (item && item->kept) item = nullptr;
     std::string problem = problem_of([&] {
+      leave_if_asked("what is converted is kept, the same command goes on");
       if (item) item->run();
     });
     const std::string before = finished();
@@ -109,7 +113,7 @@ void verify_result(const Direction& direction, const fs::path& path, Comm& world
 }
 
 bool is_inside(const fs::path& inner, const fs::path& outer) {
-  const fs::path a = fs::weakly_canonical(inner) / "", b = fs::weakly_canonical(outer) / "";
+  const fs::path a = real_path(inner) / "", b = real_path(outer) / "";
   return std::mismatch(b.begin(), --b.end(), a.begin(), a.end()).first == --b.end();
 }
 
@@ -119,8 +123,8 @@ void check_replaceable(const ConvertRequest& request) {
     fail(ErrorCode::kBadArgument, "neither of --to {} and --from {} may be inside the other",
          request.to.string(), request.from.string());
   }
-  if (!request.overwrite || !fs::exists(request.to)) return;
-  if (is_base_store(request.to) || fs::exists(request.to / "config.json")) return;
+  if (!request.overwrite || !is_there(request.to)) return;
+  if (is_base_store(request.to) || is_there(request.to / "config.json")) return;
   fail(ErrorCode::kOutputExists,
        "{} is neither a base store nor a model directory, so it is not replaced",
        request.to.string());

@@ -8,6 +8,8 @@
 #include "checkpoint/huggingface/hf_directory.h"
 #include "checkpoint/store/store_restore.h"
 #include "checkpoint/store/store_writer.h"
+#include "csrc/base/directory.h"
+#include "csrc/base/text/json.h"
 #include "launch/job/agreement.h"
 
 namespace sutor {
@@ -40,7 +42,7 @@ class ToStore final : public Direction {
                        }});
     }
     for (const std::string& path : plan_.other_files) {
-      const auto bytes = static_cast<int64_t>(fs::file_size(source_.path() / path));
+      const auto bytes = bytes_of(source_.path() / path);
       items.push_back({bytes, false, [&, path] {
                          copied_.push_back(copy_other_file(source_, path, staging,
                                                            fs::path(kStoreFilesFolder) / path));
@@ -54,7 +56,7 @@ class ToStore final : public Direction {
     for (const StoreOtherFile& file : copied_) {
       mine.push_back({file.path, file.bytes, file.digest.text()});
     }
-    const auto all = world.all_gather_text(mine.dump(), "other files");
+    const auto all = world.all_gather_text(dump_json(mine), "other files");
     agree(
         world, problem_of([&] {
           if (world.rank() != 0) return;

@@ -9,6 +9,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
@@ -83,7 +84,7 @@ void check_arrays(const std::string& where, std::span<const int32_t> ids,
 
 nlohmann::json parse_object(const h5::File& file, const std::string& name) {
   const std::string text = file.get_text("/", name);
-  nlohmann::json value = nlohmann::json::parse(text, nullptr, false);
+  nlohmann::json value = parse_json(text).value;
   if (!value.is_object()) {
     file.fail_read(fmt::format("attribute `{}` must be a JSON object", name));
   }
@@ -159,7 +160,7 @@ struct TokenStore::Data {
 };
 
 TokenStore::TokenStore(const std::filesystem::path& path) {
-  const h5::File file = h5::File::open(path, kNotReadable);
+  const h5::File file = h5::File::open(path, kNotReadable, kInconsistent);
   const std::string where = path.string();
   if (!file.has_attribute("/", "format") || file.get_text("/", "format") != kFormat) {
     fail(kNotTokenStore,

@@ -1,5 +1,6 @@
 #include "launch/data/token_stores.h"
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/log/run_paths.h"
 #include "recipes/recipe_reader.h"
@@ -19,7 +20,7 @@ TokenStores::TokenStores(const Recipe& recipe, int64_t vocab_size, bool train) {
   if (train) require_train_data(recipe);
   const auto open = [&](const DataSource& source) -> const TokenStore* {
     const std::filesystem::path path = token_store_path(recipe, source);
-    if (!std::filesystem::exists(path)) {
+    if (!is_there(path)) {
       if (source.format == "store") {
         fail(ErrorCode::kUnreadableData,
              "{} does not exist: format store is for token stores that are there already",

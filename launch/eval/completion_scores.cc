@@ -103,7 +103,7 @@ CompletionScores read_scores(const std::filesystem::path& completions,
   const PythonOutput output = read_python_step(kScript, job_of(completions, options, true, out));
   CompletionScores scores{output.exit_code, {}};
   if (scores.exit_code != kExitOk) return scores;
-  nlohmann::json printed = nlohmann::json::parse(output.text);
+  nlohmann::json printed = printed_json(output, kScript);
   if (options.scorers.size() == 1) printed = {{options.scorers[0], printed}};
   scores.by_scorer = std::move(printed);
   return scores;

@@ -8,6 +8,7 @@
 #include "csrc/base/profile.h"
 #include "csrc/ops/device/host_window.h"
 #include "launch/data/micro_batch.h"
+#include "launch/job/stop_request.h"
 #include "layers/blocks/head_loss.h"
 
 namespace sutor {
@@ -79,6 +80,9 @@ EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
   const int64_t first = leading_range(samples, dp_rank, dp_size).begin;
   const int64_t count = micro_batch_count(samples, dp_size, /*micro_batch=*/1);
   for (int64_t i = 0; i < count; ++i) {
+    leave_if_asked(parallel.world(), fmt::format("in the evaluation of {}, at batch {} of {}. The "
+                                                 "same command starts it again",
+                                                 set.name, i + 1, count));
     const MicroBatch batch =
         rank_micro_batch(stores, set.samples, dp_rank, dp_size, /*micro_batch=*/1, i);
     const PackedBatch packed =

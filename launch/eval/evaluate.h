@@ -29,7 +29,8 @@ std::vector<EvalSet> make_eval_sets(const Recipe& recipe, const TokenStores& sto
 using ExpertMask = std::map<int, at::Tensor>;
 
 // Means over all targets of the set, but exact_match: the share of documents all of whose targets
-// are predicted. Collective over the world.
+// are predicted. Collective over the world. Throws E7500 on all ranks, between two batches, when a
+// signal asks any of them to stop.
 EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
                      const ExpertMask& mask = {});
 

@@ -7,11 +7,14 @@
 #include <deque>
 #include <nlohmann/json.hpp>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/profile.h"
+#include "csrc/base/text/json.h"
 #include "csrc/ops/device/host_window.h"
 #include "launch/eval/sampling.h"
+#include "launch/job/stop_request.h"
 #include "layers/attention/kv_cache.h"
 #include "layers/blocks/head_loss.h"
 
@@ -187,13 +190,15 @@ std::set<int64_t> stop_ids(const ModelSource& source) {
     if (at == json.end()) return ids;
     if (at->is_number_integer()) ids.insert(at->get<int64_t>());
     if (at->is_array()) {
-      for (const auto& id : *at) ids.insert(id.get<int64_t>());
+      for (const auto& id : *at) {
+        if (id.is_number_integer()) ids.insert(id.get<int64_t>());
+      }
     }
     return ids;
   };
   const std::filesystem::path file = source.directory.files_root() / "generation_config.json";
-  if (std::filesystem::exists(file)) {
-    const auto json = nlohmann::json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  if (is_there(file)) {
+    const nlohmann::json json = parse_json(read_file(file)).value;
     if (!json.is_object()) {
       fail(ErrorCode::kBadModelConfig, "{} is not a JSON object", file.string());
     }
@@ -211,9 +216,13 @@ GenerationResult generate(const Session& session, std::span<const std::vector<in
   Comm& world = session.parallel().world();
   Generator generator(session, prompts, stop, options);
   for (;;) {
-    int64_t work = generator.has_work();
-    world.all_reduce(std::span(&work, 1), ReduceOp::kMax, "generation goes on");
-    if (work == 0) break;
+    int64_t most[] = {generator.has_work(), stop_signal()};
+    world.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "generation goes on");
+    if (most[0] == 0) break;
+    if (most[1] != 0) {
+      leave(static_cast<int>(most[1]),
+            "while generating. Nothing is written; the same command starts it again");
+    }
     generator.step();
   }
   GenerationResult result;

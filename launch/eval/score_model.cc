@@ -8,6 +8,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/random.h"
 #include "launch/data/micro_batch.h"
+#include "launch/job/stop_request.h"
 #include "layers/esft/score_records.h"
 #include "layers/parallel/row_collectives.h"
 
@@ -106,6 +107,10 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   const int64_t count =
       micro_batch_count(static_cast<int64_t>(samples.size()), dp_size, /*micro_batch=*/1);
   for (int64_t index = 0; index < count; ++index) {
+    leave_if_asked(parallel.world(),
+                   fmt::format("while scoring, at batch {} of {}. Nothing is written; the same "
+                               "command starts it again",
+                               index + 1, count));
     const MicroBatch batch =
         rank_micro_batch(stores, samples, dp_rank, dp_size, /*micro_batch=*/1, index);
     const PackedBatch packed =

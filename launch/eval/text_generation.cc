@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "launch/job/python_step.h"
 
 namespace sutor {
@@ -21,8 +23,10 @@ nlohmann::json run_script(const nlohmann::json& job) {
   if (output.exit_code != kExitOk) {
     fail(step_error(output.exit_code), "preparing the prompts failed, see the message above");
   }
-  return nlohmann::json::parse(output.text);
+  return printed_json(output, kScript);
 }
+
+constexpr int64_t kMaxPromptBytes = int64_t{8} << 30;
 
 // The most tokens that prompt and completion may have together; 0 when config.json sets no limit.
 int64_t context_length(const ModelSource& source) {
@@ -34,7 +38,9 @@ int64_t context_length(const ModelSource& source) {
 std::vector<nlohmann::json> parse_lines(const std::string& text) {
   std::vector<nlohmann::json> lines;
   std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+  for (std::string line; std::getline(in, line);) {
+    lines.push_back(printed_json({kExitOk, std::move(line)}, kScript));
+  }
   return lines;
 }
 
@@ -58,7 +64,8 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
   TextResult result;
   std::string encoded;
   if (root) {
-    if (out.has_parent_path()) std::filesystem::create_directories(out.parent_path());
+    require_plain_file(out);  // the script would replace anything
+    make_directory(parent_of(out));
     const int64_t context = context_length(source);
     const int64_t most = context > 0 ? context - recipe.generate.max_new_tokens : 0;
     if (context > 0 && most < 1) {
@@ -66,7 +73,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
            "generate.max_new_tokens: {} leaves no room for a prompt in the model's context of {}",
            recipe.generate.max_new_tokens, context);
     }
-    const ScratchFile scratch{out.string() + ".prompts"};
+    const ScratchFile scratch{temporary_name(out)};
     const nlohmann::json counts = run_script({{"action", "encode"},
                                               {"model", files},
                                               {"tokenizer", recipe.data.tokenizer},
@@ -77,7 +84,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
                                               {"too_long", "drop"},
                                               {"out", scratch.path.string()}});
     result.dropped = counts.at("dropped");
-    encoded = read_file(scratch.path);
+    encoded = read_file(scratch.path, kMaxPromptBytes);
   }
   encoded = world.broadcast_text(encoded, 0, "prompts");
   const std::vector<nlohmann::json> lines = parse_lines(encoded);
@@ -90,12 +97,12 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
     result.stopped += completion.stopped;
   }
   if (root) {
-    const ScratchFile scratch{out.string() + ".generated"};
+    const ScratchFile scratch{temporary_name(out)};
     std::string text;
     for (size_t i = 0; i < lines.size(); ++i) {
       const nlohmann::json line = {{"ids", result.generation.completions[i].ids},
                                    {"example", lines[i].at("example")}};
-      text += line.dump() + "\n";
+      text += dump_json(line) + "\n";
     }
     write_file_atomic(scratch.path, text);
     run_script({{"action", "decode"},

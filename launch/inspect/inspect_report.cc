@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "csrc/base/text/json.h"
 #include "launch/log/metrics_log.h"
 
 namespace sutor {
@@ -23,7 +24,7 @@ std::string text_of(const ordered_json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_null()) return "-";
   if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
-  return value.dump();
+  return dump_json(value);
 }
 
 }  // namespace

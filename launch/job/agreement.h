@@ -3,12 +3,12 @@
 #pragma once
 
 #include <functional>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "csrc/base/error.h"
 #include "csrc/comm/comm.h"
+#include "launch/job/current_error.h"
 
 namespace sutor {
 
@@ -18,12 +18,9 @@ std::string problem_of(Body&& body) {
   try {
     body();
     return "";
-  } catch (const Error& error) {
+  } catch (...) {
+    const Error error = current_error();
     return fmt::format("{} {}", number_of(error.code()), error.what());
-  } catch (const std::bad_alloc&) {
-    return fmt::format("{} out of memory", number_of(ErrorCode::kOutOfMemory));
-  } catch (const std::exception& error) {
-    return fmt::format("{} {}", number_of(ErrorCode::kUnexpected), error.what());
   }
 }
 

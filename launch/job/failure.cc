@@ -1,22 +1,22 @@
 #include "launch/job/failure.h"
 
+#include <cerrno>
 #include <cstdio>
-#include <exception>
-#include <new>
+#include <cstring>
 
 #include "csrc/base/error.h"
+#include "csrc/base/process/console.h"
+#include "csrc/base/process/stop_signal.h"
+#include "launch/job/current_error.h"
 
 namespace sutor {
 
 Failure failure_of(const std::function<int()>& body) {
   try {
     return {body(), ""};
-  } catch (const Error& error) {
+  } catch (...) {
+    const Error error = current_error();
     return {error.exit_code(), error.report()};
-  } catch (const std::bad_alloc&) {
-    return {kExitResources, fmt::format("error[{}]: out of memory", ErrorCode::kOutOfMemory)};
-  } catch (const std::exception& error) {
-    return {kExitInternal, fmt::format("error[{}]: {}", ErrorCode::kUnexpected, error.what())};
   }
 }
 
@@ -26,7 +26,18 @@ void print_failure(const std::string& message) {
   std::fflush(stderr);
 }
 
+int console_exit_code() {
+  const int error = console_error();
+  if (error == 0) return kExitOk;
+  const bool full = error == ENOSPC || error == EDQUOT;
+  print_failure(
+      fmt::format("error[{}]: stdout cannot be written: {}. What was printed is incomplete",
+                  full ? ErrorCode::kDiskFull : ErrorCode::kWriteFailed, std::strerror(error)));
+  return kExitResources;
+}
+
 int run_alone(const std::function<int()>& body) {
+  const Interruptible here;
   const Failure result = failure_of(body);
   if (!result.message.empty()) print_failure(result.message);
   return result.exit_code;

@@ -17,7 +17,11 @@ Failure failure_of(const std::function<int()>& body);
 // Prints to stderr, after flushing stdout.
 void print_failure(const std::string& message);
 
-// Runs `body` in this process, without other ranks; prints its error and returns the exit code.
+// kExitOk, or what it means that stdout could not be written, and says so.
+int console_exit_code();
+
+// Runs `body` in this process, without other ranks; prints its error and returns the exit code. A
+// signal may end it between tasks that it shares out (csrc/base/process/stop_signal.h).
 int run_alone(const std::function<int()>& body);
 
 }  // namespace sutor

@@ -11,13 +11,17 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace {
 
 using Json = nlohmann::ordered_json;  // keys stay in the order in which people read them
+
+constexpr int64_t kMaxLogBytes = int64_t{8} << 30;
 
 // Keeps the complete lines of steps up to `last_step` and opens the file to append.
 AppendFile reopen(const std::filesystem::path& path, int64_t last_step) {
@@ -25,7 +29,7 @@ AppendFile reopen(const std::filesystem::path& path, int64_t last_step) {
   const auto status = std::filesystem::symlink_status(path, error);
   if (std::filesystem::exists(status)) {
     std::string kept;
-    const std::string content = last_step > 0 ? read_file(path) : "";
+    const std::string content = last_step > 0 ? read_file(path, kMaxLogBytes) : "";
     for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
          begin = end + 1) {
       const std::string line = content.substr(begin, end - begin);
@@ -90,7 +94,7 @@ void MetricsLog::add(const StepMetrics& metrics) {
               {"step_seconds", metrics.step_seconds},
               {"time", now_text()}};
   if (metrics.balance_loss) row["balance_loss"] = *metrics.balance_loss;
-  keep_error([&] { metrics_.append(row.dump() + "\n"); });
+  keep_error([&] { metrics_.append(dump_json(row) + "\n"); });
   if (!tensorboard_) return;
   std::vector<std::pair<std::string, double>> scalars = {
       {"train/loss", metrics.loss},
@@ -114,7 +118,7 @@ void MetricsLog::add(const EvalMetrics& metrics) {
     row[name] = value;
     scalars.emplace_back("eval/" + metrics.set + "/" + name, value);
   }
-  keep_error([&] { evaluations_.append(row.dump() + "\n"); });
+  keep_error([&] { evaluations_.append(dump_json(row) + "\n"); });
   if (!tensorboard_ || scalars.empty()) return;
   keep_error([&] { tensorboard_->add(metrics.step, scalars); });
 }

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace sutor {
@@ -29,6 +30,12 @@ struct RunPaths {
   std::filesystem::path resolved_recipe() const { return output / "recipe.resolved.yaml"; }
   // Digests of inputs and recipe keys that the finished steps had (`sutor run`).
   std::filesystem::path step_ledger() const { return output / "stages.json"; }
+
+  // Held by the job that writes in the folder (launch/job/output_lock.h).
+  std::filesystem::path lock() const { return output / ".lock"; }
+  // A training that another one replaces lies in `.replaced-<random>/` until the new one has a
+  // checkpoint (launch/job/replaced_training.h).
+  static constexpr std::string_view kReplacedPrefix = ".replaced-";
 
   // Whether there are checkpoints or metrics of a training, which `train` without --resume refuses.
   // Throws E0301 when that cannot be seen.

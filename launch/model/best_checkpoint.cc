@@ -5,15 +5,11 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "launch/log/evaluation_rows.h"
 #include "launch/log/run_paths.h"
+#include "launch/model/unbeaten_base.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
-
-bool is_better(const std::string& metric, double value, double than) {
-  const bool larger = metric.ends_with(".token_acc") || metric.ends_with(".exact_match");
-  return larger ? value > than : value < than;
-}
 
 bool is_there(const fs::path& checkpoints, int64_t step) {
   std::error_code error;

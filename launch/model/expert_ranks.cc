@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/log/run_paths.h"
@@ -13,7 +14,7 @@ namespace {
 
 std::map<int, LayerLoad> layer_loads(const std::filesystem::path& path, const ModelInfo& model,
                                      const TrainableSet& trainable) {
-  if (!std::filesystem::exists(path)) {
+  if (!is_there(path)) {
     fail(
         ErrorCode::kNoScores,
         "parallel.expert_placement: balanced and parallel.frozen_replicas need scores, but {} does "

@@ -1,20 +1,19 @@
 #include "launch/model/model_config.h"
 
-#include <nlohmann/json.hpp>
-
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
+#include "csrc/base/text/json.h"
 #include "layers/models/registry.h"
 
 namespace sutor {
 
 ModelInfo read_model_info(const std::filesystem::path& directory) {
-  const auto config = nlohmann::json::parse(read_model_config(directory), nullptr,
-                                            /*allow_exceptions=*/false);
-  if (!config.is_object()) {
-    fail(ErrorCode::kNoModel, "{}: config.json is no JSON object.", directory.string());
+  const ParsedJson config = parse_json(read_model_config(directory));
+  if (!config.value.is_object()) {
+    fail(ErrorCode::kNoModel, "{}: config.json is no JSON object{}{}.", directory.string(),
+         config.problem.empty() ? "" : ": ", config.problem);
   }
-  return family_of(config).info(config);
+  return family_of(config.value).info(config.value);
 }
 
 bool is_unsupported_model(ErrorCode code) {

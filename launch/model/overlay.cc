@@ -5,11 +5,13 @@
 #include <algorithm>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
 #include "launch/model/best_checkpoint.h"
+#include "launch/model/unbeaten_base.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
@@ -83,6 +85,20 @@ std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, do
   return matrices;
 }
 
+void check_beats_base(const std::filesystem::path& checkpoint, WorseThanBase rule) {
+  const auto unbeaten = unbeaten_base(CheckpointReader(checkpoint).meta().state);
+  if (!unbeaten) return;
+  if (rule == WorseThanBase::kTold) {
+    fmt::print(stderr, "note: {}; taken is {}, the best of what was trained\n", unbeaten->text(),
+               checkpoint.string());
+    return;
+  }
+  fail(ErrorCode::kNothingLearned,
+       "{}: {}. The best is the base itself. Train with more data or a lower optim.lr; or take "
+       "`--checkpoint latest` (or {}) all the same, or `--checkpoint none`, the base.",
+       checkpoint.string(), unbeaten->text(), checkpoint.string());
+}
+
 }  // namespace
 
 Overlay::Overlay(std::string name, ExpertConfig config, std::vector<TrainedTensor> tensors)
@@ -135,6 +151,25 @@ void Overlay::check_base(const Digest& base, const std::string& base_name) const
   if (adapter_) adapter_->check_base(base, base_name);
 }
 
+bool Overlay::lacks_base_config() const {
+  return base_config_.is_null() && (!adapter_ || adapter_->base_digest());
+}
+
+void Overlay::check_content(int threads) const {
+  if (adapter_) adapter_->check_content(threads);
+}
+
+void warn_of_base_config(const Overlay& overlay) {
+  if (overlay.lacks_base_config()) warn_of_base_config(overlay.name());
+}
+
+void warn_of_base_config(const std::string& trained) {
+  fmt::print(stderr,
+             "warning[{}]: {} is of an older program and does not record the config.json of its "
+             "base: whether that has changed cannot be told\n",
+             WarningCode::kNoDigest, trained);
+}
+
 Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model) {
   auto adapter = std::make_shared<const Adapter>(path);
@@ -145,7 +180,10 @@ Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirect
     tensor.read = [adapter, read = tensor.read](const ShardedTensor& slice) { read(slice); };
   }
   Overlay overlay(path.string(), adapter->config(), std::move(tensors));
+  overlay.base_config_ = adapter->base_config();
   overlay.adapter_ = std::move(adapter);
+  check_base_config(overlay.base_config_, directory.config(), overlay.name_,
+                    directory.path().string());
   return overlay;
 }
 
@@ -156,13 +194,19 @@ Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::str
     fail(ErrorCode::kOtherBase, "{} was trained on base {}, but the model here is {}",
          path.string(), reader->meta().base_digest, base_digest);
   }
+  const nlohmann::json& base_config = reader->meta().base_config;
   const nlohmann::json lora = reader->meta().state.value("lora", nlohmann::json());
   std::vector<TrainedTensor> tensors = trained_values(reader);
   const ExpertConfig config = parse_expert_config(reader->meta().expert_config, path.string());
-  if (!lora.is_object()) return Overlay(path.string(), config, std::move(tensors));
+  if (!lora.is_object()) {
+    Overlay overlay(path.string(), config, std::move(tensors));
+    overlay.base_config_ = base_config;
+    return overlay;
+  }
   const PeftOptions options{.rank = lora.at("rank"), .alpha = lora.at("alpha")};
   Overlay overlay(path.string(), config,
                   adapted_matrices(tensors, options.alpha / options.rank, load_base));
+  overlay.base_config_ = base_config;
   overlay.pairs_ = std::move(tensors);
   overlay.lora_ = options;
   return overlay;
@@ -194,7 +238,7 @@ ExpertConfig merged_config(const std::vector<const Overlay*>& overlays) {
 }
 
 std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
-                                      const std::string& which) {
+                                      const std::string& which, WorseThanBase rule) {
   if (which != "best" && which != "latest") return which;
   const NewestCheckpoint newest =
       newest_valid_checkpoint(checkpoints, false, {}, CheckDepth::kStructure);
@@ -208,8 +252,12 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
          checkpoints.string());
   }
   if (which == "best") {
-    if (const auto best = best_checkpoint(checkpoints, newest)) return best->path;
-    if (const auto best = read_pointer(checkpoints, kBestPointer)) return best->path;
+    auto best = best_checkpoint(checkpoints, newest);
+    if (!best) best = read_pointer(checkpoints, kBestPointer);
+    if (best) {
+      check_beats_base(best->path, rule);
+      return best->path;
+    }
   }
   return newest.entry->path;
 }

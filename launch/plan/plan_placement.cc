@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/json.h"
 #include "layers/esft/score_records.h"
 #include "parallel_state/model/expert_config.h"
 #include "parallel_state/placement/balanced_placement.h"
@@ -106,7 +107,7 @@ void print_placement(const PlacementRequest& request) {
       json["layers"][std::to_string(number)] = {{"rank_of", placement.rank_of},
                                                 {"replicated", placement.replicated}};
     }
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", dump_json(json));
     return;
   }
   fmt::print(

@@ -2,12 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "checkpoint/export/adapter.h"
 #include "checkpoint/export/merged_export.h"
+#include "checkpoint/huggingface/base_config.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/owner/staged_directory.h"
 #include "csrc/base/parallel.h"
 #include "launch/convert/rounding_report.h"
 #include "launch/log/run_paths.h"
@@ -17,9 +24,32 @@
 namespace sutor {
 namespace {
 
-// The pairs of a low-rank training, for peft.
-void write_peft(const Overlay& checkpoint, const Recipe& recipe, const ExportRequest& request) {
-  const std::filesystem::path folder = request.folder / "peft";
+namespace fs = std::filesystem;
+
+// Before anything is read or written: what `--overwrite` may replace.
+void check_folders(const ExportRequest& request) {
+  for (const std::string& format : request.formats) {
+    const fs::path folder = request.folder / format;
+    std::error_code error;
+    if (!fs::exists(fs::symlink_status(folder, error))) continue;
+    if (!request.overwrite) {
+      fail(ErrorCode::kOutputExists,
+           "{} exists already. Remove it, name another --out, or add --overwrite.",
+           folder.string());
+    }
+    require_own_directory(folder);
+    const char* mark = format == "adapter" ? kExpertConfigFile
+                       : format == "peft"  ? kPeftConfigFile
+                                           : "config.json";
+    const bool empty = fs::directory_iterator(folder, error) == fs::directory_iterator();
+    if (empty || fs::exists(folder / mark, error)) continue;
+    fail(ErrorCode::kOutputExists,
+         "{} is no earlier export of this format (it has no {}), so it is not replaced",
+         folder.string(), mark);
+  }
+}
+
+void check_peft(const Overlay& checkpoint) {
   if (checkpoint.pairs().empty()) {
     fail(ErrorCode::kNoPeftForm,
          "{} trained no low-rank pairs: format peft is for train.method lora", checkpoint.name());
@@ -31,11 +61,6 @@ void write_peft(const Overlay& checkpoint, const Recipe& recipe, const ExportReq
          "others, so peft has no module for it. Export adapter or merged.",
          pair.name);
   }
-  if (request.overwrite) std::filesystem::remove_all(folder);
-  PeftOptions options = checkpoint.lora();
-  options.base = recipe.model.path;
-  write_peft_adapter(folder, checkpoint.pairs(), options);
-  fmt::print("wrote {}: {} tensors\n", folder.string(), checkpoint.pairs().size());
 }
 
 struct Work {
@@ -46,36 +71,61 @@ struct Work {
   ExportOrigin origin;
 };
 
-void write_one(const std::string& format, const Work& work, const ExportRequest& request) {
-  const std::filesystem::path folder = request.folder / format;
-  if (request.overwrite) std::filesystem::remove_all(folder);
-  if (format == "adapter") {
-    const auto digests = stored_digests(work.trained);
-    write_adapter(folder, work.trained, work.config, work.origin);
-    fmt::print("wrote {}: {} tensors\n", folder.string(), work.trained.size());
-    if (!request.verify) return;
-    const VerifyReport report =
-        verify_adapter(work.base, work.model.tensors, Adapter(folder), digests);
-    fmt::print("verified: {} trained tensors differ from the base and are as trained\n",
-               report.changed);
-  } else {
-    const MergedExport merged = export_merged(work.base, work.model.tensors, work.trained, folder,
-                                              work.origin, request.quantized);
-    fmt::print("wrote {}: {} tensors changed\n", folder.string(), merged.digests.size());
-    print_rounding(merged.rounding);
-    if (!request.verify) return;
-    const VerifyReport report =
-        verify_merged(work.base, work.model.tensors, folder, merged.digests, request.quantized);
-    fmt::print(
-        "verified: {} trained tensors as trained, {} others byte-identical to the base, {}{} other "
-        "files\n",
-        report.changed, report.identical,
-        report.dequantized > 0
-            ? fmt::format("{} stacks or matrices dequantised, ", report.dequantized)
-            : "",
-        report.other_files);
-  }
+// Each of these writes one format into a staging directory, checks it there if that was asked for,
+// and returns what is to be printed when it is published.
+using Report = std::function<void(const std::string& folder)>;
+
+Report write_peft(const Overlay& checkpoint, const Recipe& recipe, const fs::path& staging) {
+  PeftOptions options = checkpoint.lora();
+  options.base = recipe.model.path;
+  write_peft_adapter(staging, checkpoint.pairs(), options);
+  return [count = checkpoint.pairs().size()](const std::string& folder) {
+    fmt::print("wrote {}: {} tensors\n", folder, count);
+  };
 }
+
+Report write_esft(const Work& work, const ExportRequest& request, const fs::path& staging) {
+  const auto digests = stored_digests(work.trained);
+  write_adapter(staging, work.trained, work.config, work.origin);
+  std::optional<VerifyReport> report;
+  if (request.verify) {
+    report = verify_adapter(work.base, work.model.tensors, Adapter(staging), digests);
+  }
+  return [count = work.trained.size(), report](const std::string& folder) {
+    fmt::print("wrote {}: {} tensors\n", folder, count);
+    if (!report) return;
+    fmt::print("verified: {} trained tensors differ from the base and are as trained\n",
+               report->changed);
+  };
+}
+
+void print_verified(const VerifyReport& report) {
+  fmt::print(
+      "verified: {} trained tensors as trained, {} others byte-identical to the base, {}{} other "
+      "files\n",
+      report.changed, report.identical,
+      report.dequantized > 0
+          ? fmt::format("{} stacks or matrices dequantised, ", report.dequantized)
+          : "",
+      report.other_files);
+}
+
+Report write_merged(const Work& work, const ExportRequest& request, const fs::path& staging) {
+  const MergedExport merged = export_merged(work.base, work.model.tensors, work.trained, staging,
+                                            work.origin, request.quantized);
+  std::optional<VerifyReport> report;
+  if (request.verify) {
+    report =
+        verify_merged(work.base, work.model.tensors, staging, merged.digests, request.quantized);
+  }
+  return [merged, report](const std::string& folder) {
+    fmt::print("wrote {}: {} tensors changed\n", folder, merged.digests.size());
+    print_rounding(merged.rounding);
+    if (report) print_verified(*report);
+  };
+}
+
+constexpr size_t kNamesShown = 10;
 
 // A trained tensor whose rounded weight equals the base's is no failure of the export when nothing
 // moved it (an expert that never got a token); it is left out of what has to differ.
@@ -86,18 +136,60 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
     equal[i] = equals_base(tensors[i], base, *model.tensors.find(tensors[i].name));
   });
   std::vector<TrainedTensor> moved;
+  size_t unmoved = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
     TrainedTensor& tensor = tensors[i];
-    if (equal[i]) {
+    if (!equal[i]) {
+      moved.push_back(std::move(tensor));
+    } else if (++unmoved <= kNamesShown) {
       fmt::print(stderr,
                  "warning[{}]: {} is trained but equal to the base (no token reached it, or "
                  "its change is below its dtype's resolution)\n",
                  WarningCode::kExportedEqualsBase, tensor.name);
-    } else {
-      moved.push_back(std::move(tensor));
     }
   }
+  if (unmoved > 0) {
+    fmt::print(stderr, "warning[{}]: {} of {} trained tensors are equal to the base\n",
+               WarningCode::kExportedEqualsBase, unmoved, tensors.size());
+  }
   return moved;
+}
+
+// Whether training moved any tensor of the checkpoint from where it began, in the dtype in which
+// the base stores it. It began from the base under the adapters, rounded to the computing dtype;
+// low-rank pairs are added to what is not rounded.
+bool anything_moved(const Overlay& checkpoint, const ModelSource& source, DType computing) {
+  std::vector<TrainedTensor> trained = checkpoint.tensors();
+  store_as_base(trained, source.directory, source.info.tensors);
+  return std::any_of(trained.begin(), trained.end(), [&](const TrainedTensor& after) {
+    TrainedTensor before = after;
+    if (checkpoint.pairs().empty()) before.dtype = computing;
+    before.read = [&source](const ShardedTensor& slice) {
+      ShardedTensor destination = slice;
+      source.load(destination);
+    };
+    return stored_digests({after}) != stored_digests({before});
+  });
+}
+
+// Of an adapter, which would be one of nothing, an error; of a merged model, which would be the
+// base, a warning.
+void check_learned(const Overlay& checkpoint, const ModelSource& source, const Recipe& recipe,
+                   const std::vector<std::string>& formats) {
+  if (anything_moved(checkpoint, source, parse_dtype(recipe.model.dtype))) return;
+  const std::string found = fmt::format(
+      "{}: nothing was learned: none of its {} trained tensors differs from what training began "
+      "from, in the dtype of the base. Likely reasons: optim.lr {} is too small (a change below "
+      "the dtype's resolution is rounded away), too few steps, or no token reached what trains",
+      checkpoint.name(), checkpoint.tensors().size(), recipe.optim.lr);
+  for (const std::string& format : formats) {
+    if (format == "merged") continue;
+    fail(ErrorCode::kNothingLearned,
+         "{}. There is nothing to export as {}. `--checkpoint none --format merged` exports the "
+         "base.",
+         found, format);
+  }
+  fmt::print(stderr, "warning[{}]: {}\n", WarningCode::kExportedEqualsBase, found);
 }
 
 }  // namespace
@@ -105,12 +197,19 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
 void run_export(const Recipe& recipe, const ModelSource& source, const ExportRequest& request,
                 const nlohmann::json& provenance) {
   const RunPaths paths(recipe.output);
+  check_folders(request);
   if (request.folder == paths.adapter().parent_path()) {
     // Whatever is there from now on, it is not what `run` once finished.
     StepLedger(paths.step_ledger()).started(RecipeStep::kExport);
   }
   // The exports stand beside the directory itself, so adapters under it count as trained.
-  Work work{source.directory, source.info, {}, {}, {source.directory.digest().text(), provenance}};
+  source.digest();  // checks the adapters
+  Work work{source.directory,
+            source.info,
+            {},
+            {},
+            {source.directory.digest().text(), provenance,
+             computing_config(source.directory.config())}};
   std::vector<const Overlay*> layers;
   for (const Overlay& adapter : source.adapters) layers.push_back(&adapter);
   std::optional<Overlay> checkpoint;
@@ -118,19 +217,30 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
     const std::filesystem::path path = find_checkpoint(paths.checkpoints(), request.checkpoint);
     checkpoint.emplace(source.checkpoint(path, source.digest()));
     fmt::print("checkpoint {}\n", path.string());
+    warn_of_base_config(*checkpoint);
+    check_learned(*checkpoint, source, recipe, request.formats);
     layers.push_back(&*checkpoint);
+    const auto& formats = request.formats;
+    if (std::find(formats.begin(), formats.end(), "peft") != formats.end()) check_peft(*checkpoint);
   }
   work.config = merged_config(layers);
   work.trained = merged_tensors(layers);
   store_as_base(work.trained, work.base, work.model.tensors);
   work.trained = moved_only(std::move(work.trained), work.base, work.model);
+  // All formats are whole before the first of an earlier export is replaced.
+  std::vector<std::pair<std::unique_ptr<StagedDirectory>, Report>> staged;
   for (const std::string& format : request.formats) {
     if (format == "adapter" && work.trained.empty()) continue;  // an adapter of nothing
-    if (format != "peft") {
-      write_one(format, work, request);
-    } else if (checkpoint) {
-      write_peft(*checkpoint, recipe, request);
-    }
+    if (format == "peft" && !checkpoint) continue;
+    auto staging = std::make_unique<StagedDirectory>(request.folder / format, request.overwrite);
+    Report report = format == "peft"      ? write_peft(*checkpoint, recipe, staging->path())
+                    : format == "adapter" ? write_esft(work, request, staging->path())
+                                          : write_merged(work, request, staging->path());
+    staged.emplace_back(std::move(staging), std::move(report));
+  }
+  for (const auto& [staging, report] : staged) {
+    staging->publish();
+    report(staging->final_path().string());
   }
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "checkpoint/store/open_model.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/cli/provenance.h"
 #include "launch/job/python_step.h"
@@ -54,6 +55,8 @@ int run_prepare(const Recipe& recipe, int show) {
     fmt::print("every set is a token store already\n");
     return kExitOk;
   }
+  // The script replaces what it finds.
+  for (const auto& source : job["sources"]) require_plain_file(source["out"].get<std::string>());
   return run_python_step("prepare.py", job);
 }
 

@@ -16,8 +16,11 @@
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
 #include "launch/job/python_step.h"
+#include "launch/job/stop_request.h"
+#include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/preflight/output_check.h"
 #include "launch/steps/export.h"
 #include "launch/steps/prepare.h"
 #include "launch/steps/score.h"
@@ -80,8 +83,7 @@ class RecipeRun {
   // program's, or a person's.
   void check_output() {
     if (selects()) require_unedited(checks_.expert_config());
-    if (overwrite_) return;
-    if (!trained_before()) return refuse_foreign_files(paths_.checkpoints());
+    if (overwrite_ || !trained_before()) return require_own_training(paths_);
     refuse_other_basis(recipe_, base_, selects(), checks_);
   }
 
@@ -134,16 +136,22 @@ class RecipeRun {
   // Runs `body` unless the step is valid. What is on the disk is for rank 0 to say, so that `files`
   // is called there alone, when the steps before have ended.
   void step(RecipeStep step, Files files, Body body) {
+    leave_if_asked(world_,
+                   fmt::format("before the step `{}`. The steps before it are kept; the same "
+                               "command goes on",
+                               name_of(step)));
     StepFiles found;
     Digest fingerprint;
     const std::string decision = from_rank_0(world_, "validity of a step", [&]() -> std::string {
       found = (this->*files)();
       fingerprint = step_fingerprint(step_keys(recipe_, step), found.inputs,
-                                     base_counts(step) ? Texts{base_} : Texts{}, digests_);
-      const auto problem = problem_of_step(step, ledger_->valid(step, fingerprint, found.outputs));
+                                     base_counts(step) ? base_digests() : Texts{}, digests_);
+      auto problem = problem_of_step(step, ledger_->valid(step, fingerprint, found.outputs));
+      if (!problem && forced(step)) problem.emplace();
       if (!problem) return "skip";
       for (const std::string& reason : *problem) fmt::print("{}: {}\n", name_of(step), reason);
-      ledger_->started(step);
+      // A training notes it when it has looked at everything and begins (run_train).
+      if (step != RecipeStep::kTrain) ledger_->started(step);
       return "do";
     });
     if (decision == "skip") {
@@ -165,7 +173,14 @@ class RecipeRun {
     });
   }
 
+  // `--overwrite` asks for another training, whatever there is.
+  bool forced(RecipeStep step) const {
+    return overwrite_ && (step == RecipeStep::kTrain || step == RecipeStep::kExport);
+  }
+
   // Tokenizing reads no weights.
+  Texts base_digests() const { return {base_, base_config_digest(recipe_.model.path)}; }
+
   static bool base_counts(RecipeStep step) { return step != RecipeStep::kPrepare; }
 
   Paths token_files(const std::vector<DataSource>& sets) const {
@@ -269,6 +284,7 @@ class RecipeRun {
 
 void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
                 const nlohmann::json& provenance) {
+  on_rank_0(world, "preflight of the output", [&] { check_output(RunPaths(recipe.output)); });
   RecipeRun(recipe, world, overwrite, provenance).go();
 }
 

@@ -9,7 +9,7 @@
 namespace sutor {
 
 // Collective. Rank 0 says which steps are still valid (step_ledger.h). An unfinished training goes
-// on; one of other keys or data is refused (E0221, E0350) unless `overwrite` deletes it. Prints
+// on; one of other keys or data is refused (E0221, E0350) unless `overwrite` replaces it. Prints
 // "== score" or "== score: still valid, skipped" on rank 0, and what the steps print.
 void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
                 const nlohmann::json& provenance);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "launch/log/run_paths.h"
@@ -68,10 +69,6 @@ void warn_of_whole_layers(const Selection& selection) {
   }
 }
 
-void make_parent(const fs::path& path) {
-  if (path.has_parent_path()) fs::create_directories(path.parent_path());
-}
-
 }  // namespace
 
 SelectRequest select_request(const Recipe& recipe) {
@@ -92,13 +89,12 @@ void run_select(const SelectRequest& request) {
   const ScoreTable scores = read_score_table(request.scores, shape);
   const Selection selection = select_experts(request.options, scores);
   check_scores(request, scores, selection);
-  make_parent(request.heat_map);
+  std::error_code ignored;
   const std::string title = fmt::format("{} of {}", request.options.method,
-                                        fs::absolute(request.scores).filename().string());
+                                        fs::absolute(request.scores, ignored).filename().string());
   write_file_atomic(request.heat_map, heat_map_svg(scores, selection.config,
                                                    request.options.method == "gate", title));
   // Last: the config says that the selection is complete.
-  make_parent(request.out);
   write_selection(selection.config, selection_made_from(request.options, scores), request.out);
   print_table(request, scores, selection);
   warn_of_whole_layers(selection);

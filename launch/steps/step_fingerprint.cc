@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/file.h"
 #include "csrc/base/profile.h"
 
@@ -34,7 +35,7 @@ Digest file_digest(const std::filesystem::path& path) {
 const std::string& FileDigests::of(const std::filesystem::path& path) {
   const auto known = known_.find(path);
   if (known != known_.end()) return known->second;
-  const bool there = std::filesystem::is_regular_file(path);
+  const bool there = is_file(path);
   return known_[path] = there ? file_digest(path).text() : "absent";
 }
 

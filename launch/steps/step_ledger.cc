@@ -1,13 +1,14 @@
 #include "launch/steps/step_ledger.h"
 
+#include "csrc/base/directory.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 
 namespace sutor {
 
 StepLedger::StepLedger(std::filesystem::path path) : path_(std::move(path)) {
-  if (!std::filesystem::exists(path_)) return;
-  nlohmann::json read =
-      nlohmann::json::parse(read_file(path_), nullptr, /*allow_exceptions=*/false);
+  if (!is_there(path_)) return;
+  nlohmann::json read = parse_json(read_file(path_)).value;
   if (read.is_object()) entries_ = std::move(read);
 }
 
@@ -16,7 +17,7 @@ bool StepLedger::valid(RecipeStep step, const Digest& fingerprint,
   const auto entry = entries_.find(std::string(name_of(step)));
   if (entry == entries_.end() || *entry != fingerprint.text()) return false;
   for (const std::filesystem::path& output : outputs) {
-    if (!std::filesystem::exists(output)) return false;
+    if (!is_there(output)) return false;
   }
   return true;
 }
@@ -30,6 +31,6 @@ void StepLedger::finished(RecipeStep step, const Digest& fingerprint) {
   write();
 }
 
-void StepLedger::write() const { write_file_atomic(path_, entries_.dump(2) + "\n"); }
+void StepLedger::write() const { write_file_atomic(path_, dump_json(entries_, 2) + "\n"); }
 
 }  // namespace sutor

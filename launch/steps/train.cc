@@ -1,36 +1,36 @@
 #include "launch/steps/train.h"
 
-#include <filesystem>
+#include <fmt/format.h>
+
+#include <optional>
 
 #include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
+#include "launch/job/replaced_training.h"
+#include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/preflight/preflight.h"
 #include "launch/steps/step_ledger.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
 namespace {
 
-// An earlier training in the output folder is gone on with, deleted, or in the way.
-void clear_output(const Recipe& recipe, const ResumeMode& mode) {
+// An earlier training in the output folder is gone on with, replaced, or in the way.
+void check_output(const Recipe& recipe, const ResumeMode& mode) {
   const RunPaths paths(recipe.output);
-  if (!mode.resume && !mode.overwrite && paths.holds_training()) {
+  if (mode.resume) return;
+  require_own_training(paths);
+  if (!mode.overwrite && paths.holds_training()) {
     const bool saved = !step_directories(paths.checkpoints()).empty();
     fail(ErrorCode::kOutputExists,
-         "{} holds {}. Add --resume to {}, --overwrite to delete it, or set another output.",
+         "{} holds {}. Add --resume to {}, --overwrite to replace it, or set another output.",
          recipe.output,
          saved ? "another training" : "a training that was stopped before its first checkpoint",
          saved ? "go on with it" : "begin it again");
-  }
-  // Whatever is there from now on, it is not what `run` once finished.
-  StepLedger(paths.step_ledger()).started(RecipeStep::kTrain);
-  if (!mode.overwrite) return;
-  for (const auto& path :
-       {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard()}) {
-    std::filesystem::remove_all(path);
   }
 }
 
@@ -38,13 +38,30 @@ void clear_output(const Recipe& recipe, const ResumeMode& mode) {
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
                const nlohmann::json& provenance) {
-  // Before anything is deleted.
   require_optimizer_dtype(recipe);
   const SessionOptions session = session_options(recipe, world);
   set_threads(recipe.train.threads);
-  on_rank_0(world, "clear the output folder", [&] { clear_output(recipe, mode); });
+  on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
+  std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
-  trainer.run(mode);
+  preflight(recipe, trainer.plan(), trainer.session_options(), trainer.last_step(), world);
+  if (mode.check) {
+    if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
+    return;
+  }
+  trainer.load();
+  // Recipe, data, layout, disk, memory and model are good.
+  on_rank_0(world, "make room for the training", [&] {
+    const RunPaths paths(recipe.output);
+    // Whatever is there from now on, it is not what `run` once finished.
+    StepLedger(paths.step_ledger()).started(RecipeStep::kTrain);
+    if (mode.overwrite) replaced.emplace(paths);
+  });
+  ResumeMode watched = mode;
+  watched.published = [&] {
+    if (replaced) replaced->remove();
+  };
+  trainer.run(watched);
 }
 
 }  // namespace sutor

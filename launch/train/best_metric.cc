@@ -2,12 +2,9 @@
 
 #include <cmath>
 
+#include "launch/model/unbeaten_base.h"
+
 namespace sutor {
-namespace {
-
-bool larger_is_better(const std::string& key) { return key == "token_acc" || key == "exact_match"; }
-
-}  // namespace
 
 MetricName parse_metric_name(const std::string& name) {
   const size_t dot = name.rfind('.');
@@ -21,10 +18,15 @@ std::optional<double> better_value(const TrainState& state, const EvalMetrics& m
   if (metrics.set != best.set || metrics.step == 0 || found == metrics.values.end()) return {};
   const double value = found->second;
   if (!std::isfinite(value)) return {};  // nothing compares with it, and JSON cannot hold it
-  const bool better =
-      larger_is_better(best.key) ? value > state.best_value : value < state.best_value;
-  if (state.best_step >= 0 && !better) return {};
+  if (state.best_step >= 0 && !is_better(state.best_metric, value, state.best_value)) return {};
   return value;
+}
+
+void remember_base(TrainState& state, const EvalMetrics& metrics) {
+  if (metrics.step != 0) return;
+  for (const auto& [key, value] : metrics.values) {
+    if (std::isfinite(value)) state.base_values[metrics.set + "." + key] = value;
+  }
 }
 
 }  // namespace sutor

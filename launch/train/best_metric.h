@@ -19,4 +19,8 @@ MetricName parse_metric_name(const std::string& name);
 // it is not better, is no finite number, is of another set, or was taken before training.
 std::optional<double> better_value(const TrainState& state, const EvalMetrics& metrics);
 
+// Keeps the values of an evaluation before training, with which the best one is compared in the
+// end (unbeaten_base.h); does nothing with others.
+void remember_base(TrainState& state, const EvalMetrics& metrics);
+
 }  // namespace sutor

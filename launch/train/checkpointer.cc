@@ -6,13 +6,13 @@
 #include <algorithm>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
-#include "checkpoint/partial/partial_checkpoint.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/profile.h"
-#include "csrc/base/text/text.h"
 #include "launch/job/agreement.h"
+#include "launch/model/overlay.h"
 #include "launch/train/same_training.h"
 
 namespace sutor {
@@ -40,6 +40,7 @@ nlohmann::json to_json(const TrainState& state) {
           {"lora", state.lora},
           {"best",
            {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
+          {"base", state.base_values},
           // Nothing draws random numbers while training: the order of the data is a function of
           // (seed, epoch, position), and there is no dropout.
           {"rng", "none"}};
@@ -58,6 +59,7 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.best_metric = json.at("best").at("metric");
     state.best_value = json.at("best").at("value");
     state.best_step = json.at("best").at("step");
+    if (json.contains("base")) json.at("base").get_to(state.base_values);
     return state;
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorCode::kBadManifest, "{}: the training state cannot be read: {}", where, error.what());
@@ -65,14 +67,17 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
 }
 
 Checkpointer::Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
-                           ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance)
+                           ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance,
+                           nlohmann::json base_config)
     : root_(std::move(root)),
       base_(base),
       plan_(plan),
       store_(store),
       optimizer_(optimizer),
       world_(store.parallel().world()),
-      provenance_(std::move(provenance)) {}
+      provenance_(std::move(provenance)),
+      base_config_(std::move(base_config)),
+      saves_(root_, world_) {}
 
 std::vector<IndexedTensor> Checkpointer::wanted() const {
   std::vector<IndexedTensor> tensors;
@@ -82,58 +87,31 @@ std::vector<IndexedTensor> Checkpointer::wanted() const {
   return tensors;
 }
 
-void Checkpointer::save(const TrainState& state, int keep) {
-  const ProfileScope scope("save checkpoint");
-  const bool root_rank = world_.rank() == 0;
-  const std::vector<StateKind>& kinds = optimizer_.declared().kinds;
-  const std::string uuid = world_.broadcast_text(random_hex(), 0, "checkpoint name");
-  on_rank_0(world_, "begin checkpoint", [&] {
-    std::filesystem::create_directories(root_);
-    begin_checkpoint(root_, state.step, uuid, estimate_checkpoint_bytes(wanted(), kinds));
-  });
-  std::string record;
-  const std::string write_problem = problem_of([&] {
-    CheckpointWriter writer(root_, state.step, uuid, world_.rank(), kinds);
-    for (const StateKind& kind : kinds) {
-      for (const ShardValues& rows : optimizer_.state(kind.name)) {
-        writer.add(kind.name, rows.place, [rows](const ShardedTensor& wanted, const auto& use) {
-          read_in_windows(rows_of(rows, wanted.row_begin, wanted.row_count), use);
-        });
-      }
+std::vector<SaveJob::Part> Checkpointer::parts() const {
+  std::vector<SaveJob::Part> parts;
+  for (const StateKind& kind : optimizer_.declared().kinds) {
+    for (ShardValues& rows : optimizer_.state(kind.name)) {
+      parts.push_back({kind.name, std::move(rows)});
     }
-    record = writer.write();
-  });
-  try {
-    agree(world_, write_problem, "write checkpoint");
-    const std::vector<std::string> records = world_.all_gather_text(record, "checkpoint records");
-    on_rank_0(world_, "publish checkpoint", [&] {
-      CheckpointMeta meta;
-      meta.step = state.step;
-      meta.base_digest = base_.text();
-      meta.plan_digest = plan_.digest.text();
-      meta.expert_config = nlohmann::json::parse(to_json(plan_.config));
-      meta.layout = store_.parallel().layout().describe();
-      meta.optimizer = optimizer_.declared();
-      meta.state = to_json(state);
-      meta.provenance = provenance_;
-      publish_checkpoint(root_, state.step, uuid, records, meta, wanted());
-      apply_retention(root_, keep);
-    });
-  } catch (const Error&) {
-    if (root_rank) discard_checkpoint(root_, state.step, uuid);
-    throw;
   }
+  return parts;
 }
 
-void Checkpointer::mark_best(int64_t step) {
-  on_rank_0(world_, "point at the best checkpoint", [&] {
-    std::error_code error;
-    if (step >= 0 && std::filesystem::is_directory(root_ / step_directory(step), error)) {
-      write_pointer(root_, kBestPointer, step);
-    } else {
-      remove_pointer(root_, kBestPointer);
-    }
-  });
+void Checkpointer::reserve() { saves_.reserve(parts()); }
+
+void Checkpointer::save(const TrainState& state, const CheckpointOptions& options, bool last) {
+  SaveJob job{.wanted = wanted(), .parts = parts(), .options = options, .last = last};
+  job.meta.step = state.step;
+  job.meta.base_digest = base_.text();
+  job.meta.base_config = base_config_;
+  job.meta.plan_digest = plan_.digest.text();
+  job.meta.expert_config = nlohmann::json::parse(to_json(plan_.config));
+  job.meta.layout = store_.parallel().layout().describe();
+  job.meta.optimizer = optimizer_.declared();
+  job.meta.state = to_json(state);
+  job.meta.provenance = provenance_;
+  if (resumed_from_ >= 0) job.protect.insert(resumed_from_);
+  saves_.start(std::move(job));
 }
 
 void Checkpointer::check_belongs(const CheckpointReader& reader) const {
@@ -145,6 +123,8 @@ void Checkpointer::check_belongs(const CheckpointReader& reader) const {
          "that it was trained on.",
          where, meta.base_digest, base_.text());
   }
+  check_base_config(meta.base_config, base_config_, where, "model.path");
+  if (meta.base_config.is_null() && world_.rank() == 0) warn_of_base_config(where);
   if (meta.plan_digest != plan_.digest.text()) {
     fail(ErrorCode::kOtherTrainable,
          "{} trains other parameters than this recipe: plan {}, here {}. Use the expert config "
@@ -200,6 +180,7 @@ bool Checkpointer::resume(TrainState& state, bool strict) {
     const std::vector<Error> problems = problems_of_all(world_, problem, "read checkpoint");
     if (problems.empty()) {
       state = restored;
+      resumed_from_ = state.step;
       on_rank_0(world_, "point at a checkpoint",
                 [&] { write_pointer(root_, kLatestPointer, state.step); });
       break;

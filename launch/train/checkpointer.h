@@ -1,6 +1,7 @@
 // Saving and resuming a training: what the ranks agree on around the files of checkpoint/.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/format/manifest.h"
@@ -9,6 +10,7 @@
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/comm/comm.h"
 #include "launch/data/sample_order.h"
+#include "launch/save/background_save.h"
 #include "launch/train/train_plan.h"
 #include "layers/optim/optimizer.h"
 #include "layers/storage/parameter_store.h"
@@ -26,6 +28,8 @@ struct TrainState {
   std::string best_metric;  // "task.loss"
   double best_value = 0;
   int64_t best_step = -1;
+  // Evaluations of the base, before any step: "task.loss" -> value. Empty when there were none.
+  std::map<std::string, double> base_values;
 };
 
 nlohmann::json to_json(const TrainState& state);
@@ -33,20 +37,32 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
 
 class Checkpointer {
  public:
+  // base: digest of the frozen model's weights; base_config: its computing_config().
   Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
-               ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance);
+               ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance,
+               nlohmann::json base_config = nullptr);
 
-  // Collective over the world. Every rank writes the rows that it steps; rank 0 publishes. When any
-  // rank fails, nothing is published and every rank throws.
-  void save(const TrainState& state, int keep);
+  // Collective over the world. Every rank writes the rows that it steps; rank 0 publishes and says
+  // so. When any rank fails, nothing is published and every rank throws: here, or, with
+  // options.async, in the at_step() or finish() that follows. `last`: the state will not change.
+  void save(const TrainState& state, const CheckpointOptions& options, bool last = false);
+  // See BackgroundSave; collective, but for progress(). reserve(): before the first save, when
+  // memory for copies shall be taken now.
+  void reserve();
+  int64_t progress() const { return saves_.progress(); }
+  void at_step(int64_t most) { saves_.at_step(most); }
+  void finish() { saves_.finish(); }
+  // Called on rank 0 whenever a checkpoint has been published.
+  void on_published(std::function<void()> published) { saves_.on_published(std::move(published)); }
   // Collective. Restores optimizer state and weights of the newest checkpoint that every rank reads
   // without finding damage, be it in the manifest or in the data; nothing is restored (false) when
   // the folder holds none. Prints what it passed over on rank 0. Throws what
   // newest_valid_checkpoint does, E0305, E0350 or E0380 when the checkpoint belongs to something
   // else, E0221, and E0220 when there is none but files of another program.
   bool resume(TrainState& state, bool strict);
-  // Collective. Points BEST at the checkpoint of this step; removes BEST when there is none (-1).
-  void mark_best(int64_t step);
+  // Collective. Points BEST at the checkpoint of this step, when it is published; removes BEST when
+  // there is none (-1).
+  void mark_best(int64_t step) { saves_.mark_best(step); }
 
  private:
   // The path of the checkpoint to resume; empty: there is none. Collective.
@@ -54,6 +70,7 @@ class Checkpointer {
   // What this rank holds of the checkpoint; the state to go on from.
   TrainState read_from(const std::string& path, const TrainState& now);
   std::vector<IndexedTensor> wanted() const;
+  std::vector<SaveJob::Part> parts() const;
   void check_belongs(const CheckpointReader& reader) const;
 
   std::filesystem::path root_;
@@ -63,6 +80,9 @@ class Checkpointer {
   Optimizer& optimizer_;
   Comm& world_;
   nlohmann::json provenance_;
+  nlohmann::json base_config_;
+  int64_t resumed_from_ = -1;
+  BackgroundSave saves_;
 };
 
 }  // namespace sutor

@@ -4,6 +4,7 @@
 #include <set>
 #include <sstream>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/log/run_paths.h"
 #include "layers/lora/lora_params.h"
@@ -38,7 +39,7 @@ std::string first_difference(const std::string& zero, const std::string& other, 
 ExpertConfig read_config(const Recipe& recipe, const ModelInfo& model) {
   const std::filesystem::path path = recipe.esft.config ? std::filesystem::path(*recipe.esft.config)
                                                         : RunPaths(recipe.output).expert_config();
-  if (!std::filesystem::exists(path)) {
+  if (!is_there(path)) {
     fail(ErrorCode::kNoExpertConfig,
          "no expert config: {} does not exist. Run `sutor score` and `sutor select` first (or "
          "`sutor "

@@ -12,6 +12,7 @@
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/memory.h"
 #include "launch/log/metrics_log.h"
+#include "launch/model/unbeaten_base.h"
 
 namespace sutor {
 namespace {
@@ -126,7 +127,15 @@ void print_frozen_weights_check(const FrozenWeightsCheck& check, const TrainStat
     fmt::print("; best {} {:.6f} at step {}", state.best_metric, state.best_value, state.best_step);
   }
   fmt::print("\n");
-  if (check.changed < check.trained) {
+  if (const auto unbeaten = unbeaten_base(to_json(state))) {
+    fmt::print("         {}: the base is the best\n", unbeaten->text());
+  }
+  if (check.changed == 0) {
+    fmt::print(
+        "warning[{}]: nothing was learned: none of the {} trained tensors changed. optim.lr may be "
+        "too small for them, the steps too few, or no token reached what trains\n",
+        WarningCode::kTrainedUnchanged, check.trained);
+  } else if (check.changed < check.trained) {
     fmt::print(
         "warning[{}]: {} trained tensors did not change: an expert that never got a token has "
         "no gradient, and without weight decay stays as it is\n",

@@ -6,10 +6,13 @@
 
 #include <algorithm>
 
+#include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/ops/device/memory.h"
+#include "launch/data/run_length.h"
 #include "launch/job/agreement.h"
+#include "launch/job/stop_request.h"
 #include "launch/log/evaluation_rows.h"
 #include "launch/model/best_checkpoint.h"
 #include "launch/model/expert_ranks.h"
@@ -52,21 +55,26 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
       paths_(recipe.output),
       source_(source),
       plan_(make_train_plan(recipe, source.info)),
+      options_(session),
+      provenance_(provenance),
       stores_(recipe, source.info.vocab_size) {
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
-  base_ = base_digest(source_, world);
-  SessionOptions options = session;
-  options.decay_matrices_only = recipe.optim.decay == "matrices";
-  options.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
-  options.lora_seed = recipe.train.seed;
-  options.lora_init = recipe.lora.init;
+  options_.decay_matrices_only = recipe.optim.decay == "matrices";
+  options_.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
+  options_.lora_seed = recipe.train.seed;
+  options_.lora_init = recipe.lora.init;
   if (recipe.lora.init) check_lora_init(recipe.lora);
-  session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world, options);
+}
+
+void Trainer::load() {
+  base_ = base_digest(source_, world_);
+  session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world_, options_);
   check_marked(plan_.trainable, session_->store());
-  optimizer_ = make_optimizer(recipe.optim, recipe.train.seed, session_->store().buffers());
+  optimizer_ = make_optimizer(recipe_.optim, recipe_.train.seed, session_->store().buffers());
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
-                                                 session_->store(), *optimizer_, provenance);
+                                                 session_->store(), *optimizer_, provenance_,
+                                                 computing_config(source_.directory.config()));
 }
 
 void Trainer::open_data() {
@@ -86,6 +94,7 @@ void Trainer::open_data() {
                                            recipe_.train.global_batch);
   total_steps_ = total_steps(recipe_.schedule, *stream_);
   schedule_ = std::make_unique<LrSchedule>(recipe_.schedule, recipe_.optim.lr, total_steps_);
+  check_run_length(recipe_, *stream_, total_steps_, is_root());
 }
 
 void Trainer::start(const ResumeMode& mode) {
@@ -102,6 +111,8 @@ void Trainer::start(const ResumeMode& mode) {
   }
   frozen_before_ = digest_of(session_->store().frozen_tensors());
   resident_bytes_ = ops::memory_use(session_->store().device()).allocated;
+  const int64_t every = recipe_.checkpoint.every;
+  if (recipe_.checkpoint.async && every > 0 && every < total_steps_) checkpointer_->reserve();
   on_rank_0(world_, "open the logs", [&] {
     write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
     log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
@@ -134,7 +145,7 @@ void Trainer::evaluate_missing() {
     }
     return sets.dump();
   });
-  evaluate_all(state_.step, nlohmann::json::parse(done).get<std::set<std::string>>());
+  evaluate_or_stop(state_.step, nlohmann::json::parse(done).get<std::set<std::string>>());
 }
 
 bool Trainer::evaluation_due(int64_t step) const {
@@ -146,13 +157,26 @@ void Trainer::run(const ResumeMode& mode) {
 }
 
 void Trainer::run_steps(const ResumeMode& mode) {
+  leave_if_asked(world_, "before the first step. Nothing is lost, nothing new is saved");
+  checkpointer_->on_published(mode.published);
   start(mode);
   if (is_root()) print_banner();
-  if (state_.step > 0) {
-    evaluate_missing();
-  } else if (recipe_.eval.before_training) {
-    evaluate_all(0);
+  try {
+    if (state_.step > 0) {
+      evaluate_missing();
+    } else if (recipe_.eval.before_training) {
+      evaluate_or_stop(0);
+    }
+    train_to_end();
+  } catch (const Error& error) {
+    // All ranks diverge together: the save in flight is of weights that were good.
+    if (error.code() == ErrorCode::kDiverged) checkpointer_->finish();
+    throw;
   }
+  check_frozen_weights();
+}
+
+void Trainer::train_to_end() {
   while (state_.step < total_steps_) {
     const double begin = now_seconds();
     const int64_t step = state_.step + 1;
@@ -160,15 +184,18 @@ void Trainer::run_steps(const ResumeMode& mode) {
     const BatchResult result = train_batch(stream_->next_batch(), step, lr);
     state_.step = step;
     state_.cursor = stream_->cursor();
-    const bool log_failed = log_step(result, step, lr, now_seconds() - begin);
+    const StepEnd end = log_step(result, step, lr, now_seconds() - begin);
+    checkpointer_->at_step(end.saves_progress);
+    if (end.signal != 0) stop(end.signal, fmt::format("after step {} of {}", step, total_steps_));
     const bool last = step == total_steps_;
-    if (evaluation_due(step)) evaluate_all(step);
-    if (last || log_failed ||
+    if (evaluation_due(step)) evaluate_or_stop(step);
+    if (last || end.log_failed ||
         (recipe_.checkpoint.every > 0 && step % recipe_.checkpoint.every == 0)) {
-      save(last);
+      save(last || end.log_failed);
     }
-    if (log_failed) break;
+    if (end.log_failed) break;
   }
+  checkpointer_->finish();
   on_rank_0(world_, "write the logs", [&] {
     log_->sync();
     if (const auto& error = log_->error()) {
@@ -177,7 +204,6 @@ void Trainer::run_steps(const ResumeMode& mode) {
                                              error->what(), state_.step));
     }
   });
-  check_frozen_weights();
 }
 
 Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t step, double lr) {
@@ -198,23 +224,27 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
   return {train_step(*session_, *optimizer_, input, options), token_count(batch), input.supervised};
 }
 
-bool Trainer::log_step(const BatchResult& result, int64_t step, double lr, double seconds) {
+Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, double lr,
+                                   double seconds) {
   tokens_seen_ += result.tokens;
   const ops::MemoryUse use = ops::memory_use(session_->store().device());
   // The last one tells all ranks what rank 0 met when it wrote the step before.
-  int64_t memory[] = {use.peak, use.allocated, use.reserved, is_root() && log_->error() ? 1 : 0};
-  world_.all_reduce(std::span<int64_t>(memory), ReduceOp::kMax, "peak memory");
-  const bool log_failed = memory[3] != 0;
+  int64_t most[] = {use.peak,      use.allocated,
+                    use.reserved,  checkpointer_->progress(),
+                    stop_signal(), is_root() && log_->error() ? 1 : 0};
+  world_.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "end of step");
+  const StepEnd end{
+      .saves_progress = most[3], .signal = static_cast<int>(most[4]), .log_failed = most[5] != 0};
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
-  if (!is_root()) return log_failed;
+  if (!is_root()) return end;
   StepMetrics metrics{
       .step = step, .loss = result.step.loss, .grad_norm = result.step.grad_norm, .lr = lr};
   metrics.tokens = result.tokens;
   metrics.supervised_tokens = result.supervised;
   metrics.tokens_per_s = static_cast<double>(result.tokens) / seconds;
-  metrics.peak_memory_bytes = memory[0];
-  metrics.allocated_bytes = memory[1];
-  metrics.reserved_bytes = memory[2];
+  metrics.peak_memory_bytes = most[0];
+  metrics.allocated_bytes = most[1];
+  metrics.reserved_bytes = most[2];
   metrics.epoch = state_.cursor.epoch;
   metrics.step_seconds = seconds;
   if (recipe_.train.balance_loss > 0) metrics.balance_loss = result.step.balance_loss;
@@ -224,7 +254,7 @@ bool Trainer::log_step(const BatchResult& result, int64_t step, double lr, doubl
     fmt::print("{}\n", step_line(metrics, total_steps_, left, use_colour(STDOUT_FILENO)));
     std::fflush(stdout);
   }
-  return log_failed;
+  return end;
 }
 
 void Trainer::evaluate_all(int64_t step, const std::set<std::string>& done) {
@@ -246,6 +276,7 @@ void Trainer::evaluate_all(int64_t step, const std::set<std::string>& done) {
       fmt::print("{}\n", eval_line(metrics));
       std::fflush(stdout);
     }
+    remember_base(state_, metrics);
     const std::optional<double> value = better_value(state_, metrics);
     if (!value) continue;
     state_.best_value = *value;
@@ -258,17 +289,31 @@ void Trainer::evaluate_all(int64_t step, const std::set<std::string>& done) {
   checkpointer_->mark_best(step);
 }
 
-void Trainer::save(bool final) {
+void Trainer::evaluate_or_stop(int64_t step, const std::set<std::string>& done) {
+  try {
+    evaluate_all(step, done);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kStopped) throw;
+    stop(agreed_stop_signal(world_), fmt::format("in the evaluation after step {}", step));
+  }
+}
+
+void Trainer::stop(int signal, const std::string& in) {
+  if (state_.step == 0) leave(signal, in + ". Nothing is lost, nothing new is saved");
+  save(/*last=*/true);
+  checkpointer_->finish();
+  leave(signal,
+        fmt::format("{}. step-{:08} is saved: `--resume` goes on from it, `sutor run` by the "
+                    "same command",
+                    in, state_.step));
+}
+
+void Trainer::save(bool last) {
   if (last_saved_ == state_.step) return;
-  const double begin = now_seconds();
   // A checkpoint that survives a power cut comes with all lines of its steps.
   on_rank_0(world_, "sync the logs", [&] { log_->sync(); });
-  checkpointer_->save(state_, recipe_.checkpoint.keep);
+  checkpointer_->save(state_, recipe_.checkpoint, last);
   last_saved_ = state_.step;
-  if (is_root()) {
-    fmt::print("saved step-{:08} in {:.1f} s{}\n", state_.step, now_seconds() - begin,
-               final ? " (last)" : "");
-  }
 }
 
 void Trainer::print_banner() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -25,16 +26,24 @@ struct ResumeMode {
   bool resume = false;
   bool strict = false;
   bool overwrite = false;
+  // Called on rank 0 whenever a checkpoint has been published.
+  std::function<void()> published = {};
+  bool check = false;  // only whether it can start: nothing is loaded, written or deleted
 };
 
 class Trainer {
  public:
-  // Collective over `world`: opens the data, plans, loads. Nothing is written yet. What is passed
-  // by reference must outlive the trainer, but for options and provenance. session: what
-  // session_options() made of the recipe.
+  // Collective over `world`: opens the data and plans. No weight is read and nothing is written
+  // yet. What is passed by reference must outlive the trainer, but for options and provenance.
+  // session: what session_options() made of the recipe.
   Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
           const SessionOptions& session, const nlohmann::json& provenance);
-  // Trains to the end. Prints on rank 0.
+  const TrainPlan& plan() const { return plan_; }
+  const SessionOptions& session_options() const { return options_; }
+  int64_t last_step() const { return total_steps_; }
+  // Reads the model; once, before run(). Collective.
+  void load();
+  // Trains to the end. Prints on rank 0. Collective.
   void run(const ResumeMode& mode);
 
  private:
@@ -45,17 +54,27 @@ class Trainer {
 
   void open_data();
   void run_steps(const ResumeMode& mode);
+  void train_to_end();
   void start(const ResumeMode& mode);
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
   void restore_best();
   bool evaluation_due(int64_t step) const;
   void evaluate_missing();
-  // Whether the logs could not be written before this step. Collective.
-  bool log_step(const BatchResult& result, int64_t step, double lr, double seconds);
+  struct StepEnd {
+    int64_t saves_progress = 0;  // the largest of all ranks
+    int signal = 0;              // that asks any rank to stop; 0: none
+    bool log_failed = false;     // the logs could not be written before this step
+  };
+  // Collective.
+  StepEnd log_step(const BatchResult& result, int64_t step, double lr, double seconds);
   // Measures every set but those in `done`, and saves when one makes this step the best.
   void evaluate_all(int64_t step, const std::set<std::string>& done = {});
-  void save(bool final);
+  // The same, but saves before it leaves for a signal.
+  void evaluate_or_stop(int64_t step, const std::set<std::string>& done = {});
+  // Saves unless the step is saved, and throws E7500. `in`: what it was doing.
+  [[noreturn]] void stop(int signal, const std::string& in);
+  void save(bool last);
   void check_frozen_weights();
   bool is_root() const { return world_.rank() == 0; }
 
@@ -64,6 +83,8 @@ class Trainer {
   RunPaths paths_;
   const ModelSource& source_;
   TrainPlan plan_;
+  SessionOptions options_;
+  nlohmann::json provenance_;
   TokenStores stores_;
   Digest base_;
   std::unique_ptr<Session> session_;

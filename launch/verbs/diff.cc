@@ -2,11 +2,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <regex>
 #include <set>
 
 #include "checkpoint/compare/tensor_diff.h"
@@ -68,14 +69,36 @@ struct Grouped {
   std::vector<std::string> others;
 };
 
+// A part of a name that is a number of at most six digits.
+std::optional<int> number_in(std::string_view part) {
+  int number = 0;
+  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), number);
+  const bool whole = error == std::errc() && end == part.data() + part.size();
+  return whole && number >= 0 && part.size() <= 6 ? std::optional(number) : std::nullopt;
+}
+
+// Layer and expert of "...layers.3.mlp.experts.7.up_proj..."; nothing for the name of no expert.
+std::optional<std::pair<int, int>> expert_in(std::string_view name) {
+  std::optional<int> layer;
+  std::string_view before;
+  for (size_t begin = 0; begin < name.size();) {
+    const size_t end = std::min(name.find('.', begin), name.size());
+    const std::string_view part = name.substr(begin, end - begin);
+    const std::optional<int> number = number_in(part);
+    if (number && before == "layers") layer = number;
+    if (number && layer && before == "experts" && end < name.size()) return {{*layer, *number}};
+    before = part;
+    begin = end + 1;
+  }
+  return {};
+}
+
 Grouped grouped(const SetDiff& diff, TensorChange change) {
-  static const std::regex kExpert(R"((?:.*\.)?layers\.(\d{1,6})\..*\bexperts\.(\d{1,6})\..*)");
   Grouped groups;
   for (const auto& [name, tensor] : diff.tensors) {
     if (tensor.change != change) continue;
-    std::smatch found;
-    if (std::regex_match(name, found, kExpert)) {
-      groups.experts[std::stoi(found[1])].insert(std::stoi(found[2]));
+    if (const auto expert = expert_in(name)) {
+      groups.experts[expert->first].insert(expert->second);
     } else {
       groups.others.push_back(name);
     }

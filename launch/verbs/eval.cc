@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/eval/completion_scores.h"
@@ -14,6 +16,7 @@
 #include "launch/job/agreement.h"
 #include "launch/job/failure.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
 #include "launch/log/run_paths.h"
 #include "launch/steps/stage_checks.h"
 
@@ -67,8 +70,7 @@ void run_eval(const Recipe& recipe, Comm& world, const po::variables_map& values
   if (values.count("mask")) request.masked = values["mask"].as<std::string>();
   const std::vector<EvaluatedModel> models = evaluate_models(recipe, world, request);
   if (world.rank() != 0) return;
-  const std::string json = evaluation_json(models).dump(2) + "\n";
-  std::filesystem::create_directories(request.folder);
+  const std::string json = dump_json(evaluation_json(models), 2) + "\n";
   write_file_atomic(request.folder / "evaluation.json", json);
   fmt::print("{}", values["json"].as<bool>() ? json : evaluation_table(models));
 }
@@ -86,6 +88,7 @@ int verb_eval(const Arguments& arguments) {
     return run_alone([&]() -> int {
       const auto values = parse_command_line(kHelp, options, positional, arguments);
       if (!values) return kExitOk;
+      require_plain_file((*values)["out"].as<std::string>());
       return print_scores((*values)["completions"].as<std::string>(), scoring_from(*values),
                           (*values)["json"].as<bool>(), (*values)["out"].as<std::string>());
     });
@@ -98,6 +101,7 @@ int verb_eval(const Arguments& arguments) {
            "--scorer is for --completions; a recipe's sets name their own `scorer`");
     }
     const Recipe recipe = recipe_from(*values);
+    const auto lock = lock_output(world, recipe.output);
     with_profile(*values, world, [&] { run_eval(recipe, world, *values); });
     return kExitOk;
   });

@@ -1,12 +1,14 @@
 // sutor export: what a checkpoint trained, as an adapter and as a merged model directory.
 #include "launch/steps/export.h"
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/provenance.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
+#include "launch/job/output_lock.h"
 #include "launch/log/run_paths.h"
 
 namespace po = boost::program_options;
@@ -59,6 +61,13 @@ int verb_export(const Arguments& arguments) {
       if (format != "adapter" && format != "merged" && format != "peft") {
         fail(ErrorCode::kBadArgument, "unknown export format `{}`: adapter, merged, peft", format);
       }
+    }
+    std::optional<OutputLock> output;
+    std::optional<FolderLock> elsewhere;
+    if (lies_within(request.folder, recipe.output)) {
+      output.emplace(recipe.output);
+    } else {
+      elsewhere.emplace(request.folder);
     }
     run_export(recipe, ModelSource(recipe.model), request, provenance("export", arguments));
     return kExitOk;

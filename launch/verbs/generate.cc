@@ -4,15 +4,20 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
+#include "launch/cli/token_ids.h"
 #include "launch/eval/generation.h"
 #include "launch/eval/text_generation.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
@@ -32,34 +37,37 @@ constexpr VerbHelp kHelp{
     "mpiexec -n 2 sutor generate --model model/ --dtype fp32 --ids prompts.json --out out.json "
     "--set parallel.ep=2"};
 
-std::vector<std::vector<int64_t>> read_ids(const std::string& path) {
-  try {
-    const auto ids =
-        nlohmann::json::parse(read_file(path)).get<std::vector<std::vector<int64_t>>>();
-    if (ids.empty()) fail(ErrorCode::kBadTokenIds, "{} holds no prompts", path);
-    return ids;
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::kBadTokenIds, "{}: expected a list of lists of token ids: {}", path,
-         error.what());
-  }
-}
-
 void write_ids(const GenerationResult& result, const std::string& path) {
   nlohmann::json out = nlohmann::json::array();
   for (const Completion& completion : result.completions) out.push_back(completion.ids);
-  write_file_atomic(path, out.dump() + "\n");
+  write_file_atomic(path, dump_json(out) + "\n");
+}
+
+// --out is looked at before the model is loaded; in the recipe's output it needs that one's lock.
+std::optional<OutputLock> lock_for(const po::variables_map& values, const Recipe& recipe,
+                                   Comm& world) {
+  const std::filesystem::path out = values["out"].as<std::string>();
+  const bool inside = from_rank_0(world, "look at --out", [&]() -> std::string {
+                        require_plain_file(out);
+                        return lies_within(out, recipe.output) ? "inside" : "";
+                      }) == "inside";
+  if (!inside || !values.count("recipe")) return {};
+  return lock_output(world, recipe.output);
 }
 
 void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& values) {
   set_threads(recipe.train.threads);
   const ModelSource source(recipe.model);
+  check_source(source, world);
   Session session(source, world, session_options(recipe, world));
   const std::string checkpoint = values["checkpoint"].as<std::string>();
   if (checkpoint != "none") {
     const std::string path = from_rank_0(world, "choose checkpoint", [&] {
       return find_checkpoint(RunPaths(recipe.output).checkpoints(), checkpoint).string();
     });
-    session.apply(source.checkpoint(path, base_digest(source, world)));
+    const Overlay trained = source.checkpoint(path, base_digest(source, world));
+    if (world.rank() == 0) warn_of_base_config(trained);
+    session.apply(trained);
   }
   const std::string out = values["out"].as<std::string>();
   GenerationResult result;
@@ -72,7 +80,7 @@ void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& va
                  WarningCode::kPromptsTooLong, text.dropped);
     }
   } else {
-    const auto prompts = read_ids(values["ids"].as<std::string>());
+    const auto prompts = read_token_ids(values["ids"].as<std::string>());
     result = generate(session, prompts, stop_ids(source), recipe.generate);
     if (world.rank() == 0) write_ids(result, out);
   }
@@ -106,6 +114,7 @@ int verb_generate(const Arguments& arguments) {
       fail(ErrorCode::kBadArgument, "give --prompts or --ids (one of the two)");
     }
     const Recipe recipe = recipe_or_model_from(*values);
+    const std::optional<OutputLock> lock = lock_for(*values, recipe, world);
     with_profile(*values, world, [&] { run_generate(recipe, world, *values); });
     return kExitOk;
   });

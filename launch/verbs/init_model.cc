@@ -10,6 +10,7 @@
 #include "checkpoint/huggingface/random_model.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "csrc/base/text/nearest.h"
 #include "launch/cli/command_line.h"
 #include "launch/job/failure.h"
@@ -102,7 +103,7 @@ void set_value(nlohmann::json& config, const std::string& setting) {
     at = &(*at)[part];
     begin = end + 1;
   }
-  const nlohmann::json value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json value = parse_json(text).value;
   *at = value.is_discarded() ? nlohmann::json(text) : value;
 }
 
@@ -142,12 +143,14 @@ std::string generation_config(const nlohmann::json& config) {
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
     if (config.contains(key) && !config[key].is_null()) generation[key] = config[key];
   }
-  return generation.dump(2) + "\n";
+  return dump_json(generation, 2) + "\n";
 }
 
+constexpr int64_t kMaxTokenizerBytes = int64_t{256} << 20;
+
 std::string read_tokenizer(const std::string& path) {
-  std::string text = read_file(path);
-  if (!nlohmann::json::accept(text)) {
+  std::string text = read_file(path, kMaxTokenizerBytes);
+  if (!parse_json(text).problem.empty()) {
     fail(ErrorCode::kUnreadableFile,
          "--tokenizer {}: not JSON. Give the tokenizer.json of Hugging Face tokenizers.", path);
   }
@@ -164,7 +167,7 @@ int init_model(const po::variables_map& values) {
   options.dtype = config_dtype(config);
   options.std = initializer_range(config);
   options.max_shard_bytes = parse_byte_size(values["shard-size"].as<std::string>(), "--shard-size");
-  options.other_files["config.json"] = config.dump(2) + "\n";
+  options.other_files["config.json"] = dump_json(config, 2) + "\n";
   options.other_files["generation_config.json"] = generation_config(config);
   if (values.count("tokenizer")) {
     options.other_files["tokenizer.json"] = read_tokenizer(text_of(values, "tokenizer"));

@@ -11,9 +11,11 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5.h"
+#include "csrc/base/text/json.h"
 #include "launch/cli/command_line.h"
 #include "launch/data/token_store.h"
 #include "launch/inspect/inspect_model.h"
@@ -274,7 +276,7 @@ Inspected inspect_file(const fs::path& path) {
     return {inspect_model(path.has_parent_path() ? path.parent_path() : fs::path("."))};
   }
   if (path.extension() == ".json") {
-    const auto json = nlohmann::json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+    const nlohmann::json json = parse_json(read_file(path)).value;
     if (json.is_object() && json.contains("model_type")) return {inspect_config(path)};
     return inspect_expert_config(path);
   }
@@ -282,12 +284,7 @@ Inspected inspect_file(const fs::path& path) {
 }
 
 Inspected inspect_path(const fs::path& path, bool verify) {
-  try {
-    return fs::is_directory(path) ? inspect_directory(path, verify) : inspect_file(path);
-  } catch (const fs::filesystem_error& error) {
-    fail(ErrorCode::kUnreadableFile, "cannot read {}: {}", error.path1().string(),
-         error.code().message());
-  }
+  return is_folder(path) ? inspect_directory(path, verify) : inspect_file(path);
 }
 
 int inspect(const Arguments& arguments) {

@@ -5,12 +5,12 @@
 
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/file.h"
 #include "csrc/base/safetensors.h"
 #include "launch/cli/command_line.h"
+#include "launch/cli/token_ids.h"
 #include "launch/job/device_choice.h"
 #include "launch/job/job.h"
 #include "launch/model/session.h"
@@ -38,28 +38,21 @@ struct Rows {
 
 Rows read_ids(const std::string& path, int64_t vocab) {
   Rows result;
-  try {
-    const nlohmann::json json = nlohmann::json::parse(read_file(path));
-    for (const auto& row : json) {
-      if (result.rows > 0 && static_cast<int64_t>(row.size()) != result.tokens) {
-        fail(ErrorCode::kBadTokenIds,
-             "{}: row {} has {} ids, the rows before have {}: all must be equally long", path,
-             result.rows, row.size(), result.tokens);
-      }
-      result.tokens = static_cast<int64_t>(row.size());
-      for (const auto& id : row) {
-        const int64_t value = id.get<int64_t>();
-        if (value < 0 || value >= vocab) {
-          fail(ErrorCode::kBeyondVocabulary, "{}: row {} holds the id {}, the vocabulary has {}",
-               path, result.rows, value, vocab);
-        }
-        result.ids.push_back(value);
-      }
-      ++result.rows;
+  for (const std::vector<int64_t>& row : read_token_ids(path)) {
+    if (result.rows > 0 && static_cast<int64_t>(row.size()) != result.tokens) {
+      fail(ErrorCode::kBadTokenIds,
+           "{}: row {} has {} ids, the rows before have {}: all must be equally long", path,
+           result.rows, row.size(), result.tokens);
     }
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::kBadTokenIds, "{}: expected a list of lists of token ids: {}", path,
-         error.what());
+    result.tokens = static_cast<int64_t>(row.size());
+    for (const int64_t id : row) {
+      if (id >= vocab) {
+        fail(ErrorCode::kBeyondVocabulary, "{}: row {} holds the id {}, the vocabulary has {}",
+             path, result.rows, id, vocab);
+      }
+      result.ids.push_back(id);
+    }
+    ++result.rows;
   }
   if (result.ids.empty()) fail(ErrorCode::kBadTokenIds, "{} holds no token ids", path);
   return result;
@@ -72,13 +65,14 @@ void write_tensors(const std::map<std::string, at::Tensor>& tensors, const std::
     declared.push_back({name, std::string(name_of(dtype)), tensor.sizes().vec()});
   }
   sort_as_safetensors(declared);
-  std::filesystem::remove(path);
-  SafetensorsWriter writer(path, declared);
-  for (const SafetensorsDeclaration& declaration : declared) {
-    const at::Tensor data = tensors.at(declaration.name).contiguous();
-    writer.append({static_cast<const std::byte*>(data.data_ptr()), data.nbytes()});
-  }
-  writer.finish();
+  replace_file(path, [&](const std::filesystem::path& temporary) {
+    SafetensorsWriter writer(temporary, declared);
+    for (const SafetensorsDeclaration& declaration : declared) {
+      const at::Tensor data = tensors.at(declaration.name).contiguous();
+      writer.append({static_cast<const std::byte*>(data.data_ptr()), data.nbytes()});
+    }
+    writer.finish();
+  });
 }
 
 // Loss of predicting every next token, and the gradients of what the config trains.
@@ -144,7 +138,9 @@ int verb_logits(const Arguments& arguments) {
       fail(ErrorCode::kOneProcessOnly, "`sutor logits` runs as one process, found {} ranks",
            world.size());
     }
+    require_plain_file((*values)["out"].as<std::string>());  // before anything costly
     const ModelSource source((*values)["model"].as<std::string>());
+    check_source(source, world);
     const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
     const ChosenDevice chosen = choose_device((*values)["device"].as<std::string>(), world);
     const SessionOptions session_options{

@@ -7,7 +7,10 @@
 #include <set>
 
 #include "checkpoint/export/merged_export.h"
+#include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/error.h"
+#include "csrc/base/owner/staged_directory.h"
+#include "csrc/base/text/json.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/provenance.h"
 #include "launch/convert/rounding_report.h"
@@ -73,23 +76,25 @@ struct MergeJob {
 void write(const MergeJob& job, const ModelSource& source, std::vector<TrainedTensor> tensors,
            const ExportOrigin& origin) {
   store_as_base(tensors, source.directory, source.info.tensors);
+  StagedDirectory staged(job.out);
   if (job.format == "adapter") {
     std::vector<const Overlay*> adapters;
     for (const Overlay& adapter : source.adapters) adapters.push_back(&adapter);
-    write_adapter(job.out, tensors, merged_config(adapters), origin);
+    write_adapter(staged.path(), tensors, merged_config(adapters), origin);
     if (job.verify) {
-      verify_adapter(source.directory, source.info.tensors, Adapter(job.out),
+      verify_adapter(source.directory, source.info.tensors, Adapter(staged.path()),
                      stored_digests(tensors));
     }
-    return;
+    return staged.publish();
   }
   const QuantizedRule rule = parse_quantized_rule(job.quantized);
   const MergedExport merged = export_merged(source.directory, source.info.tensors,
-                                            std::move(tensors), job.out, origin, rule);
+                                            std::move(tensors), staged.path(), origin, rule);
   if (!job.json) print_rounding(merged.rounding);
   if (job.verify) {
-    verify_merged(source.directory, source.info.tensors, job.out, merged.digests, rule);
+    verify_merged(source.directory, source.info.tensors, staged.path(), merged.digests, rule);
   }
+  staged.publish();
 }
 
 int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
@@ -100,10 +105,14 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
   }
   const ModelSource source(job.base, job.adapters);
   const Digest base = source.directory.digest();
-  for (const Overlay& adapter : source.adapters) adapter.check_base(base, job.base);
+  for (const Overlay& adapter : source.adapters) {
+    adapter.check_base(base, job.base);
+    adapter.check_content(/*threads=*/0);
+    warn_of_base_config(adapter);
+  }
   const std::vector<MergeConflict> conflicts = find_conflicts(source.adapters);
   if (job.json) {
-    fmt::print("{}\n", report_json(conflicts, source.adapters).dump(2));
+    fmt::print("{}\n", dump_json(report_json(conflicts, source.adapters), 2));
   } else {
     for (const Overlay& adapter : source.adapters) {
       fmt::print("adapter  {}: {} tensors\n", adapter.name(), adapter.tensors().size());
@@ -123,7 +132,7 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
         source.directory.load(*source.info.tensors.find(rows.name), rows);
       });
   const size_t count = tensors.size();
-  write(job, source, std::move(tensors), {base.text(), provenance});
+  write(job, source, std::move(tensors), {base.text(), provenance, computing_config(source.directory.config())});
   if (!job.json) {
     fmt::print("wrote {}: {} tensors of {} adapters{}\n", job.out, count, source.adapters.size(),
                job.verify ? ", verified" : "");

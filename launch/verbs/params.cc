@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/json.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/layout_arguments.h"
 #include "launch/job/failure.h"
@@ -118,7 +119,7 @@ std::string rank_text(const ParamsJob& job, const RankCoordinates& at, int rank,
   nlohmann::ordered_json json = {{"rank", rank}, {"pp", at.pp}, {"ep", at.ep}};
   json["names"] = names;
   json["regex"] = anchored_regex(names);
-  return json.dump();
+  return dump_json(json);
 }
 
 std::string with_prefix(const std::string& text, int rank) {

@@ -5,6 +5,7 @@
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
+#include "launch/job/output_lock.h"
 
 namespace sutor {
 namespace {
@@ -28,7 +29,9 @@ int verb_prepare(const Arguments& arguments) {
                           "print the first N documents of every set, trained tokens marked");
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
-    return run_prepare(recipe_from(*values), (*values)["show"].as<int>());
+    const Recipe recipe = recipe_from(*values);
+    const OutputLock lock(recipe.output);
+    return run_prepare(recipe, (*values)["show"].as<int>());
   });
 }
 

@@ -4,6 +4,7 @@
 #include "launch/cli/provenance.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
 #include "launch/steps/run_recipe.h"
 #include "recipes/recipe_reader.h"
 
@@ -26,8 +27,10 @@ int verb_run(const Arguments& arguments) {
   po::options_description options;
   po::positional_options_description positional;
   add_recipe_options(options, positional);
-  options.add_options()("overwrite", po::bool_switch(),
-                        "delete an earlier training in the output first");
+  options.add_options()(
+      "overwrite", po::bool_switch(),
+      "train and export anew; an earlier training is deleted when the new one has a "
+      "checkpoint");
   add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
@@ -35,6 +38,7 @@ int verb_run(const Arguments& arguments) {
     if (!values) return kExitOk;
     const Recipe recipe = recipe_from(*values);
     require_optimizer_dtype(recipe);
+    const auto lock = lock_output(world, recipe.output);
     set_threads(recipe.train.threads);
     with_profile(*values, world, [&] {
       run_recipe(recipe, world, (*values)["overwrite"].as<bool>(), provenance("run", arguments));

@@ -3,12 +3,15 @@
 
 #include <charconv>
 #include <filesystem>
+#include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
+#include "launch/job/output_lock.h"
 #include "launch/model/model_source.h"
 #include "launch/steps/stage_checks.h"
 
@@ -80,10 +83,10 @@ void take(const po::variables_map& values, const char* name, Target& target) {
   if (values.count(name)) target = values[name].as<T>();
 }
 
-SelectRequest request_of(const po::variables_map& values) {
+SelectRequest request_of(const po::variables_map& values, const Recipe* recipe) {
   SelectRequest request;
-  const bool with_recipe = values.count("recipe") > 0;
-  if (with_recipe) request = select_request(recipe_from(values));
+  const bool with_recipe = recipe != nullptr;
+  if (with_recipe) request = select_request(*recipe);
   take<std::string>(values, "scores", request.scores);
   take<std::string>(values, "out", request.out);
   if (!with_recipe && (request.scores.empty() || request.out.empty())) {
@@ -106,6 +109,8 @@ SelectRequest request_of(const po::variables_map& values) {
     request.heat_map = fs::path(request.out).replace_extension(".svg");
   }
   take<std::string>(values, "heat-map", request.heat_map);
+  require_plain_file(request.out);
+  require_plain_file(request.heat_map);
   return request;
 }
 
@@ -113,11 +118,23 @@ SelectRequest request_of(const po::variables_map& values) {
 // person's. What is named on the command line is for whoever names it to know.
 void check_stages_before(const Recipe& recipe, const SelectRequest& request) {
   const SelectRequest own = select_request(recipe);
-  if (request.scores == own.scores && fs::exists(own.scores)) {
+  if (request.scores == own.scores && is_there(own.scores)) {
     StageChecks checks(recipe, ModelSource(recipe.model).digest().text());
     require_scores(checks, recipe);
   }
   if (request.out == own.out) require_unedited(StageChecks(recipe, "").expert_config());
+}
+
+void select(const po::variables_map& values) {
+  std::optional<Recipe> recipe;
+  std::optional<OutputLock> lock;
+  if (values.count("recipe")) {
+    recipe = recipe_from(values);
+    lock.emplace(recipe->output);
+  }
+  const SelectRequest request = request_of(values, recipe ? &*recipe : nullptr);
+  if (recipe) check_stages_before(*recipe, request);
+  run_select(request);
 }
 
 }  // namespace
@@ -127,10 +144,7 @@ int verb_select(const Arguments& arguments) {
     po::positional_options_description positional;
     const po::options_description options = make_options(positional);
     const auto values = parse_command_line(kHelp, options, positional, arguments);
-    if (!values) return kExitOk;
-    const SelectRequest request = request_of(*values);
-    if (values->count("recipe")) check_stages_before(recipe_from(*values), request);
-    run_select(request);
+    if (values) select(*values);
     return kExitOk;
   });
 }

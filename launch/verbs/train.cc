@@ -7,6 +7,7 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
+#include "launch/job/output_lock.h"
 #include "launch/model/session.h"
 #include "launch/steps/stage_checks.h"
 #include "launch/train/train_plan.h"
@@ -18,7 +19,8 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "train", "Trains the experts that the expert config names (or everything), with checkpoints.",
-    "sutor train RECIPE [--set key=value]... [--resume[=strict]] [--overwrite] [--profile]",
+    "sutor train RECIPE [--set key=value]... [--resume[=strict]] [--overwrite] "
+    "[--check] [--profile]",
     "sutor train my.yaml --set optim.lr=1e-5\n"
     "mpiexec -n 4 sutor train my.yaml --set parallel.ep=4 --resume"};
 
@@ -42,13 +44,17 @@ int verb_train(const Arguments& arguments) {
   options.add_options()(
       "resume", po::value<std::string>()->implicit_value("newest"),
       "go on from the newest complete checkpoint; =strict: do not pass over bad ones")(
-      "overwrite", po::bool_switch(), "delete the training in the output folder first");
+      "overwrite", po::bool_switch(),
+      "replace the training in the output folder; it is deleted when the new one has a "
+      "checkpoint")("check", po::bool_switch(),
+                    "only look whether it can start: recipe, model, data, layout, disk and memory");
   add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
-    ResumeMode mode{.overwrite = (*values)["overwrite"].as<bool>()};
+    ResumeMode mode{.overwrite = (*values)["overwrite"].as<bool>(),
+                    .check = (*values)["check"].as<bool>()};
     if (values->count("resume")) {
       const std::string how = (*values)["resume"].as<std::string>();
       if (how != "newest" && how != "strict") {
@@ -61,6 +67,7 @@ int verb_train(const Arguments& arguments) {
       }
     }
     const Recipe recipe = recipe_from(*values);
+    const auto lock = lock_output(world, recipe.output);
     with_profile(*values, world, [&] {
       const ModelSource source(recipe.model);
       check_stages_before(recipe, source, world);

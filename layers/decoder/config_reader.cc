@@ -1,6 +1,7 @@
 #include "layers/decoder/config_reader.h"
 
 #include <cmath>
+#include <cstdint>
 
 #include "csrc/base/error.h"
 
@@ -53,30 +54,44 @@ const nlohmann::json* ConfigReader::find(Names names) const {
 
 bool ConfigReader::has(std::string_view name) const { return find({name}) != nullptr; }
 
-int64_t ConfigReader::integer(Names names) const {
-  const nlohmann::json* value = find(names);
-  if (value == nullptr) {
+int64_t ConfigReader::integer(Names names, int64_t most) const {
+  if (find(names) == nullptr) {
     fail(ErrorCode::kBadModelConfig, "config.json: `{}` is missing", first_name(names));
   }
-  const int64_t result = integer_or(names, 0);
-  if (result <= 0) wrong_type(names, "a positive integer", *value);
-  return result;
+  return integer_or(names, 0, 1, most);
 }
 
-int64_t ConfigReader::integer_or(Names names, int64_t fallback) const {
+int64_t ConfigReader::integer_or(Names names, int64_t fallback, int64_t least, int64_t most) const {
   const nlohmann::json* value = find(names);
   if (value == nullptr) return fallback;
-  if (!value->is_number_integer()) wrong_type(names, "an integer", *value);
-  const int64_t result = value->get<int64_t>();
-  if (result < 0 || result > (int64_t{1} << 40)) wrong_type(names, "a sensible size", *value);
-  return result;
+  const auto in_range = [&] {
+    if (value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(most)) {
+      return false;
+    }
+    const auto number = value->get<int64_t>();
+    return number >= least && number <= most;
+  };
+  if (!value->is_number_integer() || !in_range()) {
+    wrong_type(names, fmt::format("an integer from {} to {}", least, most), *value);
+  }
+  return value->get<int64_t>();
 }
 
 double ConfigReader::number_or(Names names, double fallback) const {
   const nlohmann::json* value = find(names);
   if (value == nullptr) return fallback;
-  if (!value->is_number()) wrong_type(names, "a number", *value);
+  if (!value->is_number() || !std::isfinite(value->get<double>())) {
+    wrong_type(names, "a number", *value);
+  }
   return value->get<double>();
+}
+
+double ConfigReader::positive_or(Names names, double fallback, double most) const {
+  const double number = number_or(names, fallback);
+  if (find(names) != nullptr && !(number > 0 && number <= most)) {
+    wrong_type(names, fmt::format("a number above 0 and at most {}", most), *find(names));
+  }
+  return number;
 }
 
 bool ConfigReader::flag_or(Names names, bool fallback) const {
@@ -99,7 +114,9 @@ std::vector<int64_t> ConfigReader::integers_or_empty(Names names) const {
   if (!value->is_array()) wrong_type(names, "a list of integers", *value);
   std::vector<int64_t> result;
   for (const auto& item : *value) {
-    if (!item.is_number_integer()) wrong_type(names, "a list of integers", *value);
+    if (!item.is_number_integer() || item > int64_t{INT64_MAX}) {
+      wrong_type(names, "a list of integers", *value);
+    }
     result.push_back(item.get<int64_t>());
   }
   return result;
@@ -115,6 +132,12 @@ std::vector<std::string> ConfigReader::texts_or_empty(Names names) const {
     result.push_back(item.get<std::string>());
   }
   return result;
+}
+
+void ConfigReader::contradictory(std::string_view key, const std::string& reason) const {
+  const nlohmann::json* value = find({key});
+  fail(ErrorCode::kBadModelConfig, "config.json: `{}` = {}: {}", key,
+       value ? value->dump() : "null", reason);
 }
 
 void ConfigReader::unsupported(std::string_view key, const std::string& reason) const {
@@ -139,14 +162,19 @@ void ConfigReader::require_number(std::string_view key, double wanted) const {
 
 void ConfigReader::require_full_attention() const {
   require_flag("use_sliding_window", false);
-  for (const std::string& type : texts_or_empty({"layer_types"})) {
+  const std::vector<std::string> types = texts_or_empty({"layer_types"});
+  if (!types.empty() && static_cast<int64_t>(types.size()) != integer({"num_hidden_layers"})) {
+    contradictory("layer_types", "there must be one for each layer");
+  }
+  for (const std::string& type : types) {
     if (type != "full_attention") unsupported("layer_types", "only \"full_attention\" is");
   }
 }
 
 RopeConfig ConfigReader::rope(double default_theta, std::optional<double> default_partial) const {
   RopeConfig rope;
-  rope.theta = number_or({"rope_theta"}, default_theta);
+  constexpr double kMostTheta = 1e18;
+  rope.theta = positive_or({"rope_theta"}, default_theta, kMostTheta);
   rope.partial = number_or({"partial_rotary_factor"}, default_partial.value_or(1.0));
   const nlohmann::json* section = find({"rope_parameters", "rope_scaling"});
   const nlohmann::json empty = nlohmann::json::object();
@@ -156,7 +184,7 @@ RopeConfig ConfigReader::rope(double default_theta, std::optional<double> defaul
     if (item.value().is_object()) unsupported(key, "every layer is rotated alike");
   }
   rope.type = inner.text_or({"rope_type", "type"}, "default");
-  rope.theta = inner.number_or({"rope_theta"}, rope.theta);
+  rope.theta = inner.positive_or({"rope_theta"}, rope.theta, kMostTheta);
   rope.partial = inner.number_or({"partial_rotary_factor"}, rope.partial);
   if (!default_partial && rope.partial != 1.0) {
     unsupported(inner.has("partial_rotary_factor") ? key : "partial_rotary_factor",
@@ -170,20 +198,24 @@ RopeConfig ConfigReader::rope(double default_theta, std::optional<double> defaul
   if (rope.type != "yarn") {
     unsupported(key, "rope types are default and yarn");
   }
-  rope.original_max_positions = inner.number_or({"original_max_position_embeddings"},
-                                                number_or({"max_position_embeddings"}, 0));
+  if (rope.theta <= 1) unsupported(key, "yarn needs a rope_theta above 1");
+  const double positions = positive_or({"max_position_embeddings"}, 0);
+  rope.original_max_positions = inner.positive_or({"original_max_position_embeddings"}, positions);
   if (rope.original_max_positions <= 0) {
     unsupported("rope_parameters", "yarn needs original_max_position_embeddings");
   }
-  rope.factor = inner.number_or(
-      {"factor"}, number_or({"max_position_embeddings"}, 0) / rope.original_max_positions);
-  rope.beta_fast = inner.number_or({"beta_fast"}, 32);
-  rope.beta_slow = inner.number_or({"beta_slow"}, 1);
+  rope.factor = inner.positive_or({"factor"}, positions / rope.original_max_positions);
+  if (rope.factor <= 0) unsupported(key, "yarn needs a factor");
+  rope.beta_fast = inner.positive_or({"beta_fast"}, 32);
+  rope.beta_slow = inner.positive_or({"beta_slow"}, 1);
+  if (rope.beta_fast < rope.beta_slow) unsupported(key, "beta_fast is below beta_slow");
   rope.mscale = inner.number_or({"mscale"}, 0);
   rope.mscale_all_dim = inner.number_or({"mscale_all_dim"}, 0);
+  if (rope.mscale < 0 || rope.mscale_all_dim < 0) unsupported(key, "mscale is negative");
   rope.truncate = inner.flag_or({"truncate"}, true);
-  if (inner.has("attention_factor"))
-    rope.attention_factor = inner.number_or({"attention_factor"}, 1);
+  if (inner.has("attention_factor")) {
+    rope.attention_factor = inner.positive_or({"attention_factor"}, 1);
+  }
   return rope;
 }
 

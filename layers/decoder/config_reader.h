@@ -15,17 +15,27 @@ namespace sutor {
 
 // Several names of a key are aliases: the first one present counts. A key that is null has no
 // value; one that is absent has the family's default, if there is one.
-// Throws E0321 for a missing required key or an ill-typed value, E0320 for an unsupported one.
+// Throws E0321 for a missing required key, an ill-typed value or one out of its range, E0320 for an
+// unsupported one. Ranges are far beyond any model, and small enough that nothing which is made in
+// proportion to a size takes much before it is compared with the files.
 class ConfigReader {
  public:
   using Names = std::initializer_list<std::string_view>;
+  // Widths, tokens of a vocabulary, positions of a context.
+  static constexpr int64_t kMostWide = int64_t{1} << 24;
+  static constexpr int64_t kMostLong = int64_t{1} << 40;
+  static constexpr int64_t kMostLayers = 4096, kMostExperts = 65536, kMostHeads = 65536;
+  static constexpr double kMostReal = 1e12;
   // defaults: what transformers' class of the family gives keys that a file leaves out.
   explicit ConfigReader(const nlohmann::json& config, nlohmann::json defaults = {});
 
   const std::string& family() const { return family_; }
-  int64_t integer(Names names) const;  // required, > 0
-  int64_t integer_or(Names names, int64_t fallback) const;
+  int64_t integer(Names names, int64_t most = kMostWide) const;  // required, 1 to most
+  int64_t integer_or(Names names, int64_t fallback, int64_t least = 0,
+                     int64_t most = kMostWide) const;
   double number_or(Names names, double fallback) const;
+  // A number above 0 and at most `most`.
+  double positive_or(Names names, double fallback, double most = kMostReal) const;
   bool flag_or(Names names, bool fallback) const;
   std::string text_or(Names names, const std::string& fallback) const;
   std::vector<int64_t> integers_or_empty(Names names) const;
@@ -34,6 +44,8 @@ class ConfigReader {
   // `rope_parameters` (transformers 5) or `rope_theta` + `rope_scaling` (4). Without a default for
   // the fraction of a head that is rotated, the family rotates full heads.
   RopeConfig rope(double default_theta, std::optional<double> default_partial = {}) const;
+  // Throws E0321: "config.json: `KEY` = VALUE: reason".
+  [[noreturn]] void contradictory(std::string_view key, const std::string& reason) const;
   // Throws E0320: "config.json: KEY = VALUE is not supported by FAMILY: reason".
   [[noreturn]] void unsupported(std::string_view key, const std::string& reason) const;
   // Refuse a `key` that is present with another value than `wanted`.

@@ -3,43 +3,70 @@
 #include <algorithm>
 #include <cmath>
 
+#include "csrc/base/error.h"
+
 namespace sutor {
+namespace {
+
+// Tensors are counted out by name before a file is looked at: some hundred bytes for each matrix of
+// each expert. The largest models have some twenty thousand experts.
+constexpr int64_t kMostExpertsInAll = int64_t{1} << 17;
+// Beyond this their bytes would not fit into 64 bits, and no file holds them.
+constexpr double kMostParameters = 1e15;
+
+}  // namespace
 
 Decoder::Decoder(const ConfigReader& in)
     : family(in.family()),
       hidden(in.integer({"hidden_size"})),
       vocab(in.integer({"vocab_size"})),
       num_experts(
-          in.integer({"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"})),
-      top_k(in.integer({"num_experts_per_tok", "experts_per_token"})),
+          in.integer({"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"},
+                     ConfigReader::kMostExperts)),
+      top_k(in.integer({"num_experts_per_tok", "experts_per_token"}, ConfigReader::kMostExperts)),
       tied(in.flag_or({"tie_word_embeddings"}, false)),
-      norm{.eps = in.number_or({"rms_norm_eps"}, 1e-6)},
-      moe_layer(static_cast<size_t>(in.integer({"num_hidden_layers"})), true) {
+      norm{.eps = in.positive_or({"rms_norm_eps"}, 1e-6, 1)},
+      moe_layer(static_cast<size_t>(in.integer({"num_hidden_layers"}, ConfigReader::kMostLayers)),
+                true) {
   moe.router.top_k = static_cast<int>(top_k);
   in.require_text("hidden_act", "silu");
   in.require_number("attention_dropout", 0);
   in.require_flag("mlp_bias", false);
+  in.integer_or({"max_position_embeddings"}, 0, 1, ConfigReader::kMostLong);
   if (top_k > num_experts) in.unsupported("num_experts_per_tok", "more than there are experts");
+  if (num_layers() * num_experts > kMostExpertsInAll) {
+    in.contradictory(
+        "num_hidden_layers",
+        fmt::format("{} layers of {} experts would be {} experts; at most {} are "
+                    "possible in a model",
+                    num_layers(), num_experts, num_layers() * num_experts, kMostExpertsInAll));
+  }
 }
 
 void Decoder::read_dense_then_shared(const ConfigReader& in) {
   dense_width = in.integer({"intermediate_size"});
   expert_width = in.integer({"moe_intermediate_size"});
-  shared_width = expert_width * in.integer({"n_shared_experts"});
+  shared_width = expert_width * in.integer({"n_shared_experts"}, ConfigReader::kMostExperts);
   moe.shared = "shared_experts";
   if (in.integer_or({"moe_layer_freq"}, 1) != 1) {
     in.unsupported("moe_layer_freq", "every layer after the dense ones routes");
   }
   const int64_t dense = in.integer_or({"first_k_dense_replace"}, 0);
-  for (int64_t i = 0; i < std::min<int64_t>(dense, num_layers()); ++i) moe_layer[i] = false;
+  if (dense > num_layers()) {
+    in.contradictory("first_k_dense_replace", fmt::format("the model has {} layers", num_layers()));
+  }
+  for (int64_t i = 0; i < dense; ++i) moe_layer[i] = false;
 }
 
 void Decoder::read_sparse_step(const ConfigReader& in) {
-  const int64_t step = in.integer_or({"decoder_sparse_step"}, 1);
-  if (step < 1) in.unsupported("decoder_sparse_step", "it must be 1 or more");
+  const int64_t step = in.integer_or({"decoder_sparse_step"}, 1, 1);
   for (int64_t i = 0; i < num_layers(); ++i) moe_layer[i] = (i + 1) % step == 0;
   for (const int64_t i : in.integers_or_empty({"mlp_only_layers"})) {
-    if (i >= 0 && i < num_layers()) moe_layer[i] = false;
+    if (i < 0 || i >= num_layers()) {
+      in.contradictory("mlp_only_layers", fmt::format("there is no layer {}; layers are 0 to {}", i,
+                                                      num_layers() - 1));
+    }
+    moe_layer[i] = false;
   }
 }
 
@@ -66,9 +93,28 @@ void Decoder::read_sigmoid_routing(const ConfigReader& in) {
   router.correction_bias = true;
   router.renormalize = in.flag_or({"norm_topk_prob"}, true);
   router.renormalize_epsilon = 1e-20;
-  router.scale = in.number_or({"routed_scaling_factor"}, 1.0);
+  router.scale = in.positive_or({"routed_scaling_factor"}, 1.0);
   if (in.integer({"n_group"}) > 1) read_groups(in, 2);
 }
+
+namespace {
+
+void check_parameters(const ModelInfo& model) {
+  double parameters = 0;
+  for (const TensorEntry& tensor : model.tensors.entries()) {
+    double elements = 1;
+    for (const int64_t size : tensor.shape) elements *= static_cast<double>(size);
+    parameters += elements;
+  }
+  if (parameters <= kMostParameters) return;
+  fail(ErrorCode::kBadModelConfig,
+       "config.json: its sizes together make a model of {:.3g} parameters (hidden_size {}, "
+       "vocab_size {}, {} layers, {} experts); at most {:.0g} are possible",
+       parameters, model.hidden_size, model.vocab_size, model.num_layers, model.num_experts,
+       kMostParameters);
+}
+
+}  // namespace
 
 ModelInfo Decoder::info(const AddAttention& add_attention) const {
   ModelInfo model{.family = family, .num_layers = num_layers()};
@@ -116,6 +162,7 @@ ModelInfo Decoder::info(const AddAttention& add_attention) const {
   }
   names.add("model.norm.weight", {hidden}, TensorRole::kNorm);
   if (!tied) names.vocabulary("lm_head.weight", vocab, hidden, TensorRole::kHead);
+  check_parameters(model);
   return model;
 }
 
@@ -140,8 +187,8 @@ std::unique_ptr<CausalModel> Decoder::build(ParameterStore& store, std::unique_p
 
 std::vector<int64_t> read_sliding_windows(const ConfigReader& in,
                                           const std::function<bool(int64_t layer)>& slides) {
-  const int64_t layers = in.integer({"num_hidden_layers"});
-  const int64_t sliding_window = in.integer_or({"sliding_window"}, 0);
+  const int64_t layers = in.integer({"num_hidden_layers"}, ConfigReader::kMostLayers);
+  const int64_t sliding_window = in.integer_or({"sliding_window"}, 0, 0, ConfigReader::kMostLong);
   const std::vector<std::string> types = in.texts_or_empty({"layer_types"});
   if (!types.empty() && static_cast<int64_t>(types.size()) != layers) {
     in.unsupported("layer_types", "there must be one for each layer");
@@ -179,14 +226,17 @@ GqaConfig::GqaConfig(const ConfigReader& in, double default_theta,
 GqaConfig::GqaConfig(const ConfigReader& in, const RopeConfig& rotation,
                      std::vector<int64_t> layer_sliding_windows)
     : hidden(in.integer({"hidden_size"})),
-      heads(in.integer({"num_attention_heads"})),
-      kv_heads(in.integer_or({"num_key_value_heads"}, heads)),
-      head_dim(in.integer_or({"head_dim"}, hidden / heads)),
-      norm{.eps = in.number_or({"rms_norm_eps"}, 1e-6)},
+      heads(in.integer({"num_attention_heads"}, ConfigReader::kMostHeads)),
+      kv_heads(in.integer_or({"num_key_value_heads"}, heads, 1, ConfigReader::kMostHeads)),
+      head_dim(in.integer_or({"head_dim"}, hidden / heads, 1)),
+      norm{.eps = in.positive_or({"rms_norm_eps"}, 1e-6, 1)},
       rope(rotation),
       sliding_windows(std::move(layer_sliding_windows)) {
-  if (kv_heads < 1 || heads % kv_heads != 0) {
-    in.unsupported("num_key_value_heads", "it must divide the heads");
+  if (heads % kv_heads != 0) in.unsupported("num_key_value_heads", "it must divide the heads");
+  if (!in.has("head_dim") && hidden % heads != 0) {
+    in.contradictory("num_attention_heads", fmt::format("they do not divide hidden_size = {}, and "
+                                                        "there is no head_dim",
+                                                        hidden));
   }
   if (head_dim < 2 || head_dim % 2 != 0) in.unsupported("head_dim", "it must be even");
   const auto rotated = static_cast<int64_t>(static_cast<double>(head_dim) * rope.partial);
@@ -233,7 +283,7 @@ std::unique_ptr<Attention> GqaConfig::make(ParameterStore& store, const std::str
 
 MlaConfig::MlaConfig(const ConfigReader& in)
     : hidden(in.integer({"hidden_size"})),
-      heads(in.integer({"num_attention_heads"})),
+      heads(in.integer({"num_attention_heads"}, ConfigReader::kMostHeads)),
       q_lora_rank(in.integer_or({"q_lora_rank"}, 0)),  // null: none
       kv_lora_rank(in.integer({"kv_lora_rank"})),
       nope_dim(in.integer({"qk_nope_head_dim"})),

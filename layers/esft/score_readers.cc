@@ -5,8 +5,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "layers/esft/score_records.h"
 
 namespace sutor {
@@ -16,6 +18,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr int kMaxExperts = 1 << 16;
+constexpr int64_t kMaxRecordBytes = int64_t{8} << 30;
 constexpr std::string_view kRecordPrefix = "expert_weights_";
 
 // The choices of one forward pass at one layer.
@@ -65,7 +68,7 @@ Pass parse_line(std::string_view line, const std::string& where) {
 }
 
 std::vector<Pass> read_record_file(const fs::path& path) {
-  const std::string text = read_file(path);
+  const std::string text = read_file(path, kMaxRecordBytes);
   std::vector<Pass> passes;
   size_t begin = 0;
   for (int number = 1; begin < text.size(); ++number) {
@@ -90,11 +93,11 @@ std::optional<int> record_layer(const std::string& name) {
 }
 
 void collect_records(const fs::path& folder, LayerRecords& records) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::optional<int> layer = record_layer(entry.path().filename().string());
+  for (const fs::path& entry : entries_of(folder)) {
+    const std::optional<int> layer = record_layer(entry.filename().string());
     if (!layer) continue;
     std::vector<Pass>& all = records[*layer];
-    for (Pass& pass : read_record_file(entry.path())) all.push_back(std::move(pass));
+    for (Pass& pass : read_record_file(entry)) all.push_back(std::move(pass));
   }
 }
 
@@ -144,13 +147,13 @@ RecordShape find_shape(const LayerRecords& records, RecordShape shape, const fs:
   return shape;
 }
 
-bool is_rank_folder(const fs::directory_entry& entry) {
-  return entry.is_directory() && entry.path().filename().string().rfind("rank_", 0) == 0;
+bool is_rank_folder(const fs::path& entry) {
+  return entry.filename().string().starts_with("rank_") && is_folder(entry);
 }
 
 bool holds_records(const fs::path& folder) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (is_rank_folder(entry) || record_layer(entry.path().filename().string())) return true;
+  for (const fs::path& entry : entries_of(folder)) {
+    if (is_rank_folder(entry) || record_layer(entry.filename().string())) return true;
   }
   return false;
 }
@@ -188,12 +191,11 @@ std::map<int, std::vector<double>> parse_scores(const Json& json, const std::str
 
 ScoreTable read_summary(const fs::path& path) {
   const std::string name = path.string();
-  Json json;
-  try {
-    json = Json::parse(read_file(path));
-  } catch (const Json::exception& error) {
-    fail(ErrorCode::kNotScores, "{}: not valid JSON: {}", name, error.what());
+  const ParsedJson parsed = parse_json(read_file(path, kMaxRecordBytes));
+  if (!parsed.problem.empty()) {
+    fail(ErrorCode::kNotScores, "{}: not valid JSON: {}", name, parsed.problem);
   }
+  const Json& json = parsed.value;
   if (!json.is_object() || !json.contains("token_scores")) {
     fail(ErrorCode::kNotScores,
          "{}: this is no score summary: expected the keys token_scores and gate_scores.", name);
@@ -217,8 +219,8 @@ ScoreTable read_summary(const fs::path& path) {
 LayerRecords all_records(const fs::path& folder) {
   LayerRecords records;
   collect_records(folder, records);
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (is_rank_folder(entry)) collect_records(entry.path(), records);
+  for (const fs::path& entry : entries_of(folder)) {
+    if (is_rank_folder(entry)) collect_records(entry, records);
   }
   if (records.empty()) {
     fail(ErrorCode::kBadScoreRecords,
@@ -268,10 +270,10 @@ std::pair<ExpertScores, ExpertScores> read_record_halves(const fs::path& folder,
 }
 
 ScoreTable read_score_table(const fs::path& path, const RecordShape& shape) {
-  if (fs::is_directory(path)) {
+  if (is_folder(path)) {
     if (holds_records(path)) return read_records(path, shape).table();
     for (const char* name : {"scores.h5", "summary.json"}) {
-      if (fs::exists(path / name)) return read_score_table(path / name, shape);
+      if (is_there(path / name)) return read_score_table(path / name, shape);
     }
     fail(ErrorCode::kNotScores,
          "{}: this folder has no scores: no expert_weights_<layer>.txt, rank_*/, scores.h5 or "

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5.h"
@@ -98,7 +99,7 @@ void read_layer(const h5::File& file, int layer, ExpertScores& scores) {
 }  // namespace
 
 StoredScores read_scores(const fs::path& path) {
-  const h5::File file = h5::File::open(path, ErrorCode::kNotScores);
+  const h5::File file = h5::File::open(path, ErrorCode::kNotScores, ErrorCode::kNotScores);
   if (!file.has_attribute("/", "format") || file.get_text("/", "format") != kFormat) {
     file.fail_read(
         fmt::format("this is no score file: the attribute `format` is not `{}`", kFormat));
@@ -130,10 +131,22 @@ StoredScores read_scores(const fs::path& path) {
   return result;
 }
 
+void check_record_folder(const fs::path& folder) {
+  if (!is_there(folder)) return;
+  if (!is_folder(folder)) {
+    fail(ErrorCode::kOutputExists, "{} is no folder, so records cannot be written there",
+         folder.string());
+  }
+  for (const fs::path& entry : entries_of(folder)) {
+    const std::string name = entry.filename().string();
+    if (name.starts_with("expert_weights_") || name == "summary.json") require_plain_file(entry);
+  }
+}
+
 RecordWriter::RecordWriter(const fs::path& folder, const std::vector<int>& layers)
     : folder_(folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
+  check_record_folder(folder);
+  make_directory(folder);
   for (int layer : layers) {
     const fs::path path = folder / fmt::format("expert_weights_{}.txt", layer);
     files_[layer].open(path, std::ios::binary | std::ios::trunc);

@@ -2,10 +2,10 @@
 #include "layers/esft/trainable_params.h"
 
 #include <algorithm>
-#include <regex>
 #include <set>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/name_pattern.h"
 
 namespace sutor {
 namespace {
@@ -17,18 +17,16 @@ std::vector<bool> match_any(const ModelInfo& model, const std::vector<std::strin
   const std::vector<TensorEntry>& tensors = model.tensors.entries();
   std::vector<bool> matched(tensors.size(), false);
   for (const std::string& pattern : patterns) {
-    std::regex regex;
-    try {
-      regex.assign(pattern);
-    } catch (const std::regex_error& error) {
-      fail(ErrorCode::kBadPattern, "{}: `{}` is no regular expression: {}.", key, pattern,
-           error.what());
-    }
+    NamePattern name(pattern);
     bool any = false;
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      if (!can_train(tensors[i].role) || !std::regex_match(tensors[i].name, regex)) continue;
+    for (size_t i = 0; i < tensors.size() && name.problem().empty(); ++i) {
+      if (!can_train(tensors[i].role) || !name.matches(tensors[i].name)) continue;
       matched[i] = true;
       any = true;
+    }
+    if (!name.problem().empty()) {
+      fail(ErrorCode::kBadPattern, "{}: `{}` is no regular expression that can be used: {}.", key,
+           pattern, name.problem());
     }
     if (!any) {
       fail(ErrorCode::kBadPattern,

@@ -19,7 +19,7 @@ struct Config {
     decoder.read_dense_then_shared(in);
     RouterOptions& router = decoder.moe.router;
     router.fp32_logits = router.fp32_weights = true;
-    router.scale = in.number_or({"routed_scaling_factor"}, 1.0);
+    router.scale = in.positive_or({"routed_scaling_factor"}, 1.0);
     in.require_text("scoring_func", "softmax");
     const std::string method = in.text_or({"topk_method"}, "greedy");
     if (method != "greedy" && method != "group_limited_greedy") {

@@ -12,7 +12,8 @@ namespace {
 // transformers' default where config.json has no section for it.
 RopeConfig rope_of(const ConfigReader& in) {
   if (in.has("rope_parameters") || in.has("rope_scaling")) return in.rope(150000.0);
-  RopeConfig rope{.type = "yarn", .theta = in.number_or({"rope_theta"}, 150000.0), .factor = 32};
+  RopeConfig rope{
+      .type = "yarn", .theta = in.positive_or({"rope_theta"}, 150000.0, 1e18), .factor = 32};
   rope.original_max_positions = 4096;
   rope.truncate = false;
   return rope;
@@ -36,10 +37,9 @@ struct Config {
     decoder.moe.gate = "router";
     decoder.moe.router.scoring = RouterScoring::kSoftmaxChosen;
     decoder.moe.router.bias = true;
-    decoder.moe.activation = {.alpha = static_cast<float>(in.number_or({"swiglu_alpha"}, 1.702)),
-                              .limit = static_cast<float>(in.number_or({"swiglu_limit"}, 7.0)),
+    decoder.moe.activation = {.alpha = static_cast<float>(in.positive_or({"swiglu_alpha"}, 1.702)),
+                              .limit = static_cast<float>(in.positive_or({"swiglu_limit"}, 7.0)),
                               .up_offset = 1};
-    if (!(decoder.moe.activation.limit > 0)) in.unsupported("swiglu_limit", "it must be above 0");
     attention.qkv_bias = attention.o_bias = in.flag_or({"attention_bias"}, true);
     attention.sinks = true;
   }

@@ -23,8 +23,7 @@ struct Config {
       in.unsupported("head_dim", "the heads together must be as wide as hidden_size");
     }
     if (in.has("clip_qkv")) {
-      attention.clip = in.number_or({"clip_qkv"}, 0);
-      if (*attention.clip <= 0) in.unsupported("clip_qkv", "it must be above 0, or null");
+      attention.clip = in.positive_or({"clip_qkv"}, 0);
     }
   }
 };

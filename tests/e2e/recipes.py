@@ -130,7 +130,8 @@ def results(job):
     """What must be equal however often a run was stopped: all of it but times and provenance."""
     run = job / "run"
     steps = sorted((run / "checkpoints").glob("step-*"))
-    found = {"checkpoints": [step.name for step in steps]}
+    # Of the older ones, that from which a start went on stays.
+    found = {"checkpoints": [steps[-1].name]}
     files = [path for folder in (run / "tokens", run / "export", steps[-1])
              for path in folder.rglob("*")]
     files += [run / name for name in ("scores.h5", "expert_config.json", "heat_map.svg")]

@@ -146,16 +146,7 @@ class Jobs:
         return Result(command, process.returncode, out, err, seconds)
 
     def rank_pids(self):
-        """Processes of sutor on a recipe of this folder, zombies left out, ordered by id."""
-        pids = []
-        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = path.read_bytes().decode(errors="replace").split("\0")
-            except OSError:
-                continue  # it ended meanwhile
-            if words[0].endswith("sutor") and any(str(self.folder) in word for word in words[1:]):
-                pids.append(int(path.parent.name))
-        return sorted(pids)
+        return pids_of(str(self.folder))
 
     def kill_all(self, process):
         for pid in self.rank_pids() + [process.pid]:
@@ -187,6 +178,19 @@ class Streams:
         for thread in self.threads:
             thread.join(timeout=10)
         return "".join(self.parts["stdout"]), "".join(self.parts["stderr"])
+
+
+def pids_of(text):
+    """Processes of sutor whose command line holds this text, zombies left out, ordered by id."""
+    pids = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if words[0].endswith("sutor") and any(text in word for word in words[1:]):
+            pids.append(int(path.parent.name))
+    return sorted(pids)
 
 
 def rank_of(pid):

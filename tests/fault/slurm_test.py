@@ -184,6 +184,36 @@ class SlurmTest(jobs.JobTest):
         self.assertRegex(result.err, r"waits in `dispatch rows` #\d+ of group .* for rank 2",
                          result)
 
+    def stopped(self, command, log=None):
+        """Starts a long training, sends USR1 to its step after some steps; returns its result."""
+        recipe = self.jobs.recipe(steps=100000)
+        metrics = recipe.parent / "run" / "metrics.jsonl"
+        process = self.jobs.start(command(recipe), {"SLURM_CONF": str(self.slurm.conf)})
+        streams = jobs.Streams(process)
+        self.addCleanup(self.jobs.kill_all, process)
+        self.slurm.wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 5,
+                            "step 5")
+        job = self.slurm.command("squeue", "-h", "-o", "%i").split()[-1]
+        self.slurm.command("scancel", "--signal=USR1", job)
+        process.wait(timeout=60)
+        out, err = streams.text()
+        err += log.read_text() if log else ""
+        result = jobs.Result(command(recipe), process.returncode, out, err)
+        self.assertEqual(result.code, 75, result)
+        last = len(self.jobs.losses(recipe))
+        self.assertEqual(err.count("error[E7500]: stopped by SIGUSR1"), 1, result)
+        self.assertIn(f"step-{last:08} is saved", err, result)
+        self.assertTrue((recipe.parent / "run" / "checkpoints" / f"step-{last:08}").is_dir())
+
+    def test_a_signal_before_the_time_limit_saves_and_exits_75(self):
+        self.stopped(lambda recipe: self.srun(SUTOR, "train", recipe))
+        self.stopped(lambda recipe: ["salloc", "-Q", "-n", "4", *self.srun(SUTOR, "train", recipe)])
+        log = self.jobs.folder / "stopped.log"
+        self.stopped(lambda recipe: [
+            "sbatch", "--wait", "--ntasks-per-node=4", f"--output={log}",
+            f"--export=ALL,RECIPE={recipe},SUTOR={SUTOR}",
+            jobs.ROOT / "recipes" / "cluster" / "train.sbatch"], log)
+
     def test_a_rank_that_stops_or_throws(self):
         for fault, words in (("stop:rank=0:op=reduce gradients", "error[E0606]: rank 0 "),
                              ("throw:rank=3:op=reduce gradients", "rank 3: error[E0390]")):

@@ -14,10 +14,17 @@ import jinja2.ext
 import jinja2.sandbox
 
 from .errors import PrepareError
+from .files import read_text
+from .limits import Limited
 
 # Enclose what {% generation %} renders. They are not characters, so no text that can be tokenized
 # contains them; they are removed before anything else sees the text.
 SPAN_BEGIN, SPAN_END = "\ud800sutor-begin\udfff", "\ud800sutor-end\udfff"
+
+
+MAX_TEMPLATE = 4 << 20  # bytes of a template
+MAX_RENDERED = 64 << 20  # characters of a rendered conversation
+MAX_BITS = 1 << 16  # of a number in a template
 
 
 class GenerationTag(jinja2.ext.Extension):
@@ -33,8 +40,27 @@ class GenerationTag(jinja2.ext.Extension):
         return SPAN_BEGIN + caller() + SPAN_END
 
 
+class Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """Also refuses sums that no template makes: the interpreter cannot interrupt them."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def call_binop(self, context, operator, left, right):
+        if isinstance(left, int) and isinstance(right, int):
+            bits = left.bit_length(), right.bit_length()
+            most = bits[0] * abs(right) if operator == "**" else sum(bits)
+            if most > MAX_BITS:
+                raise jinja2.exceptions.TemplateError(f"`{operator}` of numbers that are too large")
+        elif operator == "*":
+            for many, times in ((left, right), (right, left)):
+                if hasattr(many, "__len__") and isinstance(times, int):
+                    if len(many) * times > MAX_RENDERED:
+                        raise jinja2.exceptions.TemplateError("`*` makes a text that is too long")
+        return super().call_binop(context, operator, left, right)
+
+
 def _environment():
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    environment = Environment(
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=[GenerationTag, jinja2.ext.loopcontrols],
@@ -56,7 +82,7 @@ def _environment():
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = (
         datetime.datetime.fromtimestamp(int(epoch), datetime.timezone.utc)
-        if epoch
+        if epoch and epoch.isdecimal()
         else datetime.datetime.now()
     )
     environment.filters["tojson"] = tojson
@@ -72,11 +98,16 @@ class ChatTemplate:
         self.name = name
         self._special_tokens = special_tokens
         try:
-            self._template = _environment().from_string(source)
+            with Limited("the chat template", name):
+                self._template = _environment().from_string(source)
         except jinja2.exceptions.TemplateSyntaxError as error:
             raise PrepareError(
                 338, f"not a valid chat template: {error.message}", f"{name}:{error.lineno}"
             ) from error
+        except Exception as error:  # the compiler of Python refuses it, in one of many ways
+            if isinstance(error, PrepareError):
+                raise
+            raise PrepareError(338, f"not a valid chat template: {error}", name) from error
 
     def digest(self):
         return "sha256:" + hashlib.sha256(self.source.encode("utf-8")).hexdigest()
@@ -104,26 +135,31 @@ class ChatTemplate:
 
 
 def read_json(path):
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except FileNotFoundError:
+    """The object of a JSON file; an empty one where there is no file."""
+    if not os.path.lexists(path):
         return {}
-    except (OSError, ValueError) as error:
+    text = read_text(path, 331)
+    try:
+        with Limited(path, "", mebibytes=512):
+            value = json.loads(text)
+    except ValueError as error:
         raise PrepareError(331, f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise PrepareError(331, f"{path} is not a JSON object")
+    return value
 
 
 def _own_template(folder):
     """Template text and its file, in the order of precedence of transformers; or (None, None)."""
     path = os.path.join(folder, "chat_template.jinja")
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as stream:
-            return stream.read(), path
+    if os.path.lexists(path):
+        return read_text(path, 338, MAX_TEMPLATE), path
     for name in ("chat_template.json", "tokenizer_config.json"):
         path = os.path.join(folder, name)
         template = read_json(path).get("chat_template")
         if isinstance(template, list):  # several, by name
-            template = {each["name"]: each["template"] for each in template}.get("default")
+            named = [each for each in template if isinstance(each, dict)]
+            template = next((e.get("template") for e in named if e.get("name") == "default"), None)
         if isinstance(template, str):
             return template, path
     return None, None
@@ -134,11 +170,7 @@ def find_template(wanted, folders, special_tokens):
     if wanted == "none":
         return None
     if wanted != "auto":
-        try:
-            with open(wanted, encoding="utf-8") as stream:
-                return ChatTemplate(stream.read(), special_tokens, wanted)
-        except (OSError, UnicodeDecodeError) as error:
-            raise PrepareError(338, f"data.template {wanted} cannot be read: {error}") from error
+        return ChatTemplate(read_text(wanted, 338, MAX_TEMPLATE), special_tokens, wanted)
     for folder in folders:
         source, path = _own_template(folder)
         if source is not None:

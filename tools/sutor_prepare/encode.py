@@ -12,6 +12,19 @@ import tokenizers
 
 from .chat import read_json
 from .errors import PrepareError
+from .files import read_input
+from .limits import MIB, Limited, Watched, row_seconds
+
+
+# What encoding takes at most: the characters of a second of processor time, and memory.
+SLOWEST, BYTES_A_CHARACTER = 50_000, 400
+SLOWEST_LOAD = 5_000_000  # bytes of a tokenizer.json in a second of processor time
+
+
+def vocabulary_of(config):
+    """vocab_size of a config.json; None where it has none."""
+    size = config.get("vocab_size")
+    return size if type(size) is int and size > 0 else None
 
 
 def _token_text(value):
@@ -26,16 +39,19 @@ class ModelTokenizer:
         path = model if wanted == "auto" else wanted
         if os.path.isdir(path) or wanted == "auto":
             path = os.path.join(path, "tokenizer.json")
-        if not os.path.isfile(path):
+        if not os.path.lexists(path):
             raise PrepareError(
                 338, f"{path} does not exist. Set data.tokenizer to a tokenizer.json"
             )
-        with open(path, "rb") as stream:
-            content = stream.read()
+        content = read_input(path, 338)
         try:
-            self.tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
-            self._description = json.loads(content)
-        except Exception as error:  # the library raises plain Exception
+            seconds = row_seconds() + len(content) / SLOWEST_LOAD
+            with Limited("the tokenizer", path, seconds, mebibytes=768):
+                self.tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+                self._description = json.loads(content)
+        except BaseException as error:  # the library raises plain Exception, and panics
+            if isinstance(error, (PrepareError, KeyboardInterrupt)):
+                raise
             raise PrepareError(338, f"{path} is no tokenizer: {error}") from error
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -58,7 +74,7 @@ class ModelTokenizer:
             if key.endswith("_token") and isinstance(_token_text(value), str):
                 self.special_tokens[key] = _token_text(value)
         model_config = read_json(os.path.join(model, "config.json"))
-        self.model_vocab = model_config.get("vocab_size")
+        self.model_vocab = vocabulary_of(model_config)
         for key in ("bos_token", "eos_token"):
             ids = model_config.get(key + "_id")
             ids = ids[0] if isinstance(ids, list) and ids else ids
@@ -108,16 +124,26 @@ class Encoder:
         self._tokenizer = model_tokenizer.tokenizer
         self._segmentable = model_tokenizer.is_segmentable()
 
-    def encode(self, documents):
-        """For every document (ids, mask), lists of equal length."""
+    def encode(self, documents, where=""):
+        """For every document (ids, mask), lists of equal length. where: of the documents."""
         joined = [self._joined(parts) for parts in documents]
         texts = [text for parts in joined for text, _ in parts if isinstance(text, str)]
-        if self._segmentable:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        else:
-            encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        encoded = iter(encodings)
+        encoded = iter(self._encodings(texts, where))
         return [self._assemble(parts, encoded) for parts in joined]
+
+    def _encodings(self, texts, where):
+        size = sum(map(len, texts))
+        batch = self._tokenizer.encode_batch
+        if self._segmentable:
+            batch = self._tokenizer.encode_batch_fast
+        seconds = row_seconds() + size / SLOWEST
+        try:
+            with Watched("the tokenizer", where, seconds, 256 + size * BYTES_A_CHARACTER // MIB):
+                return batch(texts, add_special_tokens=False)
+        except BaseException as error:  # the library raises plain Exception, and panics
+            if isinstance(error, (KeyboardInterrupt, MemoryError)):
+                raise
+            raise PrepareError(338, f"the tokenizer fails: {error}", where) from error
 
     def _joined(self, parts):
         """Parts as (text or id, what is in the loss): a flag, or spans of a joined text."""

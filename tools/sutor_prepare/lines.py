@@ -2,12 +2,19 @@
 
 import json
 import os
+import secrets
+
+
+def temporary_name(path):
+    """Beside `path`; what a kill leaves under such a name, the next job in the folder removes."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
 
 
 def write_json_lines(path, rows):
     """Creates or replaces `path`, a line per row; makes missing folders. Returns the rows."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = temporary_name(path)
     count = 0
     try:
         with open(temporary, "wb") as stream:

@@ -6,12 +6,16 @@ it. Where a template rewrites earlier turns (thinking dropped, another end token
 turn becomes its own sample, which is exactly what the model sees at inference.
 """
 
-import jinja2
+import time
 
+from .chat import MAX_RENDERED
 from .errors import PrepareError
-from .rows import is_masked
+from .limits import Limited, row_seconds
+from .rows import check_encodable, is_masked
 
 
+MOST_CHARACTERS = 512 << 20  # of all renderings of a row, which are kept
+MOST_RENDERS = 60  # times the time of a single one, for all of a row together
 NEXT_WORDS = "x"  # what a user says behind an answer, to see which token opens that turn
 
 
@@ -24,6 +28,8 @@ class Conversation:
         self._tools = tools
         self._where = where
         self._made = {}
+        self._spent = 0.0
+        self._characters = 0
 
     def render(self, count, generation_prompt=False, then_user=False):
         """The first `count` messages, perhaps with a user's message after them."""
@@ -36,18 +42,43 @@ class Conversation:
         return self._made[key]
 
     def _guarded(self, messages, generation_prompt):
+        begin = time.process_time()
         try:
-            return self._template.render(messages, self._tools, generation_prompt)
-        except (jinja2.exceptions.TemplateError, TypeError, ValueError, KeyError) as error:
+            with Limited("the chat template", self._where):
+                text, spans = self._template.render(messages, self._tools, generation_prompt)
+        except PrepareError:
+            raise
+        except Exception as error:  # of the template's own making, in one of many ways
             raise PrepareError(
                 336, f"the chat template refuses the messages: {error}", self._where
             ) from error
+        self._spent += time.process_time() - begin
+        if self._spent > MOST_RENDERS * row_seconds():
+            raise PrepareError(
+                504,
+                f"the chat template took {self._spent:.0f} s of processor time for the messages "
+                "of one row (SUTOR_ROW_SECONDS)",
+                self._where,
+            )
+        self._characters += len(text)
+        for size, most, what in (
+            (len(text), MAX_RENDERED, "renders"),
+            (self._characters, MOST_CHARACTERS, "renders, for all turns of one row together,"),
+        ):
+            if size > most:
+                raise PrepareError(
+                    504, f"the chat template {what} more than {most:,} characters", self._where
+                )
+        check_encodable(text, "messages", self._where)
+        return text, spans
 
     def user_opening(self, i, special):
         """The special token right after answer i when a user speaks next; None without one."""
         try:
             text = self.render(i + 1, then_user=True)[0]
-        except PrepareError:
+        except PrepareError as error:
+            if error.code == 504:
+                raise
             return None  # the template wants something else there
         stops = list(special.finditer(text))
         answer = (self._messages[i].get("content") or "").strip()

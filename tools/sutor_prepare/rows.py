@@ -1,9 +1,13 @@
 """Reads JSON lines, detects their format, and checks the required keys of every row."""
 
+import gc
 import hashlib
 import json
+import re
 
 from .errors import PrepareError
+from .files import MAX_TEXT, open_input
+from .limits import Limited
 
 # Distinguished by their keys, in this order.
 FORMATS = [
@@ -14,6 +18,9 @@ FORMATS = [
     ("text", ("text",)),
 ]
 NOT_IN_LOSS = -100
+BLOCK = 1 << 20  # bytes that are read at once
+LONG_LINE = 1 << 20  # beyond it the parser of JSON is limited
+BLANKS = re.compile(rb"[ \t\r\n\x0b\x0c]*")
 
 
 class RowReader:
@@ -29,24 +36,68 @@ class RowReader:
         return "sha256:" + self._hash.hexdigest()
 
     def __iter__(self):
-        try:
-            stream = open(self.path, "rb")
-        except OSError as error:
-            raise PrepareError(331, f"{self.path} cannot be read: {error.strerror}") from error
-        with stream:
-            for number, line in enumerate(stream, 1):
-                self._hash.update(line)
-                self.bytes += len(line)
-                if number == 1 and line.startswith(b"\xef\xbb\xbf"):
-                    line = line[3:]
-                if line.strip():
-                    self.rows += 1
-                    yield f"{self.path}:{number}", self._parse(line, f"{self.path}:{number}")
+        for number, line in self._lines():
+            where = f"{self.path}:{number}"
+            self.rows += 1
+            yield where, self._parse(line, where)
+
+    def _lines(self):
+        """The lines that are not blank, with their numbers; the file is never in memory whole."""
+        parts, size, number = [], 0, 1  # of a line that has not ended
+        for block in self._blocks():
+            parts.append(block)
+            size += len(block)
+            if b"\n" not in block:
+                self._check_length(size, number)
+                continue
+            buffer, at = b"".join(parts), 0
+            while True:
+                blanks = BLANKS.match(buffer, at).end()
+                number += buffer.count(b"\n", at, blanks)
+                at = max(at, buffer.rfind(b"\n", at, blanks) + 1)  # where the line begins
+                end = buffer.find(b"\n", blanks)
+                if end < 0:
+                    break
+                self._check_length(end - at, number)
+                yield number, buffer[at:end]
+                number, at = number + 1, end + 1
+            parts, size = [buffer[at:]], len(buffer) - at
+        last = b"".join(parts)
+        if last.strip():
+            yield number, last
+
+    def _check_length(self, size, number):
+        if size > MAX_TEXT:
+            where = f"{self.path}:{number}"
+            raise PrepareError(336, f"the line has more than {MAX_TEXT:,} bytes", where)
+
+    def _blocks(self):
+        with open_input(self.path, 331) as stream:
+            while True:
+                try:
+                    block = stream.read(BLOCK)
+                except OSError as error:
+                    raise PrepareError(
+                        331, f"{self.path} cannot be read: {error.strerror}"
+                    ) from error
+                if not block:
+                    return
+                self._hash.update(block)
+                first = self.bytes == 0
+                self.bytes += len(block)
+                yield block.removeprefix(b"\xef\xbb\xbf") if first else block
 
     @staticmethod
     def _parse(line, where):
         try:
-            row = json.loads(line.decode("utf-8"))
+            if len(line) < LONG_LINE:
+                row = json.loads(line.decode("utf-8"))
+            else:
+                gc.disable()  # it would look at all values again and again
+                with Limited("the row", where, mebibytes=640):
+                    row = json.loads(line.decode("utf-8"))
+        except RecursionError as error:
+            raise PrepareError(336, "the row is nested too deeply", where) from error
         except UnicodeDecodeError as error:
             raise PrepareError(
                 337,
@@ -58,9 +109,17 @@ class RowReader:
             raise PrepareError(
                 336, f"not a JSON object on one line: {error}. Rows are JSON lines", where
             ) from error
+        finally:
+            gc.enable()
         if not isinstance(row, dict):
             raise PrepareError(336, f"expected a JSON object, got {kind_of(row)}", where)
         return row
+
+
+def range_of(batch):
+    """Of a list of (where, ...): the first and the last."""
+    first, last = batch[0][0], batch[-1][0]
+    return first if first == last else f"{first} to {last.rpartition(':')[2]}"
 
 
 def kind_of(value):
@@ -102,6 +161,7 @@ def given_answers(row, where):
         if not isinstance(answer, str):
             got = kind_of(answer)
             raise PrepareError(336, f"`{key}`: expected text or a list of texts, got {got}", where)
+        check_encodable(answer, key, where)
     return answers
 
 

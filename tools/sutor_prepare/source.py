@@ -91,7 +91,7 @@ class Source:
         if self.format == "tokens":
             encoded = [tuple(map(list, zip(*document))) for document in documents]
         else:
-            encoded = Encoder(self._tokenizer()).encode(documents)
+            encoded = Encoder(self._tokenizer()).encode(documents, row_kinds.range_of(batch))
         for (where, _), (ids, mask) in zip(batch, encoded):
             if not ids:
                 self.counts["empty"] += 1

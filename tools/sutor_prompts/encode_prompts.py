@@ -7,6 +7,8 @@ from sutor_prepare.errors import PrepareError
 from .prompt_rows import PromptMaker, detect_format
 
 BATCH_ROWS = 512
+# A batch also ends at this size, so that long rows do not pile up.
+BATCH_CHARACTERS = 1 << 22
 
 
 class PromptSource:
@@ -34,14 +36,15 @@ class PromptSource:
         return self._maker.special_in_text
 
     def __iter__(self):
-        batch = []
+        batch, characters = [], 0
         for where, row in self.reader:
             if self.format == "auto":
                 self.format = detect_format(row, where)
             batch.append((where, *self._maker.of(row, self.format, where)))
-            if len(batch) == BATCH_ROWS:
+            characters += len(batch[-1][2] or "")
+            if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
                 yield from self._prompts(batch)
-                batch = []
+                batch, characters = [], 0
         yield from self._prompts(batch)
         if self.reader.rows == 0:
             raise PrepareError(334, f"{self.reader.path} holds no rows")
@@ -71,7 +74,7 @@ class PromptSource:
             return [[token for token, _ in parts] for parts in documents]
         if not batch:
             return []
-        return [ids for ids, _ in Encoder(self._tokenizer()).encode(documents)]
+        return [ids for ids, _ in Encoder(self._tokenizer()).encode(documents, row_kinds.range_of(batch))]
 
     def _fitting(self, ids):
         """The ids that may be used: none, all, or the last ones with the begin token kept."""

@@ -50,11 +50,12 @@ def _first_line(text):
 
 def _tidy(text):
     """Without blanks and full stops at both ends, in any order."""
-    while True:
-        shorter = text.strip().strip(STOPS)
-        if shorter == text:
-            return text
-        text = shorter
+    begin, end = 0, len(text)
+    while begin < end and (text[begin].isspace() or text[begin] in STOPS):
+        begin += 1
+    while begin < end and (text[end - 1].isspace() or text[end - 1] in STOPS):
+        end -= 1
+    return text[begin:end]
 
 
 def _parsed(text):

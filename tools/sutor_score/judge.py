@@ -8,11 +8,18 @@ started without a shell, and killed, with what it started, when its time is over
 
 import json
 import os
+import selectors
 import shlex
 import signal
 import subprocess
+import time
 
 from sutor_prepare.errors import PrepareError
+from sutor_prepare.limits import lift_limits
+
+
+# Bytes that a judge may print: before the scores, and for each of them.
+MOST_START, MOST_LINE = 1 << 16, 1 << 12
 
 
 class Judge:
@@ -58,22 +65,30 @@ class Judge:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
+                preexec_fn=lift_limits,
             )
         except OSError as error:
             raise PrepareError(
                 233, f"the judge `{self._shown}` cannot be started: {error.strerror}"
             ) from error
+        most = MOST_START + MOST_LINE * len(completions)
         try:
-            printed, _ = process.communicate(questions.encode("ascii"), timeout=self._seconds)
-        except subprocess.TimeoutExpired:
+            printed = converse(process, questions.encode("ascii"), self._seconds, most)
+        except BaseException as error:
             _stop(process)
-            self._fail(
-                f"was not done with {len(completions):,} completions after {self._seconds:g} s and "
-                "was stopped (--judge-timeout)"
-            )
-        except BaseException:  # we are being ended
-            _stop(process)
+            if isinstance(error, subprocess.TimeoutExpired):
+                self._fail(
+                    f"was not done with {len(completions):,} completions after "
+                    f"{self._seconds:g} s and was stopped (--judge-timeout)"
+                )
             raise
+        if printed is None:
+            _stop(process)
+            raise PrepareError(
+                504,
+                f"the judge `{self._shown}` printed more than {most:,} bytes about "
+                f"{len(completions):,} completions and was stopped; it must print one score a line",
+            )
         code = process.returncode
         if code < 0:
             self._fail(f"was ended by signal {-code}")
@@ -84,7 +99,7 @@ class Judge:
     def _score(self, line, number, where):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
             value = value.get("score")
@@ -101,6 +116,41 @@ class Judge:
 
     def _fail(self, what):
         raise PrepareError(361, f"the judge `{self._shown}` {what}")
+
+
+def converse(process, questions, seconds, most):
+    """What a process prints when it gets these bytes; None as soon as that is more than `most`. It
+    may close its input, or print before it has read. Raises subprocess.TimeoutExpired."""
+    deadline = time.monotonic() + seconds
+    printed, left = bytearray(), memoryview(questions)
+    with selectors.DefaultSelector() as ready:
+        for pipe, event in ((process.stdin, "write"), (process.stdout, "read")):
+            os.set_blocking(pipe.fileno(), False)
+            ready.register(pipe, getattr(selectors, f"EVENT_{event.upper()}"), event)
+        while ready.get_map():
+            wait = deadline - time.monotonic()
+            if wait <= 0:
+                raise subprocess.TimeoutExpired(process.args, seconds)
+            for key, _ in ready.select(wait):
+                try:
+                    if key.data == "read":
+                        block = os.read(key.fd, 1 << 16)
+                        ended = not block
+                        printed += block
+                    else:
+                        left = left[os.write(key.fd, left[: 1 << 16]) :]
+                        ended = not left
+                except BlockingIOError:  # full again
+                    continue
+                except BrokenPipeError:  # it wants to know no more
+                    ended = True
+                if ended:
+                    ready.unregister(key.fileobj)
+                    key.fileobj.close()
+            if len(printed) > most:
+                return None
+    process.wait(max(0.0, deadline - time.monotonic()))
+    return bytes(printed)
 
 
 def _stop(process):

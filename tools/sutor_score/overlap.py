@@ -1,4 +1,6 @@
-"""ROUGE-L, BLEU and chrF, by the libraries that papers use: rouge-score and sacrebleu.
+"""ROUGE-L, BLEU and chrF, as the libraries that papers use give them: rouge-score and sacrebleu.
+Of ROUGE-L only the words come from its library, whose table of all pairs of words takes hours for
+long texts.
 
 These scores depend on what a word is, and the libraries' defaults are made for English: rouge-score
 drops every letter that is not a to z, and BLEU's 13a does not separate Chinese words. So the words
@@ -21,6 +23,9 @@ are sentence scores (BLEU with effective order), the mean is the score of the wh
 
 import re
 import unicodedata
+
+from .lcs import longest_common_subsequence
+from .limited_row import limited_row
 
 # Characters that are words or syllables: Han, kana, bopomofo, Hangul; no punctuation.
 CJK = (
@@ -61,23 +66,36 @@ class AnyScript:
 
 class RougeL:
     def __init__(self, tokenize):
-        from rouge_score import rouge_scorer, tokenizers
+        from rouge_score import tokenizers
 
         self._tokenize = tokenize
         self._script = AnyScript()
-        self._latin = rouge_scorer.RougeScorer(["rougeL"], tokenizer=tokenizers.DefaultTokenizer())
-        self._any = rouge_scorer.RougeScorer(["rougeL"], tokenizer=self._script)
+        self._latin = tokenizers.DefaultTokenizer()
 
     def score(self, completions):
-        scores = [self._row(completion) for completion in completions]
+        scores = []
+        for completion in completions:
+            with limited_row("rouge_l", completion.where):
+                scores.append(self._row(completion))
         return sum(scores) / len(scores), scores
 
     def _row(self, completion):
         answers = completion.answers
         other = as_cjk(self._tokenize, answers)
         other = other or (self._tokenize == "auto" and self._script.is_needed(answers))
-        scorer = self._any if other else self._latin
-        return float(scorer.score_multi(answers, completion.prediction)["rougeL"].fmeasure)
+        words = (self._script if other else self._latin).tokenize
+        prediction = words(completion.prediction)
+        return max(f_measure(words(answer), prediction) for answer in answers)
+
+
+def f_measure(answer, prediction):
+    """ROUGE-L of two lists of words, as rouge-score computes it."""
+    if not answer or not prediction:
+        return 0.0
+    common = longest_common_subsequence(answer, prediction)
+    precision, recall = common / len(prediction), common / len(answer)
+    total = precision + recall
+    return 2 * precision * recall / total if total > 0 else 0.0
 
 
 class Bleu:
@@ -95,7 +113,7 @@ class Bleu:
 
     def score(self, completions):
         rows = [self._parted(completion) for completion in completions]
-        return sacrebleu_scores(self._corpus, self._sentence, rows)
+        return sacrebleu_scores("bleu", self._corpus, self._sentence, rows, completions)
 
     def _parted(self, completion):
         parted = self._zh if as_cjk(self._tokenize, completion.answers) else self._words
@@ -111,12 +129,15 @@ class Chrf:
 
     def score(self, completions):
         rows = [(completion.prediction, completion.answers) for completion in completions]
-        return sacrebleu_scores(self._chrf, self._chrf, rows)
+        return sacrebleu_scores("chrf", self._chrf, self._chrf, rows, completions)
 
 
-def sacrebleu_scores(corpus, sentence, rows):
+def sacrebleu_scores(name, corpus, sentence, rows, completions):
     """rows: (prediction, answers), of which some may have more answers than others."""
-    scores = [sentence.sentence_score(text, answers).score for text, answers in rows]
+    scores = []
+    for (text, answers), completion in zip(rows, completions):
+        with limited_row(name, completion.where):
+            scores.append(sentence.sentence_score(text, answers).score)
     most = max(len(answers) for _, answers in rows)
     streams = [
         [answers[i] if i < len(answers) else None for _, answers in rows] for i in range(most)

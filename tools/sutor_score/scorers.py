@@ -4,6 +4,8 @@ import importlib
 
 from sutor_prepare.errors import PrepareError
 
+from .limited_row import limited_row
+
 # What each scorer's mean is, in words.
 MEANS = {
     "intent": "share of right answers",
@@ -26,11 +28,14 @@ def make_scorer(name, job):
         kinds = {"rouge_l": overlap.RougeL, "bleu": overlap.Bleu, "chrf": overlap.Chrf}
         return kinds[name](job["tokenize"]).score
     row = exact if name == "exact" else importlib.import_module(f".{name}", __package__).score
-    return lambda completions: mean_of_rows(row, completions)
+    return lambda completions: mean_of_rows(row, completions, name)
 
 
-def mean_of_rows(row, completions):
-    scores = [row(completion) for completion in completions]
+def mean_of_rows(row, completions, name):
+    scores = []
+    for completion in completions:
+        with limited_row(name, completion.where):
+            scores.append(row(completion))
     return sum(scores) / len(scores), scores
 
 

@@ -1,16 +1,15 @@
 // Writing HDF5 files, and the functions that the reader shares.
 #include "csrc/base/hdf5/h5.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <mutex>
 #include <utility>
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5_detail.h"
+#include "csrc/base/hdf5/h5_output.h"
+#include "csrc/base/hdf5/seal.h"
 
 namespace sutor::h5 {
 namespace {
@@ -26,13 +25,7 @@ herr_t keep_innermost(unsigned n, const H5E_error2_t* error, void* into) {
 }
 
 [[noreturn]] void fail_h5_write(const std::filesystem::path& path, const std::string& what) {
-  const std::string reason = last_error();
-  for (const int error : {ENOSPC, EDQUOT}) {
-    if (reason.find(fmt::format("errno = {},", error)) != std::string::npos) {
-      fail_write(path, "write", error);
-    }
-  }
-  fail(ErrorCode::kWriteFailed, "cannot {} in {}: {}", what, path.string(), reason);
+  fail(ErrorCode::kWriteFailed, "cannot {} in {}: {}", what, path.string(), last_error());
 }
 
 // Whether HDF5 has no name for the type.
@@ -101,14 +94,27 @@ Handle& Handle::operator=(Handle&& other) noexcept {
 
 hid_t Handle::release() { return std::exchange(id_, H5I_INVALID_HID); }
 
+bool is_thread_safe() {
+  hbool_t safe = false;
+  return H5is_library_threadsafe(&safe) >= 0 && safe;
+}
+
 std::string last_error() {
   std::string message;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &message);
   return message.empty() ? "the HDF5 library gives no reason" : message;
 }
 
+File::File() = default;
+File::~File() = default;
+File::File(File&& other) noexcept = default;
+
 File File::create(const std::filesystem::path& path, int64_t alignment) {
   prepare_thread();
+  File file;
+  file.path_ = path;
+  file.code_ = ErrorCode::kWriteFailed;
+  file.output_ = std::make_unique<Output>(path);
   Handle creation = without_times(H5P_FILE_CREATE);
   Handle access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110);
@@ -116,22 +122,28 @@ File File::create(const std::filesystem::path& path, int64_t alignment) {
   if (alignment > 1) {
     H5Pset_alignment(access.get(), kAlignmentThreshold, static_cast<hsize_t>(alignment));
   }
-  File file;
-  file.path_ = path;
-  file.code_ = ErrorCode::kWriteFailed;
-  file.file_ = Handle(H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get()));
-  if (file.file_.get() < 0) fail_h5_write(path, "create the HDF5 file");
-  // The library gives all users what the umask leaves; sutor's files exclude others.
-  struct stat status;
-  if (::stat(path.c_str(), &status) != 0 || ::chmod(path.c_str(), status.st_mode & 0640) != 0) {
-    fail_write(path, "set mode of", errno);
+  if (!set_memory_driver(access.get(), &file.output_->image)) {
+    fail_h5_write(path, "prepare the HDF5 file");
   }
+  file.file_ = Handle(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()));
+  if (file.file_.get() < 0) fail_h5_write(path, "create the HDF5 file");
   return file;
 }
 
-void File::close() {
+void File::reserve(int64_t bytes) { output_->disk.reserve(bytes); }
+
+void File::write_at(int64_t offset, std::span<const std::byte> bytes) const {
+  output_->disk.write_at(offset, bytes);
+}
+
+void File::start_writing(int64_t offset, int64_t bytes) const {
+  output_->disk.start_writing(offset, bytes);
+}
+
+File::Finished File::finish() {
   const hid_t id = file_.release();
-  if (id >= 0 && H5Fclose(id) < 0) fail_h5_write(path_, "finish the file");
+  if (id < 0 || H5Fclose(id) < 0) fail_h5_write(path_, "finish the file");
+  return output_->finish();
 }
 
 Handle File::require_group(const std::string& path) {
@@ -173,19 +185,18 @@ Dataset File::create_dataset(const std::string& path, std::string_view type,
   }
   if (dataset.bytes > 0) dataset.offset = static_cast<int64_t>(offset);
   if (needs_type_attribute(type)) set_text(path, "dtype", type);
+  if (dataset.bytes > 0) output_->arrays.push_back({dataset.offset, dataset.bytes, std::nullopt});
   return dataset;
 }
 
 Dataset File::write(const std::string& path, std::string_view type,
                     const std::vector<int64_t>& shape, std::span<const std::byte> bytes) {
-  const Dataset dataset = create_dataset(path, type, shape);
+  Dataset dataset = create_dataset(path, type, shape);
   SUTOR_ASSERT(dataset.bytes == static_cast<int64_t>(bytes.size()));
+  dataset.digest = xxh3(bytes);
   if (bytes.empty()) return dataset;
-  const Handle opened(H5Dopen2(file_.get(), path.c_str(), H5P_DEFAULT));
-  const hid_t stored = file_type(type);
-  if (H5Dwrite(opened.get(), stored, H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes.data()) < 0) {
-    fail_h5_write(path_, fmt::format("write dataset {}", path));
-  }
+  write_at(dataset.offset, bytes);
+  output_->arrays.back().digest = dataset.digest;
   return dataset;
 }
 
@@ -227,9 +238,10 @@ void File::set_uint(const std::string& object, const std::string& name, uint64_t
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill) {
   replace_file(path, [&](const std::filesystem::path& temporary) {
     File file = File::create(temporary);
+    file.set_int("/", kSealedAttribute, 1);
     fill(file);
-    file.close();
-    fsync_path(temporary);
+    file.finish();
+    seal_file(temporary);
   });
 }
 

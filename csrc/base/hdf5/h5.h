@@ -3,6 +3,9 @@
 //
 // Every call silences the library's own error printing and forbids plugins. Files contain no time
 // stamps, so equal content gives equal bytes. One thread at a time may use a File.
+//
+// A new file is written by us: arrays at the offsets that the library gave them, its own bytes from
+// memory (memory_driver.h) at the end. So no failed write is lost, and none disturbs the library.
 #pragma once
 
 #include <hdf5.h>
@@ -12,6 +15,7 @@
 #include <filesystem>
 #include <functional>
 #include <initializer_list>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +24,7 @@
 
 #include "csrc/base/dtype.h"
 #include "csrc/base/error_codes.h"
+#include "csrc/base/hash.h"
 
 namespace sutor::h5 {
 
@@ -37,6 +42,9 @@ class Handle {
   hid_t id_;
 };
 
+// Whether several threads may use different Files at a time.
+bool is_thread_safe();
+
 // The library's innermost message about its last failure in this thread.
 std::string last_error();
 
@@ -49,6 +57,7 @@ struct Dataset {
   std::vector<int64_t> shape;
   int64_t offset = 0;  // of the first byte in the file; 0 when there are no elements
   int64_t bytes = 0;
+  Digest digest{};  // of the elements, when write() wrote them
 };
 
 struct Attribute {
@@ -86,19 +95,18 @@ class File {
   // A new file; throws E0502 when `path` exists. Arrays of 1 MiB and more are aligned to
   // `alignment` bytes.
   static File create(const std::filesystem::path& path, int64_t alignment = 1);
-  // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid.
-  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5);
+  // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid;
+  // `corrupt`: when its bytes are not those that were sealed (seal.h).
+  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5,
+                   ErrorCode corrupt = ErrorCode::kCorrupted);
 
   const std::filesystem::path& path() const { return path_; }
   int64_t size() const { return size_; }  // of a file that was opened for reading
-  // Closes now; throws E0502 when the library could not write everything. Does not sync: call fsync
-  // afterwards.
-  void close();
 
   // Makes an array and allocates its storage. `type` as in Dataset. A scalar has an empty shape.
   Dataset create_dataset(const std::string& path, std::string_view type,
                          const std::vector<int64_t>& shape);
-  // Makes an array and writes its elements, last axis fastest.
+  // Makes an array and writes its elements, last axis fastest; throws E0501 or E0502.
   Dataset write(const std::string& path, std::string_view type, const std::vector<int64_t>& shape,
                 std::span<const std::byte> bytes);
   template <typename T>
@@ -110,6 +118,20 @@ class File {
   void set_text(const std::string& object, const std::string& name, std::string_view text);
   void set_int(const std::string& object, const std::string& name, int64_t value);
   void set_uint(const std::string& object, const std::string& name, uint64_t value);
+
+  // For arrays of create_dataset(): asks for space, writes bytes at an offset of the file, lets the
+  // disk begin with them. The last two may be called by any thread.
+  void reserve(int64_t bytes);
+  void write_at(int64_t offset, std::span<const std::byte> bytes) const;
+  void start_writing(int64_t offset, int64_t bytes) const;
+  struct Finished {
+    int64_t bytes = 0;  // size of the file
+    Digest metadata;    // of all bytes outside arrays, in order, as they were meant
+  };
+  // Writes what is left, fsyncs, and compares the file with memory: its size, all bytes outside
+  // arrays, and the arrays of write(). Throws E0501 or E0502. The file is durable but for its name.
+  // The last call.
+  Finished finish();
 
   bool has(const std::string& path) const;  // a group or a dataset
   // Names in a group, sorted. Throws when one of them is not a hard link.
@@ -139,24 +161,32 @@ class File {
 
   [[noreturn]] void fail_read(const std::string& what) const;
 
+  ~File();
+  File(File&& other) noexcept;
+
  private:
-  File() = default;
+  struct Output;
+
+  File();
   Handle open_object(const std::string& path) const;  // by hard links only
   Handle open_attribute(const std::string& object, const std::string& name) const;
   Attribute get_attribute(const std::string& object, const std::string& name) const;
   Handle require_group(const std::string& path);
   Handle object_for_writing(const std::string& path);
+  void check_heaps() const;  // throws when text of variable length cannot be read safely
   void set_scalar(const std::string& object, const std::string& name, hid_t type,
                   const void* value);
 
   std::filesystem::path path_;
   int64_t size_ = 0;
   ErrorCode code_ = ErrorCode::kBadHdf5;
+  mutable bool heaps_checked_ = false;
+  std::unique_ptr<Output> output_;  // of a new file; the library uses it until file_ is closed
   Handle file_;
 };
 
-// Runs `fill` on a new temporary file, then replaces `path` by it: fsync, rename, fsync of the
-// directory. A crash or an exception leaves what was there.
+// Runs `fill` on a new temporary file, seals it (seal.h), then replaces `path` by it: fsync, rename,
+// fsync of the directory. A crash or an exception leaves what was there.
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill);
 
 }  // namespace sutor::h5

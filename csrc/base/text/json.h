@@ -1,4 +1,5 @@
-// JSON whose objects must not have a key twice.
+// JSON of strangers: bounded, and with the keys that stand twice told; and JSON that can always be
+// written.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -15,6 +16,13 @@ struct ParsedJson {
   std::string problem;   // why it is not; empty when it is
   std::optional<std::string> repeated_key;
 };
+// Refuses what is nested deeper than 128 or has more than 2^24 values, before memory is taken for
+// them: whoever walks through the value may do so by recursion.
 ParsedJson parse_json(std::string_view text);
+
+// As value.dump(indent), but bytes that are not UTF-8 (of a path, a host's name, the command line)
+// are replaced by U+FFFD instead of being an exception.
+std::string dump_json(const nlohmann::json& value, int indent = -1);
+std::string dump_json(const nlohmann::ordered_json& value, int indent = -1);
 
 }  // namespace sutor

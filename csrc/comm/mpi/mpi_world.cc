@@ -6,14 +6,20 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "csrc/base/error.h"
+#include "csrc/base/process/crash_report.h"
 #include "csrc/comm/mpi/mpi_comm.h"
 #include "csrc/comm/watchdog/exit_report.h"
+#include "csrc/comm/watchdog/start_guard.h"
 
 namespace sutor {
 namespace {
 
+// What MPICH over UCX asks for when it starts, for two ranks and more; most of it is never touched.
+constexpr int64_t kAddressSpaceOfMpi = int64_t{256} << 20;
+
 // With -disable-auto-cleanup hydra sends SIGUSR1 to the others when a rank has died, which would
-// end them before they can say so.
+// end them before they can say so. (A program that notes such signals is left as it is.)
 void ignore_hydras_signal() {
   struct sigaction now {};
   sigaction(SIGUSR1, nullptr, &now);
@@ -23,13 +29,35 @@ void ignore_hydras_signal() {
   sigaction(SIGUSR1, &now, nullptr);
 }
 
+// Refuses a start that would crash in MPI or one of its libraries, which do not check that they got
+// their memory.
+void require_address_space() {
+  const int64_t left = address_space_left();
+  if (left < 0 || left >= kAddressSpaceOfMpi) return;
+  fail(ErrorCode::kOutOfMemory,
+       "out of memory: the start of MPI wants {} MB of address space, {} MB are left below the "
+       "limit "
+       "(`ulimit -v`). Raise the limit, or run without it",
+       kAddressSpaceOfMpi >> 20, left >> 20);
+}
+
+void start_mpi() {
+  require_address_space();
+  set_start_phase("the start of MPI");
+  int provided = 0;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  set_start_phase(nullptr);
+  restore_crash_report();
+}
+
 }  // namespace
 
 std::unique_ptr<Comm> make_world_comm() {
   const char* size = std::getenv("PMI_SIZE");
   if (size == nullptr || std::atoi(size) <= 1) return make_self_comm();
-  int provided = 0;
-  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  StartGuard guard(WatchLimits::from_environment());
+  start_mpi();
+  guard.all_started();
   ignore_hydras_signal();
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Comm failures;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "csrc/base/error.h"
 #include "csrc/comm/watchdog/exit_report.h"
@@ -32,16 +33,17 @@ WatchLimits WatchLimits::from_environment() {
   return limits;
 }
 
-HeartbeatMonitor::HeartbeatMonitor(LineListener listener, const WatchedJob& job,
+HeartbeatMonitor::HeartbeatMonitor(std::vector<LineListener> listeners, const WatchedJob& job,
                                    const WatchLimits& limits, const Journal& journal)
-    : listener_(std::move(listener)),
-      job_(job),
+    : job_(job),
+      reception_(std::move(listeners), job.token, static_cast<int>(job.processes.size()),
+                 job.own_rank),
       limits_(limits),
       view_(job.processes, Journal::now()),
       journal_(journal) {}
 
 void HeartbeatMonitor::add_to(std::vector<pollfd>& polled) const {
-  polled.push_back({listener_.fd(), POLLIN, 0});
+  reception_.add_to(polled);
   for (const Peer& peer : peers_) {
     const bool pending = peer.socket.wants_to_send();
     polled.push_back({peer.socket.fd(), static_cast<short>(POLLIN | (pending ? POLLOUT : 0)), 0});
@@ -49,8 +51,9 @@ void HeartbeatMonitor::add_to(std::vector<pollfd>& polled) const {
 }
 
 void HeartbeatMonitor::pump() {
-  for (LineSocket socket = listener_.accept(); socket.open(); socket = listener_.accept()) {
-    peers_.push_back({std::move(socket)});
+  for (Peer& peer : reception_.admit(Journal::now(), std::exchange(due_, false))) {
+    view_.rank(peer.rank).heard = Journal::now();
+    peers_.push_back(std::move(peer));
   }
   for (Peer& peer : peers_) read_from(peer);
   std::erase_if(peers_, [](const Peer& peer) { return !peer.socket.open(); });
@@ -63,24 +66,18 @@ void HeartbeatMonitor::read_from(Peer& peer) {
   try {
     for (const std::string& line : lines) take(peer, line);
   } catch (const std::exception&) {
-    good = false;  // an unknown peer, or a broken rank
+    good = false;  // a broken rank
   }
   if (good) return;
   peer.socket.close();
-  if (peer.rank >= 0) view_.lose(peer.rank, Journal::now());
+  view_.lose(peer.rank, Journal::now());
 }
 
 void HeartbeatMonitor::take(Peer& peer, const std::string& line) {
-  if (peer.rank >= 0) {
-    take_line(peer.rank, line);
-    if (view_.rank(peer.rank).state == State::kFinished)
-      peer.socket.send(R"({"type":"deregister"})");
-    return;
+  take_line(peer.rank, line);
+  if (view_.rank(peer.rank).state == State::kFinished) {
+    peer.socket.send(R"({"type":"deregister"})");
   }
-  const json hello = json::parse(line);
-  if (hello.at("token") != job_.token) fail(ErrorCode::kWatchdogUnconnected, "an unknown peer");
-  peer.rank = hello.at("rank");
-  view_.rank(peer.rank).heard = Journal::now();
 }
 
 void HeartbeatMonitor::take_own(const std::string& line) { take_line(job_.own_rank, line); }
@@ -102,16 +99,27 @@ void HeartbeatMonitor::take_line(int rank, const std::string& line) {
 }
 
 void HeartbeatMonitor::send_all(const std::string& line) {
-  for (Peer& peer : peers_) {
-    if (peer.rank >= 0) peer.socket.send(line);
-  }
+  for (Peer& peer : peers_) peer.socket.send(line);
 }
 
 void HeartbeatMonitor::take_own_heartbeat() {
   for (const std::string& line : own_heartbeats_.lines(journal_)) take_own(line);
 }
 
+void HeartbeatMonitor::report_strangers(bool at_end) {
+  const int64_t count = reception_.strangers();
+  if (count == reported_strangers_ || (reported_strangers_ > 0 && !at_end)) return;
+  reported_strangers_ = count;
+  print_exit_report(fmt::format(
+      "warning[{}]: {} connection{} not of this job came to the watchdog of rank {} ({}) and {} "
+      "turned away\n",
+      WarningCode::kStrangers, count, count == 1 ? "" : "s", job_.own_rank, reception_.address(),
+      count == 1 ? "was" : "were"));
+}
+
 void HeartbeatMonitor::tick() {
+  due_ = true;
+  report_strangers(/*at_end=*/false);
   take_own_heartbeat();
   send_all(R"({"type":"heartbeat"})");
   const double now = Journal::now();
@@ -201,12 +209,9 @@ void HeartbeatMonitor::end_job(int exit_code) {
   const std::vector<int> silent = view_.in_state(State::kSilent);
   send_all(json{{"type", "end"}, {"code", exit_code}, {"kill", silent}}.dump());
   for (const int r : silent) kill_process(job_.processes[static_cast<size_t>(r)]);
-  pump_for(kEndSeconds, [&] {
-    return std::none_of(peers_.begin(), peers_.end(), [](const Peer& p) { return p.rank >= 0; });
-  });
-  for (const Peer& peer : peers_) {
-    if (peer.rank >= 0) kill_process(job_.processes[static_cast<size_t>(peer.rank)]);
-  }
+  report_strangers(/*at_end=*/true);
+  pump_for(kEndSeconds, [&] { return peers_.empty(); });
+  for (const Peer& peer : peers_) kill_process(job_.processes[static_cast<size_t>(peer.rank)]);
   end_process(exit_code);
 }
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "csrc/comm/watchdog/job_view.h"
-#include "csrc/comm/watchdog/line_socket.h"
+#include "csrc/comm/watchdog/reception.h"
 
 namespace sutor {
 
@@ -30,13 +30,13 @@ struct WatchLimits {
 struct WatchedJob {
   std::vector<ProcessIdentity> processes;  // by rank
   int own_rank = 0, first_monitor = 0, second_monitor = 1;
-  std::string token;  // the first line of a rank's connection; without it, it is an unknown peer
+  std::string token;  // the key of what ranks answer to a monitor's challenge (reception.h)
 };
 
 class HeartbeatMonitor {
  public:
-  HeartbeatMonitor(LineListener listener, const WatchedJob& job, const WatchLimits& limits,
-                   const Journal& journal);
+  HeartbeatMonitor(std::vector<LineListener> listeners, const WatchedJob& job,
+                   const WatchLimits& limits, const Journal& journal);
 
   void add_to(std::vector<pollfd>& polled) const;
   // Accepts new connections and reads what has arrived.
@@ -52,12 +52,11 @@ class HeartbeatMonitor {
 
   bool all_deregistered() const;
   void acknowledge_deregistration();
+  // Says how many strangers came to the door since it last said so; the first one at once.
+  void report_strangers(bool at_end);
 
  private:
-  struct Peer {
-    LineSocket socket;
-    int rank = -1;  // -1: before its first line
-  };
+  using Peer = Reception::Arrival;
   void take(Peer& peer, const std::string& line);
   void take_line(int rank, const std::string& line);
   void read_from(Peer& peer);
@@ -71,8 +70,8 @@ class HeartbeatMonitor {
   [[noreturn]] void end_job(int exit_code);
   void pump_for(double seconds, const std::function<bool()>& enough);
 
-  LineListener listener_;
   WatchedJob job_;
+  Reception reception_;
   WatchLimits limits_;
   JobView view_;
   std::vector<Peer> peers_;
@@ -80,6 +79,8 @@ class HeartbeatMonitor {
   HeartbeatWriter own_heartbeats_;
   std::string disorder_;      // a report of what is wrong although all ranks live
   double trouble_since_ = 0;  // 0: none
+  bool due_ = false;          // a heartbeat is
+  int64_t reported_strangers_ = 0;
 };
 
 }  // namespace sutor

@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "csrc/base/error.h"
@@ -22,19 +23,22 @@
 namespace sutor {
 namespace {
 
-// Far more than any rank sends between two heartbeats.
-constexpr size_t kLongestLine = size_t{1} << 24;
+// Enough to name all ranks of a very large job.
+constexpr size_t kLongestLine = size_t{1} << 20;
+// What is kept for a socket that does not take it.
+constexpr size_t kMostToSend = size_t{1} << 22;
 
 // Close-on-exec everywhere: a child process (a Python step) with a copy would keep the connection
 // of a dead rank open.
 constexpr int kSocketFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
 
-FileDescriptor connect_to(const std::string& address, int port, double seconds, int& error) {
+FileDescriptor connect_to(const std::string& endpoint, double seconds, int& error) {
   FileDescriptor fd(::socket(AF_INET, kSocketFlags, 0));
+  const size_t colon = endpoint.rfind(':');
   sockaddr_in to{};
   to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<uint16_t>(port));
-  ::inet_pton(AF_INET, address.c_str(), &to.sin_addr);
+  to.sin_port = htons(static_cast<uint16_t>(std::atoi(endpoint.c_str() + colon + 1)));
+  ::inet_pton(AF_INET, endpoint.substr(0, colon).c_str(), &to.sin_addr);
   error = 0;
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0) return fd;
   error = errno;
@@ -61,26 +65,25 @@ void add_unless_there(std::vector<std::string>& addresses, const sockaddr* addre
 
 }  // namespace
 
-LineSocket::LineSocket(int fd) : fd_(fd) {
+LineSocket::LineSocket(int fd, size_t longest_line) : fd_(fd), longest_line_(longest_line) {
   const int on = 1;
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-LineSocket LineSocket::connect(const std::vector<std::string>& addresses, int port,
-                               double seconds_each) {
+LineSocket LineSocket::connect(const std::vector<std::string>& endpoints, double seconds_each) {
   std::string tried;
-  for (const std::string& address : addresses) {
+  for (const std::string& endpoint : endpoints) {
     int error = 0;
-    FileDescriptor fd = connect_to(address, port, seconds_each, error);
+    FileDescriptor fd = connect_to(endpoint, seconds_each, error);
     if (fd.get() >= 0) {
       LineSocket socket;
       socket.fd_ = std::move(fd);
+      socket.longest_line_ = kLongestLine;
       const int on = 1;
       ::setsockopt(socket.fd(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
       return socket;
     }
-    tried +=
-        fmt::format("{}{}:{} ({})", tried.empty() ? "" : ", ", address, port, std::strerror(error));
+    tried += fmt::format("{}{} ({})", tried.empty() ? "" : ", ", endpoint, std::strerror(error));
   }
   fail(
       ErrorCode::kWatchdogUnconnected,
@@ -102,7 +105,7 @@ bool LineSocket::flush() {
     if (count > 0) {
       out_.erase(0, static_cast<size_t>(count));
     } else if (errno == EAGAIN) {
-      return out_.size() < kLongestLine;
+      return out_.size() < kMostToSend;
     } else if (errno != EINTR) {
       return false;
     }
@@ -114,42 +117,51 @@ bool LineSocket::read(std::vector<std::string>& lines) {
   bool gone = !open();
   char buffer[1 << 14];
   while (!gone) {
-    const ssize_t count = ::recv(fd(), buffer, sizeof buffer, 0);
+    // Of a line that is too long no more than that is kept.
+    const size_t most = std::min(sizeof buffer, longest_line_ + 1 - in_.size());
+    const ssize_t count = ::recv(fd(), buffer, most, 0);
     if (count > 0) {
       in_.append(buffer, static_cast<size_t>(count));
-      gone = in_.size() > kLongestLine;
+      take_lines(lines);
+      gone = in_.size() > longest_line_;
     } else if (count < 0 && errno == EAGAIN) {
       break;
     } else if (count == 0 || errno != EINTR) {
       gone = true;
     }
   }
+  return !gone;
+}
+
+void LineSocket::take_lines(std::vector<std::string>& lines) {
   size_t begin = 0;
   for (size_t end; (end = in_.find('\n', begin)) != std::string::npos; begin = end + 1) {
     lines.push_back(in_.substr(begin, end - begin));
   }
   in_.erase(0, begin);
-  return !gone;
 }
 
-LineListener::LineListener(bool only_this_host) : fd_(::socket(AF_INET, kSocketFlags, 0)) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(only_this_host ? INADDR_LOOPBACK : INADDR_ANY);
-  socklen_t length = sizeof address;
-  auto* raw = reinterpret_cast<sockaddr*>(&address);
+void LineSocket::allow_long_lines() { longest_line_ = kLongestLine; }
+
+LineListener::LineListener(const std::string& address) : fd_(::socket(AF_INET, kSocketFlags, 0)) {
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  ::inet_pton(AF_INET, address.c_str(), &at.sin_addr);
+  socklen_t length = sizeof at;
+  auto* raw = reinterpret_cast<sockaddr*>(&at);
   if (fd_.get() < 0 || ::bind(fd_.get(), raw, length) != 0 || ::listen(fd_.get(), SOMAXCONN) != 0 ||
       ::getsockname(fd_.get(), raw, &length) != 0) {
     fail(ErrorCode::kWatchdogUnconnected,
-         "the watchdog found no TCP port to listen on: {}. SUTOR_WATCHDOG=off trains without it.",
-         std::strerror(errno));
+         "the watchdog found no TCP port of {} to listen on: {}. SUTOR_WATCHDOG=off trains without "
+         "it.",
+         address, std::strerror(errno));
   }
-  port_ = ntohs(address.sin_port);
+  endpoint_ = fmt::format("{}:{}", address, ntohs(at.sin_port));
 }
 
-LineSocket LineListener::accept() {
+LineSocket LineListener::accept(size_t longest_line) {
   const int fd = ::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  return fd >= 0 ? LineSocket(fd) : LineSocket();
+  return fd >= 0 ? LineSocket(fd, longest_line) : LineSocket();
 }
 
 std::vector<std::string> addresses_of_this_host() {

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
@@ -22,6 +23,8 @@ namespace {
 using nlohmann::json;
 
 constexpr double kConnectSeconds = 5;  // for each address
+// How long a rank that a monitor turned away, in a crowd of strangers, comes again.
+constexpr double kComeAgainSeconds = 30;
 // How long a rank waits for the monitors to acknowledge its deregistration, and monitors wait for
 // all ranks to deregister.
 constexpr double kDeregisterSeconds = 3;
@@ -57,12 +60,38 @@ bool switched_off() {
   return text != nullptr && (std::string(text) == "off" || std::string(text) == "0");
 }
 
-// Where a monitor listens: {"port": ..., "addresses": [...], "token": ...}; the first one's token
-// counts.
-json listening_json(const LineListener& listener, bool only_this_host) {
-  json result{{"port", listener.port()}, {"token", random_hex(4)}};
-  result["addresses"] =
-      only_this_host ? std::vector<std::string>{"127.0.0.1"} : addresses_of_this_host();
+// On loopback for ranks of the same host, and on every address under which other hosts may reach
+// this one, when there are any; those that no rank comes through are closed once all are in.
+std::vector<LineListener> listeners_of(const WatchedJob& job) {
+  const std::string& own = job.processes[static_cast<size_t>(job.own_rank)].network;
+  size_t here = 0;
+  for (const ProcessIdentity& process : job.processes) here += process.network == own;
+  std::vector<LineListener> listeners;
+  if (here > 1) listeners.emplace_back("127.0.0.1");
+  if (here == job.processes.size()) return listeners;
+  std::string problem;
+  for (const std::string& address : addresses_of_this_host()) {
+    try {
+      listeners.emplace_back(address);
+    } catch (const Error& error) {  // the host's name may stand for an address that it has not
+      problem = error.what();
+    }
+  }
+  if (listeners.size() <= (here > 1 ? 1 : 0)) {
+    fail(ErrorCode::kWatchdogUnconnected, "{}",
+         problem.empty() ? "the watchdog found no address under which other hosts reach this one. "
+                           "SUTOR_WATCHDOG=off trains without it."
+                         : problem);
+  }
+  return listeners;
+}
+
+// Where a monitor listens: {"endpoints": [...], "token": ...}; the first one's token counts.
+json listening_json(const std::vector<LineListener>& listeners) {
+  json result{{"token", random_hex(4)}, {"endpoints", json::array()}};
+  for (const LineListener& listener : listeners) {
+    result["endpoints"].push_back(listener.endpoint());
+  }
   return result;
 }
 
@@ -78,14 +107,11 @@ std::unique_ptr<Watchdog> Watchdog::start(Comm& world, const Journal& journal) {
     job.processes.push_back(identity_of(json::parse(text)));
   }
   job.second_monitor = second_monitor_of(job.processes);
-  const bool one_host = std::all_of(
-      job.processes.begin(), job.processes.end(),
-      [&](const ProcessIdentity& process) { return process.network == job.processes[0].network; });
-  std::optional<LineListener> listener;
+  std::vector<LineListener> listeners;
   std::string where;
   if (job.own_rank == job.first_monitor || job.own_rank == job.second_monitor) {
-    listener.emplace(one_host);
-    where = listening_json(*listener, one_host).dump();
+    listeners = listeners_of(job);
+    where = listening_json(listeners).dump();
   }
   std::vector<json> monitors;
   const std::vector<std::string> all = world.all_gather_text(where, "watchdog addresses");
@@ -94,9 +120,10 @@ std::unique_ptr<Watchdog> Watchdog::start(Comm& world, const Journal& journal) {
   }
   job.token = monitors[0].at("token");
   std::unique_ptr<Watchdog> dog(new Watchdog(journal, job, WatchLimits::from_environment()));
-  if (listener) dog->monitor_.emplace(std::move(*listener), dog->job_, dog->limits_, journal);
-  dog->connect({monitors[0].at("addresses"), monitors[1].at("addresses")},
-               {monitors[0].at("port"), monitors[1].at("port")});
+  if (!listeners.empty()) {
+    dog->monitor_.emplace(std::move(listeners), dog->job_, dog->limits_, journal);
+  }
+  dog->connect({monitors[0].at("endpoints"), monitors[1].at("endpoints")});
   dog->thread_ = std::thread([raw = dog.get()] { raw->run(); });
   return dog;
 }
@@ -114,21 +141,41 @@ Watchdog::~Watchdog() {
   thread_.join();
 }
 
-void Watchdog::connect(const std::vector<std::vector<std::string>>& addresses,
-                       const std::vector<int>& ports) {
+void Watchdog::connect(const std::vector<std::vector<std::string>>& endpoints) {
   const std::vector<int> monitors = {job_.first_monitor, job_.second_monitor};
   for (size_t i = 0; i < monitors.size(); ++i) {
     if (monitors[i] == job_.own_rank) continue;
-    // A monitor on the same host can be reached by loopback too, whatever the network setup.
-    std::vector<std::string> to = addresses[i];
+    // Loopback reaches a monitor on the same host, whatever the network setup, and no other.
     const auto monitor = static_cast<size_t>(monitors[i]), own = static_cast<size_t>(job_.own_rank);
-    if (job_.processes[monitor].network == job_.processes[own].network) to.push_back("127.0.0.1");
+    const bool same_host = job_.processes[monitor].network == job_.processes[own].network;
     Uplink uplink;
-    uplink.socket = LineSocket::connect(to, ports[i], kConnectSeconds);
+    for (const std::string& endpoint : endpoints[i]) {
+      if (endpoint.starts_with("127.") == same_host) uplink.endpoints.push_back(endpoint);
+    }
+    uplink.socket = LineSocket::connect(uplink.endpoints, kConnectSeconds);
     uplink.rank = monitors[i];
     uplink.heard = Journal::now();
-    uplink.socket.send(json{{"token", job_.token}, {"rank", job_.own_rank}}.dump());
     uplinks_.push_back(std::move(uplink));
+  }
+}
+
+// A monitor turns ranks away, too, when strangers crowd before its door.
+bool Watchdog::connect_again(Uplink& uplink) {
+  if (uplink.welcome || Journal::now() - started_ > kComeAgainSeconds) return false;
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  try {
+    uplink.socket = LineSocket::connect(uplink.endpoints, /*seconds_each=*/1);
+  } catch (const Error&) {
+    return false;  // it is gone
+  }
+  return true;
+}
+
+void Watchdog::send(Uplink& uplink, const std::string& line) {
+  if (uplink.welcome) {
+    uplink.socket.send(line);
+  } else {
+    uplink.held.push_back(line);
   }
 }
 
@@ -218,7 +265,7 @@ void Watchdog::send_commands() {
     sending_ = true;
   }
   for (const std::string& line : lines) {
-    for (Uplink& uplink : uplinks_) uplink.socket.send(line);
+    for (Uplink& uplink : uplinks_) send(uplink, line);
     if (monitor_) monitor_->take_own(line);
   }
   {
@@ -229,7 +276,7 @@ void Watchdog::send_commands() {
 }
 
 void Watchdog::send_heartbeat(Uplink& uplink) {
-  if (!uplink.socket.open()) return;
+  if (!uplink.socket.open() || !uplink.welcome) return;
   for (const std::string& line : uplink.heartbeats.lines(journal_)) uplink.socket.send(line);
 }
 
@@ -238,7 +285,7 @@ void Watchdog::read_from(Uplink& uplink) {
   std::vector<std::string> lines;
   const bool good = uplink.socket.read(lines);
   for (const std::string& line : lines) take(uplink, line);
-  if (good) return;
+  if (good || connect_again(uplink)) return;
   uplink.socket.close();
   uplink.lost_since = Journal::now();
 }
@@ -247,7 +294,18 @@ void Watchdog::take(Uplink& uplink, const std::string& line) {
   uplink.heard = Journal::now();
   uplink.lost_since = 0;
   const json message = json::parse(line);
+  if (message.contains("challenge")) {
+    const std::string answer =
+        answer_to(job_.token, message["challenge"], job_.own_rank, uplink.rank);
+    uplink.socket.send(json{{"rank", job_.own_rank}, {"answer", answer}}.dump());
+    return;
+  }
   const std::string type = message.at("type");
+  if (type == "welcome") {
+    uplink.welcome = true;
+    send_heartbeat(uplink);
+    for (const std::string& held : std::exchange(uplink.held, {})) uplink.socket.send(held);
+  }
   if (type == "deregister") uplink.deregistered = true;
   if (type == "heartbeat_now") send_heartbeat(uplink);
   if (type != "end") return;
@@ -285,7 +343,7 @@ void Watchdog::check_monitors() {
 }
 
 void Watchdog::leave_without_mpi() {
-  for (Uplink& uplink : uplinks_) uplink.socket.send(R"({"type":"deregister"})");
+  for (Uplink& uplink : uplinks_) send(uplink, R"({"type":"deregister"})");
   if (monitor_) monitor_->acknowledge_deregistration();
   // The main thread may be waiting for a line of the launcher, and must not mistake the answer to
   // the following line for it.
@@ -313,6 +371,7 @@ bool Watchdog::leave_now() {
   });
   const bool done = taken && (!monitor_ || monitor_->all_deregistered());
   if (!done && now - leaving_since_ < kDeregisterSeconds) return false;
+  if (monitor_) monitor_->report_strangers(/*at_end=*/true);
   if (monitor_) monitor_->acknowledge_deregistration();
   return true;
 }

@@ -47,15 +47,19 @@ class Watchdog {
     double heard = 0;
     double lost_since = 0;      // 0: connected
     bool deregistered = false;  // the monitor has acknowledged it
+    std::vector<std::string> endpoints;
+    bool welcome = false;           // the monitor has taken this rank in
+    std::vector<std::string> held;  // lines for the time when it is
   };
 
   Watchdog(const Journal& journal, WatchedJob job, const WatchLimits& limits);
-  void connect(const std::vector<std::vector<std::string>>& addresses,
-               const std::vector<int>& ports);
+  void connect(const std::vector<std::vector<std::string>>& endpoints);
   void run();
   bool leave_now();
   void send_commands();
   void send_heartbeat(Uplink& uplink);
+  void send(Uplink& uplink, const std::string& line);
+  bool connect_again(Uplink& uplink);
   void leave_without_mpi();
   void read_from(Uplink& uplink);
   void take(Uplink& uplink, const std::string& line);
@@ -76,6 +80,7 @@ class Watchdog {
   bool sending_ = false;  // the thread has taken commands_ and is sending them
   std::atomic<bool> leaving_ = false, stop_ = false;
   double leaving_since_ = 0;
+  const double started_ = Journal::now();
   const pthread_t main_thread_ = ::pthread_self();
   std::atomic<double> finalizing_since_ = 0;  // 0: not yet
   std::atomic<int> exit_code_ = 0;

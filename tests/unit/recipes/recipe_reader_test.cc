@@ -151,6 +151,14 @@ TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
                 "my.yaml:3:14: error[E0205]: `eval.best`");
 }
 
+TEST(RecipeReader, RefusesARateThatWouldRiseToTheEnd) {
+  EXPECT_EQ(report(kLeast, {"optim.lr=1e-4", "schedule.min_lr=1e-4"}), "");
+  const std::string got = report(kLeast, {"optim.lr=1e-4", "schedule.min_lr=2e-4"});
+  for (const char* word : {"--set schedule.min_lr", "E0205", "at most optim.lr", "0.0001"}) {
+    EXPECT_NE(got.find(word), std::string::npos) << got;
+  }
+}
+
 TEST(RecipeReader, RefusesKeysOfThingsThatItDoesNotHave) {
   for (const char* set : {"train.z_loss=0", "train.early_stop=null", "log.wandb=null",
                           "log.experts=brief", "checkpoint.async=false", "checkpoint.on_signal=[]",
@@ -344,6 +352,68 @@ TEST(RecipeReader, ParsesWarmupAndMinLr) {
   EXPECT_DOUBLE_EQ(parse_min_lr("10%", 4e-3), 4e-4);
   EXPECT_EQ(parse_min_lr("1e-6", 1), 1e-6);
   EXPECT_THROW(parse_warmup("x", 1), Error);
+}
+
+TEST(RecipeReader, RefusesYamlWithoutEnd) {
+  const auto refused = [](const std::string& text, const std::string& words) {
+    const std::string got = report(text);
+    EXPECT_NE(got.find("error[E0203]"), std::string::npos) << got;
+    EXPECT_NE(got.find(words), std::string::npos) << got;
+  };
+  refused(",", "");
+  refused(std::string(kLeast) + "---\na: b\n", "a second YAML document");
+  refused("esft: {also_train: &a [x, *a]}\n", "an alias of what it stands in");
+  refused(std::string(100000, '['), "");
+  refused("a: " + std::string(40, '[') + std::string(40, ']'), "nested deeper");
+  refused("output: " + std::string(70000, 'x'), "a text of 70000 bytes");
+  refused(std::string(2 << 20, '#'), "2097152 bytes");
+  refused("output: caf\xe9\n", "line 1 is not text in UTF-8");
+  refused(std::string("output: a\0b\n", 12), "byte 0x00");
+  std::string aliases = "a: &a b\nc: [";
+  for (int i = 0; i < 2000; ++i) aliases += "*a,";
+  refused(aliases + "]\n", "1,000 aliases");
+  std::string many = "a: [";
+  for (int i = 0; i < 60000; ++i) many += "0,";
+  refused(many + "]\n", "50,000 values");
+}
+
+TEST(RecipeReader, AliasesOfAliasesAreRefusedAtOnce) {
+  std::string bomb = "&a0 [x,x,x,x,x,x,x,x,x,x]";
+  for (int i = 1; i < 20; ++i) {
+    std::string next = "&a" + std::to_string(i) + " [" + bomb;
+    for (int j = 0; j < 9; ++j) next += ",*a" + std::to_string(i - 1);
+    bomb = next + "]";
+  }
+  EXPECT_NE(report(std::string(kLeast) + "lora: {targets: " + bomb + "}\n"), "");
+}
+
+TEST(RecipeReader, LongTextsAreNoDeepRecursion) {
+  const std::string name(60000, 'a');
+  expect_report(std::string(kLeast) + "data: {train: [{path: a, name: " + name + "}]}\n",
+                "my.yaml:3:32: error[E0205]: `data.train[0].name`");
+  expect_report(kLeast, "error[E0209]", {"output=${" + name + "}"});
+  EXPECT_EQ(read(kLeast, {"output=${" + name}).output, "${" + name);
+  std::string variables;
+  for (int i = 0; i < 20000; ++i) variables += "${}";
+  expect_report(kLeast, "error[E0209]", {"output=" + variables});
+  ::setenv("SUTOR_TEST_LONG", std::string(50000, 'x').c_str(), 1);
+  expect_report(kLeast, "error[E0205]: --set output: with its variables replaced",
+                {"output=${SUTOR_TEST_LONG}${SUTOR_TEST_LONG}"});
+  ::unsetenv("SUTOR_TEST_LONG");
+  expect_report(kLeast, "error[E0201]", {name + "=1"});
+  expect_report(kLeast, "error[E0201]", {"data.train[0]." + name + "=1"});
+}
+
+TEST(RecipeReader, BasesOfStrangeNamesAndLongChainsAreE0203) {
+  expect_report("base: " + std::string(5000, 'b') + "\n", "my.yaml:1:7: error[E0203]: base recipe");
+  expect_report("base: /dev/zero\n",
+                "my.yaml:1:7: error[E0203]: base recipe /dev/zero is a device");
+  TempDir dir;
+  for (int i = 0; i < 40; ++i) {
+    dir.write(std::to_string(i) + ".yaml", "base: " + std::to_string(i + 1) + ".yaml\n");
+  }
+  testing::expect_error(ErrorCode::kUnreadableRecipe, {"more than 32 recipes"},
+                        [&] { read_recipe(dir / "0.yaml"); });
 }
 
 }  // namespace

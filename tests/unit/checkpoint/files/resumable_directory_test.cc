@@ -70,8 +70,7 @@ TEST_F(ResumableDirectoryTest, ATrailingSlashMeansTheSameDirectory) {
 
 TEST_F(ResumableDirectoryTest, ASecondJobIsSentAway) {
   const ResumableDirectory first = open();
-  expect_error(ErrorCode::kBusy, {".staging-out.convert", "another job", "\"pid\""},
-               [&] { open(); });
+  expect_error(ErrorCode::kBusy, {"folder/out", "another job", "process "}, [&] { open(); });
   expect_error(ErrorCode::kBusy, {"another job"}, [&] { open("another plan", true); });
 }
 

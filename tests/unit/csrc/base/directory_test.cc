@@ -65,46 +65,76 @@ TEST(ReplaceDirectory, PutsOneInThePlaceOfTheOther) {
   EXPECT_EQ(count_entries(dir.path()), 1);
 }
 
-TEST(StagedDirectory, AppearsOnlyWhenPublished) {
+TEST(NewFolders, HaveTheModeThatTheUmaskLeaves) {
   TempDir dir;
-  {
-    StagedDirectory staged(dir / "runs/out/");
-    EXPECT_EQ(staged.final_path(), dir / "runs/out");
-    struct stat status;
-    ASSERT_EQ(stat(staged.path().c_str(), &status), 0);
-    EXPECT_EQ(status.st_mode & 07777, 0700u);
-    EXPECT_EQ(staged.path().filename().string().rfind(".staging-out.", 0), 0u);
-    OutputFile file(staged.path() / "x");
-    file.append("content");
-    file.finish();
-    fs::create_directory(staged.path() / "sub");
-    EXPECT_FALSE(fs::exists(dir / "runs/out"));
-    staged.publish();
+  for (const mode_t mask : {0000, 0022, 0027, 0077}) {
+    const mode_t before = ::umask(mask);
+    const unsigned mode = new_directory_mode();
+    make_directory(dir / fmt::format("{:o}/below", mask));
+    write_new_file(dir / fmt::format("{:o}/file", mask), "x");
+    ::umask(before);
+    EXPECT_EQ(mode, 0777u & ~mask);
+    for (const auto& [name, wanted] : {std::pair{"", 0777u}, {"below", 0777u}, {"file", 0666u}}) {
+      struct stat status;
+      ASSERT_EQ(::stat((dir / fmt::format("{:o}/{}", mask, name)).c_str(), &status), 0);
+      EXPECT_EQ(status.st_mode & 07777, wanted & ~mask) << name;
+    }
   }
-  EXPECT_EQ(dir.read("runs/out/x"), "content");
-  EXPECT_EQ(count_entries(dir / "runs"), 1);
 }
 
-TEST(StagedDirectory, VanishesUnlessPublished) {
+TEST(RequirePlainFile, NamesWhateverElseStandsThere) {
   TempDir dir;
-  {
-    StagedDirectory staged(dir / "out");
-    OutputFile(staged.path() / "x").append("content");
+  dir.write("file", "x");
+  require_plain_file(dir / "file");
+  require_plain_file(dir / "nothing");
+  fs::create_symlink("file", dir / "link");
+  fs::create_symlink("/nowhere", dir / "dangling");
+  ASSERT_EQ(::mkfifo((dir / "fifo").c_str(), 0600), 0);
+  for (const auto& [name, word] : {std::pair{"link", "symbolic link to file"},
+                                   {"dangling", "symbolic link to /nowhere"},
+                                   {"fifo", "FIFO"},
+                                   {".", "folder"},
+                                   {"/dev/null", "device"}}) {
+    expect_error(ErrorCode::kOutputExists, {name, word}, [&] { require_plain_file(dir / name); });
+    expect_error(ErrorCode::kOutputExists, {name, word},
+                 [&] { write_file_atomic(dir / name, "content"); });
   }
-  EXPECT_EQ(count_entries(dir.path()), 0);
+  EXPECT_EQ(dir.read("file"), "x");
 }
 
-TEST(StagedDirectory, NeverReplaces) {
+TEST(RequireOwnDirectory, FollowsNoLink) {
   TempDir dir;
-  fs::create_directory(dir / "out");
-  expect_error(ErrorCode::kOutputExists, {"out", "exists"},
-               [&] { StagedDirectory staged(dir / "out"); });
-  StagedDirectory staged(dir / "late");
-  fs::create_directory(dir / "late");  // somebody was faster
-  expect_error(ErrorCode::kOutputExists, {"late"}, [&] { staged.publish(); });
-  EXPECT_TRUE(fs::is_empty(dir / "late"));
-  fs::create_symlink("/nowhere", dir / "link");
-  expect_error(ErrorCode::kOutputExists, {"link"}, [&] { StagedDirectory other(dir / "link"); });
+  require_own_directory(dir.path());
+  require_own_directory(dir / "nothing");
+  dir.write("file", "x");
+  fs::create_directory_symlink(dir.path(), dir / "link");
+  for (const char* name : {"link", "link/", "file"}) {
+    expect_error(ErrorCode::kOutputExists, {"no link"}, [&] { require_own_directory(dir / name); });
+  }
+}
+
+TEST(LiesWithin, ResolvesLinks) {
+  TempDir dir;
+  fs::create_directories(dir / "a/b");
+  fs::create_directory_symlink(dir / "a/b", dir / "link");
+  EXPECT_TRUE(lies_within(dir / "a", dir / "a"));
+  EXPECT_TRUE(lies_within(dir / "a/", dir / "a"));
+  EXPECT_TRUE(lies_within(dir / "link/new", dir / "a"));
+  EXPECT_FALSE(lies_within(dir / "a", dir / "a/b"));
+  EXPECT_FALSE(lies_within(dir / "ab", dir / "a"));
+}
+
+TEST(RemoveTemporaries, TakesTheLeftoversOfReplacedFilesAlone) {
+  TempDir dir;
+  const fs::path left = temporary_name(dir / "LATEST");
+  dir.write(left.filename().string(), "x");
+  for (const char* name : {".LATEST.tmp", "LATEST.0123456789abcdef.tmp", ".hidden", "x.tmp"}) {
+    dir.write(name, "x");
+  }
+  remove_temporaries(dir.path());
+  remove_temporaries(dir / "nothing");
+  EXPECT_FALSE(fs::exists(left));
+  EXPECT_EQ(count_entries(dir.path()), 4);
 }
 
 }  // namespace

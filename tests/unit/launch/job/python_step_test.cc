@@ -62,6 +62,30 @@ TEST_F(PythonStep, AnErrorOfAScriptEndsTheJobWithTheExitCodeOfTheScript) {
   }
 }
 
+TEST_F(PythonStep, AScriptThatALimitEndedIsReported) {
+  for (const char* signal : {"KILL", "ABRT", "VTALRM"}) {
+    stand_in(std::string("kill -") + signal + " $$");
+    expect_error(ErrorCode::kStepLimit, {"tools/score.py was ended by signal"},
+                 [] { run_python_step("score.py", {}); });
+  }
+  stand_in("kill -SEGV $$");
+  expect_error(ErrorCode::kPythonStepDied, {"signal 11"}, [] { read_python_step("score.py", {}); });
+  stand_in("exit 1");
+  expect_error(ErrorCode::kPythonStepDied, {"exit code 1"},
+               [] { run_python_step("score.py", {}); });
+}
+
+TEST_F(PythonStep, PrintedJsonIsCheckedAndJobsAreText) {
+  EXPECT_EQ(printed_json({0, "{\"a\": 1}"}, "score.py")["a"], 1);
+  expect_error(ErrorCode::kPythonStepDied, {"tools/score.py"}, [] {
+    printed_json({0, "no"}, "score.py");
+  });
+  stand_in("exit 0");
+  expect_error(ErrorCode::kBadValue, {"UTF-8"}, [] {
+    run_python_step("score.py", {{"path", "caf\xe9"}});
+  });
+}
+
 TEST_F(PythonStep, WhatIsMissingIsNamed) {
   ::setenv("SUTOR_PYTHON", "/nowhere/python", 1);
   expect_error(ErrorCode::kNoPythonStep, {"/nowhere/python"},

@@ -109,5 +109,15 @@ TEST(BestMetricTest, TheHighestShareOfExactMatchesIsBest) {
   EXPECT_EQ(best_step("exact_match", {0.25, 0.75, 0.5}), 20);
 }
 
+TEST(BestMetricTest, OfEvaluationsOnlyTheBasesAreRemembered) {
+  TrainState state = state_of("task.loss");
+  remember_base(state, metrics_of(0, "task", "loss", 3.0));
+  remember_base(state, metrics_of(0, "task", "ppl", kInfinity));
+  remember_base(state, metrics_of(0, "general", "loss", 2.0));
+  remember_base(state, metrics_of(10, "task", "loss", 1.0));
+  const std::map<std::string, double> expected = {{"task.loss", 3.0}, {"general.loss", 2.0}};
+  EXPECT_EQ(state.base_values, expected);
+}
+
 }  // namespace
 }  // namespace sutor

@@ -46,7 +46,7 @@ class Training {
       optimizer_->step(1e-2, state_.step);
     }
   }
-  void save() { checkpointer_.save(state_, /*keep=*/9); }
+  void save() { checkpointer_.save(state_, {.keep = 9, .async = false}); }
   bool resume() { return checkpointer_.resume(state_, /*strict=*/true); }
 
   TrainState& state() { return state_; }

@@ -16,6 +16,7 @@ TrainState sample_state() {
   state.best_metric = "task.loss";
   state.best_value = 0.5;
   state.best_step = 5;
+  state.base_values = {{"task.loss", 0.75}, {"task.ppl", 2.125}};
   return state;
 }
 
@@ -31,6 +32,12 @@ TEST(TrainStateTest, KeysThatRecipesHadOnceAreNotPartOfATrainingAnyMore) {
       "stage: train\noptim.lr: 1e-05\ntrain.micro_batch: 2\ntrain.recompute: none\n"
       "train.z_loss: 0\ntrain.seed: 42\ntrain.early_stop: null\n";
   EXPECT_EQ(train_state_from(json, "here").schedule, sample_state().schedule);
+}
+
+TEST(TrainStateTest, OfAProgramThatDidNotKeepTheBasesEvaluationsItHasNone) {
+  nlohmann::json json = to_json(sample_state());
+  json.erase("base");
+  EXPECT_TRUE(train_state_from(json, "here").base_values.empty());
 }
 
 TEST(TrainStateTest, AMissingMemberIsNamed) {

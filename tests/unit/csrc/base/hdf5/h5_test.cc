@@ -3,8 +3,11 @@
 #include "csrc/base/hdf5/h5.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "csrc/base/error.h"
@@ -115,6 +118,64 @@ TEST(H5Test, CreateRefusesToOverwrite) {
   dir.write("x.h5", "mine");
   expect_error(ErrorCode::kWriteFailed, [&] { File::create(dir / "x.h5"); });
   EXPECT_EQ(dir.read("x.h5"), "mine");
+}
+
+// Writes with this limit on the size of files, which makes all beyond it fail.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    signal_ = ::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, signal_);
+  }
+
+ private:
+  rlimit before_ = {};
+  sighandler_t signal_ = SIG_DFL;
+};
+
+TEST(H5Test, AFailedWriteIsReportedWhereverItIsAndLeavesTheLibraryWhole) {
+  TempDir dir;
+  write_file(dir / "x.h5", fill_sample);
+  const std::string before = dir.read("x.h5");
+  for (rlim_t limit = 0; limit < before.size(); limit += 97) {
+    const FileSizeLimit with_limit(limit);
+    expect_error(ErrorCode::kWriteFailed, {"x.h5", "ulimit -f"},
+                 [&] { write_file(dir / "x.h5", fill_sample); });
+  }
+  EXPECT_EQ(dir.read("x.h5"), before);
+  EXPECT_EQ(testing::count_entries(dir.path()), 1);
+  write_file(dir / "y.h5", fill_sample);
+  EXPECT_EQ(dir.read("y.h5"), before);
+}
+
+TEST(H5Test, DigestsAreOfWhatWasMeant) {
+  TempDir dir;
+  File file = File::create(dir / "x.h5", 4096);
+  const std::vector<float> small = {1, 2, 3}, large(1 << 19, 0.5F);
+  const Dataset a = file.write<float>("/a", {3}, small);
+  const Dataset b = file.write<float>("/b", {1 << 19}, large);
+  const Dataset c = file.create_dataset("/c", "F32", {3});
+  file.write_at(c.offset, std::as_bytes(std::span(small)));
+  const File::Finished finished = file.finish();
+  EXPECT_EQ(a.digest, xxh3(std::as_bytes(std::span(small))));
+  EXPECT_EQ(b.digest, xxh3(std::as_bytes(std::span(large))));
+  EXPECT_EQ(b.offset % 4096, 0);
+  std::string bytes = dir.read("x.h5");
+  EXPECT_EQ(finished.bytes, static_cast<int64_t>(bytes.size()));
+  std::vector<const Dataset*> arrays = {&a, &b, &c};
+  std::sort(arrays.begin(), arrays.end(),
+            [](const Dataset* x, const Dataset* y) { return x->offset > y->offset; });
+  for (const Dataset* array : arrays) {  // from the last one on
+    bytes.erase(static_cast<size_t>(array->offset), static_cast<size_t>(array->bytes));
+  }
+  EXPECT_EQ(finished.metadata, xxh3(bytes));
+  EXPECT_EQ(File::open(dir / "x.h5").read<float>("/c"), small);
 }
 
 TEST(H5Test, FilesThatAreNotHdf5AreNamedAndNothingIsPrinted) {

@@ -31,5 +31,27 @@ TEST(ParseJson, SaysWhyATextIsNotJson) {
   EXPECT_NE(parsed.problem.find("column 7"), std::string::npos) << parsed.problem;
 }
 
+TEST(ParseJson, NestsToTheLimitAndNoDeeper) {
+  const auto nested = [](size_t depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+  };
+  EXPECT_EQ(parse_json(nested(128)).problem, "");
+  EXPECT_NE(parse_json(nested(129)).problem, "");
+  EXPECT_NE(parse_json(std::string(10'000'000, '[')).problem, "");
+  std::string objects;
+  for (int i = 0; i < 100000; ++i) objects += "{\"a\":";
+  EXPECT_NE(parse_json(objects).problem, "");
+}
+
+TEST(ParseJson, HoldsABoundedNumberOfValues) {
+  std::string many = "[";
+  for (int i = 0; i < 17'000'000; ++i) many += "0,";
+  EXPECT_NE(parse_json(many + "0]").problem.find("16,777,216"), std::string::npos);
+}
+
+TEST(DumpJson, WritesBytesThatAreNoText) {
+  EXPECT_EQ(dump_json(nlohmann::json{{"path", "caf\xe9"}}), "{\"path\":\"caf\uFFFD\"}");
+}
+
 }  // namespace
 }  // namespace sutor

@@ -32,5 +32,16 @@ TEST(RandomHex, HasEightDigitsAWordAndDiffers) {
   EXPECT_NE(random_hex(), random_hex());
 }
 
+TEST(FirstNotUtf8, FindsWhatIsNoText) {
+  for (const char* good :
+       {"", "abc", "caf\xC3\xA9", "\xE4\xB8\xAD", "\xF0\x9F\x98\x80", "\xEF\xBF\xBD"}) {
+    EXPECT_EQ(first_not_utf8(good), std::string_view(good).size()) << good;
+  }
+  for (const char* bad : {"ab\xe9", "ab\xC3", "ab\xC0\x80", "ab\xED\xA0\x80", "ab\xF4\x90\x80\x80",
+                          "ab\x80", "ab\xE0\x80\x80", "ab\xF0\x80\x80\x80", "ab\xFF"}) {
+    EXPECT_EQ(first_not_utf8(bad), 2u) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace sutor

@@ -1,0 +1,13 @@
+// Files of token ids: JSON, a list of rows, each a list of ids.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sutor {
+
+// Throws E0301, and E0335 for a file that holds anything else, or nothing.
+std::vector<std::vector<int64_t>> read_token_ids(const std::string& path);
+
+}  // namespace sutor

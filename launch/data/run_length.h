@@ -1,0 +1,15 @@
+// Whether a training is long enough, and its data large enough, for what the recipe asks.
+#pragma once
+
+#include "launch/data/sample_order.h"
+#include "recipes/recipe.h"
+
+namespace sutor {
+
+// Throws E0334 when none of the training's steps has a token in the loss, and E0205 when it ends
+// within the first thousandth of its warm-up. With `print`, W0105 for a batch that is larger than
+// an epoch, W0106 for a warm-up that is longer than the training. `stream` stands at its start.
+void check_run_length(const Recipe& recipe, const SampleStream& stream, int64_t total_steps,
+                      bool print);
+
+}  // namespace sutor
