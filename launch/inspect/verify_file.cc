@@ -2,6 +2,7 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/file.h"
 #include "csrc/base/hdf5/seal.h"
 #include "csrc/base/text/json.h"
 #include "launch/data/token_store.h"

@@ -10,6 +10,7 @@
 #include "checkpoint/compare/artifact_kind.h"
 #include "checkpoint/compare/verification.h"
 #include "checkpoint/files/recorded_files.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/cli/command_line.h"
 #include "launch/inspect/verify_file.h"
