@@ -87,7 +87,7 @@ class Damage(ResumeTest):
     def kept(tree):
         """Checkpoints and logs, which must outlast a refusal."""
         return {name: file for name, file in tree.items()
-                if "/checkpoints/" in name or name.endswith(".jsonl")}
+                if "/checkpoints/step-" in name or name.endswith(".jsonl")}
 
     def test_damage_in_any_file_of_the_newest_falls_back_and_its_step_is_saved_again(self):
         resume = lambda job: self.train(job, "--resume")  # noqa: E731
