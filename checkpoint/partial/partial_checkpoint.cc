@@ -62,8 +62,6 @@ struct Gathered {
   std::vector<TileIndex> indices;  // of each file
 };
 
-constexpr int64_t kMaxStateBytes = int64_t{1} << 30;
-
 // Reads back the indices of all writers, as they lie in the staging directory.
 Gathered gather(const fs::path& staging, const std::vector<std::string>& records) {
   Gathered gathered;
@@ -121,8 +119,7 @@ void clear_final_path(const fs::path& final_path) {
   try {
     check_checkpoint(final_path, CheckDepth::kData);
   } catch (const Error& problem) {
-    const ErrorCode code = problem.code();
-    if (code != ErrorCode::kUnreadableFile && code != ErrorCode::kUnknownVersion) {
+    if (is_damage(problem.code())) {
       remove_checkpoint(final_path);
       return;
     }

@@ -145,7 +145,7 @@ class RecipeRun {
     const std::string decision = from_rank_0(world_, "validity of a step", [&]() -> std::string {
       found = (this->*files)();
       fingerprint = step_fingerprint(step_keys(recipe_, step), found.inputs,
-                                     base_counts(step) ? Texts{base_} : Texts{}, digests_);
+                                     base_counts(step) ? base_digests() : Texts{}, digests_);
       auto problem = problem_of_step(step, ledger_->valid(step, fingerprint, found.outputs));
       if (!problem && forced(step)) problem.emplace();
       if (!problem) return "skip";
@@ -179,6 +179,8 @@ class RecipeRun {
   }
 
   // Tokenizing reads no weights.
+  Texts base_digests() const { return {base_, base_config_digest(recipe_.model.path)}; }
+
   static bool base_counts(RecipeStep step) { return step != RecipeStep::kPrepare; }
 
   Paths token_files(const std::vector<DataSource>& sets) const {

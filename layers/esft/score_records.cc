@@ -99,7 +99,7 @@ void read_layer(const h5::File& file, int layer, ExpertScores& scores) {
 }  // namespace
 
 StoredScores read_scores(const fs::path& path) {
-  const h5::File file = h5::File::open(path, ErrorCode::kNotScores);
+  const h5::File file = h5::File::open(path, ErrorCode::kNotScores, ErrorCode::kNotScores);
   if (!file.has_attribute("/", "format") || file.get_text("/", "format") != kFormat) {
     file.fail_read(
         fmt::format("this is no score file: the attribute `format` is not `{}`", kFormat));
