@@ -10,6 +10,10 @@
 namespace sutor {
 
 FolderLock::FolderLock(const std::filesystem::path& folder) {
+  if (is_there(folder) && !is_folder(folder)) {
+    fail(ErrorCode::kOutputExists, "{} is no folder. Remove it, or name another output.",
+         folder.string());
+  }
   make_directory(folder);
   lock_ = std::make_unique<LockFile>(RunPaths(folder).lock(), folder.string());
   if (!lock_->taken_over()) return;

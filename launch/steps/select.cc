@@ -95,7 +95,6 @@ void run_select(const SelectRequest& request) {
   write_file_atomic(request.heat_map, heat_map_svg(scores, selection.config,
                                                    request.options.method == "gate", title));
   // Last: the config says that the selection is complete.
-  make_parent(request.out);
   write_selection(selection.config, selection_made_from(request.options, scores), request.out);
   print_table(request, scores, selection);
   warn_of_whole_layers(selection);

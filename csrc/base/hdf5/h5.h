@@ -95,8 +95,10 @@ class File {
   // A new file; throws E0502 when `path` exists. Arrays of 1 MiB and more are aligned to
   // `alignment` bytes.
   static File create(const std::filesystem::path& path, int64_t alignment = 1);
-  // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid.
-  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5);
+  // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid;
+  // `corrupt`: when its bytes are not those that were sealed (seal.h).
+  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5,
+                   ErrorCode corrupt = ErrorCode::kCorrupted);
 
   const std::filesystem::path& path() const { return path_; }
   int64_t size() const { return size_; }  // of a file that was opened for reading
@@ -171,18 +173,20 @@ class File {
   Attribute get_attribute(const std::string& object, const std::string& name) const;
   Handle require_group(const std::string& path);
   Handle object_for_writing(const std::string& path);
+  void check_heaps() const;  // throws when text of variable length cannot be read safely
   void set_scalar(const std::string& object, const std::string& name, hid_t type,
                   const void* value);
 
   std::filesystem::path path_;
   int64_t size_ = 0;
   ErrorCode code_ = ErrorCode::kBadHdf5;
+  mutable bool heaps_checked_ = false;
   std::unique_ptr<Output> output_;  // of a new file; the library uses it until file_ is closed
   Handle file_;
 };
 
-// Runs `fill` on a new temporary file, then replaces `path` by it: fsync, rename, fsync of the
-// directory. A crash or an exception leaves what was there.
+// Runs `fill` on a new temporary file, seals it (seal.h), then replaces `path` by it: fsync, rename,
+// fsync of the directory. A crash or an exception leaves what was there.
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill);
 
 }  // namespace sutor::h5

@@ -7,7 +7,10 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/hdf5/global_heap.h"
 #include "csrc/base/hdf5/h5_detail.h"
+#include "csrc/base/hdf5/seal.h"
 
 namespace sutor::h5 {
 namespace {
@@ -69,7 +72,7 @@ std::string storage_objection(hid_t list) {
 
 }  // namespace
 
-File File::open(const std::filesystem::path& path, ErrorCode code) {
+File File::open(const std::filesystem::path& path, ErrorCode code, ErrorCode corrupt) {
   prepare_thread();
   if (const std::string objection = file_objection(path); !objection.empty()) {
     fail(code, "{} {}", path.string(), objection);
@@ -78,6 +81,7 @@ File File::open(const std::filesystem::path& path, ErrorCode code) {
   file.path_ = path;
   file.code_ = code;
   file.size_ = bytes_of(path);
+  const bool sealed = check_seal(path, code, corrupt);
   Handle access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
   // Nobody writes a published file, and locks hang or fail on some network file systems.
@@ -85,6 +89,12 @@ File File::open(const std::filesystem::path& path, ErrorCode code) {
   file.file_ = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()));
   if (file.file_.get() < 0) {
     fail(code, "{} is not a readable HDF5 file: {}", path.string(), last_error());
+  }
+  if (!sealed && file.has_attribute("/", kSealedAttribute)) {
+    fail(corrupt,
+         "{} is corrupt: the sum of its bytes, which should be its end, is missing or damaged. "
+         "Make it again.",
+         path.string());
   }
   return file;
 }
@@ -230,6 +240,13 @@ Handle File::open_attribute(const std::string& object, const std::string& name) 
   return opened;
 }
 
+void File::check_heaps() const {
+  if (!heaps_checked_ && !has_sound_heaps(InputFile(path_))) {
+    fail_read("its texts are damaged. Make it again: then they are stored with a sum");
+  }
+  heaps_checked_ = true;
+}
+
 Attribute File::get_attribute(const std::string& object, const std::string& name) const {
   const Handle opened = open_attribute(object, name);
   const Handle type(H5Aget_type(opened.get()));
@@ -255,6 +272,7 @@ Attribute File::get_attribute(const std::string& object, const std::string& name
       break;
     case H5T_STRING:
       if (H5Tis_variable_str(type.get()) > 0) {
+        check_heaps();
         char* text = nullptr;
         status = H5Aread(opened.get(), type.get(), &text);
         if (status >= 0 && text) found.text = text;

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 
+#include "csrc/base/directory.h"
 #include "launch/job/output_lock.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/expect_error.h"
