@@ -52,6 +52,10 @@ Digest digest_of(const ScoreTable& scores) {
   return hasher.digest();
 }
 
+nlohmann::json base_config(const std::filesystem::path& model) {
+  return computing_config(parse_json(read_model_config(model)).value);
+}
+
 }  // namespace
 
 MadeFrom made_from(const nlohmann::json& json) {
@@ -74,7 +78,7 @@ std::vector<std::string> differences(const MadeFrom& then, const MadeFrom& now) 
 }
 
 std::string base_config_digest(const std::filesystem::path& model) {
-  return xxh3(computing_config(parse_json(read_model_config(model)).value).dump()).text();
+  return xxh3(base_config(model).dump()).text();
 }
 
 MadeFrom scores_made_from(const Recipe& recipe, const std::string& base_digest,
@@ -91,6 +95,10 @@ MadeFrom scores_made_from(const Recipe& recipe, const std::string& base_digest,
   result["the base model"] = base_digest;
   if (is_there(model_files_root(recipe.model.path) / "config.json")) {
     result["the base's config.json"] = base_config_digest(recipe.model.path);
+    // Each key as well, so that a difference can be named.
+    for (const auto& [key, value] : base_config(recipe.model.path).items()) {
+      result["config.json " + key] = value.dump();
+    }
   }
   return result;
 }

@@ -158,8 +158,7 @@ std::optional<std::string> changed_record(const Json& json, const std::string& w
     made_from[name] = value.get<std::string>();
   }
   if (made_from[kContent] != content_digest(config)) return "its content is not what `select` wrote";
-  // Earlier programs did not write it.
-  if (made_from.contains(kRecord) && made_from[kRecord] != record_digest(made_from)) {
+  if (made_from[kRecord] != record_digest(made_from)) {
     return "its record of what made it is not what `select` wrote";
   }
   return "";

@@ -96,9 +96,11 @@ class File {
   // `alignment` bytes.
   static File create(const std::filesystem::path& path, int64_t alignment = 1);
   // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid;
-  // `corrupt`: when its bytes are not those that were sealed (seal.h).
-  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5,
-                   ErrorCode corrupt = ErrorCode::kCorrupted);
+  // `corrupt`: when its bytes are not those that were sealed (seal.h), or texts are damaged.
+  static File open(const std::filesystem::path& path, ErrorCode code, ErrorCode corrupt);
+  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5) {
+    return open(path, code, code);
+  }
 
   const std::filesystem::path& path() const { return path_; }
   int64_t size() const { return size_; }  // of a file that was opened for reading
@@ -156,7 +158,7 @@ class File {
   std::string get_text(const std::string& object, const std::string& name) const;
   int64_t get_int(const std::string& object, const std::string& name) const;
   uint64_t get_uint(const std::string& object, const std::string& name) const;
-  // All text and number attributes of an object, by name.
+  // All text and number attributes of an object, by name, but the mark of a sealed file.
   std::vector<Attribute> attributes(const std::string& object) const;
 
   [[noreturn]] void fail_read(const std::string& what) const;
@@ -180,13 +182,14 @@ class File {
   std::filesystem::path path_;
   int64_t size_ = 0;
   ErrorCode code_ = ErrorCode::kBadHdf5;
+  ErrorCode corrupt_ = ErrorCode::kBadHdf5;
   mutable bool heaps_checked_ = false;
   std::unique_ptr<Output> output_;  // of a new file; the library uses it until file_ is closed
   Handle file_;
 };
 
-// Runs `fill` on a new temporary file, seals it (seal.h), then replaces `path` by it: fsync, rename,
-// fsync of the directory. A crash or an exception leaves what was there.
+// Runs `fill` on a new temporary file, seals it (seal.h), then replaces `path` by it: fsync,
+// rename, fsync of the directory. A crash or an exception leaves what was there.
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill);
 
 }  // namespace sutor::h5

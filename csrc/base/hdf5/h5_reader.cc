@@ -80,6 +80,7 @@ File File::open(const std::filesystem::path& path, ErrorCode code, ErrorCode cor
   File file;
   file.path_ = path;
   file.code_ = code;
+  file.corrupt_ = corrupt;
   file.size_ = bytes_of(path);
   const bool sealed = check_seal(path, code, corrupt);
   Handle access(H5Pcreate(H5P_FILE_ACCESS));
@@ -242,7 +243,8 @@ Handle File::open_attribute(const std::string& object, const std::string& name) 
 
 void File::check_heaps() const {
   if (!heaps_checked_ && !has_sound_heaps(InputFile(path_))) {
-    fail_read("its texts are damaged. Make it again: then they are stored with a sum");
+    fail(corrupt_, "{}: its texts are damaged. Make it again: then they are stored with a sum",
+         path_.string());
   }
   heaps_checked_ = true;
 }
@@ -299,7 +301,9 @@ std::vector<Attribute> File::attributes(const std::string& object) const {
     fail_read(fmt::format("attributes of {} cannot be listed: {}", object, last_error()));
   }
   std::vector<Attribute> list;
-  for (const std::string& name : found.names) list.push_back(get_attribute(object, name));
+  for (const std::string& name : found.names) {
+    if (name != kSealedAttribute) list.push_back(get_attribute(object, name));
+  }
   return list;
 }
 

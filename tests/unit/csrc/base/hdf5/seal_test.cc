@@ -36,7 +36,7 @@ TEST(SealTest, AnyFlippedByteIsSeenBeforeTheLibraryReadsIt) {
   for (size_t at = 0; at + 24 < good.size(); at += 3) {
     std::string bad = good;
     bad[at] ^= 0x40;
-    expect_error(ErrorCode::kCorrupted, {"bad.h5"}, [&] { File::open(dir.write("bad.h5", bad)); });
+    expect_error(ErrorCode::kBadHdf5, {"bad.h5"}, [&] { File::open(dir.write("bad.h5", bad)); });
   }
 }
 
