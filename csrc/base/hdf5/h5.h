@@ -188,8 +188,8 @@ class File {
   Handle file_;
 };
 
-// Runs `fill` on a new temporary file, seals it (seal.h), then replaces `path` by it: fsync, rename,
-// fsync of the directory. A crash or an exception leaves what was there.
+// Runs `fill` on a new temporary file, seals it (seal.h), then replaces `path` by it: fsync,
+// rename, fsync of the directory. A crash or an exception leaves what was there.
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill);
 
 }  // namespace sutor::h5

@@ -1,6 +1,6 @@
-// The seal of an HDF5 file that sutor writes: its last bytes, behind those that the library knows of,
-// hold a sum of all bytes before them. Damage is thus found before the library reads anything: not
-// all bytes of its own have a checksum, and some wrong ones it does not survive.
+// The seal of an HDF5 file that sutor writes: its last bytes, behind those that the library knows
+// of, hold a sum of all bytes before them. Damage is thus found before the library reads anything:
+// not all bytes of its own have a checksum, and some wrong ones it does not survive.
 #pragma once
 
 #include <filesystem>
