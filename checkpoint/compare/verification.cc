@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kFetchAgain = "Fetch or export the model again.";
+constexpr const char* kNothingRecorded =
+    "there are no recorded digests, so other values would not show";
 constexpr const char* kExportAgain = "Fetch the adapter again, or export it again.";
 
 int64_t size_of_file(const fs::path& path) { return is_file(path) ? bytes_of(path) : 0; }
@@ -61,23 +63,14 @@ void check_model(const ModelDirectory& directory, const TensorMap* model,
 
 // Checks the tensors that an export changed against the digests that it recorded.
 void check_export_info(const ModelDirectory& directory, const TensorMap* model,
+                       const std::map<std::string, Digest>& recorded,
                        const std::map<std::string, Digest>& digests, int threads,
                        CorruptionList& corruption) {
+  if (!model) return;
   const fs::path file = directory.files_root() / kMergedInfoFile;
-  if (!model || !is_there(file)) return;
-  const nlohmann::json info = parse_json(read_file(file, int64_t{1} << 28)).value;
-  if (!info.is_object() || !info.contains("tensors") || !info["tensors"].is_object()) {
-    fail(ErrorCode::kBrokenFile, "{}: it does not list `tensors`", file.string());
-  }
-  std::vector<std::pair<std::string, Digest>> recorded;
-  for (const auto& [name, digest] : info["tensors"].items()) {
-    if (!digest.is_string()) {
-      fail(ErrorCode::kBrokenFile, "{}: the digest of `{}` is not a string", file.string(), name);
-    }
-    recorded.emplace_back(name, parse_digest(digest.get<std::string>(), file.string()));
-  }
-  parallel_tasks(threads, static_cast<int64_t>(recorded.size()), [&](int64_t i) {
-    const auto& [name, expected] = recorded[static_cast<size_t>(i)];
+  const std::vector<std::pair<std::string, Digest>> tensors(recorded.begin(), recorded.end());
+  parallel_tasks(threads, static_cast<int64_t>(tensors.size()), [&](int64_t i) {
+    const auto& [name, expected] = tensors[static_cast<size_t>(i)];
     corruption.check(file, [&, &name = name, &expected = expected] {
       const TensorEntry* entry = model->find(name);
       const auto source = entry ? directory.resolve(*entry) : std::nullopt;
@@ -129,6 +122,39 @@ bool check_shards(const fs::path& path, CorruptionList& corruption) {
   return complete;
 }
 
+void check_adapter_tensors(const fs::path& path, int threads, Verification& result,
+                           CorruptionList& corruption) {
+  const Adapter adapter(path);
+  if (!adapter.recorded_files().empty()) {
+    result.checked = fmt::format("every byte of every file against {}", kAdapterInfoFile);
+  } else if (!adapter.recorded_digests().empty()) {
+    result.checked = fmt::format(
+        "headers, and every tensor against {}, which an older program wrote without a list of "
+        "files",
+        kAdapterInfoFile);
+  } else {
+    result.checked = fmt::format("headers and expert config; {}", kNothingRecorded);
+  }
+  result.tensors = static_cast<int64_t>(adapter.tensors().size());
+  std::vector<std::pair<const StoredTensor*, Digest*>> work;
+  for (const auto& [name, stored] : adapter.tensors()) {
+    result.bytes += stored.entry->num_bytes();
+    work.emplace_back(&stored, &result.tensor_digests[name]);
+  }
+  parallel_tasks(threads, static_cast<int64_t>(work.size()), [&](int64_t i) {
+    const auto& [stored, digest] = work[static_cast<size_t>(i)];
+    *digest = stored->file->digest(stored->entry->begin, stored->entry->end);
+  });
+  for (const auto& [name, expected] : adapter.recorded_digests()) {
+    const Digest& found = result.tensor_digests.at(name);
+    if (found == expected) continue;
+    corruption.add({.file = adapter.tensors().at(name).file->where(),
+                    .location = fmt::format("tensor `{}`", name),
+                    .expected = fmt::format("{} ({})", expected.text(), kAdapterInfoFile),
+                    .found = found.text()});
+  }
+}
+
 }  // namespace
 
 Verification verify_model(const fs::path& path, const TensorMap* model, int threads) {
@@ -136,6 +162,22 @@ Verification verify_model(const fs::path& path, const TensorMap* model, int thre
   result.checked = model ? "headers, offsets, index, config and shapes"
                          : "headers, offsets and index; sutor does not know the family";
   CorruptionList corruption(kFetchAgain);
+  ModelRecord record;
+  MergedInfo info;
+  corruption.check(path, [&] {
+    record = recorded_model_files(path);
+    info = read_merged_info(path).value_or(MergedInfo{});
+  });
+  if (!record.file.empty()) {
+    result.checked =
+        fmt::format("every byte of every file against {}; {}", record.file, result.checked);
+    corruption.check(path,
+                     [&] { check_recorded(path, record.file, record.files, threads, corruption); });
+  } else {
+    result.checked += info.tensors.empty()
+                          ? fmt::format("; {}", kNothingRecorded)
+                          : "; there are no recorded digests but those of the trained tensors";
+  }
   if (check_shards(path, corruption)) {
     corruption.check(path, [&] {
       const HfDirectory directory(path);
@@ -144,7 +186,7 @@ Verification verify_model(const fs::path& path, const TensorMap* model, int thre
       check_model(directory, model, corruption);
       result.tensor_digests = directory.tensor_digests(threads);
       result.weights = directory.digest_of(result.tensor_digests);
-      check_export_info(directory, model, result.tensor_digests, threads, corruption);
+      check_export_info(directory, model, info.tensors, result.tensor_digests, threads, corruption);
     });
   }
   result.corruption = corruption.take();
@@ -197,40 +239,34 @@ Verification verify_checkpoint(const fs::path& path, int threads) {
 Verification verify_adapter_files(const fs::path& path, int threads) {
   Verification result{.kind = "adapter", .path = path.string()};
   CorruptionList corruption(kExportAgain);
-  corruption.check(path, [&] {
-    const Adapter adapter(path);
-    const bool recorded = !adapter.recorded_digests().empty();
-    result.checked = recorded
-                         ? fmt::format("headers, and every tensor against {}", kAdapterInfoFile)
-                         : "headers and expert config; there are no recorded digests";
-    result.tensors = static_cast<int64_t>(adapter.tensors().size());
-    std::vector<std::pair<const StoredTensor*, Digest*>> work;
-    for (const auto& [name, stored] : adapter.tensors()) {
-      result.bytes += stored.entry->num_bytes();
-      work.emplace_back(&stored, &result.tensor_digests[name]);
-    }
-    parallel_tasks(threads, static_cast<int64_t>(work.size()), [&](int64_t i) {
-      const auto& [stored, digest] = work[static_cast<size_t>(i)];
-      *digest = stored->file->digest(stored->entry->begin, stored->entry->end);
-    });
-    for (const auto& [name, expected] : adapter.recorded_digests()) {
-      const Digest& found = result.tensor_digests.at(name);
-      if (found == expected) continue;
-      corruption.add({.file = adapter.tensors().at(name).file->where(),
-                      .location = fmt::format("tensor `{}`", name),
-                      .expected = fmt::format("{} ({})", expected.text(), kAdapterInfoFile),
-                      .found = found.text()});
-    }
-  });
+  std::vector<RecordedFile> files;
+  if (!corruption.check(path / kAdapterInfoFile, [&] { files = recorded_adapter_files(path); })) {
+    result.corruption = corruption.take();
+    return result;
+  }
+  if (!files.empty()) check_recorded(path, kAdapterInfoFile, files, threads, corruption);
+  CorruptionList of_content(kExportAgain);
+  of_content.check(path, [&] { check_adapter_tensors(path, threads, result, of_content); });
+  // What makes an adapter unreadable was told of its file.
   result.corruption = corruption.take();
+  for (Corruption& found : of_content.take()) {
+    if (result.corruption.empty() || !found.location.empty()) {
+      result.corruption.push_back(std::move(found));
+    }
+  }
   return result;
 }
 
-Verification verify_peft_adapter(const fs::path& path) {
+Verification verify_peft_adapter(const fs::path& path, int threads) {
   Verification result{.kind = "peft adapter", .path = path.string()};
-  result.checked = "header and configuration; there are no recorded digests";
+  result.checked = fmt::format("header and configuration; {}", kNothingRecorded);
   CorruptionList corruption(kExportAgain);
   corruption.check(path, [&] {
+    const std::vector<RecordedFile> files = PeftAdapter::recorded_files(path);
+    if (!files.empty()) {
+      result.checked = fmt::format("every byte of every file against {}", kPeftInfoFile);
+      check_recorded(path, kPeftInfoFile, files, threads, corruption);
+    }
     const PeftAdapter adapter(path);
     result.tensors = static_cast<int64_t>(adapter.num_tensors());
     result.bytes = size_of_file(path / kPeftWeightsFile);

@@ -34,6 +34,6 @@ Verification verify_base_store(const std::filesystem::path& path, const TensorMa
                                int threads);
 Verification verify_checkpoint(const std::filesystem::path& path, int threads);
 Verification verify_adapter_files(const std::filesystem::path& path, int threads);
-Verification verify_peft_adapter(const std::filesystem::path& path);
+Verification verify_peft_adapter(const std::filesystem::path& path, int threads);
 
 }  // namespace sutor

@@ -10,7 +10,9 @@ namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr std::string_view kFormat = "sutor.adapter";
 constexpr int64_t kMaxInfoBytes = int64_t{1} << 28;  // a digest for each tensor
+constexpr const char* kRepair = "Fetch the adapter again, or export it again.";
 
 // The global name: the first published adapters start below `model.`.
 std::string global_name(const std::string& name) {
@@ -20,8 +22,10 @@ std::string global_name(const std::string& name) {
   return name;
 }
 
-void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& tensors,
-                  int64_t max_shard_bytes, std::map<std::string, Digest>& digests) {
+std::vector<RecordedFile> write_shards(const fs::path& directory,
+                                       const std::vector<TrainedTensor>& tensors,
+                                       int64_t max_shard_bytes,
+                                       std::map<std::string, Digest>& digests) {
   std::map<std::string, const TrainedTensor*> by_name;
   std::vector<SafetensorsDeclaration> declarations;
   for (const TrainedTensor& tensor : tensors) {
@@ -29,6 +33,7 @@ void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& t
     SUTOR_ASSERT(fresh);
     declarations.push_back({tensor.name, std::string(name_of(tensor.stored_dtype)), tensor.shape});
   }
+  std::vector<RecordedFile> files;
   const HfShardPlan plan = plan_shards(declarations, max_shard_bytes);
   for (const HfShard& shard : plan.shards) {
     SafetensorsWriter writer(directory / shard.file_name, shard.tensors);
@@ -41,9 +46,20 @@ void write_shards(const fs::path& directory, const std::vector<TrainedTensor>& t
       });
       digests[tensor.name] = hasher.digest();
     }
-    writer.finish();
+    const Digest digest = writer.finish();
+    files.push_back({shard.file_name, writer.file_bytes(), digest});
   }
-  if (!plan.index_json.empty()) write_new_file(directory / kIndexFile, plan.index_json);
+  if (!plan.index_json.empty()) {
+    files.push_back(write_recorded(directory, kIndexFile, plan.index_json));
+  }
+  return files;
+}
+
+// Null when there is none.
+nlohmann::json read_info_body(const fs::path& adapter) {
+  const fs::path file = adapter / kAdapterInfoFile;
+  if (!is_there(file)) return nullptr;
+  return parse_file_list(read_file(file, kMaxInfoBytes), file.string(), kFormat, kAdapterVersion);
 }
 
 }  // namespace
@@ -53,14 +69,16 @@ void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& 
                    int64_t max_shard_bytes) {
   make_directory(directory);
   std::map<std::string, Digest> digests;
-  write_shards(directory, tensors, max_shard_bytes, digests);
-  write_new_file(directory / kExpertConfigFile, to_json(config));
-  nlohmann::json info = {{"format_version", kAdapterVersion},
+  std::vector<RecordedFile> files = write_shards(directory, tensors, max_shard_bytes, digests);
+  files.push_back(write_recorded(directory, kExpertConfigFile, to_json(config)));
+  nlohmann::json info = {{"format", kFormat},
+                         {"format_version", kAdapterVersion},
                          {"base_digest", origin.base_digest},
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
+  if (origin.base_config.is_object()) info["base_config"] = origin.base_config;
   for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
-  write_new_file(directory / kAdapterInfoFile, dump_json(info, 2) + "\n");
+  write_new_file(directory / kAdapterInfoFile, encode_file_list(std::move(info), std::move(files)));
 }
 
 Adapter::Adapter(const fs::path& path) : path_(path) {
@@ -71,7 +89,28 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
     fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no {}", path_.string(),
          kExpertConfigFile);
   }
+  const nlohmann::json info = read_info_body(path_);
+  if (lists_files(info)) {
+    recorded_files_ = listed_files(info, (path_ / kAdapterInfoFile).string());
+    check_small_files();
+  }
   config_ = read_expert_config(path_ / kExpertConfigFile);
+  open_tensors();
+  if (!info.is_null()) read_info(info);
+}
+
+// Before anything that they say counts: the expert config whole, of the others the size.
+void Adapter::check_small_files() const {
+  for (const RecordedFile& file : recorded_files_) {
+    if (file.path == kExpertConfigFile) {
+      require_recorded(path_, {file}, /*threads=*/1, kRepair);
+    } else {
+      require_size(path_, file, kRepair);
+    }
+  }
+}
+
+void Adapter::open_tensors() {
   std::vector<fs::path> files;
   for (const fs::path& file : entries_of(path_)) {
     if (file.extension() == ".safetensors") files.push_back(file);
@@ -89,15 +128,13 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
       }
     }
   }
-  if (is_there(path_ / kAdapterInfoFile)) read_info();
 }
 
-void Adapter::read_info() {
+void Adapter::read_info(const nlohmann::json& info) {
   const fs::path file = path_ / kAdapterInfoFile;
   const auto refuse = [&](const std::string& reason) {
     fail(ErrorCode::kNotAdapter, "{}: {}. Export the adapter again.", file.string(), reason);
   };
-  const nlohmann::json info = parse_json(read_file(file, kMaxInfoBytes)).value;
   if (!info.is_object()) refuse("not a JSON object");
   if (info.value("format_version", nlohmann::json()) != kAdapterVersion) {
     fail(ErrorCode::kNotAdapter, "{}: format_version {} is unknown; this program reads version {}",
@@ -106,6 +143,7 @@ void Adapter::read_info() {
   const auto base = info.find("base_digest");
   if (base == info.end() || !base->is_string()) refuse("`base_digest` is missing");
   base_digest_ = parse_digest(base->get<std::string>(), file.string());
+  base_config_ = info.value("base_config", nlohmann::json());
   const auto tensors = info.find("tensors");
   if (tensors == info.end() || !tensors->is_object()) refuse("`tensors` is missing");
   for (const auto& [name, digest] : tensors->items()) {
@@ -119,6 +157,17 @@ void Adapter::read_info() {
     if (!recorded_digests_.count(name)) {
       refuse(fmt::format("{} has tensor `{}`, which is not listed", stored.file->name(), name));
     }
+  }
+}
+
+void Adapter::check_content(int threads) const {
+  require_recorded(path_, recorded_files_, threads, kRepair);
+  if (!recorded_files_.empty()) return;
+  for (const auto& [name, digest] : recorded_digests_) {
+    const StoredTensor& stored = tensors_.at(name);
+    if (stored.file->digest(stored.entry->begin, stored.entry->end) == digest) continue;
+    fail(ErrorCode::kCorrupted, "{}: tensor `{}` is not the one that {} lists. {}",
+         stored.file->where(), name, kAdapterInfoFile, kRepair);
   }
 }
 
@@ -147,6 +196,12 @@ void Adapter::check_base(const Digest& base, const std::string& base_name) const
   fail(ErrorCode::kOtherBase,
        "adapter {} was trained on base {}, but {} is {}. Give the model that it was trained on.",
        path_.string(), base_digest_->text(), base_name, base.text());
+}
+
+std::vector<RecordedFile> recorded_adapter_files(const fs::path& path) {
+  const nlohmann::json info = read_info_body(path);
+  if (!lists_files(info)) return {};
+  return listed_files(info, (path / kAdapterInfoFile).string());
 }
 
 bool is_adapter(const fs::path& path) {

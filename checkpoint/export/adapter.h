@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "checkpoint/export/trained_tensor.h"
+#include "checkpoint/files/recorded_files.h"
 #include "checkpoint/huggingface/hf_index.h"
 #include "parallel_state/model/expert_config.h"
 
@@ -23,8 +24,9 @@ constexpr const char* kExpertConfigFile = "expert_cfg.json";
 
 // What an export records of its origin.
 struct ExportOrigin {
-  std::string base_digest;    // Digest::text() of the base model's ModelDirectory::digest()
-  nlohmann::json provenance;  // program version, commit, command line
+  std::string base_digest;     // Digest::text() of the base model's ModelDirectory::digest()
+  nlohmann::json provenance;   // program version, commit, command line
+  nlohmann::json base_config;  // the base's computing_config()
 };
 
 // Writes the tensors in their stored_dtype, in shards of at most `max_shard_bytes`, into a new
@@ -33,8 +35,9 @@ void write_adapter(const std::filesystem::path& directory,
                    const std::vector<TrainedTensor>& tensors, const ExpertConfig& config,
                    const ExportOrigin& origin, int64_t max_shard_bytes = kDefaultShardBytes);
 
-// Opens headers only. Throws E0308 when the folder is not an adapter or has a tensor twice, E0303
-// for a broken safetensors file, E0310 for a broken expert_cfg.json.
+// Opens headers only; checks expert_cfg.json and the sizes of all files where they are recorded
+// (E0342, E0344, E0347). Throws E0308 when the folder is not an adapter or has a tensor twice,
+// E0303 for a broken safetensors file, E0310 for a broken expert_cfg.json.
 class Adapter {
  public:
   explicit Adapter(const std::filesystem::path& path);
@@ -43,6 +46,14 @@ class Adapter {
   const ExpertConfig& config() const { return config_; }
   // Absent in the authors' form.
   std::optional<Digest> base_digest() const { return base_digest_; }
+  // Of the base, see huggingface/base_config.h; null in adapters of older programs and of others.
+  const nlohmann::json& base_config() const { return base_config_; }
+  // All files but sutor_adapter.json, as recorded by the writer; empty where it was an older
+  // program or another one.
+  const std::vector<RecordedFile>& recorded_files() const { return recorded_files_; }
+  // Reads everything and throws E0347 naming the first file, or tensor of an older program's
+  // adapter, that is not as it was written. Without recorded digests it reads nothing.
+  void check_content(int threads = 0) const;
   // The digest of each tensor's bytes, as recorded by the writer; empty in the authors' form.
   const std::map<std::string, Digest>& recorded_digests() const { return recorded_digests_; }
   // By global name.
@@ -54,15 +65,23 @@ class Adapter {
   void check_base(const Digest& base, const std::string& base_name) const;
 
  private:
-  void read_info();
+  void read_info(const nlohmann::json& info);
+  void check_small_files() const;
+  void open_tensors();
 
   std::filesystem::path path_;
   ExpertConfig config_;
   std::vector<std::unique_ptr<ModelShard>> files_;
   std::map<std::string, StoredTensor> tensors_;
   std::optional<Digest> base_digest_;
+  nlohmann::json base_config_;
+  std::vector<RecordedFile> recorded_files_;
   std::map<std::string, Digest> recorded_digests_;
 };
+
+// What sutor_adapter.json lists of the others, whatever they hold; empty as
+// Adapter::recorded_files. Throws E0342, E0343.
+std::vector<RecordedFile> recorded_adapter_files(const std::filesystem::path& path);
 
 // Whether a folder is an adapter: it has expert_cfg.json and no config.json.
 bool is_adapter(const std::filesystem::path& path);

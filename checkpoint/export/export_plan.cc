@@ -305,7 +305,7 @@ std::set<fs::path> copied_files(const ModelDirectory& base, bool anything_traine
   std::set<fs::path> files = base.other_files();
   if (anything_trained) {
     std::erase_if(files, [&](const fs::path& file) {
-      return is_unused_weights(file, base) || file == kMergedInfoFile;
+      return is_unused_weights(file, base) || file == kMergedInfoFile || file == kModelFilesFile;
     });
   }
   if (new_headers) {

@@ -90,7 +90,7 @@ ExportPlan plan_export(const ModelDirectory& base, const TensorMap& model,
 
 // The files of the base that an export copies besides the shards, relative to files_root().
 // With `anything_trained` it leaves out weights that the model directory does not use and an older
-// sutor_export.json; with `new_headers` also config.json and the index.
+// sutor_export.json or sutor_files.json; with `new_headers` also config.json and the index.
 std::set<std::filesystem::path> copied_files(const ModelDirectory& base, bool anything_trained,
                                              bool new_headers);
 

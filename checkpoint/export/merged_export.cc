@@ -4,6 +4,7 @@
 
 #include "checkpoint/export/export_config.h"
 #include "checkpoint/export/export_slices.h"
+#include "checkpoint/format/manifest_json.h"
 #include "checkpoint/huggingface/stored_bytes.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
@@ -18,36 +19,29 @@ namespace {
 
 constexpr int kShardsAtOnce = 4;  // each may hold a piece that is made
 
-void copy_verbatim(const fs::path& from, const fs::path& to) {
-  const InputFile source(from);
-  make_directory(parent_of(to));
-  OutputFile target(to);
-  target.reserve(source.size());
-  target.append_range(source, 0, source.size());
-  target.finish();
-}
-
 // With the layout of the base: the bytes between slices that are made anew are copied in one go.
-void write_in_place(const OutputShard& shard, SliceBuilder& builder, const fs::path& to) {
+RecordedFile write_in_place(const OutputShard& shard, SliceBuilder& builder, const fs::path& to) {
   const ModelShard& base = *shard.base;
-  OutputFile target(to);
+  RecordedOutput target(to);
+  const auto append = [&](std::span<const std::byte> bytes) { target.append(bytes); };
   target.reserve(base.size());
-  target.append(base.header_bytes());
+  const std::string header = base.header_bytes();
+  target.append(std::as_bytes(std::span(header)));
   int64_t at = base.header().data_begin;
   for (const OutputTensor& tensor : shard.tensors) {
     for (const OutputSlice& slice : tensor.slices) {
       if (slice.form == SliceForm::kCopied) continue;
-      base.append_to(target, at, tensor.base.entry->begin + slice.begin);
-      builder.make(tensor, slice, [&](std::span<const std::byte> bytes) { target.append(bytes); });
+      base.stream(at, tensor.base.entry->begin + slice.begin, append);
+      builder.make(tensor, slice, append);
       at = tensor.base.entry->begin + slice.end;
       SUTOR_ASSERT(target.written() == at);
     }
   }
-  base.append_to(target, at, base.size());
-  target.finish();
+  base.stream(at, base.size(), append);
+  return target.finish(base.name());
 }
 
-void write_anew(const OutputShard& shard, SliceBuilder& builder, const fs::path& to) {
+RecordedFile write_anew(const OutputShard& shard, SliceBuilder& builder, const fs::path& to) {
   std::vector<SafetensorsDeclaration> declarations;
   for (const OutputTensor& tensor : shard.tensors) {
     declarations.push_back({tensor.name, tensor.dtype_name, tensor.shape});
@@ -58,7 +52,8 @@ void write_anew(const OutputShard& shard, SliceBuilder& builder, const fs::path&
       builder.make(tensor, slice, [&](std::span<const std::byte> bytes) { writer.append(bytes); });
     }
   }
-  writer.finish();
+  const Digest digest = writer.finish();
+  return {shard.base->name(), writer.file_bytes(), digest};
 }
 
 nlohmann::json rounding_json(const RoundingReport& report) {
@@ -75,14 +70,17 @@ nlohmann::json rounding_json(const RoundingReport& report) {
           {"unchanged", report.unchanged}};
 }
 
-void write_info(const MergedExport& result, const ExportOrigin& origin, const fs::path& to) {
-  nlohmann::json info = {{"format_version", kMergedExportVersion},
+void write_info(const MergedExport& result, const ExportOrigin& origin,
+                std::vector<RecordedFile> files, const fs::path& to) {
+  nlohmann::json info = {{"format", kMergedFormat},
+                         {"format_version", kMergedExportVersion},
                          {"base_digest", origin.base_digest},
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
+  if (origin.base_config.is_object()) info["base_config"] = origin.base_config;
   for (const auto& [name, digest] : result.digests) info["tensors"][name] = digest.text();
   if (!result.rounding.empty()) info["quantized"] = rounding_json(result.rounding);
-  write_new_file(to, dump_json(info, 2) + "\n");
+  write_new_file(to, encode_file_list(std::move(info), std::move(files)));
 }
 
 MergedExport result_of(const SliceBuilder& builder, const ModelDirectory& base,
@@ -123,6 +121,25 @@ bool RoundingReport::exceeds_update() const {
   return sums.error > sums.update;
 }
 
+std::optional<MergedInfo> read_merged_info(const fs::path& directory) {
+  const fs::path file = directory / kMergedInfoFile;
+  if (!is_there(file)) return std::nullopt;
+  const std::string where = file.string();
+  const nlohmann::json body = parse_file_list(read_file(file, kMaxManifestBytes), where,
+                                              kMergedFormat, kMergedExportVersion);
+  if (!body.is_object() || !body.contains("tensors") || !body["tensors"].is_object()) {
+    fail(ErrorCode::kBrokenFile, "{}: it does not list `tensors`", where);
+  }
+  MergedInfo info;
+  for (const auto& [name, digest] : body["tensors"].items()) {
+    if (!digest.is_string()) {
+      fail(ErrorCode::kBrokenFile, "{}: the digest of `{}` is not a string", where, name);
+    }
+    info.tensors[name] = parse_digest(digest.get<std::string>(), where);
+  }
+  return info;
+}
+
 MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
                            std::vector<TrainedTensor> trained, const fs::path& directory,
                            const ExportOrigin& origin, QuantizedRule rule) {
@@ -133,19 +150,23 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
   ThreadTeam team(/*threads=*/0);
   SliceBuilder builder(base, trained, team);
   make_directory(directory);
+  std::vector<RecordedFile> files(plan.shards.size());
   team.run(kShardsAtOnce, static_cast<int64_t>(plan.shards.size()), [&](int64_t i) {
     const OutputShard& shard = plan.shards[static_cast<size_t>(i)];
     const fs::path to = directory / shard.base->name();
-    (shard.same_header ? write_in_place : write_anew)(shard, builder, to);
+    files[static_cast<size_t>(i)] =
+        (shard.same_header ? write_in_place : write_anew)(shard, builder, to);
   });
   for (const fs::path& file : copied_files(base, !trained.empty(), plan.new_headers())) {
-    copy_verbatim(base.files_root() / file, directory / file);
+    files.push_back(copy_recorded(base.files_root() / file, directory, file.generic_string()));
   }
   for (const auto& [file, text] : rewritten_files(base, plan)) {
-    write_new_file(directory / file, text);
+    files.push_back(write_recorded(directory, file, text));
   }
   MergedExport result = result_of(builder, base, model, rule);
-  if (!trained.empty()) write_info(result, origin, directory / kMergedInfoFile);
+  if (!trained.empty()) {
+    write_info(result, origin, std::move(files), directory / kMergedInfoFile);
+  }
   return result;
 }
 

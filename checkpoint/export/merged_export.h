@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,11 +14,10 @@
 #include "checkpoint/export/export_plan.h"
 #include "checkpoint/export/requantize.h"
 #include "checkpoint/export/trained_tensor.h"
+#include "checkpoint/files/recorded_files.h"
 #include "checkpoint/huggingface/model_directory.h"
 
 namespace sutor {
-
-constexpr const char* kMergedInfoFile = "sutor_export.json";
 
 // The rounding errors of the trained tensors that the base has quantised.
 struct RoundingReport {
@@ -45,7 +45,8 @@ struct MergedExport {
 // routed experts of a layer in which one was trained, in the dtype of config.json, under the name
 // without "_blocks" and without scales, and changes config.json and the index accordingly. All
 // other files of the base are copied, in subdirectories too, except `.git` and `.cache`;
-// `sutor_export.json` (base digest, digests of what changed, rounding, provenance) is added.
+// `sutor_export.json` (base digest, digests of what changed and of every file, rounding,
+// provenance) is added.
 // Weights in files that the model directory does not use (consolidated.safetensors, *.bin, *.gguf
 // ...) are left out, because they have the untrained values. With no trained tensor everything is
 // copied and nothing added: the directory then equals the base byte for byte. Up to four shards are
@@ -55,6 +56,14 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
                            std::vector<TrainedTensor> trained,
                            const std::filesystem::path& directory, const ExportOrigin& origin,
                            QuantizedRule rule = QuantizedRule::kDequantize);
+
+// What sutor_export.json of an export says.
+struct MergedInfo {
+  std::map<std::string, Digest> tensors;  // of every changed tensor
+};
+// Nothing when the directory has none. Throws E0303 or E0342 for a broken one, E0343 for another
+// version.
+std::optional<MergedInfo> read_merged_info(const std::filesystem::path& directory);
 
 struct VerifyReport {
   int64_t changed = 0;      // trained tensors: as expected and, unless re-quantised, not the base's

@@ -8,6 +8,7 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/format_versions.h"
 #include "csrc/base/text/json.h"
 #include "csrc/base/text/name_pattern.h"
 #include "csrc/base/text/text.h"
@@ -17,6 +18,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kPrefix = "base_model.model.";
+constexpr std::string_view kFormat = "sutor.peft_adapter";
+constexpr int64_t kMaxInfoBytes = int64_t{1} << 20;
 
 // "model.layers.0.self_attn.q_proj" for the name of its lora_A or lora_B.
 std::string module_of(const std::string& name) { return name.substr(0, name.find(".lora_")); }
@@ -53,7 +56,8 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
     stream_converted(pair, pair.stored_dtype,
                      [&](std::span<const std::byte> bytes) { writer.append(bytes); });
   }
-  writer.finish();
+  const Digest digest = writer.finish();
+  std::vector<RecordedFile> files = {{kPeftWeightsFile, writer.file_bytes(), digest}};
   const nlohmann::ordered_json config = {{"peft_type", "LORA"},
                                          {"task_type", "CAUSAL_LM"},
                                          {"base_model_name_or_path", options.base},
@@ -64,7 +68,10 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
                                          {"fan_in_fan_out", false},
                                          {"inference_mode", true},
                                          {"target_modules", modules}};
-  write_new_file(directory / kPeftConfigFile, dump_json(config, 2) + "\n");
+  files.push_back(write_recorded(directory, kPeftConfigFile, dump_json(config, 2) + "\n"));
+  write_new_file(
+      directory / kPeftInfoFile,
+      encode_file_list({{"format", kFormat}, {"format_version", kPeftInfoVersion}}, files));
 }
 
 PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
@@ -73,6 +80,7 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
     fail(ErrorCode::kNotAdapter, "{} is not a peft adapter: it needs {} and {}", path.string(),
          kPeftConfigFile, kPeftWeightsFile);
   }
+  require_recorded(path, recorded_files(path), /*threads=*/1, "Export the adapter again.");
   const nlohmann::json config = parse_json(read_file(config_file)).value;
   const auto refuse = [&](const std::string& reason) {
     fail(ErrorCode::kNotAdapter, "{}: {}", config_file.string(), reason);
@@ -104,6 +112,17 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
                          key, pattern));
     }
   }
+}
+
+std::vector<RecordedFile> PeftAdapter::recorded_files(const fs::path& path) {
+  const fs::path file = path / kPeftInfoFile;
+  if (!is_there(file)) return {};
+  const nlohmann::json body =
+      parse_file_list(read_file(file, kMaxInfoBytes), file.string(), kFormat, kPeftInfoVersion);
+  if (!lists_files(body)) {
+    fail(ErrorCode::kBadManifest, "{} is corrupt: it lists no files", file.string());
+  }
+  return listed_files(body, file.string());
 }
 
 void PeftAdapter::load(const ShardedTensor& destination) const {

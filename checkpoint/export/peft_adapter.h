@@ -9,12 +9,15 @@
 #include <vector>
 
 #include "checkpoint/export/trained_tensor.h"
+#include "checkpoint/files/recorded_files.h"
 #include "checkpoint/huggingface/model_shard.h"
 
 namespace sutor {
 
 inline constexpr const char* kPeftConfigFile = "adapter_config.json";
 inline constexpr const char* kPeftWeightsFile = "adapter_model.safetensors";
+// Sizes and digests of the other two; the peft library passes it over.
+inline constexpr const char* kPeftInfoFile = "sutor_peft.json";
 
 struct PeftOptions {
   int rank = 8;
@@ -29,7 +32,8 @@ void write_peft_adapter(const std::filesystem::path& directory,
 
 class PeftAdapter {
  public:
-  // Opens headers only. Throws E0308 for a folder that is not a LoRA adapter or asks for what sutor
+  // Checks every byte of both files where they are recorded (E0342, E0344, E0347), otherwise opens
+  // headers only. Throws E0308 for a folder that is not a LoRA adapter or asks for what sutor
   // does not compute (rslora, dora, per-module ranks).
   explicit PeftAdapter(const std::filesystem::path& path);
 
@@ -39,6 +43,9 @@ class PeftAdapter {
   // E0302 for another shape.
   void load(const ShardedTensor& destination) const;
   size_t num_tensors() const { return tensors_.size(); }
+
+  // As sutor_peft.json lists them; empty where there is none.
+  static std::vector<RecordedFile> recorded_files(const std::filesystem::path& path);
 
  private:
   std::filesystem::path path_;

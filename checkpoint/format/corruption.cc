@@ -31,6 +31,11 @@ void CorruptionList::add(Corruption corruption) {
   found_.push_back(std::move(corruption));
 }
 
+bool CorruptionList::empty() const {
+  const std::lock_guard lock(mutex_);
+  return found_.empty();
+}
+
 bool CorruptionList::check(const std::filesystem::path& file, const std::function<void()>& body) {
   try {
     body();

@@ -33,6 +33,7 @@ class CorruptionList {
   explicit CorruptionList(std::string repair) : repair_(std::move(repair)) {}
 
   void add(Corruption corruption);
+  bool empty() const;
   // Runs a check and adds an Error that it throws as corruption of `file`. Returns whether it threw
   // none.
   bool check(const std::filesystem::path& file, const std::function<void()>& body);
@@ -41,7 +42,7 @@ class CorruptionList {
 
  private:
   std::string repair_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<Corruption> found_;
 };
 

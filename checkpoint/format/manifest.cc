@@ -100,6 +100,7 @@ std::string encode_manifest(const Manifest& manifest) {
                 {{"name", kStateFile},
                  {"bytes", manifest.state_bytes},
                  {"digest", manifest.state_digest.text()}}}};
+  if (!meta.base_config.is_null()) body["base_config"] = meta.base_config;
   body["files"] = json::array();
   for (const FileRecord& file : manifest.files) body["files"].push_back(to_json(file));
   return encode_manifest_json(body);
@@ -111,6 +112,12 @@ Manifest decode_manifest(const std::string& text, const std::string& where) {
   manifest.meta.step = member<int64_t>(body, "step", where);
   manifest.uuid = member<std::string>(body, "uuid", where);
   manifest.meta.base_digest = member<std::string>(body, "base_digest", where);
+  if (body.contains("base_config")) {
+    manifest.meta.base_config = member<json>(body, "base_config", where);
+    if (!manifest.meta.base_config.is_object()) {
+      fail_manifest(where, "key `base_config` must be an object");
+    }
+  }
   manifest.meta.plan_digest = member<std::string>(body, "plan_digest", where);
   manifest.meta.expert_config = member<json>(body, "expert_config", where);
   manifest.meta.layout = member<std::string>(body, "layout", where);

@@ -18,6 +18,7 @@ namespace sutor {
 struct CheckpointMeta {
   int64_t step = 0;
   std::string base_digest;       // Digest::text() of the frozen base
+  nlohmann::json base_config;    // its computing_config(); null in checkpoints of older programs
   std::string plan_digest;       // of which parameters train
   nlohmann::json expert_config;  // the official form
   std::string layout;            // for people: "world 4: pp 1 x ep 2 x edp 2"

@@ -50,6 +50,8 @@ json parse_manifest_json(const std::string& text, const std::string& where, std:
   return parsed;
 }
 
+bool starts_with_digest(std::string_view text) { return text.starts_with(kFirstLineStart); }
+
 bool has_manifest_format(const std::string& text, std::string_view format) {
   return text.find(fmt::format("\"format\": \"{}\"", format)) != std::string::npos;
 }

@@ -21,6 +21,9 @@ std::string encode_manifest_json(const nlohmann::json& body);
 nlohmann::json parse_manifest_json(const std::string& text, const std::string& where,
                                    std::string_view format, int64_t version);
 
+// Whether the text begins as encode_manifest_json() begins it.
+bool starts_with_digest(std::string_view text);
+
 // Whether the text is a manifest of this format, sound or not.
 bool has_manifest_format(const std::string& text, std::string_view format);
 

@@ -79,11 +79,6 @@ void SafetensorsShard::read_at(int64_t offset, std::span<std::byte> into) const 
   count(static_cast<int64_t>(into.size()));
 }
 
-void SafetensorsShard::append_to(OutputFile& file, int64_t begin, int64_t end) const {
-  file.append_range(file_.file(), begin, end);
-  count(end - begin);
-}
-
 int64_t SafetensorsShard::chunk_end(int64_t begin) const { return begin + kChunkBytes; }
 
 int64_t SafetensorsShard::worth_skipping() const { return kFileGapBytes; }

@@ -53,8 +53,6 @@ class ModelShard {
   virtual int64_t last_read_end(int64_t begin, int64_t end) const = 0;
   // The digest of bytes [begin, end), behind the header.
   Digest digest(int64_t begin, int64_t end) const;
-  // Appends bytes [begin, end), behind the header, to a file.
-  virtual void append_to(OutputFile& file, int64_t begin, int64_t end) const = 0;
 
   int64_t fetched_bytes() const { return fetched_; }
 
@@ -81,7 +79,6 @@ class SafetensorsShard final : public ModelShard {
   std::string header_bytes() const override;
   void read_at(int64_t offset, std::span<std::byte> into) const override;
   int64_t last_read_end(int64_t, int64_t end) const override { return end; }
-  void append_to(OutputFile& file, int64_t begin, int64_t end) const override;
 
  protected:
   int64_t chunk_end(int64_t begin) const override;

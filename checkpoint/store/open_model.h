@@ -10,8 +10,14 @@
 namespace sutor {
 
 // A base store if is_base_store(), else a Hugging Face directory. Throws what their constructors
-// throw.
+// throw; of a directory that records its files also E0342, E0344 and E0347 when one of them is of
+// another size, or config.json or the index is not as it was recorded.
 std::unique_ptr<ModelDirectory> open_model(const std::filesystem::path& path);
+
+// Throws E0347 when a model directory that records its files is not as it was recorded. Reads all
+// of it, on `threads` threads (0 = all); nothing when there is no record. A base store is checked
+// where it is read.
+void check_recorded_model(const ModelDirectory& model, int threads);
 
 // The folder of a model's config.json, tokenizer and the like: `path` itself, or one below a base
 // store. Opens no files.

@@ -84,10 +84,6 @@ void StoreShard::read_at(int64_t offset, std::span<std::byte> into) const {
   }
 }
 
-void StoreShard::append_to(OutputFile& file, int64_t begin, int64_t end) const {
-  stream(begin, end, [&](std::span<const std::byte> chunk) { file.append(chunk); });
-}
-
 // Reads may end between tiles: blocks are counted from a tile's first byte, so none crosses its
 // end.
 int64_t StoreShard::last_read_end(int64_t begin, int64_t end) const {

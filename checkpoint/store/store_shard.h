@@ -62,7 +62,6 @@ class StoreShard final : public ModelShard {
   // Throws E0347 naming data file, tensor and block when a block is corrupt.
   void read_at(int64_t offset, std::span<std::byte> into) const override;
   int64_t last_read_end(int64_t begin, int64_t end) const override;
-  void append_to(OutputFile& file, int64_t begin, int64_t end) const override;
 
  protected:
   int64_t chunk_end(int64_t begin) const override;

@@ -139,23 +139,29 @@ fs::path without_slash(const fs::path& path) {
   return path.has_filename() ? path : path.parent_path();
 }
 
-void make_directory(const fs::path& path) {
-  const fs::path name = without_slash(path);
+namespace {
+
+// `wanted`: what the caller asked for, for messages.
+void make_with_parents(const fs::path& name, const fs::path& wanted) {
   struct stat status;
   if (::stat(name.c_str(), &status) == 0) {
     if (S_ISDIR(status.st_mode)) return;
-    fail_write(path, "make directory", ENOTDIR);
+    fail_write(wanted, "make directory", ENOTDIR);
   }
   const fs::path parent = parent_of(name);
-  if (parent != name && parent != "." && parent != "..") make_directory(parent);
+  if (parent != name && parent != "." && parent != "..") make_with_parents(parent, wanted);
   if (::mkdir(name.c_str(), kDirectoryMode) != 0) {
     // Another process may have made it, or it is a link that leads nowhere.
     if (errno == EEXIST && ::stat(name.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) return;
-    fail_write(path, "make directory", errno);
+    fail_write(wanted, "make directory", errno);
   }
   // A parent that may be written but not read cannot be opened.
   if (::access(parent.c_str(), R_OK) == 0) fsync_directory(parent);
 }
+
+}  // namespace
+
+void make_directory(const fs::path& path) { make_with_parents(without_slash(path), path); }
 
 void remove_tree(const fs::path& path) {
   std::error_code error;

@@ -13,6 +13,8 @@ inline constexpr int64_t kBaseStoreVersion = 1;           // checkpoint/store/st
 inline constexpr uint32_t kStoreIndexVersion = 1;         // checkpoint/store/store_index.h
 inline constexpr int kAdapterVersion = 1;                 // checkpoint/export/adapter.h
 inline constexpr int kMergedExportVersion = 1;            // checkpoint/export/merged_export.h
+inline constexpr int64_t kModelFilesVersion = 1;          // checkpoint/files/recorded_files.h
+inline constexpr int kPeftInfoVersion = 1;                // checkpoint/export/peft_adapter.h
 inline constexpr int64_t kTokenStoreVersion = 1;          // launch/data/token_store.h
 
 }  // namespace sutor

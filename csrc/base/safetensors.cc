@@ -344,13 +344,19 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
   for (size_t i = 0; i < 8; ++i) prefix[i] = static_cast<char>(text.size() >> (8 * i));
   total_ = 8 + static_cast<int64_t>(text.size()) + at;
   file_.reserve(total_);
-  file_.append(prefix);
-  file_.append(text);
+  append(std::as_bytes(std::span(prefix)));
+  append(std::as_bytes(std::span(text)));
 }
 
-void SafetensorsWriter::finish() {
+void SafetensorsWriter::append(std::span<const std::byte> bytes) {
+  hasher_.update(bytes);
+  file_.append(bytes);
+}
+
+Digest SafetensorsWriter::finish() {
   SUTOR_ASSERT(file_.written() == total_);
   file_.finish();
+  return hasher_.digest();
 }
 
 }  // namespace sutor

@@ -17,6 +17,7 @@
 
 #include "csrc/base/dtype.h"
 #include "csrc/base/file.h"
+#include "csrc/base/hash.h"
 
 namespace sutor {
 
@@ -97,12 +98,15 @@ class SafetensorsWriter {
                     const std::vector<SafetensorsDeclaration>& tensors,
                     const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
   // Appends the next bytes; chunks need not end where tensors do.
-  void append(std::span<const std::byte> bytes) { file_.append(bytes); }
-  // Fsyncs and closes. Internal error unless exactly the declared bytes were appended.
-  void finish();
+  void append(std::span<const std::byte> bytes);
+  // Fsyncs and closes; the digest of the whole file, header included, as it was meant. Internal
+  // error unless exactly the declared bytes were appended.
+  Digest finish();
+  int64_t file_bytes() const { return total_; }
 
  private:
   OutputFile file_;
+  Hasher hasher_;
   int64_t total_ = 0;
 };
 

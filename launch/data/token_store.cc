@@ -160,7 +160,7 @@ struct TokenStore::Data {
 };
 
 TokenStore::TokenStore(const std::filesystem::path& path) {
-  const h5::File file = h5::File::open(path, kNotReadable);
+  const h5::File file = h5::File::open(path, kNotReadable, kInconsistent);
   const std::string where = path.string();
   if (!file.has_attribute("/", "format") || file.get_text("/", "format") != kFormat) {
     fail(kNotTokenStore,

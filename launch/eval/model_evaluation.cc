@@ -50,6 +50,7 @@ class Evaluator {
         session_(source_, world, session_options(recipe, world)) {}
 
   std::vector<EvaluatedModel> run() {
+    check_source(source_, world_);
     std::vector<EvaluatedModel> models;
     const bool trained = request_.checkpoint != "none";
     if (request_.base || !trained) models.push_back(measure("base", recipe_.model.path));
@@ -59,7 +60,9 @@ class Evaluator {
                              WorseThanBase::kTold)
           .string();
     });
-    session_.apply(source_.checkpoint(path, base_digest(source_, world_)));
+    const Overlay checkpoint = source_.checkpoint(path, base_digest(source_, world_));
+    if (world_.rank() == 0) warn_of_base_config(checkpoint);
+    session_.apply(checkpoint);
     models.push_back(measure("trained", path));
     return models;
   }

@@ -17,8 +17,7 @@ ModelInfo read_model_info(const std::filesystem::path& directory) {
 }
 
 bool is_unsupported_model(ErrorCode code) {
-  return code == ErrorCode::kUnsupportedModel || code == ErrorCode::kBadModelConfig ||
-         code == ErrorCode::kUnknownFamily;
+  return code == ErrorCode::kUnsupportedModel || code == ErrorCode::kUnknownFamily;
 }
 
 }  // namespace sutor

@@ -1,5 +1,6 @@
 #include "launch/model/model_source.h"
 
+#include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/profile.h"
 
@@ -25,8 +26,19 @@ void ModelSource::load(ShardedTensor& destination) const {
 }
 
 Overlay ModelSource::checkpoint(const std::filesystem::path& path, const Digest& digest) const {
-  return Overlay::of_checkpoint(path, digest.text(),
-                                [this](ShardedTensor& destination) { load(destination); });
+  Overlay overlay = Overlay::of_checkpoint(
+      path, digest.text(), [this](ShardedTensor& destination) { load(destination); });
+  check_base_config(overlay.base_config(), directory.config(), overlay.name(),
+                    directory.path().string());
+  return overlay;
+}
+
+void ModelSource::check(int threads) const {
+  if (adapters.empty()) {
+    check_recorded_model(directory, threads);
+  } else {
+    digest(threads);
+  }
 }
 
 Digest ModelSource::digest(int threads) const {
@@ -36,12 +48,15 @@ Digest ModelSource::digest(int threads) const {
 
 Digest ModelSource::read_digest(int threads) const {
   const ProfileScope scope("read base for its digest");
+  check_recorded_model(directory, threads);
   const Digest base = directory.digest(threads);
   if (adapters.empty()) return base;
   Hasher hasher;
   hasher.update(base.text());
   for (const Overlay& overlay : adapters) {
     overlay.check_base(base, directory.path().string());
+    overlay.check_content(threads);
+    warn_of_base_config(overlay);
     hasher.update(overlay.digest().text());
   }
   return hasher.digest();

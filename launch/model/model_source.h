@@ -26,11 +26,15 @@ struct ModelSource {
   void load(ShardedTensor& destination) const;
   // Of the weights: the directory's digest; with adapters one of theirs too. The first call reads
   // everything, on `threads` threads (0 = all); later ones remember. Throws E0305 when an adapter
-  // belongs to another base. Thread-safe.
+  // belongs to another base, E0347 when it is not as it was written. Thread-safe.
   Digest digest(int threads = 0) const;
 
+  // That all files are as they were recorded, where they are (E0347), and that adapters belong to
+  // this base (E0305) and are as they were written. digest() checks the same. Thread-safe.
+  void check(int threads = 0) const;
+
   // The trained values of a checkpoint of a training on this model; `digest` is the model's
-  // (E0305). The result must not outlive this object.
+  // (E0305, also when config.json has changed). The result must not outlive this object.
   Overlay checkpoint(const std::filesystem::path& path, const Digest& digest) const;
 
   std::unique_ptr<ModelDirectory> opened;

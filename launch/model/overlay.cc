@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
@@ -150,6 +151,25 @@ void Overlay::check_base(const Digest& base, const std::string& base_name) const
   if (adapter_) adapter_->check_base(base, base_name);
 }
 
+bool Overlay::lacks_base_config() const {
+  return base_config_.is_null() && (!adapter_ || adapter_->base_digest());
+}
+
+void Overlay::check_content(int threads) const {
+  if (adapter_) adapter_->check_content(threads);
+}
+
+void warn_of_base_config(const Overlay& overlay) {
+  if (overlay.lacks_base_config()) warn_of_base_config(overlay.name());
+}
+
+void warn_of_base_config(const std::string& trained) {
+  fmt::print(stderr,
+             "warning[{}]: {} is of an older program and does not record the config.json of its "
+             "base: whether that has changed cannot be told\n",
+             WarningCode::kNoDigest, trained);
+}
+
 Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model) {
   auto adapter = std::make_shared<const Adapter>(path);
@@ -160,7 +180,10 @@ Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirect
     tensor.read = [adapter, read = tensor.read](const ShardedTensor& slice) { read(slice); };
   }
   Overlay overlay(path.string(), adapter->config(), std::move(tensors));
+  overlay.base_config_ = adapter->base_config();
   overlay.adapter_ = std::move(adapter);
+  check_base_config(overlay.base_config_, directory.config(), overlay.name_,
+                    directory.path().string());
   return overlay;
 }
 
@@ -171,13 +194,19 @@ Overlay Overlay::of_checkpoint(const std::filesystem::path& path, const std::str
     fail(ErrorCode::kOtherBase, "{} was trained on base {}, but the model here is {}",
          path.string(), reader->meta().base_digest, base_digest);
   }
+  const nlohmann::json& base_config = reader->meta().base_config;
   const nlohmann::json lora = reader->meta().state.value("lora", nlohmann::json());
   std::vector<TrainedTensor> tensors = trained_values(reader);
   const ExpertConfig config = parse_expert_config(reader->meta().expert_config, path.string());
-  if (!lora.is_object()) return Overlay(path.string(), config, std::move(tensors));
+  if (!lora.is_object()) {
+    Overlay overlay(path.string(), config, std::move(tensors));
+    overlay.base_config_ = base_config;
+    return overlay;
+  }
   const PeftOptions options{.rank = lora.at("rank"), .alpha = lora.at("alpha")};
   Overlay overlay(path.string(), config,
                   adapted_matrices(tensors, options.alpha / options.rank, load_base));
+  overlay.base_config_ = base_config;
   overlay.pairs_ = std::move(tensors);
   overlay.lora_ = options;
   return overlay;

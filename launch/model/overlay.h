@@ -36,6 +36,13 @@ class Overlay {
   // Of names and values.
   Digest digest() const;
 
+  // The computing_config() of its base, where it is recorded; else null.
+  const nlohmann::json& base_config() const { return base_config_; }
+  // Whether it is of an adapter or a checkpoint that records its base, but not the base's config.
+  bool lacks_base_config() const;
+  // Reads all of an adapter that records digests; throws E0347 when it is not as it was written.
+  void check_content(int threads) const;
+
   // Throws E0305 when it records another base.
   void check_base(const Digest& base, const std::string& base_name) const;
 
@@ -53,12 +60,19 @@ class Overlay {
 
   std::string name_;
   std::shared_ptr<const Adapter> adapter_;  // null for a checkpoint
+  nlohmann::json base_config_;
   ExpertConfig config_;
   std::vector<TrainedTensor> tensors_;
   std::map<std::string, size_t, std::less<>> by_name_;
   std::vector<TrainedTensor> pairs_;
   PeftOptions lora_;
 };
+
+// Warns on stderr that an adapter or a checkpoint does not record the config.json of its base, so
+// that a change of it would not show.
+void warn_of_base_config(const std::string& trained);
+// The same of an overlay that lacks_base_config().
+void warn_of_base_config(const Overlay& overlay);
 
 // All tensors of several overlays; of equal names the last one.
 std::vector<TrainedTensor> merged_tensors(const std::vector<const Overlay*>& overlays);

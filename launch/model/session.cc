@@ -103,6 +103,10 @@ Digest base_digest(const ModelSource& source, Comm& world) {
   return parse_digest(digest, "base digest");
 }
 
+void check_source(const ModelSource& source, Comm& world) {
+  on_rank_0(world, "check model", [&] { source.check(at::get_num_threads()); });
+}
+
 Digest digest_of(const std::vector<ShardValues>& tensors) {
   const ProfileScope scope("digests of frozen tensors");
   std::vector<Digest> digests(tensors.size());

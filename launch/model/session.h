@@ -78,6 +78,10 @@ at::ScalarType computing_dtype(const std::string& text);
 // source however often this is called. Collective.
 Digest base_digest(const ModelSource& source, Comm& world);
 
+// ModelSource::check() by rank 0, for those who need no base_digest(), which checks the same.
+// Collective.
+void check_source(const ModelSource& source, Comm& world);
+
 // One digest of the names and bytes of these tensors, computed on all threads.
 Digest digest_of(const std::vector<ShardValues>& tensors);
 

@@ -11,6 +11,7 @@
 
 #include "checkpoint/export/adapter.h"
 #include "checkpoint/export/merged_export.h"
+#include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/owner/staged_directory.h"
@@ -202,7 +203,13 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
     StepLedger(paths.step_ledger()).started(RecipeStep::kExport);
   }
   // The exports stand beside the directory itself, so adapters under it count as trained.
-  Work work{source.directory, source.info, {}, {}, {source.directory.digest().text(), provenance}};
+  source.digest();  // checks the adapters
+  Work work{
+      source.directory,
+      source.info,
+      {},
+      {},
+      {source.directory.digest().text(), provenance, computing_config(source.directory.config())}};
   std::vector<const Overlay*> layers;
   for (const Overlay& adapter : source.adapters) layers.push_back(&adapter);
   std::optional<Overlay> checkpoint;
@@ -210,6 +217,7 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
     const std::filesystem::path path = find_checkpoint(paths.checkpoints(), request.checkpoint);
     checkpoint.emplace(source.checkpoint(path, source.digest()));
     fmt::print("checkpoint {}\n", path.string());
+    warn_of_base_config(*checkpoint);
     check_learned(*checkpoint, source, recipe, request.formats);
     layers.push_back(&*checkpoint);
     const auto& formats = request.formats;

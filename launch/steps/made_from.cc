@@ -5,8 +5,12 @@
 
 #include <sstream>
 
+#include "checkpoint/huggingface/base_config.h"
+#include "checkpoint/store/open_model.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/file.h"
 #include "csrc/base/hash.h"
+#include "csrc/base/text/json.h"
 #include "recipes/recipe_steps.h"
 
 namespace sutor {
@@ -48,6 +52,10 @@ Digest digest_of(const ScoreTable& scores) {
   return hasher.digest();
 }
 
+nlohmann::json base_config(const std::filesystem::path& model) {
+  return computing_config(parse_json(read_model_config(model)).value);
+}
+
 }  // namespace
 
 MadeFrom made_from(const nlohmann::json& json) {
@@ -69,6 +77,10 @@ std::vector<std::string> differences(const MadeFrom& then, const MadeFrom& now) 
   return found;
 }
 
+std::string base_config_digest(const std::filesystem::path& model) {
+  return xxh3(base_config(model).dump()).text();
+}
+
 MadeFrom scores_made_from(const Recipe& recipe, const std::string& base_digest,
                           const std::vector<std::pair<std::string, std::string>>& stores) {
   // Packing and too_long are for training: scoring takes documents as they are.
@@ -81,6 +93,13 @@ MadeFrom scores_made_from(const Recipe& recipe, const std::string& base_digest,
   }
   result["data.train"] = fmt::format("{}", fmt::join(names, ", "));
   result["the base model"] = base_digest;
+  if (is_there(model_files_root(recipe.model.path) / "config.json")) {
+    result["the base's config.json"] = base_config_digest(recipe.model.path);
+    // Each key as well, so that a difference can be named.
+    for (const auto& [key, value] : base_config(recipe.model.path).items()) {
+      result["config.json " + key] = value.dump();
+    }
+  }
   return result;
 }
 
@@ -92,14 +111,9 @@ MadeFrom selection_made_from(const SelectOptions& options, const ScoreTable& sco
   return result;
 }
 
-std::string content_digest(const ExpertConfig& config) { return xxh3(to_json(config)).text(); }
-
 void write_selection(const ExpertConfig& config, MadeFrom made_from,
                      const std::filesystem::path& path) {
-  made_from["content"] = content_digest(config);
-  std::string text = to_json(config);
-  text.insert(text.size() - 1, ", \"made_from\": " + nlohmann::json(made_from).dump());
-  write_file_atomic(path, text);
+  write_file_atomic(path, to_json(config, std::move(made_from)));
 }
 
 }  // namespace sutor

@@ -23,16 +23,16 @@ MadeFrom made_from(const nlohmann::json& json);
 // cut to what tells them apart.
 std::vector<std::string> differences(const MadeFrom& then, const MadeFrom& now);
 
+// Of the keys of config.json that decide what the model computes. Throws E0300.
+std::string base_config_digest(const std::filesystem::path& model);
+
 // Of scores.h5. stores: name and digest of each token store of data.train, in order.
 MadeFrom scores_made_from(const Recipe& recipe, const std::string& base_digest,
                           const std::vector<std::pair<std::string, std::string>>& stores);
 
 // Of the expert config that these options choose from these scores.
 MadeFrom selection_made_from(const SelectOptions& options, const ScoreTable& scores);
-// Of what the config says, in whatever way it is written: shows whether a person changed it.
-std::string content_digest(const ExpertConfig& config);
-// The config with what made it and its content's digest beside it, under the key `made_from`, which
-// readers of expert configs ignore.
+// The config with what made it beside it, under the key `made_from`, see expert_config.h.
 void write_selection(const ExpertConfig& config, MadeFrom made_from,
                      const std::filesystem::path& path);
 

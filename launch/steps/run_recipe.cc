@@ -17,6 +17,7 @@
 #include "launch/job/agreement.h"
 #include "launch/job/python_step.h"
 #include "launch/job/stop_request.h"
+#include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
@@ -82,8 +83,7 @@ class RecipeRun {
   // program's, or a person's.
   void check_output() {
     if (selects()) require_unedited(checks_.expert_config());
-    if (overwrite_) return;
-    if (!trained_before()) return refuse_foreign_files(paths_.checkpoints());
+    if (overwrite_ || !trained_before()) return require_own_training(paths_);
     refuse_other_basis(recipe_, base_, selects(), checks_);
   }
 
@@ -145,12 +145,13 @@ class RecipeRun {
     const std::string decision = from_rank_0(world_, "validity of a step", [&]() -> std::string {
       found = (this->*files)();
       fingerprint = step_fingerprint(step_keys(recipe_, step), found.inputs,
-                                     base_counts(step) ? Texts{base_} : Texts{}, digests_);
+                                     base_counts(step) ? base_digests() : Texts{}, digests_);
       auto problem = problem_of_step(step, ledger_->valid(step, fingerprint, found.outputs));
       if (!problem && forced(step)) problem.emplace();
       if (!problem) return "skip";
       for (const std::string& reason : *problem) fmt::print("{}: {}\n", name_of(step), reason);
-      ledger_->started(step);
+      // A training notes it when it has looked at everything and begins (run_train).
+      if (step != RecipeStep::kTrain) ledger_->started(step);
       return "do";
     });
     if (decision == "skip") {
@@ -178,6 +179,8 @@ class RecipeRun {
   }
 
   // Tokenizing reads no weights.
+  Texts base_digests() const { return {base_, base_config_digest(recipe_.model.path)}; }
+
   static bool base_counts(RecipeStep step) { return step != RecipeStep::kPrepare; }
 
   Paths token_files(const std::vector<DataSource>& sets) const {

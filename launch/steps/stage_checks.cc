@@ -221,10 +221,8 @@ StageCheck StageChecks::expert_config() {
     return check;
   }
   try {
-    const std::string content = content_digest(parse_expert_config(parsed.value, path.string()));
-    if (then["content"] != content) {
-      return {Standing::kEdited, {"its content is not what `select` wrote"}, {}};
-    }
+    const std::string changed = changed_record(parsed.value, path.string()).value_or("");
+    if (!changed.empty()) return {Standing::kEdited, {changed}, {}};
   } catch (const Error& error) {
     return {Standing::kEdited, {error.what()}, {}};
   }

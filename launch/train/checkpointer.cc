@@ -6,11 +6,13 @@
 #include <algorithm>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/job/agreement.h"
+#include "launch/model/overlay.h"
 #include "launch/train/same_training.h"
 
 namespace sutor {
@@ -65,7 +67,8 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
 }
 
 Checkpointer::Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
-                           ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance)
+                           ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance,
+                           nlohmann::json base_config)
     : root_(std::move(root)),
       base_(base),
       plan_(plan),
@@ -73,6 +76,7 @@ Checkpointer::Checkpointer(std::filesystem::path root, Digest base, const TrainP
       optimizer_(optimizer),
       world_(store.parallel().world()),
       provenance_(std::move(provenance)),
+      base_config_(std::move(base_config)),
       saves_(root_, world_) {}
 
 std::vector<IndexedTensor> Checkpointer::wanted() const {
@@ -99,6 +103,7 @@ void Checkpointer::save(const TrainState& state, const CheckpointOptions& option
   SaveJob job{.wanted = wanted(), .parts = parts(), .options = options, .last = last};
   job.meta.step = state.step;
   job.meta.base_digest = base_.text();
+  job.meta.base_config = base_config_;
   job.meta.plan_digest = plan_.digest.text();
   job.meta.expert_config = nlohmann::json::parse(to_json(plan_.config));
   job.meta.layout = store_.parallel().layout().describe();
@@ -118,6 +123,8 @@ void Checkpointer::check_belongs(const CheckpointReader& reader) const {
          "that it was trained on.",
          where, meta.base_digest, base_.text());
   }
+  check_base_config(meta.base_config, base_config_, where, "model.path");
+  if (meta.base_config.is_null() && world_.rank() == 0) warn_of_base_config(where);
   if (meta.plan_digest != plan_.digest.text()) {
     fail(ErrorCode::kOtherTrainable,
          "{} trains other parameters than this recipe: plan {}, here {}. Use the expert config "

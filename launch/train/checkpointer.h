@@ -37,8 +37,10 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
 
 class Checkpointer {
  public:
+  // base: digest of the frozen model's weights; base_config: its computing_config().
   Checkpointer(std::filesystem::path root, Digest base, const TrainPlan& plan,
-               ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance);
+               ParameterStore& store, Optimizer& optimizer, nlohmann::json provenance,
+               nlohmann::json base_config = nullptr);
 
   // Collective over the world. Every rank writes the rows that it steps; rank 0 publishes and says
   // so. When any rank fails, nothing is published and every rank throws: here, or, with
@@ -78,6 +80,7 @@ class Checkpointer {
   Optimizer& optimizer_;
   Comm& world_;
   nlohmann::json provenance_;
+  nlohmann::json base_config_;
   int64_t resumed_from_ = -1;
   BackgroundSave saves_;
 };

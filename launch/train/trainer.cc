@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/ops/device/memory.h"
@@ -72,7 +73,8 @@ void Trainer::load() {
   check_marked(plan_.trainable, session_->store());
   optimizer_ = make_optimizer(recipe_.optim, recipe_.train.seed, session_->store().buffers());
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
-                                                 session_->store(), *optimizer_, provenance_);
+                                                 session_->store(), *optimizer_, provenance_,
+                                                 computing_config(source_.directory.config()));
 }
 
 void Trainer::open_data() {

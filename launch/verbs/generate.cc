@@ -17,10 +17,10 @@
 #include "launch/eval/text_generation.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
-#include "launch/job/output_lock.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/output/output_lock.h"
 
 namespace po = boost::program_options;
 
@@ -58,13 +58,16 @@ std::optional<OutputLock> lock_for(const po::variables_map& values, const Recipe
 void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& values) {
   set_threads(recipe.train.threads);
   const ModelSource source(recipe.model);
+  check_source(source, world);
   Session session(source, world, session_options(recipe, world));
   const std::string checkpoint = values["checkpoint"].as<std::string>();
   if (checkpoint != "none") {
     const std::string path = from_rank_0(world, "choose checkpoint", [&] {
       return find_checkpoint(RunPaths(recipe.output).checkpoints(), checkpoint).string();
     });
-    session.apply(source.checkpoint(path, base_digest(source, world)));
+    const Overlay trained = source.checkpoint(path, base_digest(source, world));
+    if (world.rank() == 0) warn_of_base_config(trained);
+    session.apply(trained);
   }
   const std::string out = values["out"].as<std::string>();
   GenerationResult result;

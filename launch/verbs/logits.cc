@@ -140,6 +140,7 @@ int verb_logits(const Arguments& arguments) {
     }
     require_plain_file((*values)["out"].as<std::string>());  // before anything costly
     const ModelSource source((*values)["model"].as<std::string>());
+    check_source(source, world);
     const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
     const ChosenDevice chosen = choose_device((*values)["device"].as<std::string>(), world);
     const SessionOptions session_options{

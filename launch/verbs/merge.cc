@@ -7,6 +7,7 @@
 #include <set>
 
 #include "checkpoint/export/merged_export.h"
+#include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/error.h"
 #include "csrc/base/owner/staged_directory.h"
 #include "csrc/base/text/json.h"
@@ -104,7 +105,11 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
   }
   const ModelSource source(job.base, job.adapters);
   const Digest base = source.directory.digest();
-  for (const Overlay& adapter : source.adapters) adapter.check_base(base, job.base);
+  for (const Overlay& adapter : source.adapters) {
+    adapter.check_base(base, job.base);
+    adapter.check_content(/*threads=*/0);
+    warn_of_base_config(adapter);
+  }
   const std::vector<MergeConflict> conflicts = find_conflicts(source.adapters);
   if (job.json) {
     fmt::print("{}\n", dump_json(report_json(conflicts, source.adapters), 2));
@@ -127,7 +132,8 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
         source.directory.load(*source.info.tensors.find(rows.name), rows);
       });
   const size_t count = tensors.size();
-  write(job, source, std::move(tensors), {base.text(), provenance});
+  write(job, source, std::move(tensors),
+        {base.text(), provenance, computing_config(source.directory.config())});
   if (!job.json) {
     fmt::print("wrote {}: {} tensors of {} adapters{}\n", job.out, count, source.adapters.size(),
                job.verify ? ", verified" : "");

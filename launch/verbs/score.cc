@@ -6,8 +6,9 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
-#include "launch/job/output_lock.h"
+#include "launch/output/output_lock.h"
 #include "launch/steps/stage_checks.h"
+#include "layers/esft/score_records.h"
 
 namespace po = boost::program_options;
 
@@ -40,6 +41,9 @@ int verb_score(const Arguments& arguments) {
     set_threads(recipe.train.threads);
     std::optional<std::filesystem::path> records;
     if (values->count("records")) records = (*values)["records"].as<std::string>();
+    on_rank_0(world, "look at --records", [&] {
+      if (records) check_record_folder(*records);
+    });
     with_profile(*values, world, [&] {
       on_rank_0(world, "check the tokens", [&] {
         StageChecks checks(recipe, "");

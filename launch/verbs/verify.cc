@@ -1,5 +1,5 @@
-// sutor verify: checks that stores, model directories, checkpoints and adapters are as they were
-// written.
+// sutor verify: checks that stores, model directories, checkpoints, adapters, token stores, scores
+// and expert configs are as they were written.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,8 +9,11 @@
 
 #include "checkpoint/compare/artifact_kind.h"
 #include "checkpoint/compare/verification.h"
+#include "checkpoint/files/recorded_files.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/cli/command_line.h"
+#include "launch/inspect/verify_file.h"
 #include "launch/job/failure.h"
 #include "launch/log/metrics_log.h"
 #include "launch/model/model_config.h"
@@ -23,11 +26,12 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "verify",
-    "Reads base stores, model directories, checkpoints (or a folder of them) and adapters to the "
-    "last\nbyte and checks every digest that they record. Changes nothing. Exit code 0: all is as "
-    "it was\nwritten; 3: corruption, one line each with the way to repair it.",
-    "sutor verify PATH... [--threads N] [--json]",
-    "sutor verify base/ runs/my/checkpoints runs/my/export/adapter\n"
+    "Reads base stores, model directories, exports, checkpoints (or a folder of them), adapters, "
+    "token\nstores, scores and expert configs to the last byte and checks every digest that they "
+    "record; says\nwhat has none. Changes nothing. Exit code 0: all is as it was written; 3: "
+    "corruption, one line each\nwith the way to repair it.",
+    "sutor verify PATH... [--threads N] [--json] [--record]",
+    "sutor verify base/ runs/my/checkpoints runs/my/export/adapter runs/my/scores.h5\n"
     "sutor verify DeepSeek-V2-Lite/ --json"};
 
 struct Timed {
@@ -48,39 +52,51 @@ std::optional<ModelInfo> model_info(const fs::path& path) {
 Verification verify_one(const fs::path& path, ArtifactKind kind, int threads) {
   if (kind == ArtifactKind::kCheckpoint) return verify_checkpoint(path, threads);
   if (kind == ArtifactKind::kAdapter) return verify_adapter_files(path, threads);
-  if (kind == ArtifactKind::kPeftAdapter) return verify_peft_adapter(path);
+  if (kind == ArtifactKind::kPeftAdapter) return verify_peft_adapter(path, threads);
   const std::optional<ModelInfo> model = model_info(path);
   const TensorMap* tensors = model ? &model->tensors : nullptr;
   return kind == ArtifactKind::kBaseStore ? verify_base_store(path, tensors, threads)
                                           : verify_model(path, tensors, threads);
 }
 
-Timed verify_timed(const fs::path& path, ArtifactKind kind, int threads) {
+struct Target {
+  fs::path path;
+  ArtifactKind kind = ArtifactKind::kOther;
+  std::optional<FileKind> file{};  // of a single file
+};
+
+Timed verify_timed(const Target& target, int threads) {
   const auto begin = std::chrono::steady_clock::now();
-  Timed timed{verify_one(path, kind, threads)};
+  Timed timed{target.file ? verify_file(target.path, *target.file)
+                          : verify_one(target.path, target.kind, threads)};
   timed.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return timed;
 }
 
 // The given paths, with folders of checkpoints replaced by their checkpoints.
-std::vector<std::pair<fs::path, ArtifactKind>> targets(const std::vector<std::string>& paths) {
-  std::vector<std::pair<fs::path, ArtifactKind>> found;
+std::vector<Target> targets(const std::vector<std::string>& paths) {
+  std::vector<Target> found;
   for (const std::string& given : paths) {
     const fs::path path = existing_path(given);
+    if (const auto file = file_kind(path); file && is_file(path)) {
+      found.push_back({.path = path, .file = file});
+      continue;
+    }
     const ArtifactKind kind = artifact_kind(path);
     if (kind == ArtifactKind::kOther) {
       fail(ErrorCode::kUnknownArtifact,
            "sutor verify does not know what {} is. Known are base stores, directories with "
            "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
-           "adapter_config.json).",
+           "adapter_config.json), token stores (*.tokens.h5), scores (*.h5) and expert configs "
+           "(*.json).",
            path.string());
     }
     if (kind != ArtifactKind::kCheckpointFolder) {
-      found.emplace_back(path, kind);
+      found.push_back({path, kind});
       continue;
     }
     for (const fs::path& step : steps_below(path)) {
-      found.emplace_back(step, ArtifactKind::kCheckpoint);
+      found.push_back({step, ArtifactKind::kCheckpoint});
     }
   }
   return found;
@@ -96,8 +112,10 @@ void print_text(const Timed& timed) {
     }
     return;
   }
-  fmt::print("ok {} {}: {} tensors, {}, {:.1f} s ({}/s){}; checked: {}\n", result.kind, result.path,
-             format_count(result.tensors), format_bytes(result.bytes), timed.seconds,
+  const std::string tensors =
+      result.tensors > 0 ? format_count(result.tensors) + " tensors, " : std::string();
+  fmt::print("ok {} {}: {}{}, {:.1f} s ({}/s){}; checked: {}\n", result.kind, result.path, tensors,
+             format_bytes(result.bytes), timed.seconds,
              format_bytes(static_cast<int64_t>(static_cast<double>(result.bytes) /
                                                std::max(timed.seconds, 1e-3))),
              result.weights ? ", weights " + result.weights->text() : "", result.checked);
@@ -132,12 +150,25 @@ nlohmann::ordered_json to_json(const Timed& timed) {
   return json;
 }
 
+void record(const Target& target, const Verification& result, int threads) {
+  if (target.file || target.kind != ArtifactKind::kModelDirectory) {
+    fail(ErrorCode::kBadArgument,
+         "--record is for model directories; {} is a {}, which records its digests when it is made",
+         target.path.string(), result.kind);
+  }
+  if (!result.corruption.empty()) return;  // it is told
+  record_model_files(target.path, threads);
+}
+
 int verify(const Arguments& arguments) {
   po::options_description options(100);
   auto add = options.add_options();
   add("path", po::value<std::vector<std::string>>()->required(), "what to verify");
   add("threads", po::value<int>()->default_value(0), "threads that read and hash; 0 = all");
   add("json", po::bool_switch(), "print JSON, with the digest of every tensor");
+  add("record", po::bool_switch(),
+      "write down size and digest of every file of a model directory that has no record of them, "
+      "as sutor_files.json: from then on it is checked against that");
   po::positional_options_description positional;
   positional.add("path", -1);
   const auto values = parse_command_line(kHelp, options, positional, arguments);
@@ -145,9 +176,11 @@ int verify(const Arguments& arguments) {
   const bool as_json = (*values)["json"].as<bool>();
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   int exit_code = kExitOk;
-  for (const auto& [path, kind] : targets((*values)["path"].as<std::vector<std::string>>())) {
-    const Timed timed = verify_timed(path, kind, (*values)["threads"].as<int>());
+  for (const Target& target : targets((*values)["path"].as<std::vector<std::string>>())) {
+    const Timed timed = verify_timed(target, (*values)["threads"].as<int>());
     if (!timed.result.corruption.empty()) exit_code = kExitData;
+    if ((*values)["record"].as<bool>())
+      record(target, timed.result, (*values)["threads"].as<int>());
     if (as_json) {
       all.push_back(to_json(timed));
     } else {

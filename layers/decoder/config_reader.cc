@@ -10,12 +10,6 @@ namespace {
 
 std::string first_name(ConfigReader::Names names) { return std::string(*names.begin()); }
 
-[[noreturn]] void wrong_type(ConfigReader::Names names, std::string_view expected,
-                             const nlohmann::json& found) {
-  fail(ErrorCode::kBadModelConfig, "config.json: `{}` should be {}, found {}", first_name(names),
-       expected, found.dump());
-}
-
 }  // namespace
 
 double RopeConfig::mscale_of(double scale, double m) {
@@ -50,6 +44,19 @@ const nlohmann::json* ConfigReader::find(Names names) const {
     if (it != defaults_.end()) return &*it;
   }
   return nullptr;
+}
+
+void ConfigReader::wrong_type(Names names, std::string_view expected,
+                              const nlohmann::json& found) const {
+  std::string name = first_name(names);
+  for (const std::string_view alias : names) {
+    const auto it = config_.find(std::string(alias));
+    if (it == config_.end() || &*it != &found) continue;
+    name = alias;
+    break;
+  }
+  fail(ErrorCode::kBadModelConfig, "config.json: `{}` should be {}, found {}", name, expected,
+       found.dump());
 }
 
 bool ConfigReader::has(std::string_view name) const { return find({name}) != nullptr; }
@@ -191,27 +198,27 @@ RopeConfig ConfigReader::rope(double default_theta, std::optional<double> defaul
                 "this family rotates whole heads");
   }
   if (rope.partial <= 0 || rope.partial > 1) {
-    unsupported(inner.has("partial_rotary_factor") ? key : "partial_rotary_factor",
-                "it must be above 0 and at most 1");
+    contradictory(inner.has("partial_rotary_factor") ? key : "partial_rotary_factor",
+                  "it must be above 0 and at most 1");
   }
   if (rope.type == "default") return rope;
   if (rope.type != "yarn") {
     unsupported(key, "rope types are default and yarn");
   }
-  if (rope.theta <= 1) unsupported(key, "yarn needs a rope_theta above 1");
+  if (rope.theta <= 1) contradictory(key, "yarn needs a rope_theta above 1");
   const double positions = positive_or({"max_position_embeddings"}, 0);
   rope.original_max_positions = inner.positive_or({"original_max_position_embeddings"}, positions);
   if (rope.original_max_positions <= 0) {
-    unsupported("rope_parameters", "yarn needs original_max_position_embeddings");
+    contradictory("rope_parameters", "yarn needs original_max_position_embeddings");
   }
   rope.factor = inner.positive_or({"factor"}, positions / rope.original_max_positions);
-  if (rope.factor <= 0) unsupported(key, "yarn needs a factor");
+  if (rope.factor <= 0) contradictory(key, "yarn needs a factor");
   rope.beta_fast = inner.positive_or({"beta_fast"}, 32);
   rope.beta_slow = inner.positive_or({"beta_slow"}, 1);
-  if (rope.beta_fast < rope.beta_slow) unsupported(key, "beta_fast is below beta_slow");
+  if (rope.beta_fast < rope.beta_slow) contradictory(key, "beta_fast is below beta_slow");
   rope.mscale = inner.number_or({"mscale"}, 0);
   rope.mscale_all_dim = inner.number_or({"mscale_all_dim"}, 0);
-  if (rope.mscale < 0 || rope.mscale_all_dim < 0) unsupported(key, "mscale is negative");
+  if (rope.mscale < 0 || rope.mscale_all_dim < 0) contradictory(key, "mscale is negative");
   rope.truncate = inner.flag_or({"truncate"}, true);
   if (inner.has("attention_factor")) {
     rope.attention_factor = inner.positive_or({"attention_factor"}, 1);

@@ -57,6 +57,9 @@ class ConfigReader {
 
  private:
   const nlohmann::json* find(Names names) const;
+  // found: what find() returned.
+  [[noreturn]] void wrong_type(Names names, std::string_view expected,
+                               const nlohmann::json& found) const;
   const nlohmann::json& config_;
   nlohmann::json defaults_;
   std::string family_;

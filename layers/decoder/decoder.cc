@@ -33,7 +33,7 @@ Decoder::Decoder(const ConfigReader& in)
   in.require_number("attention_dropout", 0);
   in.require_flag("mlp_bias", false);
   in.integer_or({"max_position_embeddings"}, 0, 1, ConfigReader::kMostLong);
-  if (top_k > num_experts) in.unsupported("num_experts_per_tok", "more than there are experts");
+  if (top_k > num_experts) in.contradictory("num_experts_per_tok", "more than there are experts");
   if (num_layers() * num_experts > kMostExpertsInAll) {
     in.contradictory(
         "num_hidden_layers",
@@ -72,12 +72,12 @@ void Decoder::read_sparse_step(const ConfigReader& in) {
 
 void Decoder::read_groups(const ConfigReader& in, int best) {
   const int64_t groups = in.integer({"n_group"}), chosen = in.integer({"topk_group"});
-  if (num_experts % groups != 0) in.unsupported("n_group", "it must divide the experts");
+  if (num_experts % groups != 0) in.contradictory("n_group", "it must divide the experts");
   const int64_t each = num_experts / groups;
-  if (each < best) in.unsupported("n_group", "a group has fewer experts than its score sums");
-  if (chosen > groups) in.unsupported("topk_group", "more than there are groups");
+  if (each < best) in.contradictory("n_group", "a group has fewer experts than its score sums");
+  if (chosen > groups) in.contradictory("topk_group", "more than there are groups");
   if (chosen * each < top_k) {
-    in.unsupported("topk_group", "the chosen groups have fewer experts than num_experts_per_tok");
+    in.contradictory("topk_group", "the chosen groups have fewer experts than num_experts_per_tok");
   }
   moe.router.num_groups = static_cast<int>(groups);
   moe.router.topk_group = static_cast<int>(chosen);
@@ -191,7 +191,7 @@ std::vector<int64_t> read_sliding_windows(const ConfigReader& in,
   const int64_t sliding_window = in.integer_or({"sliding_window"}, 0, 0, ConfigReader::kMostLong);
   const std::vector<std::string> types = in.texts_or_empty({"layer_types"});
   if (!types.empty() && static_cast<int64_t>(types.size()) != layers) {
-    in.unsupported("layer_types", "there must be one for each layer");
+    in.contradictory("layer_types", "there must be one for each layer");
   }
   std::vector<int64_t> sliding_windows;
   for (int64_t i = 0; i < layers; ++i) {
@@ -204,7 +204,7 @@ std::vector<int64_t> read_sliding_windows(const ConfigReader& in,
       }
     }
     if (has_sliding_window && sliding_window < 1)
-      in.unsupported("sliding_window", "it must be 1 or more");
+      in.contradictory("sliding_window", "it must be 1 or more");
     sliding_windows.push_back(has_sliding_window ? sliding_window : 0);
   }
   return sliding_windows;
@@ -232,16 +232,16 @@ GqaConfig::GqaConfig(const ConfigReader& in, const RopeConfig& rotation,
       norm{.eps = in.positive_or({"rms_norm_eps"}, 1e-6, 1)},
       rope(rotation),
       sliding_windows(std::move(layer_sliding_windows)) {
-  if (heads % kv_heads != 0) in.unsupported("num_key_value_heads", "it must divide the heads");
+  if (heads % kv_heads != 0) in.contradictory("num_key_value_heads", "it must divide the heads");
   if (!in.has("head_dim") && hidden % heads != 0) {
     in.contradictory("num_attention_heads", fmt::format("they do not divide hidden_size = {}, and "
                                                         "there is no head_dim",
                                                         hidden));
   }
-  if (head_dim < 2 || head_dim % 2 != 0) in.unsupported("head_dim", "it must be even");
+  if (head_dim < 2 || head_dim % 2 != 0) in.contradictory("head_dim", "it must be even");
   const auto rotated = static_cast<int64_t>(static_cast<double>(head_dim) * rope.partial);
   if (rotated < 2 || rotated % 2 != 0) {
-    in.unsupported("partial_rotary_factor", "the number of rotated dimensions must be even");
+    in.contradictory("partial_rotary_factor", "the number of rotated dimensions must be even");
   }
 }
 
@@ -291,7 +291,7 @@ MlaConfig::MlaConfig(const ConfigReader& in)
       v_dim(in.integer({"v_head_dim"})),
       bias(in.flag_or({"attention_bias"}, false)),
       rope(in.rope(10000.0)) {
-  if (rope_dim % 2 != 0) in.unsupported("qk_rope_head_dim", "it must be even");
+  if (rope_dim % 2 != 0) in.contradictory("qk_rope_head_dim", "it must be even");
 }
 
 double MlaConfig::softmax_scale() const {

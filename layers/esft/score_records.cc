@@ -99,7 +99,7 @@ void read_layer(const h5::File& file, int layer, ExpertScores& scores) {
 }  // namespace
 
 StoredScores read_scores(const fs::path& path) {
-  const h5::File file = h5::File::open(path, ErrorCode::kNotScores);
+  const h5::File file = h5::File::open(path, ErrorCode::kNotScores, ErrorCode::kNotScores);
   if (!file.has_attribute("/", "format") || file.get_text("/", "format") != kFormat) {
     file.fail_read(
         fmt::format("this is no score file: the attribute `format` is not `{}`", kFormat));
@@ -131,13 +131,24 @@ StoredScores read_scores(const fs::path& path) {
   return result;
 }
 
+void check_record_folder(const fs::path& folder) {
+  if (!is_there(folder)) return;
+  if (!is_folder(folder)) {
+    fail(ErrorCode::kOutputExists, "{} is no folder, so records cannot be written there",
+         folder.string());
+  }
+  for (const fs::path& entry : entries_of(folder)) {
+    const std::string name = entry.filename().string();
+    if (name.starts_with("expert_weights_") || name == "summary.json") require_plain_file(entry);
+  }
+}
+
 RecordWriter::RecordWriter(const fs::path& folder, const std::vector<int>& layers)
     : folder_(folder) {
+  check_record_folder(folder);
   make_directory(folder);
-  require_plain_file(folder / "summary.json");
   for (int layer : layers) {
     const fs::path path = folder / fmt::format("expert_weights_{}.txt", layer);
-    require_plain_file(path);
     files_[layer].open(path, std::ios::binary | std::ios::trunc);
     if (!files_[layer]) {
       fail(ErrorCode::kWriteFailed, "{}: cannot create this record file.", path.string());

@@ -33,6 +33,10 @@ struct StoredScores {
 // Throws E0325 with file and reason.
 StoredScores read_scores(const std::filesystem::path& path);
 
+// Throws E0220 when something else than a plain file stands in the folder where records or their
+// summary would be written, or something else than a folder in its place.
+void check_record_folder(const std::filesystem::path& folder);
+
 // The authors' records: expert_weights_<layer>.txt, one line per forward pass: all top-k ids of its
 // tokens separated by TABs, two TABs, then the weights in the same order, rounded to 4 decimals.
 class RecordWriter {

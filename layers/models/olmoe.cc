@@ -20,7 +20,7 @@ struct Config {
     attention.qkv_bias = attention.o_bias = in.flag_or({"attention_bias"}, false);
     attention.qk_norm = QkNorm::kAllHeads;
     if (attention.head_dim * attention.heads != attention.hidden) {
-      in.unsupported("head_dim", "the heads together must be as wide as hidden_size");
+      in.contradictory("head_dim", "the heads together must be as wide as hidden_size");
     }
     if (in.has("clip_qkv")) {
       attention.clip = in.positive_or({"clip_qkv"}, 0);

@@ -7,6 +7,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/hash.h"
 #include "csrc/base/text/json.h"
 
 namespace sutor {
@@ -74,6 +75,17 @@ Json parse_strict(const std::string& text, const std::string& path) {
   return std::move(parsed.value);
 }
 
+constexpr const char* kMadeFrom = "made_from";
+constexpr const char* kContent = "content";
+constexpr const char* kRecord = "record";
+
+std::string content_digest(const ExpertConfig& config) { return xxh3(to_json(config)).text(); }
+
+std::string record_digest(std::map<std::string, std::string> made_from) {
+  made_from.erase(kRecord);
+  return xxh3(Json(made_from).dump()).text();
+}
+
 int min_layer(const ExpertConfig& config) { return config.experts.begin()->first; }
 int max_layer(const ExpertConfig& config) { return config.experts.rbegin()->first; }
 
@@ -126,6 +138,31 @@ std::string to_json(const ExpertConfig& config) {
   }
   return fmt::format("{{\"experts\": {{{}}}, \"shared_experts\": {}, \"non_expert_modules\": {}}}",
                      fmt::join(parts, ", "), config.shared_experts, config.non_expert_modules);
+}
+
+std::string to_json(const ExpertConfig& config, std::map<std::string, std::string> made_from) {
+  made_from[kContent] = content_digest(config);
+  made_from[kRecord] = record_digest(made_from);
+  std::string text = to_json(config);
+  text.insert(text.size() - 1, fmt::format(", \"{}\": {}", kMadeFrom, Json(made_from).dump()));
+  return text;
+}
+
+std::optional<std::string> changed_record(const Json& json, const std::string& where) {
+  const ExpertConfig config = parse_expert_config(json, where);
+  if (!json.contains(kMadeFrom)) return std::nullopt;
+  if (!json[kMadeFrom].is_object()) return "its record of what made it is no object";
+  std::map<std::string, std::string> made_from;
+  for (const auto& [name, value] : json[kMadeFrom].items()) {
+    if (!value.is_string()) return "its record of what made it has something else than texts";
+    made_from[name] = value.get<std::string>();
+  }
+  if (made_from[kContent] != content_digest(config))
+    return "its content is not what `select` wrote";
+  if (made_from[kRecord] != record_digest(made_from)) {
+    return "its record of what made it is not what `select` wrote";
+  }
+  return "";
 }
 
 void write_expert_config(const ExpertConfig& config, const std::filesystem::path& path) {

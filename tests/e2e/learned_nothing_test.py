@@ -83,15 +83,18 @@ class ABaseThatNothingBeat(LearnedNothingTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.folder.write_rows("task", [list(range(first, first + 24)) for first in range(250, 450, 40)])
+        rows = [list(range(first, first + 24)) for first in range(250, 450, 40)]
+        cls.folder.write_rows("task", rows)
         job = cls.folder.job()
-        cls.options = ["--set", "optim.lr=0.5", "--set", "eval.every=2"]
+        cls.options = ["--set", "train.method=full", "--set", "optim.lr=0.05", "--set",
+                       "eval.every=2"]
         cls.job, cls.result = job, cls.folder.run(job, *cls.options)
 
     def test_is_the_best_by_the_words_of_training_and_of_export(self):
         self.assertIn("no evaluation beat the base: task.loss", self.result.out)
-        self.check_error(self.result, 1, "E0104", "task.loss", "--checkpoint latest", "lower optim.lr")
-        lines = [json.loads(line) for line in open(self.job / "run/eval.jsonl")]
+        self.check_error(self.result, 1, "E0104", "task.loss", "--checkpoint latest",
+                         "lower optim.lr")
+        lines = recipes.lines_of(self.job / "run/eval.jsonl", ["loss"])
         for loss in (lines[0]["loss"], min(line["loss"] for line in lines[1:])):
             self.assertIn(f"{loss:.6f}", self.result.errors()[0])  # the base's, the best trained
         self.assertFalse((self.job / "run/export").exists())

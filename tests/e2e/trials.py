@@ -3,6 +3,7 @@ how much memory."""
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 
 SECONDS = 10
 BYTES = 1 << 30
+ERROR = re.compile(r"error\[E\d{4}\]|^ *E\d{4}: |^ *valid +NO: ")
 DOCUMENTED = {1, 2, 3, 4, 5, 6, 7}
 
 
@@ -20,7 +22,8 @@ class Outcome:
         self.code, self.text, self.seconds, self.peak = code, text, seconds, peak
 
     def errors(self):
-        return [line for line in self.text.splitlines() if "error[E" in line]
+        """Lines of errors, and those in which a report says what is wrong."""
+        return [line for line in self.text.splitlines() if ERROR.search(line)]
 
     def problem(self, allowed=frozenset(), words=""):
         """Why this is no end that a stranger's file may have; "" when it is one."""

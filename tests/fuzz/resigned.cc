@@ -1,5 +1,7 @@
 #include "tests/fuzz/resigned.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "csrc/base/hash.h"
@@ -20,6 +22,20 @@ std::string resigned_index(std::string bytes) {
   std::memcpy(&bytes[body], &digest.high, sizeof digest.high);
   std::memcpy(&bytes[body + sizeof digest.high], &digest.low, sizeof digest.low);
   return bytes;
+}
+
+std::string resealed(const std::string& bytes) {
+  constexpr size_t kSealBytes = 24;
+  if (bytes.size() < kSealBytes) return bytes;
+  const std::string body = bytes.substr(0, bytes.size() - kSealBytes);
+  uint64_t sum = 0;
+  for (size_t at = 0; at < body.size(); at += sizeof(uint32_t)) {
+    uint32_t word = 0;
+    std::memcpy(&word, &body[at], std::min(sizeof word, body.size() - at));
+    sum += (at / sizeof word + 1) * word;
+  }
+  const uint64_t numbers[] = {body.size(), sum};
+  return body + "SUTORSUM" + std::string(reinterpret_cast<const char*>(numbers), sizeof numbers);
 }
 
 }  // namespace sutor::fuzz

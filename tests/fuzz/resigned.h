@@ -9,5 +9,7 @@ namespace sutor::fuzz {
 std::string resigned_manifest(const std::string& bytes);
 // An index whose last bytes are the digest of those before (checkpoint/store/store_index.h).
 std::string resigned_index(std::string bytes);
+// An HDF5 file whose last bytes are the sum of those before (csrc/base/hdf5/seal.h).
+std::string resealed(const std::string& bytes);
 
 }  // namespace sutor::fuzz

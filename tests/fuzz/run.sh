@@ -28,7 +28,7 @@ for target in "${targets[@]}"; do
   if [[ -d tests/fuzz/found/$target ]]; then inputs+=("tests/fuzz/found/$target"); fi
   begin=$SECONDS
   result=clean
-  "$build/fuzz_$target" -runs="$runs" -timeout=10 -rss_limit_mb=2048 -max_len=8192 -len_control=0 \
+  "$build/fuzz_$target" -runs="$runs" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
     -print_final_stats=1 -artifact_prefix="$build/found/$target/" \
     "${inputs[@]}" >"$log" 2>&1 || {
     result="FOUND: see $log"

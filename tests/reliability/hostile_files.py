@@ -118,7 +118,9 @@ def lying_records(lab, count):
         problem = refused(lab, "verify", attacked.checkpoints)
         if not problem:
             done = lab.sutor("train", attacked.recipe, "--resume", pre=limited)
-            problem = str(done) if done.code else lab.difference(attacked, right)
+            # One that another version wrote may be whole: it is not passed over.
+            newer = done.code == 3 and "version" in title + done.err and done.errors()
+            problem = "" if newer else str(done) if done.code else lab.difference(attacked, right)
         shutil.rmtree(attacked.recipe.parent)
         return problem and f"{name}, {title}: {problem}"
 

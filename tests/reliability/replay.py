@@ -2,6 +2,7 @@
 folder that a power cut may leave is judged. Without any one fsync or rename of the protocol some of
 these folders must be bad."""
 
+import json
 import os
 import re
 import shutil
@@ -24,7 +25,9 @@ class Recording:
         self.before = lab.folder / f"before-{self.job.recipe.parent.name}"
         shutil.copytree(self.job.run, self.before)
         _, self.operations = traced(lab, self.job, "train", self.job.recipe, ranks=ranks)
-        self.metrics = (self.job.run / "metrics.jsonl").read_text().splitlines()
+        self.logs = {name: [(json.loads(line)["step"], line) for line in
+                            (self.job.run / name).read_text().splitlines()]
+                     for name in ("metrics.jsonl", "eval.jsonl")}
 
     def disk(self):
         disk = Disk(self.before)
@@ -45,7 +48,7 @@ def claimed(operation_number, saves, recording):
     return max(0, begun - 1)
 
 
-def problem_of(state, whole, step, metrics):
+def problem_of(state, whole, step, logs):
     """What is wrong with a folder that a crash left when checkpoint `step` had been reported."""
     files = dict(state)
     steps = sorted(int(m[1]) for m in (re.fullmatch(r"checkpoints/step-(\d+)", path)
@@ -66,9 +69,11 @@ def problem_of(state, whole, step, metrics):
     if step and (latest is None or int(latest.decode()[5:]) < step):
         return f"step {step} was reported, LATEST says {latest}"
     if steps:
-        lines = (files.get("metrics.jsonl") or b"").decode(errors="replace").splitlines()
-        if lines[:steps[-1]] != metrics[:steps[-1]]:
-            return f"checkpoint of step {steps[-1]}, metrics.jsonl has {len(lines)} lines"
+        for name, log in logs.items():  # an evaluation of a step comes before its checkpoint
+            wanted = [line for number, line in log if number <= steps[-1]]
+            lines = (files.get(name) or b"").decode(errors="replace").splitlines()
+            if lines[:len(wanted)] != wanted:
+                return f"checkpoint of step {steps[-1]}, {name} has {len(lines)} lines"
     return ""
 
 
@@ -94,7 +99,7 @@ def judge(lab, recording, dropped=None, known=(), every_state=None):
             if key in judged:
                 continue
             judged.add(key)
-            problem = problem_of(state, disk.named_whole, step, recording.metrics)
+            problem = problem_of(state, disk.named_whole, step, recording.logs)
             if problem:
                 bad.append(f"after operation {number} ({operation[0]} "
                            f"{os.path.basename(operation[1])}): {problem}")
@@ -147,7 +152,8 @@ def program_problem(lab, recording, state, right, ranks):
 @row("T4", "without any one fsync or rename of a save the replay finds a bad folder", short=True)
 def mutations(lab, count):
     for keep in (1, 9):  # with retention behind each save, and without
-        mutations_of(lab, count, {"steps": 4, "keep": keep, "background": lab.asyncs[-1]})
+        mutations_of(lab, count, {"steps": 4, "keep": keep, "eval_every": 1,
+                                      "background": lab.asyncs[-1]})
 
 
 def mutations_of(lab, count, how):

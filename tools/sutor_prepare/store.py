@@ -3,6 +3,7 @@
 import array
 import json
 import os
+import struct
 import tempfile
 
 import h5py
@@ -60,11 +61,13 @@ class StoreWriter:
                     "max_id": self.max_id,
                 }
                 for name, value in {**attributes, **counted}.items():
-                    if isinstance(value, dict):
-                        value = json.dumps(value, ensure_ascii=False, sort_keys=True)
-                    dtype = np.int64 if isinstance(value, int) else None
-                    file.attrs.create(name, value, dtype=dtype)
+                    if isinstance(value, int):
+                        file.attrs.create(name, value, dtype=np.int64)
+                    else:
+                        _set_text(file, name, value)
                 file.attrs.create("checksum", checksum, dtype=np.uint64)
+                file.attrs.create("sealed", 1, dtype=np.int64)
+            _seal(temporary)
             _fsync(temporary)
             os.replace(temporary, self.path)
             _fsync(os.path.dirname(self.path) or ".")
@@ -94,6 +97,27 @@ class StoreWriter:
             place = np.arange(len(offsets), dtype=np.uint64) + np.uint64(self.tokens + 1)
             checksum += np.sum(place * offsets.astype(np.uint64), dtype=np.uint64)
         return checksum
+
+
+def _set_text(file, name, value):
+    """Of fixed length: the library keeps others in a heap, of which no byte is checked."""
+    if isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    text = value.encode("utf-8")
+    kind = h5py.string_dtype("utf-8", max(len(text), 1))
+    file.attrs.create(name, np.array(text, dtype=kind), dtype=kind)
+
+
+def _seal(path):
+    """Appends the sum of all bytes, as csrc/base/hdf5/seal.cc does."""
+    total, words = np.uint64(0), 0
+    with open(path, "r+b") as file, np.errstate(over="ignore"):
+        while block := file.read(4 * CHUNK):
+            part = np.frombuffer(block + bytes(-len(block) % 4), dtype="<u4").astype(np.uint64)
+            place = np.arange(words + 1, words + len(part) + 1, dtype=np.uint64)
+            total += np.sum(part * place, dtype=np.uint64)
+            words += len(part)
+        file.write(struct.pack("<8sQQ", b"SUTORSUM", file.tell(), int(total)))
 
 
 def _fsync(path):

@@ -9,6 +9,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/hdf5/h5_detail.h"
 #include "csrc/base/hdf5/h5_output.h"
+#include "csrc/base/hdf5/seal.h"
 
 namespace sutor::h5 {
 namespace {
@@ -237,8 +238,10 @@ void File::set_uint(const std::string& object, const std::string& name, uint64_t
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill) {
   replace_file(path, [&](const std::filesystem::path& temporary) {
     File file = File::create(temporary);
+    file.set_int("/", kSealedAttribute, 1);
     fill(file);
     file.finish();
+    seal_file(temporary);
   });
 }
 

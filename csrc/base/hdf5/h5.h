@@ -95,8 +95,12 @@ class File {
   // A new file; throws E0502 when `path` exists. Arrays of 1 MiB and more are aligned to
   // `alignment` bytes.
   static File create(const std::filesystem::path& path, int64_t alignment = 1);
-  // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid.
-  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5);
+  // Read-only. `code`: that of the Error when the file turns out, now or later, to be invalid;
+  // `corrupt`: when its bytes are not those that were sealed (seal.h), or texts are damaged.
+  static File open(const std::filesystem::path& path, ErrorCode code, ErrorCode corrupt);
+  static File open(const std::filesystem::path& path, ErrorCode code = ErrorCode::kBadHdf5) {
+    return open(path, code, code);
+  }
 
   const std::filesystem::path& path() const { return path_; }
   int64_t size() const { return size_; }  // of a file that was opened for reading
@@ -154,7 +158,7 @@ class File {
   std::string get_text(const std::string& object, const std::string& name) const;
   int64_t get_int(const std::string& object, const std::string& name) const;
   uint64_t get_uint(const std::string& object, const std::string& name) const;
-  // All text and number attributes of an object, by name.
+  // All text and number attributes of an object, by name, but the mark of a sealed file.
   std::vector<Attribute> attributes(const std::string& object) const;
 
   [[noreturn]] void fail_read(const std::string& what) const;
@@ -171,18 +175,21 @@ class File {
   Attribute get_attribute(const std::string& object, const std::string& name) const;
   Handle require_group(const std::string& path);
   Handle object_for_writing(const std::string& path);
+  void check_heaps() const;  // throws when text of variable length cannot be read safely
   void set_scalar(const std::string& object, const std::string& name, hid_t type,
                   const void* value);
 
   std::filesystem::path path_;
   int64_t size_ = 0;
   ErrorCode code_ = ErrorCode::kBadHdf5;
+  ErrorCode corrupt_ = ErrorCode::kBadHdf5;
+  mutable bool heaps_checked_ = false;
   std::unique_ptr<Output> output_;  // of a new file; the library uses it until file_ is closed
   Handle file_;
 };
 
-// Runs `fill` on a new temporary file, then replaces `path` by it: fsync, rename, fsync of the
-// directory. A crash or an exception leaves what was there.
+// Runs `fill` on a new temporary file, seals it (seal.h), then replaces `path` by it: fsync,
+// rename, fsync of the directory. A crash or an exception leaves what was there.
 void write_file(const std::filesystem::path& path, const std::function<void(File&)>& fill);
 
 }  // namespace sutor::h5

@@ -7,7 +7,10 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/file.h"
+#include "csrc/base/hdf5/global_heap.h"
 #include "csrc/base/hdf5/h5_detail.h"
+#include "csrc/base/hdf5/seal.h"
 
 namespace sutor::h5 {
 namespace {
@@ -69,7 +72,7 @@ std::string storage_objection(hid_t list) {
 
 }  // namespace
 
-File File::open(const std::filesystem::path& path, ErrorCode code) {
+File File::open(const std::filesystem::path& path, ErrorCode code, ErrorCode corrupt) {
   prepare_thread();
   if (const std::string objection = file_objection(path); !objection.empty()) {
     fail(code, "{} {}", path.string(), objection);
@@ -77,7 +80,9 @@ File File::open(const std::filesystem::path& path, ErrorCode code) {
   File file;
   file.path_ = path;
   file.code_ = code;
+  file.corrupt_ = corrupt;
   file.size_ = bytes_of(path);
+  const bool sealed = check_seal(path, code, corrupt);
   Handle access(H5Pcreate(H5P_FILE_ACCESS));
   H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG);
   // Nobody writes a published file, and locks hang or fail on some network file systems.
@@ -85,6 +90,12 @@ File File::open(const std::filesystem::path& path, ErrorCode code) {
   file.file_ = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()));
   if (file.file_.get() < 0) {
     fail(code, "{} is not a readable HDF5 file: {}", path.string(), last_error());
+  }
+  if (!sealed && file.has_attribute("/", kSealedAttribute)) {
+    fail(corrupt,
+         "{} is corrupt: the sum of its bytes, which should be its end, is missing or damaged. "
+         "Make it again.",
+         path.string());
   }
   return file;
 }
@@ -230,6 +241,14 @@ Handle File::open_attribute(const std::string& object, const std::string& name) 
   return opened;
 }
 
+void File::check_heaps() const {
+  if (!heaps_checked_ && !has_sound_heaps(InputFile(path_))) {
+    fail(corrupt_, "{}: its texts are damaged. Make it again: then they are stored with a sum",
+         path_.string());
+  }
+  heaps_checked_ = true;
+}
+
 Attribute File::get_attribute(const std::string& object, const std::string& name) const {
   const Handle opened = open_attribute(object, name);
   const Handle type(H5Aget_type(opened.get()));
@@ -255,6 +274,7 @@ Attribute File::get_attribute(const std::string& object, const std::string& name
       break;
     case H5T_STRING:
       if (H5Tis_variable_str(type.get()) > 0) {
+        check_heaps();
         char* text = nullptr;
         status = H5Aread(opened.get(), type.get(), &text);
         if (status >= 0 && text) found.text = text;
@@ -281,7 +301,9 @@ std::vector<Attribute> File::attributes(const std::string& object) const {
     fail_read(fmt::format("attributes of {} cannot be listed: {}", object, last_error()));
   }
   std::vector<Attribute> list;
-  for (const std::string& name : found.names) list.push_back(get_attribute(object, name));
+  for (const std::string& name : found.names) {
+    if (name != kSealedAttribute) list.push_back(get_attribute(object, name));
+  }
   return list;
 }
 

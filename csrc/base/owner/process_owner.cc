@@ -15,7 +15,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 
 namespace sutor {
 namespace {

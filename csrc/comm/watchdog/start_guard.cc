@@ -12,7 +12,7 @@
 #include <optional>
 
 #include "csrc/base/error.h"
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 #include "csrc/comm/watchdog/exit_report.h"
 
 namespace sutor {

@@ -28,7 +28,7 @@ schedule: {name: cosine, epochs: 1.5, warmup: 3%, min_lr: 10%}
 eval: {best: task.loss}
 output: runs/my
 )",
-          "model: &m {path: a}\ndata: {train: [{path: a}]}\nesft: {config: *m}\noutput: \"x\"\n"};
+          "model: {path: &m a}\ndata: {train: [{path: a}]}\nesft: {config: *m}\noutput: \"x\"\n"};
 }
 
 }  // namespace

@@ -1,13 +1,16 @@
-// scores.h5.
+// scores.h5, sealed anew.
 #include "layers/esft/score_records.h"
 
 #include "csrc/base/hash.h"
+#include "tests/fuzz/resigned.h"
 #include "tests/fuzz/targets.h"
 
 namespace sutor::fuzz {
 namespace {
 
-void read(const std::string& bytes) { read_scores(input_file(bytes, "scores.h5")).scores.table(); }
+void read(const std::string& bytes) {
+  read_scores(input_file(resealed(bytes), "scores.h5")).scores.table();
+}
 
 std::vector<std::string> seeds() {
   ExpertScores scores({1}, 4, 2);

@@ -21,7 +21,7 @@ std::vector<std::string> seeds() {
   manifest.max_file_bytes = 1 << 20;
   manifest.shards = {{"model.safetensors", 5000, 904, xxh3("header")}};
   manifest.data_files = {{4096, 300, xxh3("index")}};
-  manifest.other_files = {{"config.json", 300, xxh3("config")}, {"a/b.txt", 1, xxh3("b")}};
+  manifest.other_files = {{"a/b.txt", 1, xxh3("b")}, {"config.json", 300, xxh3("config")}};
   manifest.provenance = {{"program", "sutor"}};
   return {encode_store_manifest(manifest)};
 }

@@ -1,14 +1,15 @@
-// A token store.
+// A token store, sealed anew.
 #include "launch/data/token_store.h"
 
 #include "csrc/base/error.h"
+#include "tests/fuzz/resigned.h"
 #include "tests/fuzz/targets.h"
 
 namespace sutor::fuzz {
 namespace {
 
 void read(const std::string& bytes) {
-  const TokenStore store(input_file(bytes, "rows.tokens.h5"));
+  const TokenStore store(input_file(resealed(bytes), "rows.tokens.h5"));
   for (int64_t i = 0; i < store.num_documents(); ++i) {
     const Document document = store.document(i);
     store.ids(document.begin, document.length);

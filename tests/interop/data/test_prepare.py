@@ -195,7 +195,7 @@ def test_token_rows_need_no_tokenizer(tmp_path):
     with h5py.File(result.store) as file:
         assert file.attrs["supervised_tokens"] == 3
         assert file.attrs["vocab_size"] == 10
-        assert file.attrs["tokenizer_digest"] == ""
+        assert file.attrs["tokenizer_digest"] == b""
 
 
 def test_store_has_the_documented_attributes_and_checksum(tmp_path, model):
@@ -208,7 +208,7 @@ def test_store_has_the_documented_attributes_and_checksum(tmp_path, model):
         attributes = dict(file.attrs)
         assert file["ids"].chunks is None and file["loss_mask"].dtype == np.uint8
         bounds = file["doc_offsets"][:].tolist()
-    assert attributes["format"] == "sutor.token_store"
+    assert attributes["format"] == b"sutor.token_store"
     assert (attributes["rows"], attributes["documents"]) == (3, 2)
     ids = [token for document, _ in pairs for token in document]
     mask = [flag for _, flags in pairs for flag in flags]
@@ -216,7 +216,7 @@ def test_store_has_the_documented_attributes_and_checksum(tmp_path, model):
     expected += sum((len(ids) + d + 1) * bound for d, bound in enumerate(bounds))
     assert int(attributes["checksum"]) == expected % 2**64
     assert attributes["tokens"] == len(ids) and attributes["max_id"] == max(ids)
-    assert attributes["source_digest"].startswith("sha256:")
+    assert attributes["source_digest"].startswith(b"sha256:")
     assert [p.name for p in result.store.parent.iterdir()] == [result.store.name]
 
 

@@ -33,7 +33,7 @@ def trained(program, model_dir, tmp_path_factory):
 
 def test_token_store_in_h5py(trained):
     with h5py.File(trained.output / "tokens" / "rows.tokens.h5", "r") as file:
-        assert file.attrs["format"] == "sutor.token_store"
+        assert file.attrs["format"] == b"sutor.token_store"
         ids, mask, offsets = file["ids"][:], file["loss_mask"][:], file["doc_offsets"][:]
         rows, tokens = trained.ids.shape
         assert np.array_equal(offsets, np.arange(rows + 1) * tokens)

@@ -302,7 +302,9 @@ TEST_F(AdapterFiles, TensorsThatOccurTwiceOrAreNotListedAreE0308) {
 
 TEST_F(AdapterFiles, BrokenAdapterInfoIsE0308) {
   write_adapter(dir_ / "adapter", trained_, config_, origin_);
-  const auto good = nlohmann::json::parse(dir_.read("adapter/sutor_adapter.json"));
+  // As older programs wrote it: changes of newer ones are seen by the digest, E0342.
+  auto good = nlohmann::json::parse(dir_.read("adapter/sutor_adapter.json"));
+  for (const char* key : {"digest", "files", "format"}) good.erase(key);
   const auto refuses = [&](const nlohmann::json& info, const std::string& word) {
     dir_.write("adapter/sutor_adapter.json", info.dump());
     expect_error(ErrorCode::kNotAdapter, {"sutor_adapter.json", word},

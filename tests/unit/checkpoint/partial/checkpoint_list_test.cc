@@ -215,11 +215,12 @@ TEST(CheckpointListTest, LeftoversOfTheDeadGoAndWorkInProgressStays) {
   std::ofstream(owner) << dead.dump();
   fs::create_directories(dir / ".staging-00000004.unowned");
   fs::create_directories(dir / ".trash-00000003.abc/part");
-  dir.write(".LATEST.0123.tmp", "step");
+  dir.write(".LATEST.0123456789abcdef.tmp", "step");
   dir.write(".notes.tmp", "a person's");
   EXPECT_EQ(remove_leftovers(dir.path()),
-            (std::vector<std::string>{".LATEST.0123.tmp", ".staging-00000002.dead",
-                                      ".staging-00000004.unowned", ".trash-00000003.abc"}));
+            (std::vector<std::string>{".staging-00000002.dead", ".staging-00000004.unowned",
+                                      ".trash-00000003.abc"}));
+  EXPECT_FALSE(fs::exists(dir / ".LATEST.0123456789abcdef.tmp"));
   EXPECT_TRUE(fs::exists(dir / ".notes.tmp"));
   EXPECT_TRUE(fs::exists(dir / ".staging-00000001.mine"));
 }

@@ -161,5 +161,31 @@ TEST(TokenStoreTest, FlippedBitsOfTheDataAreNoticed) {
   }
 }
 
+// The library reads some damaged heaps for ever.
+TEST(TokenStoreTest, DamagedTextsOfAnOlderStoreAreRefusedOrReadButNeverReadForEver) {
+  TempDir dir;
+  const std::string good = dir.read(SUTOR_TEST_DATA "/golden/token_store/tiny.tokens.h5");
+  const size_t heap = good.find("GCOL");
+  ASSERT_NE(heap, std::string::npos);
+  int64_t refused = 0;
+  for (size_t at = heap; at < heap + 1024; ++at) {
+    for (const int bits : {0x01, 0x80, 0xff}) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ bits);
+      try {
+        const TokenStore store(dir.write("bad.tokens.h5", bad));
+      } catch (const Error& error) {
+        EXPECT_EQ(error.exit_code(), kExitData);
+        ++refused;
+      }
+    }
+  }
+  EXPECT_GT(refused, 100);
+  std::string endless = good;
+  endless[heap + 16 + 9] = '\x01';  // the first object longer than its heap
+  expect_open_fails(ErrorCode::kBadTokenStore, dir.write("bad.tokens.h5", endless),
+                    "Make it again");
+}
+
 }  // namespace
 }  // namespace sutor

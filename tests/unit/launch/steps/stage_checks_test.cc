@@ -7,8 +7,8 @@
 
 #include "launch/data/sha256.h"
 #include "launch/log/run_paths.h"
-#include "launch/steps/select.h"
 #include "layers/esft/score_records.h"
+#include "layers/esft/select_experts.h"
 #include "recipes/recipe_reader.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
@@ -58,11 +58,10 @@ class StageChecksTest : public ::testing::Test {
                  paths_.scores());
   }
   void choose(const std::vector<std::string>& sets = {}) {
-    SelectRequest request = select_request(recipe_with(sets));
-    request.model.clear();
-    ::testing::internal::CaptureStdout();
-    run_select(request);
-    ::testing::internal::GetCapturedStdout();
+    const SelectOptions options = recipe_with(sets).esft.select;
+    const ScoreTable scores = read_score_table(paths_.scores());
+    write_selection(select_experts(options, scores).config, selection_made_from(options, scores),
+                    paths_.expert_config());
   }
 
   StageChecks checks(const std::string& base = "xxh3:base") { return {recipe_, base}; }

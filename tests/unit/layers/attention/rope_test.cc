@@ -304,13 +304,13 @@ TEST(RopeConfigTest, TypesThatAreNotBuiltAreRefused) {
       read({{"rope_scaling", {{"type", type}, {"factor", 2.0}}}});
     });
   }
-  expect_error(ErrorCode::kUnsupportedModel, {"rope_parameters", "yarn needs"}, [] {
+  expect_error(ErrorCode::kBadModelConfig, {"rope_parameters", "yarn needs"}, [] {
     read({{"rope_parameters", {{"rope_type", "yarn"}, {"factor", 2.0}}}});
   });
   expect_error(ErrorCode::kUnsupportedModel, {"partial_rotary_factor", "whole heads"}, [] {
     read({{"partial_rotary_factor", 0.5}});
   });
-  expect_error(ErrorCode::kUnsupportedModel, {"partial_rotary_factor", "above 0"}, [] {
+  expect_error(ErrorCode::kBadModelConfig, {"partial_rotary_factor", "above 0"}, [] {
     read({{"partial_rotary_factor", 1.5}}, 0.5);
   });
 }

@@ -1,13 +1,14 @@
 // A training that another one replaces: nothing of it is lost before the new one has a checkpoint,
 // whenever the job ends.
-#include "launch/job/replaced_training.h"
+#include "launch/output/replaced_training.h"
 
 #include <gtest/gtest.h>
 
 #include <map>
 #include <optional>
 
-#include "launch/job/output_lock.h"
+#include "csrc/base/directory.h"
+#include "launch/output/output_lock.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"

@@ -1,15 +1,19 @@
-#include "launch/job/output_lock.h"
+#include "launch/output/output_lock.h"
 
 #include <fmt/format.h>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "launch/job/replaced_training.h"
 #include "launch/log/run_contents.h"
+#include "launch/output/replaced_training.h"
 
 namespace sutor {
 
 FolderLock::FolderLock(const std::filesystem::path& folder) {
+  if (is_there(folder) && !is_folder(folder)) {
+    fail(ErrorCode::kOutputExists, "{} is no folder. Remove it, or name another output.",
+         folder.string());
+  }
   make_directory(folder);
   lock_ = std::make_unique<LockFile>(RunPaths(folder).lock(), folder.string());
   if (!lock_->taken_over()) return;
