@@ -1,4 +1,4 @@
-#include "csrc/base/process/crash_report.h"
+#include "csrc/base/crash_report.h"
 
 #include <fcntl.h>
 #include <signal.h>
