@@ -244,7 +244,8 @@ class HostileFiles(unittest.TestCase):
                 if key == "model_type":  # its files can still be listed
                     self.expect(name, copy, arguments, allowed={0})
                 else:
-                    self.expect(name, copy, arguments, words=f"`{key}`")
+                    named = "factor" if key == "rope_scaling" else key
+                    self.expect(name, copy, arguments, words=f"`{named}`")
         for name, text in (("deep", "[" * 10**6), ("long", '{"a": [' + "[]," * 4_000_000 + "0]}"),
                            ("no number", '{"rope_theta": NaN}'), ("empty", "")):
             config.write_text(text)
