@@ -26,6 +26,7 @@ ROOMS = (
     "launch/model",
     "launch/data",
     "launch/cli",
+    "launch/output",
     "launch/job",
     "launch/log",
     "recipes",

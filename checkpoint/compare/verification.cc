@@ -171,8 +171,8 @@ Verification verify_model(const fs::path& path, const TensorMap* model, int thre
   if (!record.file.empty()) {
     result.checked =
         fmt::format("every byte of every file against {}; {}", record.file, result.checked);
-    corruption.check(
-        path, [&] { check_recorded(path, record.file, record.files, threads, corruption); });
+    corruption.check(path,
+                     [&] { check_recorded(path, record.file, record.files, threads, corruption); });
   } else {
     result.checked += info.tensors.empty()
                           ? fmt::format("; {}", kNothingRecorded)
@@ -186,8 +186,7 @@ Verification verify_model(const fs::path& path, const TensorMap* model, int thre
       check_model(directory, model, corruption);
       result.tensor_digests = directory.tensor_digests(threads);
       result.weights = directory.digest_of(result.tensor_digests);
-      check_export_info(directory, model, info.tensors, result.tensor_digests, threads,
-                        corruption);
+      check_export_info(directory, model, info.tensors, result.tensor_digests, threads, corruption);
     });
   }
   result.corruption = corruption.take();

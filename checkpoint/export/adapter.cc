@@ -78,8 +78,7 @@ void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& 
                          {"tensors", nlohmann::json::object()}};
   if (origin.base_config.is_object()) info["base_config"] = origin.base_config;
   for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
-  write_new_file(directory / kAdapterInfoFile,
-                 encode_file_list(std::move(info), std::move(files)));
+  write_new_file(directory / kAdapterInfoFile, encode_file_list(std::move(info), std::move(files)));
 }
 
 Adapter::Adapter(const fs::path& path) : path_(path) {

@@ -79,8 +79,8 @@ class Adapter {
   std::map<std::string, Digest> recorded_digests_;
 };
 
-// What sutor_adapter.json lists of the others, whatever they hold; empty as Adapter::recorded_files.
-// Throws E0342, E0343.
+// What sutor_adapter.json lists of the others, whatever they hold; empty as
+// Adapter::recorded_files. Throws E0342, E0343.
 std::vector<RecordedFile> recorded_adapter_files(const std::filesystem::path& path);
 
 // Whether a folder is an adapter: it has expert_cfg.json and no config.json.

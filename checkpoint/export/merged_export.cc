@@ -125,8 +125,8 @@ std::optional<MergedInfo> read_merged_info(const fs::path& directory) {
   const fs::path file = directory / kMergedInfoFile;
   if (!is_there(file)) return std::nullopt;
   const std::string where = file.string();
-  const nlohmann::json body =
-      parse_file_list(read_file(file, kMaxManifestBytes), where, kMergedFormat, kMergedExportVersion);
+  const nlohmann::json body = parse_file_list(read_file(file, kMaxManifestBytes), where,
+                                              kMergedFormat, kMergedExportVersion);
   if (!body.is_object() || !body.contains("tensors") || !body["tensors"].is_object()) {
     fail(ErrorCode::kBrokenFile, "{}: it does not list `tensors`", where);
   }

@@ -117,8 +117,8 @@ PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
 std::vector<RecordedFile> PeftAdapter::recorded_files(const fs::path& path) {
   const fs::path file = path / kPeftInfoFile;
   if (!is_there(file)) return {};
-  const nlohmann::json body = parse_file_list(read_file(file, kMaxInfoBytes), file.string(),
-                                              kFormat, kPeftInfoVersion);
+  const nlohmann::json body =
+      parse_file_list(read_file(file, kMaxInfoBytes), file.string(), kFormat, kPeftInfoVersion);
   if (!lists_files(body)) {
     fail(ErrorCode::kBadManifest, "{} is corrupt: it lists no files", file.string());
   }

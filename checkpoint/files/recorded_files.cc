@@ -51,8 +51,7 @@ void check_file(const fs::path& path, const RecordedFile& file, CorruptionList& 
   if (!has_size(path, file, corruption)) return;
   const Digest found = content_digest(InputFile(path));
   if (found == file.digest) return;
-  corruption.add(
-      {.file = path.string(), .expected = file.digest.text(), .found = found.text()});
+  corruption.add({.file = path.string(), .expected = file.digest.text(), .found = found.text()});
 }
 
 void check_listed(const fs::path& folder, const std::vector<RecordedFile>& files, int threads,
@@ -120,9 +119,10 @@ std::vector<RecordedFile> listed_files(const json& body, const std::string& wher
     RecordedFile file{member<std::string>(item, "path", where),
                       member<int64_t>(item, "bytes", where), digest_member(item, "digest", where)};
     if (!is_inner_path(file.path) || (!files.empty() && files.back().path >= file.path)) {
-      fail_manifest(where, fmt::format("`files` lists {}, which is not a file of the folder, occurs "
-                                       "twice or is out of order",
-                                       json(file.path).dump(-1, ' ', /*ensure_ascii=*/true)));
+      fail_manifest(where,
+                    fmt::format("`files` lists {}, which is not a file of the folder, occurs "
+                                "twice or is out of order",
+                                json(file.path).dump(-1, ' ', /*ensure_ascii=*/true)));
     }
     files.push_back(std::move(file));
   }
@@ -152,9 +152,10 @@ ModelRecord recorded_model_files(const fs::path& path) {
 
 void record_model_files(const fs::path& path, int threads) {
   if (const ModelRecord known = recorded_model_files(path); !known.file.empty()) {
-    fail(ErrorCode::kOutputExists,
-         "{} has a record already, {}. Remove that first, if what is there now is what shall count.",
-         path.string(), known.file);
+    fail(
+        ErrorCode::kOutputExists,
+        "{} has a record already, {}. Remove that first, if what is there now is what shall count.",
+        path.string(), known.file);
   }
   std::vector<RecordedFile> files;
   for (const fs::path& file : files_below(path)) files.push_back({file.generic_string()});
@@ -176,12 +177,12 @@ void check_recorded(const fs::path& folder, const fs::path& manifest,
   for (const RecordedFile& file : files) known.insert(file.path);
   for (const fs::path& file : files_below(folder)) {
     if (known.contains(file)) continue;
-    corruption.add({.code = ErrorCode::kWrongFileSize,
-                    .file = (folder / file).string(),
-                    .expected = fmt::format("no such file, as {} does not list it",
-                                            manifest.string()),
-                    .found = fmt::format("{} bytes", size_of(folder / file).value_or(0)),
-                    .repair = "Move it away."});
+    corruption.add(
+        {.code = ErrorCode::kWrongFileSize,
+         .file = (folder / file).string(),
+         .expected = fmt::format("no such file, as {} does not list it", manifest.string()),
+         .found = fmt::format("{} bytes", size_of(folder / file).value_or(0)),
+         .repair = "Move it away."});
   }
 }
 

@@ -15,12 +15,24 @@ constexpr size_t kShownBytes = 80;
 
 // Who wrote the file and with which class; in which dtype weights are stored, which their headers
 // say; what to return, cache or initialise; where a text begins and ends.
-constexpr std::string_view kMeaningless[] = {
-    "_name_or_path",     "architectures",        "auto_map",     "bos_token_id",
-    "dtype",             "eos_token_id",         "id2label",     "initializer_range",
-    "label2id",          "output_attentions",    "pad_token_id", "output_hidden_states",
-    "return_dict",       "output_router_logits", "torch_dtype",  "transformers_version",
-    "_attn_implementation", "use_cache"};
+constexpr std::string_view kMeaningless[] = {"_name_or_path",
+                                             "architectures",
+                                             "auto_map",
+                                             "bos_token_id",
+                                             "dtype",
+                                             "eos_token_id",
+                                             "id2label",
+                                             "initializer_range",
+                                             "label2id",
+                                             "output_attentions",
+                                             "pad_token_id",
+                                             "output_hidden_states",
+                                             "return_dict",
+                                             "output_router_logits",
+                                             "torch_dtype",
+                                             "transformers_version",
+                                             "_attn_implementation",
+                                             "use_cache"};
 
 std::string shown(const json& config, const std::string& key) {
   const auto at = config.find(key);
@@ -56,8 +68,8 @@ void check_base_config(const json& recorded, const json& config, const std::stri
   for (const std::string& key : keys) {
     const auto then = recorded.find(key), here = now.find(key);
     if (then != recorded.end() && here != now.end() && *then == *here) continue;
-    differences += fmt::format("\n  {}: then {}, now {}", key, shown(recorded, key),
-                               shown(now, key));
+    differences +=
+        fmt::format("\n  {}: then {}, now {}", key, shown(recorded, key), shown(now, key));
   }
   fail(ErrorCode::kOtherBase,
        "{} was trained on a base with another config.json than {} has now:{}\nGive the "

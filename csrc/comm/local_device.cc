@@ -6,7 +6,7 @@
 #include <set>
 
 #include "csrc/base/error.h"
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 
 namespace sutor {
 namespace {

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "csrc/base/error.h"
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 #include "csrc/comm/nccl/nccl_comm.h"
 #include "csrc/ops/device/gpu.h"
 

@@ -125,12 +125,11 @@ bool is_limit(int signal) {
 // The exit code of a script, when it is one of those that are documented.
 int exit_code_of(int status, const std::string& script) {
   if (WIFEXITED(status)) {
-    const int code = WEXITSTATUS(status);
-    if (code == kExitOk || code == kExitUsage || code == kExitData || code == kExitResources ||
-        code >= 128) {
-      return code;
-    }
-    fail(ErrorCode::kPythonStepDied, "tools/{} ended with the unknown exit code {}", script, code);
+    const int ended = WEXITSTATUS(status);
+    const bool documented =
+        ended == kExitOk || ended == kExitUsage || ended == kExitData || ended == kExitResources;
+    if (documented || ended > 128) return ended;
+    fail(ErrorCode::kPythonStepDied, "tools/{} ended with the unknown exit code {}", script, ended);
   }
   const int signal = WTERMSIG(status);
   if (signal == SIGINT || signal == SIGTERM) return 128 + signal;

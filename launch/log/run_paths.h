@@ -31,10 +31,10 @@ struct RunPaths {
   // Digests of inputs and recipe keys that the finished steps had (`sutor run`).
   std::filesystem::path step_ledger() const { return output / "stages.json"; }
 
-  // Held by the job that writes in the folder (launch/job/output_lock.h).
+  // Held by the job that writes in the folder (launch/output/output_lock.h).
   std::filesystem::path lock() const { return output / ".lock"; }
   // A training that another one replaces lies in `.replaced-<random>/` until the new one has a
-  // checkpoint (launch/job/replaced_training.h).
+  // checkpoint (launch/output/replaced_training.h).
   static constexpr std::string_view kReplacedPrefix = ".replaced-";
 
   // Whether there are checkpoints or metrics of a training, which `train` without --resume refuses.

@@ -8,7 +8,7 @@
 #include <span>
 
 #include "csrc/base/hash.h"
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 
 namespace sutor {
 namespace {

@@ -12,7 +12,7 @@ namespace sutor {
 // is missing or not JSON, E0320..E0322 as the family does.
 ModelInfo read_model_info(const std::filesystem::path& directory);
 
-// Whether an error says that config.json describes a model that sutor cannot train (E0320..E0322).
+// Whether an error says that config.json describes a model that sutor cannot train (E0320, E0322).
 // The model's files can still be listed and compared.
 bool is_unsupported_model(ErrorCode code);
 

@@ -9,7 +9,7 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/partial_checkpoint.h"
 #include "csrc/base/error.h"
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 #include "launch/job/agreement.h"
 #include "launch/log/metrics_log.h"
 #include "launch/preflight/memory_estimate.h"

@@ -12,7 +12,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/hdf5/h5.h"
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 #include "csrc/base/profile.h"
 #include "csrc/base/text/text.h"
 #include "launch/job/agreement.h"

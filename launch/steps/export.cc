@@ -204,12 +204,12 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
   }
   // The exports stand beside the directory itself, so adapters under it count as trained.
   source.digest();  // checks the adapters
-  Work work{source.directory,
-            source.info,
-            {},
-            {},
-            {source.directory.digest().text(), provenance,
-             computing_config(source.directory.config())}};
+  Work work{
+      source.directory,
+      source.info,
+      {},
+      {},
+      {source.directory.digest().text(), provenance, computing_config(source.directory.config())}};
   std::vector<const Overlay*> layers;
   for (const Overlay& adapter : source.adapters) layers.push_back(&adapter);
   std::optional<Overlay> checkpoint;

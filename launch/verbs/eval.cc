@@ -16,8 +16,8 @@
 #include "launch/job/agreement.h"
 #include "launch/job/failure.h"
 #include "launch/job/job.h"
-#include "launch/job/output_lock.h"
 #include "launch/log/run_paths.h"
+#include "launch/output/output_lock.h"
 #include "launch/steps/stage_checks.h"
 
 namespace po = boost::program_options;

@@ -8,8 +8,8 @@
 #include "launch/cli/provenance.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
-#include "launch/job/output_lock.h"
 #include "launch/log/run_paths.h"
+#include "launch/output/output_lock.h"
 
 namespace po = boost::program_options;
 

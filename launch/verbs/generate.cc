@@ -17,10 +17,10 @@
 #include "launch/eval/text_generation.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
-#include "launch/job/output_lock.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/output/output_lock.h"
 
 namespace po = boost::program_options;
 

@@ -132,7 +132,8 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
         source.directory.load(*source.info.tensors.find(rows.name), rows);
       });
   const size_t count = tensors.size();
-  write(job, source, std::move(tensors), {base.text(), provenance, computing_config(source.directory.config())});
+  write(job, source, std::move(tensors),
+        {base.text(), provenance, computing_config(source.directory.config())});
   if (!job.json) {
     fmt::print("wrote {}: {} tensors of {} adapters{}\n", job.out, count, source.adapters.size(),
                job.verify ? ", verified" : "");

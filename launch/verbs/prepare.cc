@@ -5,7 +5,7 @@
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
-#include "launch/job/output_lock.h"
+#include "launch/output/output_lock.h"
 
 namespace sutor {
 namespace {

@@ -4,7 +4,7 @@
 #include "launch/cli/provenance.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/job.h"
-#include "launch/job/output_lock.h"
+#include "launch/output/output_lock.h"
 #include "launch/steps/run_recipe.h"
 #include "recipes/recipe_reader.h"
 

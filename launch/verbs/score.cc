@@ -6,7 +6,7 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
-#include "launch/job/output_lock.h"
+#include "launch/output/output_lock.h"
 #include "launch/steps/stage_checks.h"
 #include "layers/esft/score_records.h"
 

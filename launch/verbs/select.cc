@@ -11,8 +11,8 @@
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/failure.h"
-#include "launch/job/output_lock.h"
 #include "launch/model/model_source.h"
+#include "launch/output/output_lock.h"
 #include "launch/steps/stage_checks.h"
 
 namespace po = boost::program_options;

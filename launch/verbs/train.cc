@@ -7,8 +7,8 @@
 #include "launch/cli/recipe_arguments.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
-#include "launch/job/output_lock.h"
 #include "launch/model/session.h"
+#include "launch/output/output_lock.h"
 #include "launch/steps/stage_checks.h"
 #include "launch/train/train_plan.h"
 

@@ -179,7 +179,8 @@ int verify(const Arguments& arguments) {
   for (const Target& target : targets((*values)["path"].as<std::vector<std::string>>())) {
     const Timed timed = verify_timed(target, (*values)["threads"].as<int>());
     if (!timed.result.corruption.empty()) exit_code = kExitData;
-    if ((*values)["record"].as<bool>()) record(target, timed.result, (*values)["threads"].as<int>());
+    if ((*values)["record"].as<bool>())
+      record(target, timed.result, (*values)["threads"].as<int>());
     if (as_json) {
       all.push_back(to_json(timed));
     } else {

@@ -157,7 +157,8 @@ std::optional<std::string> changed_record(const Json& json, const std::string& w
     if (!value.is_string()) return "its record of what made it has something else than texts";
     made_from[name] = value.get<std::string>();
   }
-  if (made_from[kContent] != content_digest(config)) return "its content is not what `select` wrote";
+  if (made_from[kContent] != content_digest(config))
+    return "its content is not what `select` wrote";
   if (made_from[kRecord] != record_digest(made_from)) {
     return "its record of what made it is not what `select` wrote";
   }

@@ -244,7 +244,8 @@ class HostileFiles(unittest.TestCase):
                 if key == "model_type":  # its files can still be listed
                     self.expect(name, copy, arguments, allowed={0})
                 else:
-                    self.expect(name, copy, arguments, words=f"`{key}`")
+                    named = "factor" if key == "rope_scaling" else key
+                    self.expect(name, copy, arguments, words=f"`{named}`")
         for name, text in (("deep", "[" * 10**6), ("long", '{"a": [' + "[]," * 4_000_000 + "0]}"),
                            ("no number", '{"rope_theta": NaN}'), ("empty", "")):
             config.write_text(text)
@@ -253,7 +254,8 @@ class HostileFiles(unittest.TestCase):
     def test_recipes_without_end_are_refused(self):
         copy = self.copy()
         for name, text in RECIPES.items():
-            (copy / "hostile.yaml").write_bytes(b"model: {path: model}\n" * (name != "comma") + text)
+            start = b"" if name == "comma" else b"model: {path: model}\n"
+            (copy / "hostile.yaml").write_bytes(start + text)
             self.expect(f"recipe: {name}", copy, ["params", "{folder}/hostile.yaml"])
         for pattern in PATTERNS:
             (copy / "hostile.yaml").write_text(

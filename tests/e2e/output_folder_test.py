@@ -208,9 +208,9 @@ class Overwrite(OutputTest):
         result = self.run_verb(self.job, "train", "--overwrite", "--set", "train.seed=7")
         self.assertIn("replaced", result.err + result.out)
         self.assertEqual(list((self.job / "run").glob(".*")), [])
-        losses = [line["loss"] for line in recipes.results(self.job)["metrics"]]
-        self.assertEqual(len(losses), 6)
-        self.assertNotEqual(losses, [line["loss"] for line in recipes.results(self.whole)["metrics"]])
+        old, new = (recipes.results(job)["metrics"] for job in (self.whole, self.job))
+        self.assertEqual(len(new), 6)
+        self.assertNotEqual([line["loss"] for line in new], [line["loss"] for line in old])
 
     def test_a_finished_run_is_trained_and_exported_again(self):
         result = self.folder.run(self.job, "--overwrite")

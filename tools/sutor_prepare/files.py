@@ -45,6 +45,7 @@ def read_input(path, code, most=MAX_TEXT):
 
 def read_text(path, code, most=MAX_TEXT):
     try:
-        return read_input(path, code, most).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        text = read_input(path, code, most).decode("utf-8")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise PrepareError(code, f"{path} is not UTF-8: byte {error.start}") from error

@@ -74,7 +74,8 @@ class PromptSource:
             return [[token for token, _ in parts] for parts in documents]
         if not batch:
             return []
-        return [ids for ids, _ in Encoder(self._tokenizer()).encode(documents, row_kinds.range_of(batch))]
+        where = row_kinds.range_of(batch)
+        return [ids for ids, _ in Encoder(self._tokenizer()).encode(documents, where)]
 
     def _fitting(self, ids):
         """The ids that may be used: none, all, or the last ones with the begin token kept."""

@@ -18,7 +18,7 @@
 #include <cstring>
 
 #include "csrc/base/error.h"
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 
 namespace sutor {
 namespace {

@@ -9,7 +9,7 @@
 #include <sstream>
 #include <vector>
 
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 
 namespace sutor {
 namespace {

@@ -183,7 +183,8 @@ TEST(TokenStoreTest, DamagedTextsOfAnOlderStoreAreRefusedOrReadButNeverReadForEv
   EXPECT_GT(refused, 100);
   std::string endless = good;
   endless[heap + 16 + 9] = '\x01';  // the first object longer than its heap
-  expect_open_fails(ErrorCode::kBadTokenStore, dir.write("bad.tokens.h5", endless), "Make it again");
+  expect_open_fails(ErrorCode::kBadTokenStore, dir.write("bad.tokens.h5", endless),
+                    "Make it again");
 }
 
 }  // namespace

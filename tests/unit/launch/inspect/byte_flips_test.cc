@@ -10,9 +10,9 @@
 #include "checkpoint/compare/verification.h"
 #include "checkpoint/export/merged_export.h"
 #include "checkpoint/export/peft_adapter.h"
+#include "checkpoint/files/recorded_files.h"
 #include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/huggingface/hf_directory.h"
-#include "checkpoint/files/recorded_files.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
@@ -32,9 +32,9 @@ using testing::TempDir;
 
 struct Artifact {
   std::string name;
-  fs::path path;                           // a folder or a file
-  std::function<Verification()> verify;    // as `sutor verify` does
-  std::function<std::string()> use;        // what a reader makes of it; throws Error
+  fs::path path;                         // a folder or a file
+  std::function<Verification()> verify;  // as `sutor verify` does
+  std::function<std::string()> use;      // what a reader makes of it; throws Error
 };
 
 struct Counts {
@@ -93,7 +93,8 @@ class EveryByte : public ::testing::Test {
       }
     }
     for (size_t length = 0; length < good.size(); ++length) {
-      if (turn++ % (2 * step()) == 0) with(good.substr(0, length), fmt::format("cut to {}", length));
+      if (turn++ % (2 * step()) == 0)
+        with(good.substr(0, length), fmt::format("cut to {}", length));
     }
     with(good + " ", "one byte more");
     put(file, good);
@@ -104,7 +105,8 @@ class EveryByte : public ::testing::Test {
     ++counts.tried;
     const auto note = [&](int64_t& count, const std::string& problem) {
       ++count;
-      if (counts.first.empty()) counts.first = fmt::format("{}: {}: {}", file.string(), what, problem);
+      if (counts.first.empty())
+        counts.first = fmt::format("{}: {}: {}", file.string(), what, problem);
     };
     const Verification found = artifact.verify();
     bool named = false;
@@ -137,8 +139,8 @@ std::string values_of(const ModelDirectory& directory, const TensorMap& model) {
 }
 
 TEST_F(EveryByte, OfACheckpointIsChecked) {
-  testing::SampleValues values({{"model.layers.1.mlp.experts.7.gate_proj.weight", {6, 4}},
-                                {"model.norm.weight", {5}}});
+  testing::SampleValues values(
+      {{"model.layers.1.mlp.experts.7.gate_proj.weight", {6, 4}}, {"model.norm.weight", {5}}});
   const fs::path step = testing::save_sample(dir_.path(), 3, values);
   const auto use = [&] {
     const CheckpointReader reader(step);
@@ -166,7 +168,8 @@ class EveryByteOfAModel : public EveryByte {
     dir_.write("m/tokenizer.json", "{}");
   }
   std::vector<TrainedTensor> trained() {
-    for (const std::string& name : {testing::expert_name(1, "up"), testing::expert_name(0, "down")}) {
+    for (const std::string& name :
+         {testing::expert_name(1, "up"), testing::expert_name(0, "down")}) {
       std::vector<float> values = testing::values_of(model_, name);
       for (float& value : values) value += 1;
       memory_.emplace_back(*model_.find(name), DType::kF32, values);
@@ -248,9 +251,9 @@ TEST_F(EveryByteOfAModel, OfAPeftAdapterIsChecked) {
                 const PeftAdapter opened(adapter);
                 std::string read = fmt::format("{} {}", opened.rank(), opened.alpha());
                 for (testing::OwnedTensor& tensor : memory_) {
-                  testing::OwnedTensor copy(TensorEntry{.name = tensor.view.name,
-                                                        .shape = tensor.view.global_shape},
-                                            DType::kF32);
+                  testing::OwnedTensor copy(
+                      TensorEntry{.name = tensor.view.name, .shape = tensor.view.global_shape},
+                      DType::kF32);
                   opened.load(copy.view);
                   read.append(reinterpret_cast<const char*>(copy.bytes.data()), copy.bytes.size());
                 }

@@ -516,6 +516,7 @@ TEST(BackgroundSaveTest, AnErrorOfOneRankIsThatOfAllAtALaterStep) {
       world.barrier("look");
       EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10}));
       EXPECT_EQ(testing::count_entries(dir.path()), 2);  // with LATEST
+      world.barrier("looked");
       // The next save is not hurt.
       training.start_save(30);
       training.checkpointer().finish();

@@ -1,4 +1,4 @@
-#include "launch/job/replaced_training.h"
+#include "launch/output/replaced_training.h"
 
 #include <sys/stat.h>
 

@@ -1,4 +1,4 @@
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 
 #include <unistd.h>
 

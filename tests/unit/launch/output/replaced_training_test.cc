@@ -1,6 +1,6 @@
 // A training that another one replaces: nothing of it is lost before the new one has a checkpoint,
 // whenever the job ends.
-#include "launch/job/replaced_training.h"
+#include "launch/output/replaced_training.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "csrc/base/directory.h"
-#include "launch/job/output_lock.h"
+#include "launch/output/output_lock.h"
 #include "tests/support/checkpoint_fixture.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"

@@ -1,11 +1,11 @@
-#include "launch/job/output_lock.h"
+#include "launch/output/output_lock.h"
 
 #include <fmt/format.h>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "launch/job/replaced_training.h"
 #include "launch/log/run_contents.h"
+#include "launch/output/replaced_training.h"
 
 namespace sutor {
 

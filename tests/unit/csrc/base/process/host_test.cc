@@ -1,5 +1,5 @@
 // What the kernel says of this machine.
-#include "csrc/base/host.h"
+#include "csrc/base/process/host.h"
 
 #include <gtest/gtest.h>
 #include <sys/utsname.h>
