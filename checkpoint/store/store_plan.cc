@@ -4,7 +4,6 @@
 
 #include "checkpoint/format/tile_bytes.h"
 #include "csrc/base/error.h"
-#include "csrc/base/text/json.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -105,7 +104,7 @@ class Filler {
 
 bool is_utf8(const std::string& text) {
   try {
-    dump_json(nlohmann::json(text));
+    nlohmann::json(text).dump();  // unlike dump_json() it replaces nothing
     return true;
   } catch (const nlohmann::json::type_error&) {
     return false;
