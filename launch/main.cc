@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <string_view>
 
+#include "csrc/base/crash_report.h"
 #include "csrc/base/error.h"
 #include "csrc/base/process/console.h"
-#include "csrc/base/process/crash_report.h"
 #include "csrc/base/process/stop_signal.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/gpu.h"

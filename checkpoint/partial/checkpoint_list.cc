@@ -160,9 +160,9 @@ std::vector<std::string> remove_leftovers(const fs::path& root) {
   std::vector<std::string> removed;
   for (const std::string& name : names_in(root)) {
     const fs::path path = root / name;
-    // Without an owner it is one that was about to be published, or had just been made: of a job
-    // that is gone, since one job at a time is in the folder.
-    const bool unowned = name.starts_with(kStagingPrefix) && !is_there(path / kOwnerFile);
+    // Without an owner, or half of one, it is one that was about to be published, or had just been
+    // made: of a job that is gone, since one job at a time is in the folder.
+    const bool unowned = name.starts_with(kStagingPrefix) && !has_owner(path);
     const bool staging = name.starts_with(kStagingPrefix) && owner_is_gone(path);
     if (!name.starts_with(kTrashPrefix) && !unowned && !staging) continue;
     if (!is_real_directory(path)) continue;

@@ -79,7 +79,7 @@ class InputFile {
 };
 
 // A whole file mapped read-only. A process whose mapped file is truncated ends with E0303 where
-// process/crash_report.h is installed.
+// crash_report.h is installed.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);

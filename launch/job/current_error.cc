@@ -6,7 +6,7 @@
 #include <new>
 #include <system_error>
 
-#include "csrc/base/process/crash_report.h"
+#include "csrc/base/crash_report.h"
 #include "csrc/base/profile.h"
 
 namespace sutor {

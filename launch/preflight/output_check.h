@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <string>
 
-#include "csrc/base/directory_probe.h"
 #include "launch/log/run_paths.h"
+#include "launch/preflight/directory_probe.h"
 
 namespace sutor {
 

@@ -96,7 +96,8 @@ MadeFrom scores_made_from(const Recipe& recipe, const std::string& base_digest,
   if (is_there(model_files_root(recipe.model.path) / "config.json")) {
     result["the base's config.json"] = base_config_digest(recipe.model.path);
     // Each key as well, so that a difference can be named.
-    for (const auto& [key, value] : base_config(recipe.model.path).items()) {
+    const nlohmann::json config = base_config(recipe.model.path);
+    for (const auto& [key, value] : config.items()) {
       result["config.json " + key] = value.dump();
     }
   }

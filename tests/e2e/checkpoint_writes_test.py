@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Saving when the disk fails or lies: nothing of it is ever published, the former checkpoint stays
-whole, the job ends with exit code 5 and says why. System calls fail by tests/support/faulty_calls.c.
+whole, the job ends with exit code 5 and says why. System calls fail by
+tests/support/faulty_calls.c.
 
   .venv/bin/python tests/e2e/checkpoint_writes_test.py build/sutor build/tests/libfaulty_calls.so
 """

@@ -254,7 +254,8 @@ class HostileFiles(unittest.TestCase):
     def test_recipes_without_end_are_refused(self):
         copy = self.copy()
         for name, text in RECIPES.items():
-            (copy / "hostile.yaml").write_bytes(b"model: {path: model}\n" * (name != "comma") + text)
+            start = b"" if name == "comma" else b"model: {path: model}\n"
+            (copy / "hostile.yaml").write_bytes(start + text)
             self.expect(f"recipe: {name}", copy, ["params", "{folder}/hostile.yaml"])
         for pattern in PATTERNS:
             (copy / "hostile.yaml").write_text(

@@ -86,8 +86,8 @@ class ChangedConfig(VerifyTest):
 
     def test_is_seen_in_a_base_store_too(self):
         store = self.folder.path / "store"
-        self.assertEqual(self.sutor(self.whole, "convert", "--from", self.model, "--to", store).code,
-                         0)
+        made = self.sutor(self.whole, "convert", "--from", self.model, "--to", store)
+        self.assertEqual(made.code, 0)
         job = self.folder.job(self.whole)
         there = ("--set", f"model.path={store}")
         result = self.sutor(job, "export", self.folder.recipe, "--out", "again", *there)

@@ -37,7 +37,7 @@ class ProcessTest(unittest.TestCase):
 
 class Limits(ProcessTest):
     def test_a_limit_of_file_sizes_is_named(self):
-        result = self.shell('ulimit -f 100; exec "$@"', SUTOR, "train", self.recipe())
+        result = self.shell('ulimit -f 4; exec "$@"', SUTOR, "train", self.recipe())
         self.assertEqual(result.code, 5, result)
         self.assertEqual(len(result.errors()), 1, result)
         self.assertIn("ulimit -f", result.err, result)
@@ -66,7 +66,7 @@ class Console(ProcessTest):
         self.assertEqual(self.steps(recipe)[-1], 40)
 
     def test_a_full_disk_behind_a_result_is_an_error(self):
-        result = self.shell('"$@" > /dev/full', SUTOR, "plan", self.recipe())
+        result = self.shell('"$@" > /dev/full', SUTOR, "inspect", jobs.MODEL)
         self.assertEqual(result.code, 5, result)
         self.assertIn("stdout cannot be written", result.err, result)
 
@@ -101,7 +101,8 @@ class Start(ProcessTest):
                     result = self.jobs.run(
                         jobs.mpiexec(SUTOR, "train", self.recipe(ranks=2), ranks=2), env,
                         timeout=25, ranks=2)
-                    self.assertEqual(result.code, 6, result)
+                    # 6; hydra reports the end of the stopped rank, which is killed, instead.
+                    self.assertIn(result.code, (6, 9), result)
                     self.assertIn("error[E0606]", result.err, result)
                     self.assertRegex(result.err, rf"rank {rank} \(host ", result)
 

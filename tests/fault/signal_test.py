@@ -41,7 +41,8 @@ class SignalTest(unittest.TestCase):
         text = path.read_text().replace("parallel: {ep: 2}\n", "")
         if evals:
             rows = self.jobs.rows
-            text = text.replace("  packing:", f"  eval: [{{path: {rows}, name: other}}]\n  packing:")
+            text = text.replace(
+                "  packing:", f"  eval: [{{path: {rows}, name: other}}]\n  packing:")
             text = text.replace("eval: {every: 0", f"eval: {{every: {evals}")
         for key, value in sets.items():
             text = re.sub(rf"{key}: [^,}}]+", f"{key}: {value}", text)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the fuzz targets, one after the other, and prints a table. A target that crashes, leaks, or
-# takes 10 s for one input or more than 2 GB ends early; its input lies in build-fuzz/found/<target>/.
+# takes 10 s for one input or more than 2 GB ends early; its input lies in
+# build-fuzz/found/<target>/.
 # Use: bash tests/fuzz/run.sh [RUNS [TARGET...]]      RUNS: inputs a target, 1000000 unless given
 # Needs clang with its sanitizers and libFuzzer (Debian: clang, libclang-rt-14-dev).
 set -euo pipefail

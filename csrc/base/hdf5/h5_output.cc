@@ -7,9 +7,6 @@
 namespace sutor::h5 {
 namespace {
 
-// Of the library's bytes: what a disk fails by, so that an error names its place. They are few.
-constexpr int64_t kSectorBytes = 512;
-// Of an array that is read back.
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
 [[noreturn]] void fail_readback(const std::filesystem::path& path, const std::string& where) {
@@ -27,7 +24,7 @@ void File::Output::for_each_gap(
   int64_t position = 0;
   const auto gap_until = [&](int64_t end) {
     while (position < end) {
-      piece.resize(static_cast<size_t>(std::min(kSectorBytes, end - position)));
+      piece.resize(static_cast<size_t>(std::min(kPieceBytes, end - position)));
       image.read(position, piece);
       use(position, piece);
       position += static_cast<int64_t>(piece.size());

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/process/host.h"
@@ -134,6 +135,15 @@ void write_owner(const std::filesystem::path& path) {
   OutputFile file(path, OutputFile::kPrivate);
   file.append(to_json(this_process()));
   file.finish();
+}
+
+bool has_owner(const std::filesystem::path& staging) {
+  if (!is_there(staging / kOwnerFile)) return false;
+  try {
+    return parse_owner(read_file(staging / kOwnerFile, kMostOwnerBytes)).has_value();
+  } catch (const Error&) {
+    return true;  // whose, cannot be said now
+  }
 }
 
 bool owner_is_gone(const std::filesystem::path& staging) {

@@ -40,6 +40,10 @@ OwnerState state_of(const ProcessOwner& owner);
 // Writes the record of this process, readable by its user alone. Errors as OutputFile's.
 void write_owner(const std::filesystem::path& path);
 
+// Of a staging directory: false when it has no OWNER, or one that is no record (a kill while it was
+// written leaves such).
+bool has_owner(const std::filesystem::path& staging);
+
 // Of a staging directory: true when its owner is certainly gone: the process has ended, or this
 // host was started again since then; or the directory is older than a day and its owner cannot be
 // checked from here.

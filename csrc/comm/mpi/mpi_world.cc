@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "csrc/base/crash_report.h"
 #include "csrc/base/error.h"
-#include "csrc/base/process/crash_report.h"
 #include "csrc/comm/mpi/mpi_comm.h"
 #include "csrc/comm/watchdog/exit_report.h"
 #include "csrc/comm/watchdog/start_guard.h"

@@ -134,7 +134,7 @@ void StartGuard::run() {
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
   double waited = 0, since_all_started = 0, stopped_for = 0;
-  for (double next_look = 0; wait(kLook); waited += kLook) {
+  for (double next_look = 1; wait(kLook); waited += kLook) {
     if (all_started_) since_all_started += kLook;
     if (waited < next_look) continue;
     next_look = waited + 1;
@@ -149,6 +149,7 @@ void StartGuard::run() {
                       stopped.size() == 1 ? "is" : "are", stopped_for),
           siblings);
     }
+    if (!stopped.empty()) continue;
     const bool late = since_all_started > std::min(limits_.silence, limits_.wait) + kAfterOthers;
     if (!late && waited <= limits_.wait + kAfterOthers) continue;
     end(fmt::format(

@@ -214,12 +214,13 @@ TEST(CheckpointListTest, LeftoversOfTheDeadGoAndWorkInProgressStays) {
   dead["boot_id"] = "an-earlier-start";
   std::ofstream(owner) << dead.dump();
   fs::create_directories(dir / ".staging-00000004.unowned");
+  dir.write(".staging-00000005.torn/OWNER", "");  // killed while it was written
   fs::create_directories(dir / ".trash-00000003.abc/part");
   dir.write(".LATEST.0123456789abcdef.tmp", "step");
   dir.write(".notes.tmp", "a person's");
   EXPECT_EQ(remove_leftovers(dir.path()),
             (std::vector<std::string>{".staging-00000002.dead", ".staging-00000004.unowned",
-                                      ".trash-00000003.abc"}));
+                                      ".staging-00000005.torn", ".trash-00000003.abc"}));
   EXPECT_FALSE(fs::exists(dir / ".LATEST.0123456789abcdef.tmp"));
   EXPECT_TRUE(fs::exists(dir / ".notes.tmp"));
   EXPECT_TRUE(fs::exists(dir / ".staging-00000001.mine"));

@@ -1,5 +1,5 @@
 // What a folder allows is found out without leaving anything there.
-#include "csrc/base/directory_probe.h"
+#include "launch/preflight/directory_probe.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>

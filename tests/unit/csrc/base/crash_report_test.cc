@@ -1,6 +1,6 @@
 // What a process says and its exit code when no exception could tell: shortened files, file-size
 // limits, readers that have gone, libraries that give up.
-#include "csrc/base/process/crash_report.h"
+#include "csrc/base/crash_report.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

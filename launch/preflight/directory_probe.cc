@@ -1,4 +1,4 @@
-#include "csrc/base/directory_probe.h"
+#include "launch/preflight/directory_probe.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-#include "csrc/base/process/crash_report.h"
+#include "csrc/base/crash_report.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -15,6 +15,7 @@
 #include <new>
 #include <system_error>
 
+#include "csrc/base/error_codes.h"
 #include "csrc/base/process/mapped_ranges.h"
 
 namespace sutor {
@@ -44,6 +45,11 @@ class Line {
       *--at = static_cast<char>('0' + number % 10);
     } while ((number /= 10) > 0);
     return *this << at;
+  }
+  // "error[E0503]: "
+  Line& begin(ErrorCode code) {
+    const int number = number_of(code);
+    return *this << "error[E" << (number < 1000 ? "0" : "") << int64_t{number} << "]: ";
   }
   void write() {
     *this << "\n";
@@ -83,7 +89,7 @@ bool lacks_memory() {
 // what: "a library crashed (SIGSEGV)".
 [[noreturn]] void end_without_memory(const char* what) {
   Line line;
-  line << "error[E0503]: out of memory: " << what;
+  line.begin(ErrorCode::kOutOfMemory) << "out of memory: " << what;
   if (const char* phase = start_phase) line << " in " << phase;
   if (const int64_t limit = address_limit(); limit >= 0) {
     line << ", with " << (address_space_used() >> 20)
@@ -91,7 +97,7 @@ bool lacks_memory() {
          << " MB (ulimit -v). Raise the limit, or run without it";
   }
   line.write();
-  ::_exit(5);
+  ::_exit(kExitResources);
 }
 
 // The signal's own action follows: a core dump, and the exit code that says so.
@@ -103,18 +109,20 @@ void die_of(int number) {
 void on_bus_error(int number, siginfo_t* info, void*) {
   if (const char* path = mapped_path(info->si_addr)) {
     Line line;
-    line << "error[E0303]: " << path
-         << " was shortened, or its file system failed, while it was read. Restore it, and leave "
-            "files of a run alone while it lasts";
+    line.begin(ErrorCode::kBrokenFile)
+        << "" << path
+        << " was shortened, or its file system failed, while it was read. Restore it, and leave "
+           "files of a run alone while it lasts";
     line.write();
-    ::_exit(3);
+    ::_exit(kExitData);
   }
   if (info->si_code == BUS_ADRERR) {
     Line line;
-    line << "error[E0503]: out of memory: the memory behind a mapping cannot be had (SIGBUS): "
-            "/dev/shm or a disk is full, or a mapped file was shortened";
+    line.begin(ErrorCode::kOutOfMemory)
+        << "out of memory: the memory behind a mapping cannot be had (SIGBUS): "
+           "/dev/shm or a disk is full, or a mapped file was shortened";
     line.write();
-    ::_exit(5);
+    ::_exit(kExitResources);
   }
   die_of(number);
 }
@@ -126,7 +134,8 @@ void on_crash(int number, siginfo_t*, void*) {
   }
   const char* name = number == SIGSEGV ? "SIGSEGV" : number == SIGABRT ? "SIGABRT" : "a signal";
   Line line;
-  line << "error[E7000]: the program crashed (" << name << "). This is a bug in sutor";
+  line.begin(ErrorCode::kUnexpected)
+      << "the program crashed (" << name << "). This is a bug in sutor";
   line.write();
   die_of(number);
 }
@@ -143,15 +152,15 @@ void on_crash(int number, siginfo_t*, void*) {
     }
   } catch (const std::exception& error) {
     Line line;
-    line << "error[E7000]: " << what << ": " << error.what();
+    line.begin(ErrorCode::kUnexpected) << "" << what << ": " << error.what();
     line.write();
-    ::_exit(70);
+    ::_exit(kExitInternal);
   } catch (...) {
   }
   Line line;
-  line << "error[E7000]: " << what;
+  line.begin(ErrorCode::kUnexpected) << "" << what;
   line.write();
-  ::_exit(70);
+  ::_exit(kExitInternal);
 }
 
 // A library ended the process: libgomp does when it cannot start a thread.
@@ -159,11 +168,12 @@ void on_exit() {
   if (exit_expected) return;
   if (lacks_memory()) end_without_memory("a library ended the process");
   Line line;
-  line << "error[E0503]: a library ended the process, for the reason above: memory, or the number "
-          "of "
-          "threads (ulimit -u)";
+  line.begin(ErrorCode::kOutOfMemory)
+      << "a library ended the process, for the reason above: memory, or the number "
+         "of "
+         "threads (ulimit -u)";
   line.write();
-  ::_exit(5);
+  ::_exit(kExitResources);
 }
 
 void handle(int number, void (*handler)(int, siginfo_t*, void*)) {
