@@ -125,11 +125,13 @@ bool is_limit(int signal) {
 // The exit code of a script, when it is one of those that are documented.
 int exit_code_of(int status, const std::string& script) {
   if (WIFEXITED(status)) {
-    const int ended = WEXITSTATUS(status);
-    const bool documented =
-        ended == kExitOk || ended == kExitUsage || ended == kExitData || ended == kExitResources;
-    if (documented || ended > 128) return ended;
-    fail(ErrorCode::kPythonStepDied, "tools/{} ended with the unknown exit code {}", script, ended);
+    const int ended_with = WEXITSTATUS(status);
+    if (ended_with == kExitOk || ended_with == kExitUsage || ended_with == kExitData ||
+        ended_with == kExitResources || ended_with >= 128) {
+      return ended_with;
+    }
+    fail(ErrorCode::kPythonStepDied, "tools/{} ended with the unknown exit code {}", script,
+         ended_with);
   }
   const int signal = WTERMSIG(status);
   if (signal == SIGINT || signal == SIGTERM) return 128 + signal;

@@ -39,7 +39,7 @@ class Outcome:
             return ""
         if self.code not in DOCUMENTED:
             return f"exit code {self.code}"
-        if len(self.errors()) != 1:
+        if not self.errors() or self.text.count("error[E") > 1:  # a report may list several
             return f"{len(self.errors())} errors"
         if "error[E7" in self.text and "error[E701]" not in self.text:
             return "an internal error"

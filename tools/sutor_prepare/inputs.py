@@ -6,17 +6,17 @@
 import hashlib
 import os
 
+from .files import read_input
+
 BESIDE_TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json")
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
 def digest_of(path):
     """Of a file, or "absent"."""
-    try:
-        with open(path, "rb") as stream:
-            return "sha256:" + hashlib.sha256(stream.read()).hexdigest()
-    except FileNotFoundError:
+    if not os.path.exists(path):
         return "absent"
+    return "sha256:" + hashlib.sha256(read_input(path, 331)).hexdigest()
 
 
 def digests(tokenizer, model, template):
