@@ -12,7 +12,7 @@ namespace {
 // each expert. The largest models have some twenty thousand experts.
 constexpr int64_t kMostExpertsInAll = int64_t{1} << 17;
 // Beyond this their bytes would not fit into 64 bits, and no file holds them.
-constexpr double kMostParameters = 1e15;
+constexpr double kMostParameters = 1e14;
 
 }  // namespace
 

@@ -45,7 +45,7 @@ TEST(WriteFileAtomic, ReplacesAndLeavesNothingElse) {
 TEST(WriteFileAtomic, FailureNamesThePathAndLeavesNothing) {
   TempDir dir;
   fs::create_directories(dir / "taken/inside");
-  expect_error(ErrorCode::kWriteFailed, {"taken"}, [&] { write_file_atomic(dir / "taken", "x"); });
+  expect_error(ErrorCode::kOutputExists, {"taken"}, [&] { write_file_atomic(dir / "taken", "x"); });
   EXPECT_EQ(count_entries(dir.path()), 1);
 }
 
