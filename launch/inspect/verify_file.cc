@@ -37,8 +37,9 @@ void check_scores(const fs::path& path, Verification& result) {
 
 void check_config(const fs::path& path, Verification& result) {
   result.kind = "expert config";
-  read_expert_config(path);  // refuses repeated keys too
-  const nlohmann::json json = parse_json(read_file(path)).value;
+  const ExpertConfig config = read_expert_config(path);  // refuses repeated keys too
+  const std::string text = read_file(path);
+  const nlohmann::json json = parse_json(text).value;
   const std::optional<std::string> changed = changed_record(json, path.string());
   for (const auto& [key, value] : json.items()) {
     if (key == "experts" || key == "shared_experts" || key == "non_expert_modules") continue;
@@ -49,6 +50,12 @@ void check_config(const fs::path& path, Verification& result) {
   if (changed && !changed->empty()) {
     fail(ErrorCode::kCorrupted, "{} is damaged, or was edited by a person: {}", path.string(),
          *changed);
+  }
+  if (changed) {
+    const auto made_from = json["made_from"].get<std::map<std::string, std::string>>();
+    if (to_json(config, made_from) != text) {
+      fail(ErrorCode::kCorrupted, "{} says what `select` wrote, but in other bytes", path.string());
+    }
   }
   result.checked = changed ? "experts, flags and what made it against its digests"
                            : "its form; it has no digests, so other experts would not show";
