@@ -51,10 +51,11 @@ void check_config(const fs::path& path, Verification& result) {
     fail(ErrorCode::kCorrupted, "{} is damaged, or was edited by a person: {}", path.string(),
          *changed);
   }
-  if (changed &&
-      to_json(config, json["made_from"].get<std::map<std::string, std::string>>()) != text) {
-    fail(ErrorCode::kCorrupted,
-         "{} has other bytes than those that sutor wrote, though they say the same", path.string());
+  if (changed) {
+    const auto made_from = json["made_from"].get<std::map<std::string, std::string>>();
+    if (to_json(config, made_from) != text) {
+      fail(ErrorCode::kCorrupted, "{} says what `select` wrote, but in other bytes", path.string());
+    }
   }
   result.checked = changed ? "experts, flags and what made it against its digests"
                            : "its form; it has no digests, so other experts would not show";
