@@ -198,10 +198,6 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
                 const nlohmann::json& provenance) {
   const RunPaths paths(recipe.output);
   check_folders(request);
-  if (request.folder == paths.adapter().parent_path()) {
-    // Whatever is there from now on, it is not what `run` once finished.
-    StepLedger(paths.step_ledger()).started(RecipeStep::kExport);
-  }
   // The exports stand beside the directory itself, so adapters under it count as trained.
   source.digest();  // checks the adapters
   Work work{
@@ -237,6 +233,10 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
                     : format == "adapter" ? write_esft(work, request, staging->path())
                                           : write_merged(work, request, staging->path());
     staged.emplace_back(std::move(staging), std::move(report));
+  }
+  if (request.folder == paths.adapter().parent_path()) {
+    // Whatever is there from now on, it is not what `run` once finished.
+    StepLedger(paths.step_ledger()).started(RecipeStep::kExport);
   }
   for (const auto& [staging, report] : staged) {
     staging->publish();
