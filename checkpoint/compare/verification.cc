@@ -54,6 +54,19 @@ bool check_folder(const fs::path& folder, const std::vector<FileSize>& files,
   return complete;
 }
 
+// Without the entries that say of a file as a whole what another entry says of a part of it.
+std::vector<Corruption> without_repetitions(std::vector<Corruption> found) {
+  std::set<std::string> in_part;
+  for (const Corruption& each : found) {
+    if (!each.location.empty()) in_part.insert(each.file);
+  }
+  std::erase_if(found, [&](const Corruption& each) {
+    return each.location.empty() && each.code == ErrorCode::kCorrupted &&
+           in_part.contains(each.file);
+  });
+  return found;
+}
+
 // Checks names, shapes and dtypes against the family.
 void check_model(const ModelDirectory& directory, const TensorMap* model,
                  CorruptionList& corruption) {
@@ -189,7 +202,7 @@ Verification verify_model(const fs::path& path, const TensorMap* model, int thre
       check_export_info(directory, model, info.tensors, result.tensor_digests, threads, corruption);
     });
   }
-  result.corruption = corruption.take();
+  result.corruption = without_repetitions(corruption.take());
   return result;
 }
 
@@ -254,6 +267,7 @@ Verification verify_adapter_files(const fs::path& path, int threads) {
       result.corruption.push_back(std::move(found));
     }
   }
+  result.corruption = without_repetitions(std::move(result.corruption));
   return result;
 }
 

@@ -63,7 +63,7 @@ class EveryByte : public ::testing::Test {
     }
     Counts counts;
     for (const fs::path& file : files) damage(artifact, file, sound, counts);
-    std::printf("%s: %ld damaged files of %zu kinds, %ld not seen, %ld not named, %ld used\n",
+    std::printf("%s: %ld damages of %zu files, %ld not seen, %ld not named, %ld used\n",
                 artifact.name.c_str(), static_cast<long>(counts.tried), files.size(),
                 static_cast<long>(counts.unseen), static_cast<long>(counts.unnamed),
                 static_cast<long>(counts.used));
