@@ -210,7 +210,7 @@ class SlurmTest(jobs.JobTest):
         self.stopped(lambda recipe: ["salloc", "-Q", "-n", "4", *self.srun(SUTOR, "train", recipe)])
         log = self.jobs.folder / "stopped.log"
         self.stopped(lambda recipe: [
-            "sbatch", "--wait", "--ntasks-per-node=4", f"--output={log}",
+            "sbatch", "--wait", "--no-requeue", "--ntasks-per-node=4", f"--output={log}",
             f"--export=ALL,RECIPE={recipe},SUTOR={SUTOR}",
             jobs.ROOT / "recipes" / "cluster" / "train.sbatch"], log)
 
