@@ -6,14 +6,11 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <vector>
 
-#include "csrc/base/file.h"
+#include "checkpoint/files/file_content.h"
 
 namespace sutor {
 namespace {
-
-constexpr int64_t kBlockBytes = int64_t{1} << 20;
 
 constexpr std::array<uint32_t, 64> kRounds = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -80,14 +77,8 @@ std::string Sha256::text() {
 }
 
 std::string sha256_of_file(const std::filesystem::path& path) {
-  const InputFile file(path);
-  std::vector<std::byte> block(static_cast<size_t>(std::min(kBlockBytes, file.size())));
   Sha256 hash;
-  for (int64_t done = 0; done < file.size(); done += kBlockBytes) {
-    const std::span<std::byte> part(block.data(), std::min(kBlockBytes, file.size() - done));
-    file.read_at(done, part);
-    hash.update(part);
-  }
+  stream_content(InputFile(path), [&](std::span<const std::byte> chunk) { hash.update(chunk); });
   return hash.text();
 }
 

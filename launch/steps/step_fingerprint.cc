@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/files/file_content.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/file.h"
 #include "csrc/base/profile.h"
@@ -10,7 +11,6 @@ namespace sutor {
 namespace {
 
 constexpr int64_t kStepFormat = 1;  // counts up whenever what a step writes changes
-constexpr int64_t kBlockBytes = int64_t{1} << 20;
 
 bool is_at_or_below(const std::filesystem::path& path, const std::filesystem::path& folder) {
   const auto [end, ignored] = std::mismatch(folder.begin(), folder.end(), path.begin(), path.end());
@@ -21,15 +21,7 @@ bool is_at_or_below(const std::filesystem::path& path, const std::filesystem::pa
 
 Digest file_digest(const std::filesystem::path& path) {
   const ProfileScope scope("read file for its digest");
-  const InputFile file(path);
-  std::vector<std::byte> block(static_cast<size_t>(std::min(kBlockBytes, file.size())));
-  Hasher hasher;
-  for (int64_t done = 0; done < file.size(); done += kBlockBytes) {
-    const std::span<std::byte> part(block.data(), std::min(kBlockBytes, file.size() - done));
-    file.read_at(done, part);
-    hasher.update(part);
-  }
-  return hasher.digest();
+  return content_digest(InputFile(path));
 }
 
 const std::string& FileDigests::of(const std::filesystem::path& path) {
