@@ -24,14 +24,9 @@ void rename_over(const fs::path& from, const fs::path& to) {
   if (error) fail_write(to, "rename to", error.value());
 }
 
-bool present(const fs::path& path) {
-  std::error_code error;
-  return fs::exists(fs::symlink_status(path, error));
-}
-
 // The text that an earlier start wrote; empty when there is none.
 std::string noted(const fs::path& file) {
-  return present(file) ? read_file(file, kMaxPlanBytes) : std::string();
+  return is_name_taken(file) ? read_file(file, kMaxPlanBytes) : std::string();
 }
 
 }  // namespace
@@ -60,7 +55,7 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
       mode_(new_directory_mode()) {
   const auto check_free = [&] {
     std::error_code error;
-    if (!present(final_)) return;
+    if (!is_name_taken(final_)) return;
     if (!overwrite_) {
       fail(ErrorCode::kOutputExists,
            "{} exists already. Remove it, name another output, or add --overwrite.",
@@ -71,7 +66,7 @@ ResumableDirectory::ResumableDirectory(const fs::path& final_path, const std::st
            final_.string());
     }
   };
-  if (!present(paths_.root)) check_free();
+  if (!is_name_taken(paths_.root)) check_free();
   make_directory(parent_of(final_));
   lock();
   determine_state(plan);
@@ -103,7 +98,7 @@ void ResumableDirectory::determine_state(const std::string& plan) {
     // An earlier start had everything, and was about to make the final name or had made it. With
     // `overwrite` the two names may or may not have been exchanged: begin anew.
     if (overwrite_) return;
-    if (present(final_)) {
+    if (is_name_taken(final_)) {
       remove_tree(paths_.root);
       lock_.reset();
       state_ = State::kPublished;
@@ -111,7 +106,7 @@ void ResumableDirectory::determine_state(const std::string& plan) {
     }
     rename_over(paths_.root / kDoneFile, paths_.root / kPlanFile);
   }
-  if (noted(paths_.root / kPlanFile) == plan && !present(paths_.root / kDoneFile)) {
+  if (noted(paths_.root / kPlanFile) == plan && !is_name_taken(paths_.root / kDoneFile)) {
     state_ = State::kResumed;
   }
 }
@@ -132,7 +127,7 @@ void ResumableDirectory::publish() {
   fsync_directory(paths_.content);
   rename_over(paths_.root / kPlanFile, paths_.root / kDoneFile);
   fsync_directory(paths_.root);
-  if (overwrite_ && present(final_)) {
+  if (overwrite_ && is_name_taken(final_)) {
     replace_directory(paths_.content, final_);
   } else {
     try {

@@ -114,8 +114,7 @@ void check_wanted(const Gathered& gathered, const std::vector<IndexedTensor>& wa
 // Moves a damaged checkpoint of the same step out of the way; a good one stays, and so does one
 // about which nothing can be said.
 void clear_final_path(const fs::path& final_path) {
-  std::error_code error;
-  if (!fs::exists(fs::symlink_status(final_path, error))) return;
+  if (!is_name_taken(final_path)) return;
   try {
     check_checkpoint(final_path, CheckDepth::kData);
   } catch (const Error& problem) {

@@ -49,12 +49,8 @@ std::string kind_of(const fs::path& path, const struct stat& status) {
   }
 }
 
-// What a file system answers that does not know a flag of renameat2: NFS, 9p, some FUSE, Lustre
-// (524 is the kernel's ENOTSUPP, which has no name here).
-bool knows_no_flag(int error) {
-  constexpr int kEnotsupp = 524;
-  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == kEnotsupp;
-}
+// What a file system answers that does not know a flag of renameat2: NFS, 9p, some FUSE, Lustre.
+bool knows_no_flag(int error) { return error == EINVAL || is_not_supported(error); }
 
 [[noreturn]] void fail_exists(const fs::path& path) {
   fail(ErrorCode::kOutputExists, "{} exists already. Remove it or name another output.",
@@ -78,6 +74,16 @@ mode_t kind_at(const fs::path& path) {
 bool is_there(const fs::path& path) { return kind_at(path) != 0; }
 bool is_file(const fs::path& path) { return kind_at(path) == S_IFREG; }
 bool is_folder(const fs::path& path) { return kind_at(path) == S_IFDIR; }
+
+bool is_name_taken(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(fs::symlink_status(path, error));
+}
+
+bool is_not_supported(int error) {
+  constexpr int kEnotsupp = 524;  // has no name here
+  return error == ENOSYS || error == EOPNOTSUPP || error == kEnotsupp;
+}
 
 std::string file_objection(const fs::path& path) {
   struct stat status;

@@ -18,6 +18,14 @@ bool is_there(const std::filesystem::path& path);
 bool is_file(const std::filesystem::path& path);    // a regular one
 bool is_folder(const std::filesystem::path& path);  // a directory
 
+// Whether anything has this name, a symbolic link without an end too. Throws nothing: false when
+// that cannot be said.
+bool is_name_taken(const std::filesystem::path& path);
+
+// Whether an errno means that a file system does not have a call or a flag at all (524 is the
+// kernel's ENOTSUPP, which Lustre and others let out). Some calls answer by others beside.
+bool is_not_supported(int error);
+
 // Why a path cannot be read as a regular file, to stand behind its name: "does not exist", "is a
 // directory", "is a pipe ...", "cannot be read: Permission denied"; "" when it can. Throws nothing.
 std::string file_objection(const std::filesystem::path& path);

@@ -81,8 +81,7 @@ void check_tensorboard(const fs::path& folder) {
 
 // Our lines begin with their step; one may be unfinished.
 void check_log(const fs::path& path) {
-  std::error_code error;
-  if (!fs::exists(fs::symlink_status(path, error))) return;
+  if (!is_name_taken(path)) return;
   require_plain_file(path);
   const InputFile file(path);
   const std::string_view start = R"({"step":)";

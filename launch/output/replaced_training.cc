@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <vector>
 
-#include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
@@ -26,22 +25,8 @@ std::vector<fs::path> parts_of(const RunPaths& paths) {
           paths.resolved_recipe()};
 }
 
-bool present(const fs::path& path) {
-  std::error_code error;
-  return fs::exists(fs::symlink_status(path, error));
-}
-
 void move(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) fail_write(to, "rename to", errno);
-}
-
-// A step directory appears when it is complete, and at no other time.
-bool any_step(const fs::path& root) {
-  std::error_code error;
-  for (fs::directory_iterator at(root, error), end; !error && at != end; at.increment(error)) {
-    if (parse_step_directory(at->path().filename().string())) return true;
-  }
-  return false;
 }
 
 bool has_nothing(const fs::path& folder) {
@@ -54,7 +39,7 @@ void put_back(const RunPaths& paths, const fs::path& aside) {
   const std::vector<fs::path> parts = parts_of(paths);
   for (auto part = parts.rbegin(); part != parts.rend(); ++part) {
     const fs::path old = aside / part->filename();
-    if (!present(old)) continue;
+    if (!is_name_taken(old)) continue;
     remove_tree(*part);  // of the training that did not come to a checkpoint
     move(old, *part);
   }
@@ -78,7 +63,7 @@ ReplacedTraining::ReplacedTraining(const RunPaths& paths) : paths_(paths) {
   require_own_training(paths_);
   std::vector<fs::path> found;
   for (const fs::path& part : parts_of(paths_)) {
-    if (present(part)) found.push_back(part);
+    if (is_name_taken(part)) found.push_back(part);
   }
   if (found.empty() || found.front() == paths_.resolved_recipe()) return;  // no training
   const fs::path aside =
@@ -135,7 +120,7 @@ void settle_replaced_training(const RunPaths& paths) {
       continue;
     }
     // Before the checkpoints were moved nothing was; without them aside there were none.
-    if (!any_step(paths.checkpoints())) {
+    if (step_directories(paths.checkpoints()).empty()) {
       put_back(paths, old);
       fmt::print(
           stderr,

@@ -25,11 +25,9 @@ namespace {
 constexpr std::string_view kPrefix = ".probe.";
 constexpr auto kLeftAfter = std::chrono::hours(1);
 constexpr int64_t kProbeBytes = 4096;
-constexpr int kNotSupported = 524;  // the kernel's ENOTSUPP, which some file systems let out
 
 bool is_absent_feature(int error) {
-  return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOLCK ||
-         error == kNotSupported;
+  return error == EINVAL || error == ENOLCK || is_not_supported(error);
 }
 
 std::string name_of_file_system(const fs::path& directory) {

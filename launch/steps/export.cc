@@ -30,8 +30,7 @@ namespace fs = std::filesystem;
 void check_folders(const ExportRequest& request) {
   for (const std::string& format : request.formats) {
     const fs::path folder = request.folder / format;
-    std::error_code error;
-    if (!fs::exists(fs::symlink_status(folder, error))) continue;
+    if (!is_name_taken(folder)) continue;
     if (!request.overwrite) {
       fail(ErrorCode::kOutputExists,
            "{} exists already. Remove it, name another --out, or add --overwrite.",
@@ -41,6 +40,7 @@ void check_folders(const ExportRequest& request) {
     const char* mark = format == "adapter" ? kExpertConfigFile
                        : format == "peft"  ? kPeftConfigFile
                                            : "config.json";
+    std::error_code error;
     const bool empty = fs::directory_iterator(folder, error) == fs::directory_iterator();
     if (empty || fs::exists(folder / mark, error)) continue;
     fail(ErrorCode::kOutputExists,

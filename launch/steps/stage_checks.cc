@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "checkpoint/store/open_model.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/json.h"
@@ -19,16 +20,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kAbsentFile = "absent";  // as tools/sutor_prepare/inputs.py writes it
-
-// Throws E0301 when that cannot be said.
-bool is_there(const fs::path& path) {
-  std::error_code error;
-  const bool there = fs::exists(path, error);
-  if (error) {
-    fail(ErrorCode::kUnreadableFile, "cannot look up {}: {}", path.string(), error.message());
-  }
-  return there;
-}
 
 void worsen(StageCheck& check, Standing standing, std::string reason) {
   check.standing = std::max(check.standing, standing);

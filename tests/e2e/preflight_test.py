@@ -92,35 +92,29 @@ class Output(PreflightTest):
         finally:
             os.chmod(job / "run", 0o700)
 
-    @unittest.skipUnless(os.geteuid() == 0, "mounting a small disk takes root")
-    def test_on_a_disk_too_small_for_a_checkpoint_is_refused(self):
+    def job_on_a_small_disk(self, size):
+        """A prepared job whose checkpoints/ is a disk of its own until the test ends."""
         job = self.folder.job(like=self.prepared)
         place = job / "run/checkpoints"
         place.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=1200k", "none", str(place)]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)]
         if subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode != 0:
             self.skipTest("mounting is not allowed here")
-        try:
-            self.check_refused(self.train(job), 5, "E0501", "run/checkpoints", "a checkpoint takes")
-            self.check_refused(self.train(job, "--check"), 5, "E0501")
-        finally:
-            subprocess.run(["umount", str(place)], check=False)
+        self.addCleanup(subprocess.run, ["umount", str(place)], check=False)
+        return job
+
+    @unittest.skipUnless(os.geteuid() == 0, "mounting a small disk takes root")
+    def test_on_a_disk_too_small_for_a_checkpoint_is_refused(self):
+        job = self.job_on_a_small_disk("1200k")
+        self.check_refused(self.train(job), 5, "E0501", "run/checkpoints", "a checkpoint takes")
+        self.check_refused(self.train(job, "--check"), 5, "E0501")
 
     @unittest.skipUnless(os.geteuid() == 0, "mounting a small disk takes root")
     def test_on_a_disk_too_small_for_all_that_is_kept_is_warned_of(self):
-        job = self.folder.job(like=self.prepared)
-        place = job / "run/checkpoints"
-        place.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(place)]
-        if subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode != 0:
-            self.skipTest("mounting is not allowed here")
-        try:
-            result = self.train(job, "--check")
-            self.assertEqual(result.code, 0, result)
-            self.assertIn("saving will fail later", result.err)
-            self.assertIn("checkpoint.keep (now 3)", result.err)
-        finally:
-            subprocess.run(["umount", str(place)], check=False)
+        result = self.train(self.job_on_a_small_disk("4m"), "--check")
+        self.assertEqual(result.code, 0, result)
+        self.assertIn("saving will fail later", result.err)
+        self.assertIn("checkpoint.keep (now 3)", result.err)
 
     def test_is_looked_at_before_a_run_reads_anything(self):
         job = self.folder.job()

@@ -67,20 +67,24 @@ def _limit_data(size):
     return soft
 
 
-class Limited:
-    """Limits Python code to processor seconds and MiB more than now, and turns what it may end with
-    (no time, no memory, too deep a recursion) into a PrepareError. Not to be nested.
+class _Limit:
+    """What may be used: processor seconds, and MiB more than now.
 
     what: begins the message, such as "the chat template"; where: "rows.jsonl:12" or "".
     """
-
-    _active = None
 
     def __init__(self, what, where, seconds=None, mebibytes=256):
         self._what = what
         self._where = where
         self._seconds = row_seconds() if seconds is None else seconds
         self._mebibytes = mebibytes
+
+
+class Limited(_Limit):
+    """Limits Python code, and turns what it may end with (no time, no memory, too deep a recursion)
+    into a PrepareError. Not to be nested."""
+
+    _active = None
 
     def __enter__(self):
         signal.signal(signal.SIGPROF, Limited._ring)
@@ -119,17 +123,11 @@ class Limited:
             raise OutOfTime
 
 
-class Watched:
+class Watched(_Limit):
     """The same for calls into libraries that let other threads run but cannot be interrupted. What
     goes beyond ends the program, with the message, from a thread."""
 
     POLL = 0.05
-
-    def __init__(self, what, where, seconds=None, mebibytes=256):
-        self._what = what
-        self._where = where
-        self._seconds = row_seconds() if seconds is None else seconds
-        self._mebibytes = mebibytes
 
     def __enter__(self):
         self._done = threading.Event()

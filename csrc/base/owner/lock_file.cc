@@ -15,11 +15,8 @@ namespace sutor {
 namespace {
 
 constexpr size_t kMostRecord = 4096;
-constexpr int kNotSupported = 524;  // ENOTSUPP, which the kernel keeps to itself, but Lustre shows
 
-bool has_no_locks(int error) {
-  return error == ENOSYS || error == ENOLCK || error == EOPNOTSUPP || error == kNotSupported;
-}
+bool has_no_locks(int error) { return error == ENOLCK || is_not_supported(error); }
 
 std::string record_in(int fd) {
   std::string text(kMostRecord, '\0');

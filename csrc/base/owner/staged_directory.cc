@@ -42,11 +42,6 @@ void remove_leftovers(const fs::path& final_path) {
   }
 }
 
-bool present(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(fs::symlink_status(path, ignored));
-}
-
 void make_new_directory(const fs::path& path, mode_t mode) {
   if (::mkdir(path.c_str(), mode) != 0) fail_write(path, "make directory", errno);
 }
@@ -57,7 +52,7 @@ StagedDirectory::StagedDirectory(const fs::path& final_path, bool replace)
     : final_(without_slash(final_path)), replace_(replace) {
   if (replace_) {
     require_own_directory(final_);
-  } else if (present(final_)) {
+  } else if (is_name_taken(final_)) {
     fail(ErrorCode::kOutputExists, "{} exists already. Remove it or name another output.",
          final_.string());
   }
@@ -94,7 +89,7 @@ void StagedDirectory::publish() {
   }
   if (error) fail_write(content_, "list", error.value());
   fsync_directory(content_);
-  if (replace_ && present(final_)) {
+  if (replace_ && is_name_taken(final_)) {
     require_own_directory(final_);
     replace_directory(content_, final_);
   } else {

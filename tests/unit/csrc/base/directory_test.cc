@@ -124,6 +124,14 @@ TEST(LiesWithin, ResolvesLinks) {
   EXPECT_FALSE(lies_within(dir / "ab", dir / "a"));
 }
 
+TEST(Directory, ANameIsTakenByALinkWithoutAnEndToo) {
+  TempDir dir;
+  fs::create_symlink("nowhere", dir / "link");
+  EXPECT_TRUE(is_name_taken(dir / "link"));
+  EXPECT_TRUE(is_name_taken(dir.path()));
+  EXPECT_FALSE(is_name_taken(dir / "free"));
+}
+
 TEST(RemoveTemporaries, TakesTheLeftoversOfReplacedFilesAlone) {
   TempDir dir;
   const fs::path left = temporary_name(dir / "LATEST");

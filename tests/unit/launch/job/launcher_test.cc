@@ -4,22 +4,15 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
-
 #include "tests/support/expect_error.h"
+#include "tests/support/fake_environment.h"
 
 namespace sutor {
 namespace {
 
+using testing::environment;
 using testing::expect_error;
-using Variables = std::map<std::string, std::string>;
-
-Environment environment(const Variables& variables) {
-  return [variables](const char* name) -> const char* {
-    const auto at = variables.find(name);
-    return at == variables.end() ? nullptr : at->second.c_str();
-  };
-}
+using testing::Variables;
 
 // What sbatch and salloc set in their shell.
 const Variables kAllocation = {{"SLURM_JOB_ID", "7"}, {"SLURM_NTASKS", "4"}, {"SLURM_NNODES", "2"}};
