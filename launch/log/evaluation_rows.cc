@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "csrc/base/error.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/file.h"
 
 namespace sutor {
@@ -22,11 +22,7 @@ bool is_row(const nlohmann::json& row) {
 
 std::vector<EvalMetrics> read_evaluations(const std::filesystem::path& path) {
   std::vector<EvalMetrics> rows;
-  std::error_code error;
-  if (!std::filesystem::exists(path, error) && !error) return rows;
-  if (error) {
-    fail(ErrorCode::kUnreadableFile, "cannot look up {}: {}", path.string(), error.message());
-  }
+  if (!is_there(path)) return rows;
   const std::string content = read_file(path);
   for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
        begin = end + 1) {

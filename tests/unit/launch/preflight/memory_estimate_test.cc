@@ -3,23 +3,16 @@
 
 #include <gtest/gtest.h>
 
-#include "layers/models/registry.h"
 #include "layers/optim/optimizer.h"
 #include "layers/storage/parameter_store.h"
 #include "recipes/recipe_reader.h"
+#include "tests/support/idle_training.h"
 #include "tests/support/thread_comm.h"
 
 namespace sutor {
 namespace {
 
-const ModelInfo& model() {
-  static const ModelInfo info = [] {
-    nlohmann::json config = family_named("qwen3_moe").preset("tiny");
-    config["num_hidden_layers"] = 2;
-    return family_named("qwen3_moe").info(config);
-  }();
-  return info;
-}
+using testing::model;
 
 TrainPlan plan() {
   const ExpertConfig config{.experts = {{0, {0, 3}}, {1, {1, 5}}}};

@@ -3,154 +3,27 @@
 #include "launch/train/checkpointer.h"
 
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
-#include <chrono>
-#include <cstring>
 #include <fstream>
 #include <limits>
-#include <thread>
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/partial/checkpoint_list.h"
-#include "layers/models/registry.h"
-#include "layers/optim/optimizer.h"
 #include "tests/support/expect_error.h"
-#include "tests/support/temp_dir.h"
-#include "tests/support/thread_comm.h"
+#include "tests/support/idle_training.h"
 
 namespace sutor {
 namespace {
 
 namespace fs = std::filesystem;
 using testing::expect_error;
+using testing::kBase;
+using testing::plan_of;
+using testing::pointed_at;
 using testing::run_ranks;
+using testing::steps_in;
 using testing::TempDir;
-
-const ModelInfo& model() {
-  static const ModelInfo info = [] {
-    nlohmann::json config = family_named("qwen3_moe").preset("tiny");
-    config["num_hidden_layers"] = 2;
-    return family_named("qwen3_moe").info(config);
-  }();
-  return info;
-}
-
-// Two experts, a norm and a router train.
-TrainPlan plan_of(const std::vector<int>& experts = {1, 5}) {
-  const ExpertConfig config{.experts = {{1, experts}}};
-  TrainableSet trainable = trainable_set(
-      model(), config, {.also_train = {"model.norm.weight", "model.layers.0.mlp.gate.weight"}});
-  Hasher digest;
-  for (const std::string& name : trainable.names()) digest.update(name);
-  return {model(), config, std::move(trainable), digest.digest()};
-}
-
-const Digest kBase = xxh3("the base model");
-
-// A training on one rank, without anything that computes.
-class Training {
- public:
-  Training(Comm& world, const fs::path& root, const TrainPlan& plan = plan_of(),
-           const Digest& base = kBase)
-      : plan_(plan),
-        parallel_(
-            {}, model(),
-            [this](const TensorEntry& entry) { return plan_.trainable.contains(entry.name); },
-            world),
-        store_(model(), plan_.trainable, parallel_, at::kFloat, false),
-        optimizer_(make_optimizer({}, /*seed=*/0, store_.buffers())),
-        checkpointer_(root, base, plan_, store_, *optimizer_, {{"program", "sutor"}}) {
-    state.best_metric = "task.loss";
-    state.data_digest = "xxh3:7";
-    state.schedule = "optim.lr: 0.1\n";
-  }
-
-  // Every element of every state tensor gets a value made from its place and `seed`.
-  void fill(int seed) {
-    for_each_element([&](float& value, const std::string& name, int kind, int64_t element) {
-      value = static_cast<float>(
-          std::sin(seed + 0.1 * static_cast<double>(element) + static_cast<double>(name.size())) +
-          kind);
-    });
-  }
-  // The elements that are not what fill(seed) puts there.
-  int64_t wrong(int seed) {
-    int64_t count = 0;
-    for_each_element([&](float& value, const std::string& name, int kind, int64_t element) {
-      const auto wanted = static_cast<float>(
-          std::sin(seed + 0.1 * static_cast<double>(element) + static_cast<double>(name.size())) +
-          kind);
-      count += value != wanted;
-    });
-    return count;
-  }
-  void save(int64_t step, int keep = 3) {
-    state.step = step;
-    checkpointer_.save(state, {.keep = keep, .async = false});
-  }
-  // Returns at once; the state may change then.
-  void start_save(int64_t step, CheckpointOptions options = {}) {
-    state.step = step;
-    checkpointer_.save(state, options);
-  }
-  Checkpointer& checkpointer() { return checkpointer_; }
-  // As the trainer does at the end of a step.
-  void end_step(Comm& world) {
-    int64_t most[] = {checkpointer_.progress()};
-    world.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "progress");
-    checkpointer_.at_step(most[0]);
-  }
-  // Spoils one element of what this rank saves.
-  void spoil() {
-    reinterpret_cast<float*>(optimizer_->state("master").front().place.data)[0] =
-        std::numeric_limits<float>::infinity();
-  }
-  bool resume(bool strict = false) { return checkpointer_.resume(state, strict); }
-  // As the trainer does after an evaluation that is the best.
-  void save_best(int64_t step, double value, int keep = 3) {
-    state.best_value = value;
-    state.best_step = step;
-    save(step, keep);
-    checkpointer_.mark_best(step);
-  }
-  // As the trainer does when it has resumed.
-  void point_at_best() { checkpointer_.mark_best(state.best_step); }
-  at::Tensor value(const std::string& name) { return store_.get(name).value; }
-
-  TrainState state;
-
- private:
-  template <typename F>
-  void for_each_element(F&& f) {
-    const char* kinds[] = {"master", "exp_avg", "exp_avg_sq"};
-    for (int kind = 0; kind < 3; ++kind) {
-      for (const auto& [shard, shard_values] : optimizer_->state(kinds[kind])) {
-        ASSERT_TRUE(shard.has_whole_rows());
-        auto* data = reinterpret_cast<float*>(shard.data);
-        const int64_t first = shard.row_begin * shard.row_elements();
-        for (int64_t i = 0; i < shard.num_elements(); ++i) f(data[i], shard.name, kind, first + i);
-      }
-    }
-  }
-
-  TrainPlan plan_;
-  ParallelState parallel_;
-  ParameterStore store_;
-  std::unique_ptr<Optimizer> optimizer_;
-  Checkpointer checkpointer_;
-};
-
-std::vector<int64_t> steps_in(const fs::path& root) {
-  std::vector<int64_t> steps;
-  for (const CheckpointEntry& entry : list_checkpoints(root)) steps.push_back(entry.step);
-  return steps;
-}
-
-int64_t pointed_at(const fs::path& root, std::string_view pointer) {
-  const auto entry = read_pointer(root, pointer);
-  return entry ? entry->step : -1;
-}
+using testing::Training;
 
 TEST(TrainStateTest, ReadsBackAsItWasWritten) {
   TrainState state;
@@ -442,166 +315,6 @@ TEST(CheckpointerTest, UnderAnotherMetricTheOldBestDoesNotCount) {
     EXPECT_EQ(resumed.state.best_step, -1);
     resumed.point_at_best();
     EXPECT_EQ(pointed_at(dir.path(), kBestPointer), -1);
-  });
-}
-
-int64_t open_files() {
-  return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
-}
-
-int64_t resident_pages() {
-  std::ifstream file("/proc/self/statm");
-  int64_t size = 0, resident = 0;
-  file >> size >> resident;
-  return resident;
-}
-
-TEST(BackgroundSaveTest, WhatChangesAfterTheCallIsNotSaved) {
-  for (const int ranks : {1, 2}) {
-    TempDir dir;
-    run_ranks(ranks, [&](Comm& world) {
-      Training training(world, dir.path());
-      training.fill(1);
-      training.start_save(10);
-      training.fill(2);
-      training.checkpointer().finish();
-      Training other(world, dir.path());
-      ASSERT_TRUE(other.resume());
-      EXPECT_EQ(other.wrong(1), 0);
-      EXPECT_EQ(other.state.step, 10);
-    });
-  }
-}
-
-TEST(BackgroundSaveTest, StepsPublishItInTheEndAndBestFollows) {
-  TempDir dir;
-  run_ranks(2, [&](Comm& world) {
-    Training training(world, dir.path());
-    training.fill(1);
-    training.start_save(10);
-    training.checkpointer().mark_best(10);
-    EXPECT_EQ(pointed_at(dir.path(), kBestPointer), -1);
-    world.barrier("looked");
-    int64_t published = 0;
-    for (int steps = 0; published == 0; ++steps) {
-      ASSERT_LT(steps, 100'000);
-      training.end_step(world);
-      int64_t found[] = {world.rank() == 0 ? pointed_at(dir.path(), kBestPointer) : 0};
-      world.all_reduce(std::span<int64_t>(found), ReduceOp::kMax, "found");
-      published = found[0] == 10;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    training.checkpointer().finish();
-    world.barrier("look");
-    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10}));
-    EXPECT_EQ(pointed_at(dir.path(), kLatestPointer), 10);
-  });
-}
-
-TEST(BackgroundSaveTest, AnErrorOfOneRankIsThatOfAllAtALaterStep) {
-  for (const bool in_steps : {true, false}) {
-    TempDir dir;
-    run_ranks(2, [&](Comm& world) {
-      Training training(world, dir.path());
-      training.fill(1);
-      training.start_save(10);
-      training.checkpointer().finish();
-      if (world.rank() == 1) training.spoil();
-      training.start_save(20);
-      training.fill(2);
-      expect_error(ErrorCode::kDiverged, {"not finite"}, [&] {
-        for (int steps = 0; in_steps && steps < 100'000; ++steps) training.end_step(world);
-        training.checkpointer().finish();
-      });
-      world.barrier("look");
-      EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10}));
-      EXPECT_EQ(testing::count_entries(dir.path()), 2);  // with LATEST
-      world.barrier("looked");
-      // The next save is not hurt.
-      training.start_save(30);
-      training.checkpointer().finish();
-      world.barrier("look again");
-      EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10, 30}));
-    });
-  }
-}
-
-TEST(BackgroundSaveTest, GivesTheSameBytesAsADirectSave) {
-  TempDir one, two;
-  run_ranks(2, [&](Comm& world) {
-    for (const bool async : {true, false}) {
-      Training training(world, (async ? one : two).path());
-      training.fill(1);
-      training.start_save(10, {.async = async});
-      training.checkpointer().finish();
-    }
-  });
-  for (const char* name : {"w0000.h5", "w0000.idx", "w0001.h5", "w0001.idx", "state.h5"}) {
-    const fs::path file = fs::path("step-00000010") / name;
-    EXPECT_EQ(one.read(file.string()), two.read(file.string())) << name;
-  }
-}
-
-TEST(BackgroundSaveTest, ADueSaveWaitsForTheFormerAndBothArePublished) {
-  TempDir dir;
-  run_ranks(2, [&](Comm& world) {
-    Training training(world, dir.path());
-    for (int64_t step = 10; step <= 30; step += 10) {
-      training.fill(static_cast<int>(step));
-      training.start_save(step);
-    }
-    training.checkpointer().finish();
-    world.barrier("look");
-    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{10, 20, 30}));
-    Training other(world, dir.path());
-    ASSERT_TRUE(other.resume());
-    EXPECT_EQ(other.wrong(30), 0);
-  });
-}
-
-TEST(BackgroundSaveTest, AnUnfinishedSaveIsNotPublishedWhenTheTrainingEndsByAnError) {
-  TempDir dir;
-  run_ranks(1, [&](Comm& world) {
-    Training training(world, dir.path());
-    training.fill(1);
-    training.start_save(10);
-  });
-  EXPECT_EQ(testing::count_entries(dir.path()), 0);
-}
-
-TEST(BackgroundSaveTest, ManySavesLeaveNothingBehind) {
-  TempDir dir;
-  run_ranks(1, [&](Comm& world) {
-    Training training(world, dir.path());
-    training.fill(1);
-    int64_t files = 0, pages = 0;
-    for (int64_t step = 1; step <= 100; ++step) {
-      training.start_save(step, {.keep = 2});
-      training.checkpointer().finish();
-      if (step == 20) files = open_files(), pages = resident_pages();
-    }
-    EXPECT_EQ(open_files(), files);
-    EXPECT_LT(resident_pages() - pages, 2048);         // 8 MiB
-    EXPECT_EQ(testing::count_entries(dir.path()), 3);  // two of them and LATEST
-  });
-}
-
-TEST(BackgroundSaveTest, PinnedOnesAndTheOneResumedFromStay) {
-  TempDir dir;
-  run_ranks(1, [&](Comm& world) {
-    const CheckpointOptions options{.keep = 1, .pin = {2}};
-    {
-      Training training(world, dir.path());
-      training.fill(1);
-      for (int64_t step = 1; step <= 4; ++step) training.start_save(step, options);
-      training.checkpointer().finish();
-      EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{2, 4}));
-    }
-    Training resumed(world, dir.path());
-    ASSERT_TRUE(resumed.resume());
-    for (int64_t step = 5; step <= 7; ++step) resumed.start_save(step, options);
-    resumed.checkpointer().finish();
-    EXPECT_EQ(steps_in(dir.path()), (std::vector<int64_t>{2, 4, 7}));
   });
 }
 
