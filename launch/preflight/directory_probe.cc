@@ -50,7 +50,8 @@ int64_t free_bytes(const fs::path& directory) {
   return static_cast<int64_t>(space.f_bavail) * static_cast<int64_t>(space.f_frsize);
 }
 
-void remove_old_probes(const fs::path& directory) {
+// Those of jobs that were killed: all of them, or those that are old.
+void remove_left_probes(const fs::path& directory, bool all) {
   std::error_code error;
   std::vector<fs::path> old;
   for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
@@ -58,7 +59,7 @@ void remove_old_probes(const fs::path& directory) {
     if (!at->path().filename().string().starts_with(kPrefix)) continue;
     if (!fs::is_directory(at->symlink_status(ignored))) continue;
     const auto age = fs::file_time_type::clock::now() - at->last_write_time(ignored);
-    if (!ignored && age > kLeftAfter) old.push_back(at->path());
+    if (all || (!ignored && age > kLeftAfter)) old.push_back(at->path());
   }
   for (const fs::path& probe : old) fs::remove_all(probe, error);
 }
@@ -115,9 +116,9 @@ void try_file(const fs::path& file, DirectoryProbe& probe) {
 
 }  // namespace
 
-DirectoryProbe probe_directory(const fs::path& directory) {
+DirectoryProbe probe_directory(const fs::path& directory, bool locked) {
   DirectoryProbe probe;
-  remove_old_probes(directory);
+  remove_left_probes(directory, locked);
   {
     const ProbeFolder folder(directory);
     try_file(folder / "a", probe);

@@ -52,10 +52,13 @@ void warn_of_clock(const OutputReport& report) {
 OutputReport check_output(const RunPaths& paths) {
   OutputReport report;
   report.probed = nearest_folder(paths.output);
-  report.probe = probe_directory(report.probed);
+  // The job has the lock of its own folder, not of those above.
+  const bool own = report.probed == without_slash(paths.output);
+  report.probe = probe_directory(report.probed, own);
   const fs::path checkpoints = nearest_folder(paths.checkpoints());
-  if (checkpoints == without_slash(paths.checkpoints()))
-    report.probe = probe_directory(checkpoints);
+  if (checkpoints == without_slash(paths.checkpoints())) {
+    report.probe = probe_directory(checkpoints, /*locked=*/true);
+  }
   warn_of_clock(report);
   return report;
 }
