@@ -128,6 +128,9 @@ Manifest decode_manifest(const std::string& text, const std::string& where) {
   manifest.tensors = member<int64_t>(body, "tensors", where);
   manifest.parameters = member<int64_t>(body, "parameters", where);
   const json state = member<json>(body, "state", where);
+  if (member<std::string>(state, "name", where) != kStateFile) {
+    fail_manifest(where, fmt::format("the state's file must be called {}", kStateFile));
+  }
   manifest.state_bytes = member<int64_t>(state, "bytes", where);
   manifest.state_digest = digest_member(state, "digest", where);
   for (const json& file : list_member(body, "files", where)) {

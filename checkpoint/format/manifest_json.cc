@@ -37,8 +37,12 @@ json parse_manifest_json(const std::string& text, const std::string& where, std:
   if (text.substr(0, line_end + 1) != digest_line(rest)) {
     fail_manifest(where, "its digest does not match its content");
   }
-  json parsed = parse_json(text).value;
+  ParsedJson read = parse_json(text);
+  json parsed = std::move(read.value);
   if (!parsed.is_object()) fail_manifest(where, "it is not JSON");
+  if (read.repeated_key) {
+    fail_manifest(where, fmt::format("key `{}` stands twice", *read.repeated_key));
+  }
   if (member<std::string>(parsed, "format", where) != format) {
     fail_manifest(where, fmt::format("its format is not {}", format));
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
@@ -29,7 +30,7 @@ bool has_manifest_format(const std::string& text, std::string_view format);
 
 [[noreturn]] void fail_manifest(const std::string& where, const std::string& reason);
 
-// A member of `object` as type T; integers must not be negative.
+// A member of `object` as type T; integers must not be negative, and fit.
 template <typename T>
 T member(const nlohmann::json& object, const char* key, const std::string& where) {
   const auto found = object.find(key);
@@ -39,8 +40,10 @@ T member(const nlohmann::json& object, const char* key, const std::string& where
   bool fits = true;
   if constexpr (std::is_integral_v<T>) {
     fits = found->is_number_unsigned()
-               ? found->template get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX)
-               : found->is_number_integer() && found->template get<int64_t>() >= 0;
+               ? found->template get<uint64_t>() <=
+                     static_cast<uint64_t>(std::numeric_limits<T>::max())
+               : found->is_number_integer() && found->template get<int64_t>() >= 0 &&
+                     found->template get<int64_t>() <= std::numeric_limits<T>::max();
   } else if constexpr (std::is_same_v<T, std::string>) {
     fits = found->is_string();
   }

@@ -11,7 +11,7 @@ constexpr int64_t kMaxIdsBytes = int64_t{256} << 20;
 
 }  // namespace
 
-std::vector<std::vector<int64_t>> read_token_ids(const std::string& path) {
+std::vector<std::vector<int64_t>> read_token_ids(const std::string& path, const char* what) {
   const ParsedJson parsed = parse_json(read_file(path, kMaxIdsBytes));
   const auto refuse = [&](const std::string& found) {
     fail(ErrorCode::kBadTokenIds, "{}: expected a list of lists of token ids: {}", path, found);
@@ -29,7 +29,7 @@ std::vector<std::vector<int64_t>> read_token_ids(const std::string& path) {
       ids.push_back(id.get<int64_t>());
     }
   }
-  if (rows.empty()) fail(ErrorCode::kBadTokenIds, "{} holds no token ids", path);
+  if (rows.empty()) fail(ErrorCode::kBadTokenIds, "{} holds no {}", path, what);
   return rows;
 }
 

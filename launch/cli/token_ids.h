@@ -7,7 +7,9 @@
 
 namespace sutor {
 
-// Throws E0301, and E0335 for a file that holds anything else, or nothing.
-std::vector<std::vector<int64_t>> read_token_ids(const std::string& path);
+// Throws E0301, and E0335 for a file that holds anything else, or nothing. what: the rows, in
+// words.
+std::vector<std::vector<int64_t>> read_token_ids(const std::string& path,
+                                                 const char* what = "token ids");
 
 }  // namespace sutor

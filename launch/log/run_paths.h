@@ -36,6 +36,8 @@ struct RunPaths {
   // A training that another one replaces lies in `.replaced-<random>/` until the new one has a
   // checkpoint (launch/output/replaced_training.h).
   static constexpr std::string_view kReplacedPrefix = ".replaced-";
+  // What a folder allows is tried out in `.probe.<random>/` (launch/preflight/directory_probe.h).
+  static constexpr std::string_view kProbePrefix = ".probe.";
 
   // Whether there are checkpoints or metrics of a training, which `train` without --resume refuses.
   // Throws E0301 when that cannot be seen.

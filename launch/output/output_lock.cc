@@ -8,6 +8,21 @@
 #include "launch/output/replaced_training.h"
 
 namespace sutor {
+namespace {
+
+// Of jobs that were killed while they tried out the folder.
+void remove_probes(const std::filesystem::path& folder) {
+  if (!is_folder(folder)) return;
+  for (const std::filesystem::path& entry : entries_of(folder)) {
+    std::error_code error;
+    const bool probe = entry.filename().string().starts_with(RunPaths::kProbePrefix);
+    if (probe && std::filesystem::is_directory(std::filesystem::symlink_status(entry, error))) {
+      remove_tree(entry);
+    }
+  }
+}
+
+}  // namespace
 
 FolderLock::FolderLock(const std::filesystem::path& folder) {
   if (is_there(folder) && !is_folder(folder)) {
@@ -29,6 +44,7 @@ OutputLock::OutputLock(const std::filesystem::path& output) : lock_(output) {
         paths.evaluation() / "base", paths.evaluation() / "trained"}) {
     remove_temporaries(folder);
   }
+  for (const auto& folder : {paths.output, paths.checkpoints()}) remove_probes(folder);
   settle_replaced_training(paths);
 }
 

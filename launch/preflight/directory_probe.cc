@@ -17,12 +17,12 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/text.h"
+#include "launch/log/run_paths.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::string_view kPrefix = ".probe.";
 constexpr auto kLeftAfter = std::chrono::hours(1);
 constexpr int64_t kProbeBytes = 4096;
 
@@ -50,16 +50,15 @@ int64_t free_bytes(const fs::path& directory) {
   return static_cast<int64_t>(space.f_bavail) * static_cast<int64_t>(space.f_frsize);
 }
 
-// Those of jobs that were killed: all of them, or those that are old.
-void remove_left_probes(const fs::path& directory, bool all) {
+void remove_old_probes(const fs::path& directory) {
   std::error_code error;
   std::vector<fs::path> old;
   for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
     std::error_code ignored;
-    if (!at->path().filename().string().starts_with(kPrefix)) continue;
+    if (!at->path().filename().string().starts_with(RunPaths::kProbePrefix)) continue;
     if (!fs::is_directory(at->symlink_status(ignored))) continue;
     const auto age = fs::file_time_type::clock::now() - at->last_write_time(ignored);
-    if (all || (!ignored && age > kLeftAfter)) old.push_back(at->path());
+    if (!ignored && age > kLeftAfter) old.push_back(at->path());
   }
   for (const fs::path& probe : old) fs::remove_all(probe, error);
 }
@@ -68,7 +67,7 @@ void remove_left_probes(const fs::path& directory, bool all) {
 class ProbeFolder {
  public:
   explicit ProbeFolder(const fs::path& directory)
-      : path_(directory / fmt::format("{}{}", kPrefix, random_hex())) {
+      : path_(directory / fmt::format("{}{}", RunPaths::kProbePrefix, random_hex())) {
     if (::mkdir(path_.c_str(), 0700) != 0) fail_write(path_, "make directory", errno);
   }
   ~ProbeFolder() {
@@ -116,9 +115,9 @@ void try_file(const fs::path& file, DirectoryProbe& probe) {
 
 }  // namespace
 
-DirectoryProbe probe_directory(const fs::path& directory, bool locked) {
+DirectoryProbe probe_directory(const fs::path& directory) {
   DirectoryProbe probe;
-  remove_left_probes(directory, locked);
+  remove_old_probes(directory);
   {
     const ProbeFolder folder(directory);
     try_file(folder / "a", probe);

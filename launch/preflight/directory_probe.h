@@ -18,7 +18,7 @@ struct DirectoryProbe {
 
 // Makes, renames, fsyncs and removes a file and a folder in `directory`, which must exist. Throws
 // E0501 or E0502 naming what is not allowed. A probe that was killed is cleared away by a later
-// one: at once where `locked` says that no other job is in the directory, else after an hour.
-DirectoryProbe probe_directory(const std::filesystem::path& directory, bool locked = false);
+// one.
+DirectoryProbe probe_directory(const std::filesystem::path& directory);
 
 }  // namespace sutor

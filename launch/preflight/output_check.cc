@@ -52,13 +52,10 @@ void warn_of_clock(const OutputReport& report) {
 OutputReport check_output(const RunPaths& paths) {
   OutputReport report;
   report.probed = nearest_folder(paths.output);
-  // The job has the lock of its own folder, not of those above.
-  const bool own = report.probed == without_slash(paths.output);
-  report.probe = probe_directory(report.probed, own);
+  report.probe = probe_directory(report.probed);
   const fs::path checkpoints = nearest_folder(paths.checkpoints());
-  if (checkpoints == without_slash(paths.checkpoints())) {
-    report.probe = probe_directory(checkpoints, /*locked=*/true);
-  }
+  if (checkpoints == without_slash(paths.checkpoints()))
+    report.probe = probe_directory(checkpoints);
   warn_of_clock(report);
   return report;
 }

@@ -15,9 +15,8 @@ struct OutputReport {
 };
 
 // Rank 0's: probes the output folder and checkpoints/ in it, as far as they are there; makes
-// nothing. The caller has the lock of the output folder. Warns of a clock that cannot be right.
-// Throws E0220 when something else than a folder stands in the place of either, E0501 or E0502
-// naming what cannot be written.
+// nothing. Warns of a clock that cannot be right. Throws E0220 when something else than a folder
+// stands in the place of either, E0501 or E0502 naming what cannot be written.
 OutputReport check_output(const RunPaths& paths);
 
 }  // namespace sutor

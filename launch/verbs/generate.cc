@@ -80,7 +80,7 @@ void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& va
                  WarningCode::kPromptsTooLong, text.dropped);
     }
   } else {
-    const auto prompts = read_token_ids(values["ids"].as<std::string>());
+    const auto prompts = read_token_ids(values["ids"].as<std::string>(), "prompts");
     result = generate(session, prompts, stop_ids(source), recipe.generate);
     if (world.rank() == 0) write_ids(result, out);
   }

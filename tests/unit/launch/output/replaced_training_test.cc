@@ -187,6 +187,17 @@ TEST(OutputLockTest, TheOutputItselfMayBeALink) {
   expect_error(ErrorCode::kBusy, {"elsewhere"}, [&] { OutputLock other(dir / "elsewhere"); });
 }
 
+TEST(OutputLockTest, ProbesOfAKilledJobGo) {
+  TempDir dir;
+  dir.write("run/.probe.0123/a", "x");
+  dir.write("run/checkpoints/.probe.4567/b", "x");
+  dir.write("run/.probe.txt", "a file is none");
+  { const OutputLock lock(dir / "run"); }
+  EXPECT_FALSE(fs::exists(dir / "run/.probe.0123"));
+  EXPECT_FALSE(fs::exists(dir / "run/checkpoints/.probe.4567"));
+  EXPECT_TRUE(fs::exists(dir / "run/.probe.txt"));
+}
+
 TEST(OutputLockTest, TemporaryFilesOfAKilledJobGo) {
   TempDir dir;
   for (const char* name : {"metrics.jsonl", "tokens/a.tokens.h5", "checkpoints/LATEST"}) {

@@ -39,15 +39,6 @@ TEST(DirectoryProbeTest, AnOldProbeIsClearedAwayAndAYoungOneIsNot) {
   EXPECT_TRUE(std::filesystem::exists(dir / ".probe.young"));
 }
 
-TEST(DirectoryProbeTest, InALockedFolderAYoungOneIsClearedAwayToo) {
-  TempDir dir;
-  dir.write(".probe.young/a", "x");
-  dir.write("mine/a", "x");
-  probe_directory(dir.path(), /*locked=*/true);
-  EXPECT_FALSE(std::filesystem::exists(dir / ".probe.young"));
-  EXPECT_TRUE(std::filesystem::exists(dir / "mine/a"));
-}
-
 TEST(DirectoryProbeTest, AFolderThatMayNotBeWrittenIsNamed) {
   if (::geteuid() == 0) GTEST_SKIP() << "root may write everywhere";
   TempDir dir;
