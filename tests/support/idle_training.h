@@ -1,6 +1,7 @@
 // A training without anything that computes: a small model's plan and state, saved and resumed.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include <limits>
