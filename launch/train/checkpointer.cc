@@ -6,11 +6,13 @@
 #include <algorithm>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/format/tile_bytes.h"
 #include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
 #include "launch/job/agreement.h"
 #include "launch/model/overlay.h"
 #include "launch/train/same_training.h"
@@ -27,6 +29,22 @@ std::string without_former_keys(std::string schedule) {
     if (at != std::string::npos) schedule.erase(at, line.size());
   }
   return schedule;
+}
+
+// The same rows in parts that threads can share out. A part's ends cost a block of the file each.
+std::vector<SaveJob::Part> in_pieces(const std::vector<SaveJob::Part>& parts) {
+  constexpr int64_t kPieceBytes = 4 * kTileBytes;
+  std::vector<SaveJob::Part> pieces;
+  for (const SaveJob::Part& part : parts) {
+    const ShardedTensor& place = part.rows.place;
+    const int64_t row_bytes = place.columns() * static_cast<int64_t>(size_of(place.dtype));
+    const int64_t step = std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, row_bytes));
+    for (int64_t row = 0; row < place.row_count; row += step) {
+      const int64_t count = std::min(step, place.row_count - row);
+      pieces.push_back({part.kind, rows_of(part.rows, place.row_begin + row, count)});
+    }
+  }
+  return pieces;
 }
 
 }  // namespace
@@ -162,11 +180,11 @@ TrainState Checkpointer::read_from(const std::string& path, const TrainState& no
   check_belongs(reader);
   const TrainState saved = train_state_from(reader.meta().state, path);
   check_same_training(saved, now, path, world_.rank() == 0);
-  for (const StateKind& kind : optimizer_.declared().kinds) {
-    for (const ShardValues& rows : optimizer_.state(kind.name)) {
-      fill_in_windows(rows, [&](ShardedTensor& window) { reader.read(kind.name, window); });
-    }
-  }
+  const std::vector<SaveJob::Part> pieces = in_pieces(parts());
+  parallel_tasks(0, static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+    const auto& [kind, rows] = pieces[static_cast<size_t>(i)];
+    fill_in_windows(rows, [&](ShardedTensor& window) { reader.read(kind, window); });
+  });
   return continued(saved, now);
 }
 
