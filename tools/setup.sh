@@ -40,6 +40,8 @@ fi
 wheels=(
   --no-deps torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85
   tokenizers==0.23.3 jinja2==3.1.6 markupsafe==3.0.4 h5py==3.16.0 numpy==2.4.6
+  # rows in Parquet and in zst files (150 MB)
+  pyarrow==26.0.1 zstandard==0.25.0
   # ROUGE-L, BLEU and chrF of sutor eval, and what these two import (34 MB)
   rouge-score==0.1.2 absl-py==2.5.1 nltk==3.10.4 six==1.17.0
   sacrebleu==2.6.0 colorama==0.4.6 lxml==6.1.3 portalocker==4.4.2 regex==2026.11.19 tabulate==0.10.0

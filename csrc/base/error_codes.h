@@ -201,10 +201,14 @@ enum ExitCode : int {
     "a model has a name or a shape that a base store cannot hold") \
   E(352, kUnknownArtifact, kExitData, \
     "a path is none of the things that the verb takes") \
+  E(353, kUnusedTensor, kExitData, \
+    "a model or an adapter has a tensor that no module uses, though it belongs to one that is used") \
   E(360, kBadAnswer, kExitData, \
     "the answer of a row is not one that its scorer can use") \
   E(361, kFailedJudge, kExitData, \
     "the judge ended early or gave something else than a score a line") \
+  E(370, kUnsupportedRowKey, kExitData, \
+    "a row has a key that asks for something that sutor does not do") \
   E(380, kOtherOptimizer, kExitData, \
     "a checkpoint holds the state of another optimizer") \
   E(390, kFaultThrown, kExitData, \
@@ -291,12 +295,34 @@ enum ExitCode : int {
     "rows hold the text of a special token") \
   W(109, kPromptsTooLong, \
     "prompts are too long for the model's context") \
+  W(110, kRowsSkipped, \
+    "rows cannot be used and are left out") \
+  W(111, kUnknownRowKeys, \
+    "rows have keys that mean nothing to sutor") \
+  W(112, kEndTokensDiffer, \
+    "the model, its generation config and its tokenizer name other end tokens than rows train") \
+  W(113, kRepeatedSpecial, \
+    "a row already has the begin or end token that would be added") \
+  W(114, kNothingInLoss, \
+    "documents, or a step, have no token in the loss") \
+  W(115, kDocumentsCut, \
+    "documents are longer than seq_len and are cut, split or dropped") \
+  W(116, kEvalInTrain, \
+    "rows for evaluation are among those for training") \
   W(221, kLockTakenOver, \
     "the lock of a job that is gone was taken over") \
   W(301, kNoDigest, \
     "a file of an earlier version carries no digest, so that damage in it cannot be seen") \
   W(302, kWholeLayerSelected, \
     "every expert of a layer is selected: its scores add up to less than top_p") \
+  W(303, kScoresNormalised, \
+    "scores of a layer do not add up to 1 and are divided by their sum") \
+  W(304, kEmptyScoreLayer, \
+    "a layer of a score file has only zeros and is left out") \
+  W(305, kIgnoredConfigKey, \
+    "config.json says something twice; one of the two is ignored") \
+  W(306, kIndexSizeDiffers, \
+    "the index of a model gives another total size than its files have") \
   W(341, kCheckpointPassedOver, \
     "a checkpoint cannot be read and an older one is taken") \
   W(502, kCleanUpFailed, \
