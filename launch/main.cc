@@ -125,8 +125,8 @@ int run_program(int argc, char** argv) {
 }
 
 #ifndef __SANITIZE_ADDRESS__  // whose own memory is not there yet
-[[gnu::section(".preinit_array"), gnu::used]] void (*const before_libraries)() =
-    sutor::report_load_failures;
+[[gnu::section(".preinit_array"),
+  gnu::used]] void (*const before_libraries)() = sutor::report_load_failures;
 #endif
 
 }  // namespace
