@@ -124,6 +124,11 @@ int run_program(int argc, char** argv) {
   return usage(stderr);
 }
 
+#ifndef __SANITIZE_ADDRESS__  // whose own memory is not there yet
+[[gnu::section(".preinit_array"),
+  gnu::used]] void (*const before_libraries)() = sutor::report_load_failures;
+#endif
+
 }  // namespace
 
 int main(int argc, char** argv) {

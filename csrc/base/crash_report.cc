@@ -145,7 +145,7 @@ void on_crash(int number, siginfo_t*, void*) {
   try {
     if (std::current_exception()) std::rethrow_exception(std::current_exception());
   } catch (const std::bad_alloc&) {
-    end_without_memory("a thread of a library");
+    end_without_memory(start_phase ? "a request of a library" : "a thread of a library");
   } catch (const std::system_error& error) {
     if (error.code().value() == EAGAIN || error.code().value() == ENOMEM) {
       end_without_memory("a thread could not be started");
@@ -199,7 +199,14 @@ long long address_space_left() {
   return limit < 0 ? -1 : std::max<int64_t>(0, limit - address_space_used());
 }
 
+void report_load_failures() {
+  set_start_phase("the initialisation of the libraries");
+  std::set_terminate(on_terminate);
+  for (const int number : {SIGSEGV, SIGABRT}) handle(number, on_crash);
+}
+
 void install_crash_report() {
+  set_start_phase(nullptr);
   use_other_stack();
   std::set_terminate(on_terminate);
   std::atexit(on_exit);

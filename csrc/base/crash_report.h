@@ -10,6 +10,10 @@ namespace sutor {
 // errors of the write from now on.
 void install_crash_report();
 
+// For the program's .preinit_array: the same before the libraries are initialised, which may lack
+// memory already, until install_crash_report() is called.
+void report_load_failures();
+
 // The handlers again, after a library may have set its own; nothing without the call above.
 void restore_crash_report();
 

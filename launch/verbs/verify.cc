@@ -12,7 +12,9 @@
 #include "checkpoint/files/recorded_files.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/parallel.h"
 #include "launch/cli/command_line.h"
+#include "launch/data/sha256.h"
 #include "launch/inspect/verify_file.h"
 #include "launch/job/failure.h"
 #include "launch/log/metrics_log.h"
@@ -30,13 +32,17 @@ constexpr VerbHelp kHelp{
     "token\nstores, scores and expert configs to the last byte and checks every digest that they "
     "record; says\nwhat has none. Changes nothing. Exit code 0: all is as it was written; 3: "
     "corruption, one line each\nwith the way to repair it.",
-    "sutor verify PATH... [--threads N] [--json] [--record]",
+    "sutor verify PATH... [--threads N] [--json] [--record] [--deep]",
     "sutor verify base/ runs/my/checkpoints runs/my/export/adapter runs/my/scores.h5\n"
-    "sutor verify DeepSeek-V2-Lite/ --json"};
+    "sutor verify DeepSeek-V2-Lite/ --json\n"
+    "sutor verify base/ --deep | grep -E '^[0-9a-f]{64} ' > base.sha256   # for sha256sum -c"};
+
+using FileSums = std::vector<std::pair<fs::path, std::string>>;  // SHA-256 in hex digits
 
 struct Timed {
   Verification result;
   double seconds = 0;
+  FileSums sums{};  // with --deep
 };
 
 // What the family makes of config.json; nothing for an unknown family, or when config.json cannot
@@ -71,6 +77,26 @@ Timed verify_timed(const Target& target, int threads) {
                           : verify_one(target.path, target.kind, threads)};
   timed.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return timed;
+}
+
+void add_files(const fs::path& path, std::vector<fs::path>& files) {
+  if (is_file(path)) files.push_back(path);
+  std::error_code error;
+  if (!is_folder(path) || fs::is_symlink(path, error)) return;
+  for (const fs::path& entry : entries_of(path)) add_files(entry, files);
+}
+
+// Of all files of a target, in the order of their names. What is no regular file has none.
+FileSums file_sums(const fs::path& path, int threads) {
+  std::vector<fs::path> files;
+  add_files(path, files);
+  FileSums sums(files.size());
+  parallel_tasks(threads, static_cast<int64_t>(files.size()), [&](int64_t i) {
+    const fs::path& file = files[static_cast<size_t>(i)];
+    const std::string text = sha256_of_file(file);
+    sums[static_cast<size_t>(i)] = {file, text.substr(text.find(':') + 1)};
+  });
+  return sums;
 }
 
 // The given paths, with folders of checkpoints replaced by their checkpoints.
@@ -121,6 +147,11 @@ void print_text(const Timed& timed) {
              result.weights ? ", weights " + result.weights->text() : "", result.checked);
 }
 
+// As sha256sum prints and checks them.
+void print_sums(const FileSums& sums) {
+  for (const auto& [file, sum] : sums) fmt::print("{}  {}\n", sum, file.string());
+}
+
 nlohmann::ordered_json to_json(const Timed& timed) {
   const Verification& result = timed.result;
   nlohmann::ordered_json corruption = nlohmann::ordered_json::array();
@@ -147,6 +178,7 @@ nlohmann::ordered_json to_json(const Timed& timed) {
       json["tensor_digests"][name] = digest.text();
     }
   }
+  for (const auto& [file, sum] : timed.sums) json["sha256"][file.string()] = sum;
   return json;
 }
 
@@ -169,6 +201,9 @@ int verify(const Arguments& arguments) {
   add("record", po::bool_switch(),
       "write down size and digest of every file of a model directory that has no record of them, "
       "as sutor_files.json: from then on it is checked against that");
+  add("deep", po::bool_switch(),
+      "read every file once more for its SHA-256, to compare copies by: lines as sha256sum prints "
+      "and checks them");
   po::positional_options_description positional;
   positional.add("path", -1);
   const auto values = parse_command_line(kHelp, options, positional, arguments);
@@ -177,14 +212,16 @@ int verify(const Arguments& arguments) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   int exit_code = kExitOk;
   for (const Target& target : targets((*values)["path"].as<std::vector<std::string>>())) {
-    const Timed timed = verify_timed(target, (*values)["threads"].as<int>());
+    const int threads = (*values)["threads"].as<int>();
+    Timed timed = verify_timed(target, threads);
+    if ((*values)["deep"].as<bool>()) timed.sums = file_sums(target.path, threads);
     if (!timed.result.corruption.empty()) exit_code = kExitData;
-    if ((*values)["record"].as<bool>())
-      record(target, timed.result, (*values)["threads"].as<int>());
+    if ((*values)["record"].as<bool>()) record(target, timed.result, threads);
     if (as_json) {
       all.push_back(to_json(timed));
     } else {
       print_text(timed);
+      print_sums(timed.sums);
       std::fflush(stdout);
     }
   }

@@ -361,6 +361,21 @@ class Memory(RunTest):
             self.assertIn("train.micro_batch: 64 (now 128), train.recompute: layer", result.err)
             self.assertIn("trained weights, gradients and optimizer state", result.err)
 
+    def test_no_limit_of_address_space_ends_in_anything_but_exit_5_and_a_message(self):
+        command = [self.folder.sutor, "inspect", self.folder.path / "model"]
+        codes = set()
+        for megabytes in range(380, 700, 20):
+            job = self.folder.job(self.whole)
+            result = self.folder.run(
+                job, command=["prlimit", f"--as={megabytes << 20}", *map(str, command)])
+            codes.add(result.code)
+            if result.code == 127:  # the loader of the system says so
+                self.assertIn("error while loading shared libraries", result.err, result)
+            elif result.code:
+                self.assertEqual(result.code, 5, result)
+                self.assertIn("error[E0503]: out of memory", result.err, result)
+        self.assertLessEqual({0, 5}, codes)
+
     def test_another_device_than_there_is_deletes_nothing(self):
         job = self.folder.job(self.whole)
         before = recipes.tree(job)

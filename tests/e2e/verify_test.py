@@ -7,8 +7,10 @@ changed. Every single byte: unit.byte_flips_test.
 
 import json
 import pathlib
+import re
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -42,6 +44,19 @@ class VerifyTest(unittest.TestCase):
         self.assertEqual(result.code, exit_code, result)
         for word in (code, *words):
             self.assertIn(word, result.out + result.err, result)
+
+
+class Deep(VerifyTest):
+    def test_names_the_sha256_of_every_file_as_sha256sum_checks_them(self):
+        job = self.folder.job(like=self.whole)
+        result = self.sutor(job, "verify", "--deep", job / "run/export/merged")
+        self.assertEqual(result.code, 0, result)
+        lines = [line for line in result.out.splitlines() if re.match("[0-9a-f]{64}  ", line)]
+        files = [path for path in (job / "run/export/merged").rglob("*") if path.is_file()]
+        self.assertEqual(len(lines), len(files), result)
+        checked = subprocess.run(["sha256sum", "-c"], input="\n".join(lines) + "\n", text=True,
+                                 capture_output=True, timeout=60)
+        self.assertEqual(checked.returncode, 0, checked)
 
 
 class ChangedConfig(VerifyTest):

@@ -173,8 +173,8 @@ static const char* strike_as(const char* call, const char* path, int of_any) {
       kill(getpid(), atoi(fault->action + 1));
     } else if (kind == 'w') {
       const long ms = atol(fault->action + 1);
-      const struct timespec wait = {ms / 1000, (ms % 1000) * 1000000};
-      nanosleep(&wait, NULL);
+      struct timespec wait = {ms / 1000, (ms % 1000) * 1000000};
+      while (nanosleep(&wait, &wait) != 0 && errno == EINTR) continue;
     } else if (!*action && kind != 'g') {
       action = fault->action;
     }
