@@ -1,6 +1,6 @@
 // Readers of single recipe values. A reader is called with the YAML node and the member to fill; it
 // returns "" or what it expected ("a number above 0"), and accepts nothing loosely: a quoted number
-// is text, true and false are the only booleans.
+// is text, and the only booleans are those of YAML 1.2: true, True, TRUE and the like.
 #pragma once
 
 #include <fmt/ranges.h>
@@ -96,9 +96,23 @@ inline auto text_or_null() {
   };
 }
 
+// A boolean of YAML 1.2's core schema; nothing for anything else, `yes`, `on` and the like of YAML
+// 1.1 among them.
+inline std::optional<bool> parse_boolean(const YAML::Node& node) {
+  for (const char* word : {"true", "True", "TRUE"}) {
+    if (is_word(node, word)) return true;
+  }
+  for (const char* word : {"false", "False", "FALSE"}) {
+    if (is_word(node, word)) return false;
+  }
+  return std::nullopt;
+}
+
+// A choice `true` or `false` may be written as any boolean.
 inline auto one_of(std::vector<std::string> choices) {
   return [choices](const YAML::Node& node, std::string& value) -> std::string {
     if (node.IsScalar()) value = node.Scalar();
+    if (const std::optional<bool> flag = parse_boolean(node)) value = *flag ? "true" : "false";
     if (node.IsScalar() && std::find(choices.begin(), choices.end(), value) != choices.end()) {
       return "";
     }
@@ -126,8 +140,9 @@ inline auto texts(std::vector<std::string> choices = {}) {
 
 inline auto boolean() {
   return [](const YAML::Node& node, bool& value) -> std::string {
-    value = is_word(node, "true");
-    return value || is_word(node, "false") ? "" : "true or false";
+    const std::optional<bool> parsed = parse_boolean(node);
+    if (parsed) value = *parsed;
+    return parsed ? "" : "true or false";
   };
 }
 

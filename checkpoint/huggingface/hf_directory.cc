@@ -71,10 +71,11 @@ void HfDirectory::open_sharded() {
     }
     total += stored.entry->num_bytes();
   }
-  if (index.total_size && *index.total_size != total) {
-    fail(ErrorCode::kContradictoryShards,
-         "{}: total_size of {} is {}, but the tensors have {} bytes together", path().string(),
-         kIndexFile, *index.total_size, total);
+  if (!index.total_size.empty() && index.total_size != std::to_string(total)) {
+    index_warning_ = fmt::format(
+        "{}: total_size of {} is {}, but the tensors have {} bytes together. Nothing "
+        "depends on it.",
+        path().string(), kIndexFile, index.total_size, total);
   }
 }
 

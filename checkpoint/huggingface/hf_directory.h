@@ -23,6 +23,7 @@ class HfDirectory final : public ModelDirectory {
   std::filesystem::path files_root() const override { return path(); }
   std::set<std::filesystem::path> other_files() const override;
   const std::map<std::string, Digest>& tensor_digests(int threads = 0) const override;
+  std::string index_warning() const override { return index_warning_; }
 
  private:
   void open_sharded();
@@ -33,6 +34,7 @@ class HfDirectory final : public ModelDirectory {
     std::map<std::string, Digest> tensors;
     bool filled = false;
   };
+  std::string index_warning_;
   std::unique_ptr<DigestCache> digests_ = std::make_unique<DigestCache>();
 };
 

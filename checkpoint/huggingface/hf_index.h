@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,7 +19,9 @@ constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // the default of transfo
 
 struct HfIndex {
   std::map<std::string, std::string> weight_map;  // tensor -> plain file name
-  std::optional<int64_t> total_size;              // bytes of all tensors
+  // As written, JSON; empty when there is none. Should be the bytes of all tensors, but nothing
+  // reads it.
+  std::string total_size;
 };
 
 // Throws E0304 naming file and key: not JSON, no weight_map, a tensor listed twice, a file name

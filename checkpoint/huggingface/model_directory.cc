@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "checkpoint/huggingface/quantized_source.h"
+#include "checkpoint/huggingface/tensor_fit.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/json.h"
 
@@ -51,6 +52,15 @@ void load_transposed(const ResolvedSource& found, DType dtype, const ShardedTens
   }
 }
 
+// The forms that a source may have on disk, by the suffixes of its name.
+struct StoredForm {
+  Encoding encoding;
+  std::string_view suffix, scale_suffix;
+};
+constexpr StoredForm kStoredForms[] = {{Encoding::kPlain, "", kFp8Scale},
+                                       {Encoding::kInt4Groups, kPackedSuffix, kPackedScale},
+                                       {Encoding::kMxfp4, kMxfp4Blocks, kMxfp4Scales}};
+
 }  // namespace
 
 DType config_dtype(const nlohmann::json& config) {
@@ -97,15 +107,8 @@ std::optional<StoredTensor> ModelDirectory::find(std::string_view name) const {
 }
 
 std::optional<ResolvedSource> ModelDirectory::resolve(const TensorEntry& tensor) const {
-  struct Form {
-    Encoding encoding;
-    std::string_view suffix, scale_suffix;
-  };
-  constexpr Form kForms[] = {{Encoding::kPlain, "", kFp8Scale},
-                             {Encoding::kInt4Groups, kPackedSuffix, kPackedScale},
-                             {Encoding::kMxfp4, kMxfp4Blocks, kMxfp4Scales}};
   for (const DiskSource& source : tensor.sources) {
-    for (const Form& form : kForms) {
+    for (const StoredForm& form : kStoredForms) {
       const auto stored = find(source.name + std::string(form.suffix));
       if (!stored) continue;
       ResolvedSource found{.source = &source, .stored = *stored, .encoding = form.encoding};
@@ -113,11 +116,27 @@ std::optional<ResolvedSource> ModelDirectory::resolve(const TensorEntry& tensor)
       if (found.encoding != Encoding::kPlain) {
         found.scales = find(source.name + std::string(form.scale_suffix));
       }
+      if (found.encoding == Encoding::kInt4Groups) {
+        if (const auto shape = find(source.name + std::string(kPackedShape))) {
+          found.companions.push_back(*shape);
+        }
+      }
       locate(tensor, found);
       return found;
     }
   }
   return std::nullopt;
+}
+
+std::vector<std::string> ModelDirectory::stored_forms(const TensorEntry& tensor) const {
+  std::vector<std::string> names;
+  for (const DiskSource& source : tensor.sources) {
+    for (const StoredForm& form : kStoredForms) {
+      const auto stored = find(source.name + std::string(form.suffix));
+      if (stored) names.push_back(stored->entry->name);
+    }
+  }
+  return names;
 }
 
 void ModelDirectory::check(const TensorMap& model) const {
@@ -135,12 +154,12 @@ void ModelDirectory::check(const TensorMap& model) const {
   }
   if (missing.empty()) return;
   const size_t named = std::min(kNamed, missing.size());
-  fail(ErrorCode::kMissingTensor,
-       "{}: {} of {} tensors are missing: {}{}. Is config.json that of these weights, and was "
-       "everything fetched?",
-       path_.string(), missing.size(), model.size(),
+  const std::string cause = misnamed_cause(*this, missing);
+  fail(ErrorCode::kMissingTensor, "{}: {} of {} tensors are missing: {}{}. {}", path_.string(),
+       missing.size(), model.size(),
        fmt::join(missing.begin(), missing.begin() + static_cast<int64_t>(named), ", "),
-       missing.size() > named ? fmt::format(", and {} more", missing.size() - named) : "");
+       missing.size() > named ? fmt::format(", and {} more", missing.size() - named) : "",
+       cause.empty() ? "Is config.json that of these weights, and was everything fetched?" : cause);
 }
 
 std::vector<std::string> ModelDirectory::unexpected(const TensorMap& model) const {
@@ -150,8 +169,7 @@ std::vector<std::string> ModelDirectory::unexpected(const TensorMap& model) cons
     if (!found) continue;
     used.insert(found->stored.entry->name);
     if (found->scales) used.insert(found->scales->entry->name);
-    const auto shape = find(found->source->name + "_shape");
-    if (shape && found->encoding == Encoding::kInt4Groups) used.insert(shape->entry->name);
+    for (const StoredTensor& companion : found->companions) used.insert(companion.entry->name);
   }
   std::vector<std::string> names;
   for (const auto& [name, stored] : tensors_) {

@@ -53,6 +53,9 @@ class ModelDirectory {
   // The first of the tensor's sources that the directory has; nothing when it has none. Throws
   // E0302 when its shape is not the expected one.
   std::optional<ResolvedSource> resolve(const TensorEntry& tensor) const;
+  // The stored names that could each supply the tensor, in order of preference: resolve() takes the
+  // first. More than one is a contradiction, see tensor_fit.h.
+  std::vector<std::string> stored_forms(const TensorEntry& tensor) const;
   // Checks that every tensor of the model is here (E0314 lists missing ones), in the right shape
   // (E0302) and in a dtype that sutor computes with (E0307).
   void check(const TensorMap& model) const;
@@ -72,6 +75,8 @@ class ModelDirectory {
   // xxh3-128 of each tensor's bytes, by name. A directory reads everything once, on `threads`
   // threads (0 = all), and keeps the digests; a store has them on disk.
   virtual const std::map<std::string, Digest>& tensor_digests(int threads = 0) const = 0;
+  // What is odd about how the files are listed though nothing depends on it (W0306); else empty.
+  virtual std::string index_warning() const { return ""; }
   // Identifies the weights, whatever their sharding: over name, dtype, shape and digest of the
   // bytes of all tensors in the order of their names. A store has the digest of its source.
   Digest digest(int threads = 0) const { return digest_of(tensor_digests(threads)); }

@@ -20,6 +20,7 @@ enum class Encoding {
 inline constexpr std::string_view kFp8Dtype = "F8_E4M3";
 inline constexpr std::string_view kFp8Scale = "_scale_inv";
 inline constexpr std::string_view kPackedSuffix = "_packed", kPackedScale = "_scale";
+inline constexpr std::string_view kPackedShape = "_shape";
 inline constexpr std::string_view kMxfp4Blocks = "_blocks", kMxfp4Scales = "_scales";
 inline constexpr int64_t kMxfp4Group = 32;       // elements that share a scale
 inline constexpr int64_t kMxfp4GroupBytes = 16;  // of their elements

@@ -28,6 +28,9 @@ struct ResolvedSource {
   StoredTensor stored;
   Encoding encoding = Encoding::kPlain;
   std::optional<StoredTensor> scales{};  // for the other encodings
+  // Other stored tensors of the same quantised matrix that reading takes into account (its shape,
+  // zero points, order of columns): all that nothing names here counts as unused, see tensor_fit.h.
+  std::vector<StoredTensor> companions{};
 
   // Row r of the model tensor begins at byte `origin + r * row_stride` of the shard, and its
   // element c is `c * col_stride` bytes further. Packed encodings (INT4, MXFP4) have whole rows, in

@@ -7,6 +7,7 @@
 
 #include "checkpoint/export/adapter.h"
 #include "checkpoint/format/checkpoint_paths.h"
+#include "checkpoint/huggingface/tensor_fit.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
 #include "launch/model/model_config.h"
@@ -129,6 +130,7 @@ void add_fit(InspectReport& report, const ModelDirectory& directory, const Model
       unexpected.empty() ? "none" : fmt::format("{}, e.g. {}", unexpected.size(), unexpected[0]));
   try {
     directory.check(model.tensors);
+    check_unused_tensors(directory, model.tensors);
     report.add("weights", "complete");
   } catch (const Error& error) {
     report.add("weights", error.what());

@@ -1,8 +1,12 @@
 #include "launch/model/model_source.h"
 
+#include <fmt/format.h>
+
 #include "checkpoint/huggingface/base_config.h"
 #include "checkpoint/store/open_model.h"
+#include "csrc/base/error.h"
 #include "csrc/base/profile.h"
+#include "layers/decoder/config_conflicts.h"
 
 namespace sutor {
 
@@ -13,6 +17,7 @@ ModelSource::ModelSource(const std::filesystem::path& path,
       family(family_of(directory.config())),
       info(family.info(directory.config())) {
   directory.check(info.tensors);
+  ignored = check_unused_tensors(directory, info.tensors);
   for (const std::string& adapter : adapter_paths) {
     adapters.push_back(Overlay::of_adapter(adapter, directory, info));
   }
@@ -33,7 +38,45 @@ Overlay ModelSource::checkpoint(const std::filesystem::path& path, const Digest&
   return overlay;
 }
 
+// transformers computes with both when they differ, whatever the flag says.
+void ModelSource::check_tied_head() const {
+  const auto head = directory.find("lm_head.weight");
+  if (!info.tied_head || !head) return;
+  const auto embedding = directory.resolve(*info.tensors.find("model.embed_tokens.weight"));
+  SUTOR_ASSERT(embedding);
+  const StoredTensor& tied = embedding->stored;
+  if (head->entry->dtype_name == tied.entry->dtype_name &&
+      head->entry->shape == tied.entry->shape &&
+      head->file->digest(head->entry->begin, head->entry->end) ==
+          tied.file->digest(tied.entry->begin, tied.entry->end)) {
+    return;
+  }
+  fail(ErrorCode::kBadModelConfig,
+       "{}: config.json: `tie_word_embeddings` = true, but `lm_head.weight` is stored and differs "
+       "from `model.embed_tokens.weight`. To compute with the stored head, as transformers does, "
+       "set tie_word_embeddings to false; else remove lm_head.weight.",
+       directory.path().string());
+}
+
+void ModelSource::examine() const {
+  std::call_once(examined_once_, [&] {
+    check_tied_head();
+    if (!directory.index_warning().empty()) {
+      fmt::print(stderr, "warning[{}]: {}\n", WarningCode::kIndexSizeDiffers,
+                 directory.index_warning());
+    }
+    for (const std::string& doubled : doubled_config_keys(directory.config())) {
+      fmt::print(stderr, "warning[{}]: {}: {}\n", WarningCode::kIgnoredConfigKey,
+                 directory.path().string(), doubled);
+    }
+    if (ignored.empty()) return;
+    fmt::print(stderr, "note: {}: not computed with: {}\n", directory.path().string(),
+               ignored_text(ignored));
+  });
+}
+
 void ModelSource::check(int threads) const {
+  examine();
   if (adapters.empty()) {
     check_recorded_model(directory, threads);
   } else {
@@ -48,6 +91,7 @@ Digest ModelSource::digest(int threads) const {
 
 Digest ModelSource::read_digest(int threads) const {
   const ProfileScope scope("read base for its digest");
+  examine();
   check_recorded_model(directory, threads);
   const Digest base = directory.digest(threads);
   if (adapters.empty()) return base;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "checkpoint/huggingface/model_directory.h"
+#include "checkpoint/huggingface/tensor_fit.h"
 #include "launch/model/overlay.h"
 #include "layers/models/registry.h"
 #include "recipes/recipe.h"
@@ -29,6 +30,12 @@ struct ModelSource {
   // belongs to another base, E0347 when it is not as it was written. Thread-safe.
   Digest digest(int threads = 0) const;
 
+  // Throws E0321 for a tied head that is stored and differs from the embedding. Says on stderr, the
+  // first time only, what one has to know of the model on disk: tensors that are passed over, keys
+  // of config.json that are, an index that does not add up. check() and digest() do the same, so
+  // that one rank does. Thread-safe.
+  void examine() const;
+
   // That all files are as they were recorded, where they are (E0347), and that adapters belong to
   // this base (E0305) and are as they were written. digest() checks the same. Thread-safe.
   void check(int threads = 0) const;
@@ -41,12 +48,14 @@ struct ModelSource {
   const ModelDirectory& directory;
   const Family& family;
   ModelInfo info;
+  std::vector<IgnoredTensors> ignored;
   std::vector<Overlay> adapters;  // later ones take precedence
 
  private:
+  void check_tied_head() const;
   Digest read_digest(int threads) const;
 
-  mutable std::once_flag digest_once_;
+  mutable std::once_flag digest_once_, examined_once_;
   mutable Digest digest_;
 };
 

@@ -104,6 +104,7 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
     fail(ErrorCode::kBadArgument, "--format: expected merged or adapter, got `{}`", job.format);
   }
   const ModelSource source(job.base, job.adapters);
+  source.examine();
   const Digest base = source.directory.digest();
   for (const Overlay& adapter : source.adapters) {
     adapter.check_base(base, job.base);

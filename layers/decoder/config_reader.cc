@@ -1,5 +1,6 @@
 #include "layers/decoder/config_reader.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -10,34 +11,51 @@ namespace {
 
 std::string first_name(ConfigReader::Names names) { return std::string(*names.begin()); }
 
+// Where transformers takes null for "none", or does not read the key at all.
+constexpr std::string_view kNullable[] = {
+    "attention_factor", "beta_fast",       "beta_slow",    "clip_qkv",       "layer_types",
+    "mlp_only_layers",  "moe_layer_freq",  "mscale",       "mscale_all_dim", "per_layer_config",
+    "q_lora_rank",      "rope_parameters", "rope_scaling", "scoring_func",   "sliding_window",
+    "text_config",      "topk_method"};
+
 }  // namespace
 
-double RopeConfig::mscale_of(double scale, double m) {
-  return scale <= 1 ? 1.0 : 0.1 * m * std::log(scale) + 1.0;
-}
-
-double RopeConfig::cos_sin_factor() const {
-  if (type != "yarn") return 1.0;
-  if (attention_factor) return *attention_factor;
-  if (mscale != 0 && mscale_all_dim != 0) {
-    return mscale_of(factor, mscale) / mscale_of(factor, mscale_all_dim);
-  }
-  return mscale_of(factor, 1);
-}
-
-ConfigReader::ConfigReader(const nlohmann::json& config, nlohmann::json defaults)
-    : config_(config), defaults_(std::move(defaults)) {
+ConfigReader::ConfigReader(const nlohmann::json& config, nlohmann::json defaults,
+                           std::vector<std::string_view> nullable)
+    : config_(config), defaults_(std::move(defaults)), nullable_(std::move(nullable)) {
   if (!config.is_object()) fail(ErrorCode::kBadModelConfig, "config.json should hold an object");
   family_ = text_or({"model_type"}, "");
 }
 
+bool ConfigReader::may_be_null(std::string_view name) const {
+  return std::find(std::begin(kNullable), std::end(kNullable), name) != std::end(kNullable) ||
+         std::find(nullable_.begin(), nullable_.end(), name) != nullable_.end();
+}
+
 const nlohmann::json* ConfigReader::find(Names names) const {
   bool is_null = false;
+  auto found = config_.end();
   for (const std::string_view name : names) {
     const auto it = config_.find(std::string(name));
-    if (it != config_.end() && !it->is_null()) return &*it;
-    is_null |= it != config_.end();
+    if (it == config_.end()) continue;
+    if (it->is_null()) {
+      if (!may_be_null(name)) {
+        fail(ErrorCode::kBadModelConfig,
+             "config.json: `{}` is null, which means nothing here. Leave it out to have the "
+             "family's default, or give it a value.",
+             name);
+      }
+      is_null = true;
+    } else if (found == config_.end()) {
+      found = it;
+    } else if (*found != *it) {
+      fail(ErrorCode::kBadModelConfig,
+           "config.json: `{}` = {} and `{}` = {} say the same thing differently. Remove the one "
+           "that is wrong.",
+           found.key(), found->dump(), name, it->dump());
+    }
   }
+  if (found != config_.end()) return &*found;
   if (is_null) return nullptr;
   for (const std::string_view name : names) {
     const auto it = defaults_.find(std::string(name));
@@ -176,54 +194,6 @@ void ConfigReader::require_full_attention() const {
   for (const std::string& type : types) {
     if (type != "full_attention") unsupported("layer_types", "only \"full_attention\" is");
   }
-}
-
-RopeConfig ConfigReader::rope(double default_theta, std::optional<double> default_partial) const {
-  RopeConfig rope;
-  constexpr double kMostTheta = 1e18;
-  rope.theta = positive_or({"rope_theta"}, default_theta, kMostTheta);
-  rope.partial = number_or({"partial_rotary_factor"}, default_partial.value_or(1.0));
-  const nlohmann::json* section = find({"rope_parameters", "rope_scaling"});
-  const nlohmann::json empty = nlohmann::json::object();
-  const ConfigReader inner(section ? *section : empty);
-  const std::string_view key = has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  for (const auto& item : inner.config_.items()) {
-    if (item.value().is_object()) unsupported(key, "every layer is rotated alike");
-  }
-  rope.type = inner.text_or({"rope_type", "type"}, "default");
-  rope.theta = inner.positive_or({"rope_theta"}, rope.theta, kMostTheta);
-  rope.partial = inner.number_or({"partial_rotary_factor"}, rope.partial);
-  if (!default_partial && rope.partial != 1.0) {
-    unsupported(inner.has("partial_rotary_factor") ? key : "partial_rotary_factor",
-                "this family rotates whole heads");
-  }
-  if (rope.partial <= 0 || rope.partial > 1) {
-    contradictory(inner.has("partial_rotary_factor") ? key : "partial_rotary_factor",
-                  "it must be above 0 and at most 1");
-  }
-  if (rope.type == "default") return rope;
-  if (rope.type != "yarn") {
-    unsupported(key, "rope types are default and yarn");
-  }
-  if (rope.theta <= 1) contradictory(key, "yarn needs a rope_theta above 1");
-  const double positions = positive_or({"max_position_embeddings"}, 0);
-  rope.original_max_positions = inner.positive_or({"original_max_position_embeddings"}, positions);
-  if (rope.original_max_positions <= 0) {
-    contradictory("rope_parameters", "yarn needs original_max_position_embeddings");
-  }
-  rope.factor = inner.positive_or({"factor"}, positions / rope.original_max_positions);
-  if (rope.factor <= 0) contradictory(key, "yarn needs a factor");
-  rope.beta_fast = inner.positive_or({"beta_fast"}, 32);
-  rope.beta_slow = inner.positive_or({"beta_slow"}, 1);
-  if (rope.beta_fast < rope.beta_slow) contradictory(key, "beta_fast is below beta_slow");
-  rope.mscale = inner.number_or({"mscale"}, 0);
-  rope.mscale_all_dim = inner.number_or({"mscale_all_dim"}, 0);
-  if (rope.mscale < 0 || rope.mscale_all_dim < 0) contradictory(key, "mscale is negative");
-  rope.truncate = inner.flag_or({"truncate"}, true);
-  if (inner.has("attention_factor")) {
-    rope.attention_factor = inner.positive_or({"attention_factor"}, 1);
-  }
-  return rope;
 }
 
 }  // namespace sutor

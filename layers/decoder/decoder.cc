@@ -16,14 +16,12 @@ constexpr double kMostParameters = 1e14;
 
 }  // namespace
 
-Decoder::Decoder(const ConfigReader& in)
+Decoder::Decoder(const ConfigReader& in, ConfigReader::Names experts)
     : family(in.family()),
       hidden(in.integer({"hidden_size"})),
       vocab(in.integer({"vocab_size"})),
-      num_experts(
-          in.integer({"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"},
-                     ConfigReader::kMostExperts)),
-      top_k(in.integer({"num_experts_per_tok", "experts_per_token"}, ConfigReader::kMostExperts)),
+      num_experts(in.integer(experts, ConfigReader::kMostExperts)),
+      top_k(in.integer({"num_experts_per_tok"}, ConfigReader::kMostExperts)),
       tied(in.flag_or({"tie_word_embeddings"}, false)),
       norm{.eps = in.positive_or({"rms_norm_eps"}, 1e-6, 1)},
       moe_layer(static_cast<size_t>(in.integer({"num_hidden_layers"}, ConfigReader::kMostLayers)),
@@ -32,6 +30,11 @@ Decoder::Decoder(const ConfigReader& in)
   in.require_text("hidden_act", "silu");
   in.require_number("attention_dropout", 0);
   in.require_flag("mlp_bias", false);
+  in.require_flag("is_causal", true);
+  if (in.has("per_layer_config")) in.unsupported("per_layer_config", "all layers are alike");
+  if (in.has("text_config")) {
+    in.unsupported("text_config", "give the config.json of the text model alone");
+  }
   in.integer_or({"max_position_embeddings"}, 0, 1, ConfigReader::kMostLong);
   if (top_k > num_experts) in.contradictory("num_experts_per_tok", "more than there are experts");
   if (num_layers() * num_experts > kMostExpertsInAll) {
@@ -284,7 +287,7 @@ std::unique_ptr<Attention> GqaConfig::make(ParameterStore& store, const std::str
 MlaConfig::MlaConfig(const ConfigReader& in)
     : hidden(in.integer({"hidden_size"})),
       heads(in.integer({"num_attention_heads"}, ConfigReader::kMostHeads)),
-      q_lora_rank(in.integer_or({"q_lora_rank"}, 0)),  // null: none
+      q_lora_rank(in.integer_or({"q_lora_rank"}, 0, 1)),  // null: none
       kv_lora_rank(in.integer({"kv_lora_rank"})),
       nope_dim(in.integer({"qk_nope_head_dim"})),
       rope_dim(in.integer({"qk_rope_head_dim"})),

@@ -15,9 +15,10 @@
 namespace sutor {
 
 struct Decoder {
-  // Reads the keys that mean the same in every family. Refuses activations other than SwiGLU's, and
-  // dropout.
-  explicit Decoder(const ConfigReader& in);
+  // Reads the keys that mean the same in every family. Refuses activations other than SwiGLU's,
+  // dropout, attention to later tokens, and values for single layers.
+  // experts: the names that the family's class in transformers has for their number.
+  Decoder(const ConfigReader& in, ConfigReader::Names experts);
 
   std::string family;
   int64_t hidden, vocab, num_experts, top_k;

@@ -8,20 +8,25 @@
 namespace sutor {
 namespace {
 
-const nlohmann::json kDefaults = {{"n_shared_experts", 2}};
+const nlohmann::json kDefaults = {{"n_shared_experts", 2},
+                                  {"q_lora_rank", 1536},
+                                  {"topk_method", "greedy"},
+                                  {"max_position_embeddings", 2048}};
 
 struct Config {
   Decoder decoder;
   MlaConfig attention;
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
-  explicit Config(const ConfigReader& in) : decoder(in), attention(in) {
+  explicit Config(const ConfigReader& in)
+      : decoder(in, {"n_routed_experts", "num_experts"}), attention(in) {
     decoder.read_dense_then_shared(in);
     RouterOptions& router = decoder.moe.router;
     router.fp32_logits = router.fp32_weights = true;
     router.scale = in.positive_or({"routed_scaling_factor"}, 1.0);
     in.require_text("scoring_func", "softmax");
-    const std::string method = in.text_or({"topk_method"}, "greedy");
+    if (!in.has("topk_method")) in.unsupported("topk_method", "transformers stops at null");
+    const std::string method = in.text_or({"topk_method"}, "");
     if (method != "greedy" && method != "group_limited_greedy") {
       in.unsupported("topk_method", "greedy and group_limited_greedy are");
     }

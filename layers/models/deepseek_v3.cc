@@ -13,14 +13,17 @@ const nlohmann::json kDefaults = {{"n_shared_experts", 1},
                                   {"first_k_dense_replace", 3},
                                   {"n_group", 8},
                                   {"topk_group", 4},
-                                  {"routed_scaling_factor", 2.5}};
+                                  {"routed_scaling_factor", 2.5},
+                                  {"q_lora_rank", 1536},
+                                  {"max_position_embeddings", 4096}};
 
 struct Config {
   Decoder decoder;
   MlaConfig attention;
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
-  explicit Config(const ConfigReader& in) : decoder(in), attention(in) {
+  explicit Config(const ConfigReader& in)
+      : decoder(in, {"n_routed_experts", "num_local_experts"}), attention(in) {
     decoder.read_dense_then_shared(in);
     decoder.read_sigmoid_routing(in);
     if (!in.flag_or({"rope_interleave"}, true)) attention.rope_style = RopeStyle::kHalf;

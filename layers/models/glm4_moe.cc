@@ -9,16 +9,21 @@
 namespace sutor {
 namespace {
 
-const nlohmann::json kDefaults = {
-    {"n_shared_experts", 1}, {"first_k_dense_replace", 1}, {"n_group", 1},
-    {"topk_group", 1},       {"num_key_value_heads", 8},   {"rms_norm_eps", 1e-5}};
+const nlohmann::json kDefaults = {{"n_shared_experts", 1},
+                                  {"first_k_dense_replace", 1},
+                                  {"n_group", 1},
+                                  {"topk_group", 1},
+                                  {"num_key_value_heads", 8},
+                                  {"rms_norm_eps", 1e-5},
+                                  {"max_position_embeddings", 131072}};
 
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
-  explicit Config(const ConfigReader& in) : decoder(in), attention(in, 10000.0, 0.5) {
+  explicit Config(const ConfigReader& in)
+      : decoder(in, {"n_routed_experts", "num_local_experts"}), attention(in, 10000.0, 0.5) {
     decoder.read_dense_then_shared(in);
     decoder.read_sigmoid_routing(in);
     attention.qkv_bias = in.flag_or({"attention_bias"}, false);

@@ -9,18 +9,16 @@
 namespace sutor {
 namespace {
 
-// transformers' default where config.json has no section for it.
-RopeConfig rope_of(const ConfigReader& in) {
-  if (in.has("rope_parameters") || in.has("rope_scaling")) return in.rope(150000.0);
-  RopeConfig rope{
-      .type = "yarn", .theta = in.positive_or({"rope_theta"}, 150000.0, 1e18), .factor = 32};
-  rope.original_max_positions = 4096;
-  rope.truncate = false;
-  return rope;
-}
+// The rotation where config.json has no section for it.
+const nlohmann::json kDefaultRope = {
+    {"rope_type", "yarn"}, {"factor", 32.0},    {"beta_fast", 32.0},
+    {"beta_slow", 1.0},    {"truncate", false}, {"original_max_position_embeddings", 4096}};
 
-const nlohmann::json kDefaults = {
-    {"num_key_value_heads", 8}, {"head_dim", 64}, {"sliding_window", 128}, {"rms_norm_eps", 1e-5}};
+const nlohmann::json kDefaults = {{"num_key_value_heads", 8},
+                                  {"head_dim", 64},
+                                  {"sliding_window", 128},
+                                  {"rms_norm_eps", 1e-5},
+                                  {"max_position_embeddings", 131072}};
 
 struct Config {
   Decoder decoder;
@@ -28,8 +26,8 @@ struct Config {
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in)
-      : decoder(in),
-        attention(in, rope_of(in),
+      : decoder(in, {"num_local_experts", "num_experts"}),
+        attention(in, in.rope(150000.0, {}, kDefaultRope),
                   read_sliding_windows(in, [](int64_t layer) { return layer % 2 == 0; })) {
     decoder.norm.round_before_weight = false;
     decoder.expert_width = in.integer({"intermediate_size"});

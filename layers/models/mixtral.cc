@@ -9,10 +9,19 @@
 namespace sutor {
 namespace {
 
-const nlohmann::json kDefaults = {{"num_key_value_heads", 8}, {"rms_norm_eps", 1e-5}};
+const nlohmann::json kDefaults = {
+    {"num_key_value_heads", 8}, {"rms_norm_eps", 1e-5}, {"max_position_embeddings", 131072}};
 
-// With `sliding_window`, attention slides in all layers.
+// With `sliding_window`, attention slides in all layers: `layer_types` is not read by transformers,
+// and must say the same.
 std::vector<int64_t> windows_of(const ConfigReader& in) {
+  const bool slides = in.has("sliding_window");
+  for (const std::string& type : in.texts_or_empty({"layer_types"})) {
+    if ((type == "sliding_attention") != slides) {
+      in.unsupported("layer_types", slides ? "with sliding_window, attention slides in all layers"
+                                           : "without sliding_window, no attention slides");
+    }
+  }
   return read_sliding_windows(in, [&in](int64_t) { return in.has("sliding_window"); });
 }
 
@@ -20,9 +29,11 @@ struct Config {
   Decoder decoder;
   GqaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
+  explicit Config(const nlohmann::json& json)
+      : Config(ConfigReader(json, kDefaults, {"head_dim"})) {}
   explicit Config(const ConfigReader& in)
-      : decoder(in), attention(in, in.rope(1e6), windows_of(in)) {
+      : decoder(in, {"num_local_experts", "num_experts"}),
+        attention(in, in.rope(1e6), windows_of(in)) {
     decoder.expert_width = in.integer({"intermediate_size"});
     decoder.block = "block_sparse_moe";
     decoder.expert_names = {.gate = "w1", .up = "w3", .down = "w2"};

@@ -7,14 +7,16 @@
 namespace sutor {
 namespace {
 
-const nlohmann::json kDefaults = {{"rms_norm_eps", 1e-5}};
+const nlohmann::json kDefaults = {{"rms_norm_eps", 1e-5}, {"max_position_embeddings", 4096}};
 
 struct Config {
   Decoder decoder;
   GqaConfig attention;
 
-  explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
-  explicit Config(const ConfigReader& in) : decoder(in), attention(in, 10000.0) {
+  explicit Config(const nlohmann::json& json)
+      : Config(ConfigReader(json, kDefaults, {"num_key_value_heads"})) {}
+  explicit Config(const ConfigReader& in)
+      : decoder(in, {"num_experts", "num_local_experts"}), attention(in, 10000.0) {
     decoder.expert_width = in.integer({"intermediate_size"});
     decoder.moe.router.renormalize = in.flag_or({"norm_topk_prob"}, false);
     attention.qkv_bias = attention.o_bias = in.flag_or({"attention_bias"}, false);

@@ -8,8 +8,10 @@
 namespace sutor {
 namespace {
 
-const nlohmann::json kDefaults = {
-    {"num_key_value_heads", 16}, {"sliding_window", 4096}, {"max_window_layers", 28}};
+const nlohmann::json kDefaults = {{"num_key_value_heads", 16},
+                                  {"sliding_window", 4096},
+                                  {"max_window_layers", 28},
+                                  {"max_position_embeddings", 32768}};
 
 // Attention slides in every other of the first `max_window_layers` layers.
 std::vector<int64_t> windows_of(const ConfigReader& in) {
@@ -24,7 +26,7 @@ struct Config {
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in)
-      : decoder(in), attention(in, in.rope(10000.0), windows_of(in)) {
+      : decoder(in, {"num_experts"}), attention(in, in.rope(10000.0), windows_of(in)) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
     decoder.shared_width = in.integer({"shared_expert_intermediate_size"});

@@ -7,7 +7,20 @@
 namespace sutor {
 namespace {
 
-const nlohmann::json kDefaults = {{"num_key_value_heads", 4}, {"sliding_window", 4096}};
+const nlohmann::json kDefaults = {
+    {"num_key_value_heads", 4}, {"sliding_window", 4096}, {"max_position_embeddings", 32768}};
+
+// All layers slide, or none: `layer_types` is not read by transformers, and must say the same.
+std::vector<int64_t> windows_of(const ConfigReader& in) {
+  if (in.flag_or({"use_sliding_window"}, false)) {
+    for (const std::string& type : in.texts_or_empty({"layer_types"})) {
+      if (type != "sliding_attention") {
+        in.unsupported("layer_types", "with use_sliding_window, attention slides in all layers");
+      }
+    }
+  }
+  return read_switched_sliding_windows(in, [](int64_t) { return true; });
+}
 
 struct Config {
   Decoder decoder;
@@ -15,9 +28,8 @@ struct Config {
 
   explicit Config(const nlohmann::json& json) : Config(ConfigReader(json, kDefaults)) {}
   explicit Config(const ConfigReader& in)
-      : decoder(in),
-        attention(in, in.rope(10000.0),
-                  read_switched_sliding_windows(in, [](int64_t) { return true; })) {
+      : decoder(in, {"num_experts", "num_local_experts"}),
+        attention(in, in.rope(10000.0), windows_of(in)) {
     decoder.dense_width = in.integer({"intermediate_size"});
     decoder.expert_width = in.integer({"moe_intermediate_size"});
     decoder.read_sparse_step(in);

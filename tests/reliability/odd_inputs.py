@@ -30,7 +30,6 @@ def hostile_index(lab, count):
         "../x": mapped(**{names[0]: "../model.safetensors"}),
         "absolute": mapped(**{names[0]: "/etc/hostname"}),
         "a folder": mapped(**{names[0]: "."}), "a number": mapped(**{names[0]: 7}),
-        "total_size": json.dumps({**index, "metadata": {"total_size": 1}}),
         "a name twice": text.replace('"weight_map": {', '"weight_map": {"%s": "%s", '
                                      % (names[0], shards[0]), 1),
         "no weight_map": "{}", "no JSON": text[:-9], "a list": "[]", "empty": ""}

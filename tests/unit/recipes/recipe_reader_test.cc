@@ -92,6 +92,27 @@ output: out
   EXPECT_EQ(recipe.train.threads, "2");
 }
 
+TEST(RecipeReader, TheBooleansAreThoseOfYaml12) {
+  for (const char* word : {"true", "True", "TRUE"}) {
+    const std::string text = kLeast + std::string("data: {packing: ") + word + "}\n";
+    EXPECT_TRUE(read(text, {std::string("log.tensorboard=") + word}).data.packing) << word;
+    const std::string choice = std::string("parallel.sequence_parallel=") + word;
+    EXPECT_EQ(read(text, {choice}).parallel.sequence_parallel, "true") << word;
+  }
+  for (const char* word : {"false", "False", "FALSE"}) {
+    const std::string text = kLeast + std::string("data: {packing: ") + word + "}\n";
+    const Recipe recipe = read(text, {std::string("log.tensorboard=") + word});
+    EXPECT_FALSE(recipe.data.packing) << word;
+    EXPECT_FALSE(recipe.log.tensorboard) << word;
+  }
+  // Texts in YAML 1.2, booleans in 1.1; and numbers, quotes and mixed cases.
+  for (const char* word : {"yes", "no", "Yes", "on", "off", "ON", "y", "n", "1", "0", "\"true\"",
+                           "'True'", "tRUE", "null", "~", "[true]"}) {
+    expect_report(kLeast + std::string("data: {packing: ") + word + "}\n",
+                  "my.yaml:3:17: error[E0205]: `data.packing`: expected true or false");
+  }
+}
+
 TEST(RecipeReader, NamesUnknownKeysWithPlaceAndNearestKey) {
   expect_report(
       "model: {path: m}\nesft:\n  select:\n    topp: 0.2\noutput: o\n",

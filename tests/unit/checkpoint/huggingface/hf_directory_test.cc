@@ -185,11 +185,29 @@ TEST_F(IndexFaults, ATensorNamedTwiceIsNamed) {
                [&] { HfDirectory directory(path_); });
 }
 
-TEST_F(IndexFaults, AWrongTotalSizeIsNamed) {
-  index_["metadata"]["total_size"] = 17;
-  expect_refused({"total_size", "17"});
-  index_["metadata"]["total_size"] = "many";
-  expect_refused({"total_size", "many"});
+TEST_F(IndexFaults, AWrongTotalSizeIsAWarningThatNamesBoth) {
+  const auto warning = [&](const nlohmann::json& total) {
+    if (total.is_null()) {
+      index_["metadata"].erase("total_size");
+    } else {
+      index_["metadata"]["total_size"] = total;
+    }
+    dir_.write(std::string("m/") + kIndexFile, index_.dump());
+    return HfDirectory(path_).index_warning();
+  };
+  EXPECT_EQ(warning(index_["metadata"]["total_size"]), "");
+  const std::string right = index_["metadata"]["total_size"].dump();
+  for (const nlohmann::json& total :
+       {nlohmann::json(17), nlohmann::json(0), nlohmann::json(-1), nlohmann::json(1e300),
+        nlohmann::json("many"), nlohmann::json(right), nlohmann::json::array({1})}) {
+    const std::string said = warning(total);
+    EXPECT_NE(said.find(total.dump()), std::string::npos) << said;
+    EXPECT_NE(said.find(right + " bytes"), std::string::npos) << said;
+  }
+  EXPECT_EQ(warning(nullptr), "");
+  index_["metadata"] = "none";
+  dir_.write(std::string("m/") + kIndexFile, index_.dump());
+  EXPECT_EQ(HfDirectory(path_).index_warning(), "");
 }
 
 TEST_F(IndexFaults, FilesOutsideOfTheDirectoryAreRefused) {

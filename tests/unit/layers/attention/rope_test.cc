@@ -291,11 +291,14 @@ TEST(RopeConfigTest, WithoutASectionItIsTheDefault) {
   EXPECT_EQ(read({{"model_type", "x"}}, 0.5).partial, 0.5);
 }
 
-TEST(RopeConfigTest, YarnsFactorFollowsFromTheContextsWhenItIsNotGiven) {
-  const RopeConfig rope =
-      read({{"max_position_embeddings", 8192},
-            {"rope_scaling", {{"type", "yarn"}, {"original_max_position_embeddings", 2048}}}});
-  EXPECT_EQ(rope.factor, 4);
+TEST(RopeConfigTest, YarnsFactorFollowsFromTheContextsWhenItIsNull) {
+  nlohmann::json json = {
+      {"max_position_embeddings", 8192},
+      {"rope_scaling",
+       {{"type", "yarn"}, {"factor", nullptr}, {"original_max_position_embeddings", 2048}}}};
+  EXPECT_EQ(read(json).factor, 4);
+  json["rope_scaling"].erase("factor");
+  expect_error(ErrorCode::kBadModelConfig, {"rope_scaling", "needs a factor"}, [&] { read(json); });
 }
 
 TEST(RopeConfigTest, TypesThatAreNotBuiltAreRefused) {
