@@ -54,45 +54,65 @@ TEST(LrScheduleTest, AShareOfWarmUpIsRoundedUpToWholeSteps) {
   EXPECT_EQ(warm_steps("100%", 12), 12);
 }
 
-TEST(LrScheduleTest, LinearFallsByEqualAmountsToMinLrAtTheLastStep) {
+TEST(LrScheduleTest, LinearFallsByEqualAmountsToMinLrBehindTheLastStep) {
   const LrSchedule linear = schedule("linear", 12, "2", "2e-5");
   const double fall = (kLr - 2e-5) / 10;
-  for (int64_t step = 3; step <= 12; ++step) {
+  EXPECT_EQ(linear.at(3), kLr);
+  for (int64_t step = 4; step <= 13; ++step) {
     EXPECT_NEAR(linear.at(step - 1) - linear.at(step), fall, 1e-12) << step;
   }
-  EXPECT_DOUBLE_EQ(linear.at(12), 2e-5);
+  EXPECT_DOUBLE_EQ(linear.at(13), 2e-5);
 }
 
 // SGDR (arXiv 1608.03983), eq. 5, without restarts.
-TEST(LrScheduleTest, CosineFallsAlongHalfAWaveToMinLrAtTheLastStep) {
+TEST(LrScheduleTest, CosineFallsAlongHalfAWaveToMinLrBehindTheLastStep) {
   const LrSchedule cosine = schedule("cosine", 25, "5", "10%");
-  for (int64_t step = 6; step <= 25; ++step) {
-    const double phase = std::numbers::pi * static_cast<double>(step - 5) / 20;
+  for (int64_t step = 6; step <= 26; ++step) {
+    const double phase = std::numbers::pi * static_cast<double>(step - 6) / 20;
     EXPECT_NEAR(cosine.at(step), 0.1 * kLr + 0.5 * (kLr - 0.1 * kLr) * (1 + std::cos(phase)), 1e-15)
         << step;
   }
-  EXPECT_DOUBLE_EQ(cosine.at(15), 0.55 * kLr);  // half-way
-  EXPECT_DOUBLE_EQ(cosine.at(25), 0.1 * kLr);
+  EXPECT_DOUBLE_EQ(cosine.at(16), 0.55 * kLr);  // half-way
+  EXPECT_DOUBLE_EQ(cosine.at(26), 0.1 * kLr);
 }
 
-TEST(LrScheduleTest, WithoutMinLrItEndsAtZero) {
-  EXPECT_EQ(schedule("linear", 8).at(8), 0);
-  EXPECT_NEAR(schedule("cosine", 8).at(8), 0, 1e-20);
+// transformers 5.23.0, get_{linear,cosine}_schedule_with_warmup(optimizer, 3, 8): the rates that
+// behind the warm-up stand at the optimizer's steps 4 .. 8, as shares of lr.
+TEST(LrScheduleTest, BehindTheWarmUpTheRatesAreThoseOfTransformers) {
+  const double linear[] = {1.0, 0.8, 0.6, 0.4, 0.2};
+  const double cosine[] = {1.0, 0.9045084971874737, 0.6545084971874737, 0.34549150281252633,
+                           0.09549150281252633};
+  for (int64_t i = 0; i < 5; ++i) {
+    EXPECT_NEAR(schedule("linear", 8, "3").at(4 + i), kLr * linear[i], 1e-18) << i;
+    EXPECT_NEAR(schedule("cosine", 8, "3").at(4 + i), kLr * cosine[i], 1e-18) << i;
+  }
+}
+
+TEST(LrScheduleTest, NoStepOfATrainingHasARateOfZero) {
+  for (const char* name : {"constant", "linear", "cosine"}) {
+    for (const char* warmup : {"0", "1", "3%", "50%", "100%"}) {
+      for (const int64_t steps : {1, 2, 3, 7, 1000, 100000}) {
+        const LrSchedule rates = schedule(name, steps, warmup);
+        EXPECT_GT(rates.at(1), 0) << name << " " << warmup << " " << steps;
+        EXPECT_GT(rates.at(steps), 0) << name << " " << warmup << " " << steps;
+      }
+    }
+  }
+  EXPECT_EQ(schedule("linear", 8).at(9), 0);
+  EXPECT_NEAR(schedule("cosine", 8).at(9), 0, 1e-20);
 }
 
 TEST(LrScheduleTest, BehindTheLastStepTheRateStaysAtMinLr) {
   for (const char* name : {"linear", "cosine"}) {
     const LrSchedule falling = schedule(name, 8, "0", "1e-5");
-    for (const int64_t step : {8, 9, 1000}) EXPECT_DOUBLE_EQ(falling.at(step), 1e-5) << name;
+    for (const int64_t step : {9, 10, 1000}) EXPECT_DOUBLE_EQ(falling.at(step), 1e-5) << name;
   }
 }
 
-TEST(LrScheduleTest, ATrainingOfOneStepHasItsLastStepAtOnce) {
-  EXPECT_EQ(schedule("constant", 1).at(1), kLr);
-  EXPECT_EQ(schedule("linear", 1, "0", "1e-5").at(1), 1e-5);
-  EXPECT_EQ(schedule("cosine", 1, "0", "1e-5").at(1), 1e-5);
+TEST(LrScheduleTest, ATrainingOfOneStepHasTheFullRate) {
   for (const char* name : {"constant", "linear", "cosine"}) {
-    EXPECT_EQ(schedule(name, 1, "1").at(1), kLr) << name;  // which is that of the warm-up, too
+    EXPECT_EQ(schedule(name, 1, "0", "1e-5").at(1), kLr) << name;
+    EXPECT_EQ(schedule(name, 1, "1").at(1), kLr) << name;  // the last step of the warm-up, too
   }
 }
 
