@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string_view>
 
 #include "csrc/base/crash_report.h"
@@ -84,8 +85,11 @@ std::string devices_text() {
   return text;
 }
 
-// What a process needs before anything else: its standard streams, its signals.
+// What a process needs before anything else: its standard streams, its signals. HDF5 takes no locks,
+// whatever the environment says: files are private until they are renamed, and some file systems
+// have none.
 void start_process() {
+  ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1);
   sutor::open_standard_streams();
   sutor::install_crash_report();
   sutor::keep_console_from_failing();

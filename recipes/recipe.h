@@ -30,6 +30,13 @@ struct DataSource {
   std::string name;  // default: the file's stem; the token store is named after it
   // Eval sets: how completions are scored ("intent,exact").
   std::optional<std::string> scorer;
+  // Training sets: how much of them an epoch holds; at most one of the two (source_mix.h).
+  std::optional<double> weight;
+  std::optional<double> epochs;
+  // The share of the rows, by the hash of their content, that is held out of a training set. Of an
+  // evaluation set: the rows of the training set `held_out_of` that are.
+  std::optional<double> share;
+  std::string held_out_of;
 };
 
 struct DataOptions {

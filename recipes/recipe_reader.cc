@@ -11,18 +11,13 @@
 #include <set>
 
 #include "csrc/base/error.h"
+#include "recipes/data_sets.h"
 #include "recipes/recipe_schema.h"
 #include "recipes/recipe_values.h"
 #include "recipes/recipe_yaml.h"
 
 namespace sutor {
 namespace {
-
-// What an error in the value of `key` points to: where it was written, or the file for a default.
-std::string place_of(const Recipe& recipe, const std::string& key) {
-  const auto origin = recipe.origins.find(key);
-  return origin == recipe.origins.end() ? recipe.file : origin->second;
-}
 
 void fill_source(const std::string& name, const SourceKey& source, const RecipeValue& value,
                  Recipe& recipe) {
@@ -71,7 +66,9 @@ void name_sources(Recipe& recipe) {
     for (size_t i = 0; i < sources.size(); ++i) {
       const std::string item = fmt::format("data.{}[{}]", list, i);
       DataSource& source = sources[i];
-      if (source.path.empty()) {
+      if (source.share && source.path.empty()) {
+        if (source.name.empty()) source.name = "held-out";
+      } else if (source.path.empty()) {
         fail(ErrorCode::kMissingKey, "{}: `{}.path` is required", place_of(recipe, item + ".name"),
              item);
       }
@@ -136,6 +133,8 @@ void check_eval(const Recipe& recipe) {
   if (!recipe.eval.best) return;
   std::vector<std::string> choices;
   for (const DataSource& source : recipe.data.eval) choices.push_back(source.name + ".loss");
+  const std::string together = held_out_together(recipe);
+  if (!together.empty()) choices.push_back(together + ".loss");
   if (std::find(choices.begin(), choices.end(), *recipe.eval.best) == choices.end()) {
     fail(ErrorCode::kBadValue, "{}: `eval.best`: expected {}, got `{}`",
          place_of(recipe, "eval.best"),
@@ -172,18 +171,24 @@ std::string commented(const Recipe& recipe, const std::string& indent, const std
 
 std::string show_source_key(const DataSource& source, const std::string& key) {
   if (key == "scorer") return values::show_value(source.scorer);
+  if (key == "weight") return values::show_value(source.weight);
+  if (key == "epochs") return values::show_value(source.epochs);
+  if (key == "share") return values::show_value(source.share);
   return quoted(key == "path" ? source.path : key == "name" ? source.name : source.format);
 }
 
 std::string source_list_yaml(const Recipe& recipe, const char* list,
-                             const std::vector<DataSource>& sources) {
+                             const std::vector<DataSource>& expanded) {
+  const std::vector<DataSource> sources = as_written(expanded);
   if (sources.empty()) return commented(recipe, "  ", list, "[]", fmt::format("data.{}", list));
   std::string text = fmt::format("  {}:\n", list);
   for (size_t i = 0; i < sources.size(); ++i) {
-    for (const std::string& key : source_keys()) {
-      text +=
-          commented(recipe, key == source_keys().front() ? "    - " : "      ", key,
-                    show_source_key(sources[i], key), fmt::format("data.{}[{}].{}", list, i, key));
+    std::string indent = "    - ";
+    for (const std::string& key : source_keys(fmt::format("data.{}", list))) {
+      if (key == "path" && sources[i].path.empty()) continue;
+      text += commented(recipe, indent, key, show_source_key(sources[i], key),
+                        fmt::format("data.{}[{}].{}", list, i, key));
+      indent = "      ";
     }
   }
   return text;
@@ -205,6 +210,8 @@ Recipe recipe_from(const RecipeValues& values, const std::string& file) {
   fill(values, recipe);
   check_required(recipe);
   name_sources(recipe);
+  check_mix(recipe);
+  hold_out_rows(recipe);
   check_order(recipe);
   check_select(recipe);
   check_eval(recipe);
@@ -213,6 +220,11 @@ Recipe recipe_from(const RecipeValues& values, const std::string& file) {
 }
 
 }  // namespace
+
+std::string place_of(const Recipe& recipe, const std::string& key) {
+  const auto origin = recipe.origins.find(key);
+  return origin == recipe.origins.end() ? recipe.file : origin->second;
+}
 
 Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets) {
   return recipe_from(read_recipe_values(path, sets), path.string());

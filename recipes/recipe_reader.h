@@ -26,6 +26,9 @@ Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::str
 // A recipe without a file: defaults and `sets`.
 Recipe recipe_of_sets(const std::vector<std::string>& sets);
 
+// What an error in the value of `key` points to: where it was written, or the file for a default.
+std::string place_of(const Recipe& recipe, const std::string& key);
+
 // Throws E0206 when the recipe names no training data.
 void require_train_data(const Recipe& recipe);
 

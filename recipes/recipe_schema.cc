@@ -17,6 +17,7 @@ using values::kBeta;
 using values::kNotNegative;
 using values::kPositive;
 using values::kShare;
+using values::kTimes;
 using values::number;
 using values::number_or;
 using values::number_or_percent;
@@ -24,6 +25,7 @@ using values::one_of;
 using values::read_layers;
 using values::read_threads;
 using values::seed;
+using values::share_or_null;
 using values::show_value;
 using values::text;
 using values::text_or_null;
@@ -312,15 +314,20 @@ const Field* find_field(std::string_view key) {
   return nullptr;
 }
 
-const std::vector<std::string>& source_keys() {
-  static const std::vector<std::string> keys = {"path", "format", "name", "scorer"};
-  return keys;
+const std::vector<std::string>& source_keys(std::string_view list) {
+  static const std::vector<std::string> train = {"path",   "format", "name",
+                                                 "scorer", "weight", "epochs"};
+  static const std::vector<std::string> eval = {"path", "format", "name", "scorer", "share"};
+  return list == "data.train" ? train : eval;
 }
 
 std::string read_source_key(std::string_view key, const YAML::Node& node, DataSource& source) {
   if (key == "path") return text()(node, source.path);
   if (key == "name") return text()(node, source.name);
   if (key == "scorer") return text_or_null()(node, source.scorer);
+  if (key == "weight") return number_or("null", kTimes)(node, source.weight);
+  if (key == "epochs") return number_or("null", kTimes)(node, source.epochs);
+  if (key == "share") return share_or_null(node, source.share);
   return one_of({"auto", "messages", "completion", "text", "tokens", "store"})(node, source.format);
 }
 
@@ -356,7 +363,7 @@ std::vector<std::string> keys_under(std::string_view section) {
   const std::string prefix = section.empty() ? "" : std::string(section) + ".";
   std::vector<std::string> keys;
   if (section == "data") keys = {"train", "eval"};
-  if (is_source_list(section)) return source_keys();
+  if (is_source_list(section)) return source_keys(section);
   for (const Field& field : recipe_fields()) {
     if (!field.key.starts_with(prefix)) continue;
     const std::string rest = field.key.substr(prefix.size());

@@ -24,8 +24,8 @@ struct Field {
 // Every key but those of data sources, in the order in which a recipe is printed.
 const std::vector<Field>& recipe_fields();
 const Field* find_field(std::string_view key);
-// Keys of an item of data.train and data.eval ("path", "format" ...).
-const std::vector<std::string>& source_keys();
+// Keys of an item of data.train or data.eval ("path", "format" ...).
+const std::vector<std::string>& source_keys(std::string_view list);
 // Sets one key of a data source; as Field::read.
 std::string read_source_key(std::string_view key, const YAML::Node& node, DataSource& source);
 

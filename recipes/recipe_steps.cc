@@ -55,7 +55,14 @@ std::string step_keys(const Recipe& given, RecipeStep step) {
   for (const char* list : {"train", "eval"}) {
     if (step == RecipeStep::kScore && std::string_view(list) == "eval") continue;
     for (const DataSource& source : *list == 't' ? recipe.data.train : recipe.data.eval) {
-      text += fmt::format("data.{}: {} {}\n", list, quoted(source.name), source.format);
+      text += fmt::format("data.{}: {} {}", list, quoted(source.name), source.format);
+      if (source.share) text += fmt::format(" share {}", *source.share);
+      if (step != RecipeStep::kPrepare && source.weight) {
+        text += fmt::format(" weight {}", *source.weight);
+      } else if (step != RecipeStep::kPrepare && source.epochs.value_or(1) != 1) {
+        text += fmt::format(" epochs {}", *source.epochs);
+      }
+      text += "\n";
     }
   }
   return text;

@@ -204,6 +204,7 @@ struct Interval {
   }
 };
 inline constexpr Interval kPositive = {.low = 0, .low_open = true};
+inline constexpr Interval kTimes = {.low = 0, .high = 1e6, .low_open = true};
 inline constexpr Interval kNotNegative = {.low = 0};
 inline constexpr Interval kShare = {.low = 0, .high = 1, .low_open = true};
 inline constexpr Interval kBeta = {.low = 0, .high = 1, .high_open = true};
@@ -240,6 +241,19 @@ inline auto number_or_percent(bool whole_number) {
     if (!parsed || *parsed < 0) return expected;
     return (percent ? *parsed <= 100 : is_whole || !whole_number) ? "" : expected;
   };
+}
+
+// 5% or 0.05: a part, neither nothing nor all.
+inline std::string share_or_null(const YAML::Node& node, std::optional<double>& value) {
+  value.reset();
+  if (node.IsNull()) return "";
+  const std::string expected = "a share above 0 and below 1, such as 5% or 0.05";
+  if (!node.IsScalar() || is_quoted(node)) return expected;
+  const bool percent = node.Scalar().ends_with('%');
+  const std::string figure = node.Scalar().substr(0, node.Scalar().size() - (percent ? 1 : 0));
+  const std::optional<double> number = parse_number<double>(YAML::Node(figure));
+  if (number) value = percent ? *number / 100 : *number;
+  return value && *value > 0 && *value < 1 ? "" : expected;
 }
 
 inline std::string read_threads(const YAML::Node& node, std::string& value) {

@@ -134,17 +134,25 @@ class Walker {
   }
 
   void source_list(const std::string& name, const YAML::Node& node, const std::string& at) {
+    const auto clear = [&] {
+      std::erase_if(values_, [&](const auto& item) { return item.first.starts_with(name + "["); });
+    };
+    if (name == "data.eval" && node.IsScalar()) {  // short for [{share: 5%}]
+      clear();
+      values_[name + "[0].share"] = {expand(node, at), at};
+      return;
+    }
     if (!node.IsSequence()) {
       fail(ErrorCode::kBadValue, "{}: `{}` is a list like [{{path: rows.jsonl}}]; got {}", at, name,
            describe(node));
     }
-    std::erase_if(values_, [&](const auto& item) { return item.first.starts_with(name + "["); });
+    clear();
     for (size_t i = 0; i < node.size(); ++i) {
       const std::string item = fmt::format("{}[{}]", name, i);
       const std::string item_at = position(node[i], at);
       if (!node[i].IsMap()) {
         fail(ErrorCode::kBadValue, "{}: an item of `{}` is a mapping with the keys {}; got {}",
-             item_at, name, fmt::join(source_keys(), ", "), describe(node[i]));
+             item_at, name, fmt::join(source_keys(name), ", "), describe(node[i]));
       }
       map(node[i], item + ".");
     }
@@ -155,7 +163,10 @@ class Walker {
                    const std::string& key_at, const std::string& at) {
     const auto& [list, index, key] = source;
     const std::string item = fmt::format("{}[{}]", list, index);
-    if (index > 0 && !values_.count(fmt::format("{}[{}].path", list, index - 1))) {
+    const auto is_set = [&](const char* of) {
+      return values_.count(fmt::format("{}[{}].{}", list, index - 1, of)) > 0;
+    };
+    if (index > 0 && !is_set("path") && !is_set("share")) {
       fail(ErrorCode::kBadValue, "{}: `{}` has no item {} before it", key_at, item, index - 1);
     }
     if (key.empty()) {
@@ -165,7 +176,8 @@ class Walker {
       std::erase_if(values_, [&](const auto& each) { return each.first.starts_with(item + "."); });
       return map(node, item + ".");
     }
-    if (std::find(source_keys().begin(), source_keys().end(), key) == source_keys().end()) {
+    const std::vector<std::string>& keys = source_keys(list);
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
       fail(ErrorCode::kUnknownKey, "{}: unknown key `{}` ({})", key_at, name, suggestion(name));
     }
     values_[item + "." + key] = {expand(node, at), at};

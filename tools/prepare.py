@@ -3,7 +3,7 @@
 
     prepare.py JOB      JOB: a JSON object with model, tokenizer, template, loss_on, seq_len,
                         too_long, show, colour, producer, and sources: a list of {kind, path,
-                        format, name, out}
+                        format, name, out} and, of a split, {share, side: train or held_out}
 
 Formats of rows (JSON lines), distinguished by their keys:
     messages             the chat template renders them; assistant turns are in the loss, with the
@@ -32,7 +32,7 @@ def summary(source, spec, job):
         f"({'split' if spec['kind'] == 'eval' else job['too_long']}), {counts['all_masked']:,} "
         f"all masked, {counts['empty']:,} empty dropped; {source.seconds:.1f} s"
     )
-    notes = []
+    notes = [note for note in [source.side.note(source.own_rows, source.reader.rows)] if note]
     if counts.get("rows_as_turns"):
         notes.append(
             f"{counts['rows_as_turns']:,} rows became one document an assistant turn, as the "

@@ -15,6 +15,7 @@ void append(const TokenStore& store, const Segment& segment, MicroBatch& batch) 
   }
   batch.targets.push_back(kNoTarget);
   batch.doc_offsets.push_back(static_cast<int64_t>(batch.ids.size()));
+  batch.sources.insert(batch.sources.end(), static_cast<size_t>(segment.length), segment.store);
   batch.supervised += segment.supervised;
 }
 
@@ -83,6 +84,16 @@ int64_t supervised_tokens(std::span<const Sample> batch) {
   int64_t count = 0;
   for (const Sample& sample : batch) count += sample.supervised;
   return count;
+}
+
+std::vector<int64_t> supervised_by_store(std::span<const Sample> batch, size_t stores) {
+  std::vector<int64_t> counts(stores, 0);
+  for (const Sample& sample : batch) {
+    for (const Segment& segment : sample.segments) {
+      counts[static_cast<size_t>(segment.store)] += segment.supervised;
+    }
+  }
+  return counts;
 }
 
 int64_t token_count(std::span<const Sample> batch) {

@@ -17,6 +17,7 @@ struct MicroBatch {
   std::vector<int64_t> targets;      // [tokens]: id of the next token where it is in the loss, else
                                      // kNoTarget (always at the last token of a segment)
   std::vector<int64_t> doc_offsets;  // [segments + 1]: from 0 to tokens, strictly rising
+  std::vector<int64_t> sources;      // [tokens]: the token store of each
   int64_t supervised = 0;            // targets that are not kNoTarget
   bool empty() const { return ids.empty(); }
 };
@@ -47,5 +48,7 @@ std::vector<Sample> joined_samples(std::vector<Sample> samples, int64_t max_toke
 // Targets in a global batch: the divisor of the loss, known to every rank without communication.
 int64_t supervised_tokens(std::span<const Sample> batch);
 int64_t token_count(std::span<const Sample> batch);
+// The same of each of `stores` token stores.
+std::vector<int64_t> supervised_by_store(std::span<const Sample> batch, size_t stores);
 
 }  // namespace sutor

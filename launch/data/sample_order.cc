@@ -9,6 +9,8 @@
 #include "csrc/base/error.h"
 #include "csrc/base/random.h"
 #include "launch/data/packing.h"
+#include "launch/data/source_mix.h"
+#include "recipes/data_sets.h"
 
 namespace sutor {
 namespace {
@@ -71,6 +73,10 @@ void finish_report(SampleList& list, int64_t seq_len, const std::string& names) 
   for (const Sample& sample : list.samples) {
     report.tokens += sample.tokens;
     report.supervised += sample.supervised;
+    for (const Segment& segment : sample.segments) {
+      report.sources[segment.store].tokens += segment.length;
+      report.sources[segment.store].supervised += segment.supervised;
+    }
   }
   if (report.samples > 0) {
     report.efficiency =
@@ -101,22 +107,15 @@ std::string names_of(std::span<const TokenStore* const> stores) {
 
 SampleList build_samples(std::span<const TokenStore* const> stores, const DataOptions& options,
                          uint64_t seed, int64_t epoch) {
-  struct DocumentRef {
-    int store;
-    int64_t document;
-  };
-  std::vector<DocumentRef> documents;
-  for (size_t store = 0; store < stores.size(); ++store) {
-    for (int64_t i = 0; i < stores[store]->num_documents(); ++i) {
-      documents.push_back({static_cast<int>(store), i});
-    }
-  }
+  std::vector<DocumentRef> documents = documents_of_epoch(stores, options.train, seed, epoch);
   std::mt19937_64 random = generator(seed, epoch);
   shuffle(documents, random);
 
   SampleList list;
+  list.report.sources.resize(stores.size());
   std::vector<Segment> segments;
   for (const DocumentRef& ref : documents) {
+    ++list.report.sources[ref.store].documents;
     const TokenStore& store = *stores[ref.store];
     append_segments(store, ref.store, store.document(ref.document), options.seq_len,
                     options.too_long, segments, list.report);
@@ -139,6 +138,7 @@ SampleList build_samples(std::span<const TokenStore* const> stores, const DataOp
 
 SampleList eval_samples(const TokenStore& store, int64_t seq_len) {
   SampleList list;
+  list.report.sources.resize(1);
   for (int64_t i = 0; i < store.num_documents(); ++i) {
     std::vector<Segment> segments;
     append_segments(store, 0, store.document(i), seq_len, "split", segments, list.report);
@@ -186,7 +186,8 @@ std::span<const Sample> SampleStream::next_batch() {
 
 int64_t SampleStream::steps_of_epochs(double epochs) const {
   const auto steps_of = [&](int64_t epoch) {
-    if (epoch == cursor_.epoch || !options_.packing) {
+    const bool all_alike = !options_.packing && !is_mixed(options_.train);
+    if (epoch == cursor_.epoch || all_alike) {
       return batches_per_epoch(epoch_.report.samples, global_batch_);
     }
     const SampleList list = build_samples(stores_, options_, seed_, epoch);

@@ -27,8 +27,15 @@ struct Sample {
   int64_t supervised = 0;  // targets of the segments
 };
 
+// What an epoch holds of a token store.
+struct SourceReport {
+  int64_t documents = 0;  // taken, some of them several times
+  int64_t tokens = 0;     // in samples
+  int64_t supervised = 0;
+};
+
 struct PackingReport {
-  int64_t documents = 0;     // in the token stores
+  int64_t documents = 0;     // taken from the token stores
   int64_t dropped = 0;       // too long (too_long: drop)
   int64_t truncated = 0;     // too long, the first seq_len tokens kept
   int64_t split = 0;         // too long, split into several segments
@@ -36,7 +43,8 @@ struct PackingReport {
   int64_t samples = 0;
   int64_t tokens = 0;
   int64_t supervised = 0;
-  double efficiency = 0;  // tokens / (samples * seq_len)
+  double efficiency = 0;              // tokens / (samples * seq_len)
+  std::vector<SourceReport> sources;  // of each token store
 };
 
 struct SampleList {
@@ -44,12 +52,13 @@ struct SampleList {
   PackingReport report;
 };
 
-// The samples of `epoch` (0, 1, ...) in training order. Documents are shuffled by (seed, epoch);
-// with packing their segments go into packs of at most seq_len tokens (best fit within a packing
-// window), and the packs are shuffled again. A document longer than seq_len is dropped, truncated
-// or split as `too_long` says; neighbouring segments share one token, so that every token but the
-// document's first is a target once.
-// Throws E0334 when no token is in the loss, or every document was dropped.
+// The samples of `epoch` (0, 1, ...) in training order. The documents that the epoch takes of each
+// set (source_mix.h; options.train, or each once where that is empty) are shuffled by (seed,
+// epoch); with packing their segments go into packs of at most seq_len tokens (best fit within a
+// packing window), and the packs are shuffled again. A document longer than seq_len is dropped,
+// truncated or split as `too_long` says; neighbouring segments share one token, so that every token
+// but the document's first is a target once. Throws E0334 when no token is in the loss, or every
+// document was dropped.
 SampleList build_samples(std::span<const TokenStore* const> stores, const DataOptions& options,
                          uint64_t seed, int64_t epoch);
 
@@ -84,8 +93,8 @@ class SampleStream {
   std::span<const Sample> next_batch();
 
   // Training steps of `epochs` passes from the start, wherever the cursor is; of a fraction of an
-  // epoch, the steps begun. Builds every epoch once when packing, as the number of packs may
-  // differ.
+  // epoch, the steps begun. Builds every epoch once when packing or mixing, as the number of
+  // samples may differ.
   int64_t steps_of_epochs(double epochs) const;
 
  private:

@@ -64,6 +64,23 @@ std::vector<EvalSet> make_eval_sets(const Recipe& recipe, const TokenStores& sto
   return sets;
 }
 
+EvalMetrics taken_together(const std::string& name, std::span<const EvalMetrics> sets) {
+  EvalMetrics all{.step = sets.front().step, .set = name, .epoch = sets.front().epoch};
+  double loss = 0, correct = 0;
+  for (const EvalMetrics& set : sets) {
+    const auto targets = static_cast<double>(set.tokens);
+    loss += targets * set.values.at("loss");
+    correct += targets * set.values.at("token_acc");
+    all.tokens += set.tokens;
+    all.eval_seconds += set.eval_seconds;
+  }
+  const auto targets = static_cast<double>(all.tokens);
+  all.values = {{"loss", loss / targets},
+                {"ppl", std::exp(loss / targets)},
+                {"token_acc", correct / targets}};
+  return all;
+}
+
 EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
                      const ExpertMask& mask) {
   const ProfileScope scope("evaluation");

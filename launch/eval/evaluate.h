@@ -28,6 +28,9 @@ std::vector<EvalSet> make_eval_sets(const Recipe& recipe, const TokenStores& sto
 // Layers that are absent choose from all.
 using ExpertMask = std::map<int, at::Tensor>;
 
+// The means over all targets of several sets, as of one set called `name`; without exact_match.
+EvalMetrics taken_together(const std::string& name, std::span<const EvalMetrics> sets);
+
 // Means over all targets of the set, but exact_match: the share of documents all of whose targets
 // are predicted. Collective over the world. Throws E7500 on all ranks, between two batches, when a
 // signal asks any of them to stop.

@@ -15,6 +15,7 @@
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "recipes/data_sets.h"
 
 namespace sutor {
 namespace {
@@ -70,13 +71,20 @@ class Evaluator {
  private:
   EvaluatedModel measure(const std::string& name, const std::string& what) {
     EvaluatedModel model{name, what, {}};
+    std::vector<EvalMetrics> held_out;  // of each training set
     for (size_t i = 0; i < sets_.size(); ++i) {
       const EvalMetrics metrics = evaluate(session_.model(), sets_[i], 0, mask_);
+      if (!recipe_.data.eval[i].held_out_of.empty()) held_out.push_back(metrics);
       model.sets.push_back({sets_[i].name, metrics.tokens, metrics.values});
       progress(fmt::format("{} {}: loss {:.4f}", name, sets_[i].name, metrics.values.at("loss")));
       if (recipe_.data.eval[i].scorer) {
         score(name, recipe_.data.eval[i], model.sets.back());
       }
+    }
+    const std::string together = held_out_together(recipe_);
+    if (!together.empty()) {
+      const EvalMetrics all = taken_together(together, held_out);
+      model.sets.push_back({together, all.tokens, all.values});
     }
     return model;
   }

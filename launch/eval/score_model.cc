@@ -8,23 +8,25 @@
 #include "csrc/base/error.h"
 #include "csrc/base/random.h"
 #include "launch/data/micro_batch.h"
+#include "launch/data/source_mix.h"
 #include "launch/job/stop_request.h"
 #include "layers/esft/score_records.h"
 #include "layers/parallel/row_collectives.h"
+#include "recipes/data_sets.h"
 
 namespace sutor {
 namespace {
 
-// The documents of all stores, shuffled by the seed (with the 64-bit Mersenne twister, whose output
-// the C++ standard fixes), truncated to the budget and split into segments of at most seq_len.
-std::vector<Sample> sample_segments(std::span<const TokenStore* const> stores, int64_t budget,
+// The documents that an epoch of the mix takes of each store, shuffled by the seed (with the 64-bit
+// Mersenne twister, whose output the C++ standard fixes), truncated to the budget and split into
+// segments of at most seq_len.
+std::vector<Sample> sample_segments(std::span<const TokenStore* const> stores,
+                                    const std::vector<DataSource>& sources, int64_t budget,
                                     int64_t seq_len, uint64_t seed) {
   std::vector<Segment> documents;
-  for (size_t s = 0; s < stores.size(); ++s) {
-    for (int64_t d = 0; d < stores[s]->num_documents(); ++d) {
-      const Document document = stores[s]->document(d);
-      documents.push_back({static_cast<int>(s), document.begin, document.length});
-    }
+  for (const DocumentRef& ref : documents_of_epoch(stores, sources, seed, /*epoch=*/0)) {
+    const Document document = stores[ref.store]->document(ref.document);
+    documents.push_back({ref.store, document.begin, document.length});
   }
   std::mt19937_64 random(seed);
   shuffle(documents, random);
@@ -99,9 +101,9 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
     writer.emplace(dp_size > 1 ? *records / folder : *records, own_layers);
   }
   const bool supervised_only = options.count == "supervised";
-  const std::vector<Sample> samples =
-      joined_samples(sample_segments(stores, options.tokens, recipe.data.seq_len, options.seed),
-                     recipe.train.micro_batch * recipe.data.seq_len);
+  const std::vector<Sample> samples = joined_samples(
+      sample_segments(stores, recipe.data.train, options.tokens, recipe.data.seq_len, options.seed),
+      recipe.train.micro_batch * recipe.data.seq_len);
   for (const Sample& sample : samples) result.tokens += sample.tokens;
 
   const int64_t count =
@@ -145,6 +147,7 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
   parallel.world().all_reduce(result.scores.flat(), ReduceOp::kSum, "scores");
   Hasher hasher;
   for (const TokenStore* store : stores) hasher.update(store->digest().text());
+  if (is_mixed(recipe.data.train)) hasher.update(mix_text(recipe.data.train));
   for (const int64_t value :
        {options.tokens, static_cast<int64_t>(options.seed), recipe.data.seq_len}) {
     hasher.update_int(value);

@@ -56,6 +56,16 @@ std::string now_text() {
   return fmt::format("{}.{:03}Z", text, millis % 1000);
 }
 
+// "law 0.7110, chat -": a set that the step has nothing of has no loss.
+std::string source_losses_text(const std::vector<SourceMetrics>& sources) {
+  std::string text;
+  for (const SourceMetrics& source : sources) {
+    text += (text.empty() ? "" : ", ") + source.name;
+    text += source.supervised_tokens > 0 ? fmt::format(" {:.4f}", source.loss) : " -";
+  }
+  return text;
+}
+
 }  // namespace
 
 MetricsLog::MetricsLog(const RunPaths& paths, bool tensorboard, int64_t resume_step)
@@ -94,6 +104,10 @@ void MetricsLog::add(const StepMetrics& metrics) {
               {"step_seconds", metrics.step_seconds},
               {"time", now_text()}};
   if (metrics.balance_loss) row["balance_loss"] = *metrics.balance_loss;
+  for (const SourceMetrics& source : metrics.sources) {
+    Json& of = row["sources"][source.name] = {{"supervised_tokens", source.supervised_tokens}};
+    if (source.supervised_tokens > 0) of["loss"] = source.loss;
+  }
   keep_error([&] { metrics_.append(dump_json(row) + "\n"); });
   if (!tensorboard_) return;
   std::vector<std::pair<std::string, double>> scalars = {
@@ -103,6 +117,10 @@ void MetricsLog::add(const StepMetrics& metrics) {
       {"train/tokens_per_s", metrics.tokens_per_s},
       {"train/peak_memory_gib", static_cast<double>(metrics.peak_memory_bytes) / (1 << 30)}};
   if (metrics.balance_loss) scalars.emplace_back("train/balance_loss", *metrics.balance_loss);
+  for (const SourceMetrics& source : metrics.sources) {
+    if (source.supervised_tokens == 0) continue;
+    scalars.emplace_back("train/loss/" + source.name, source.loss);
+  }
   keep_error([&] { tensorboard_->add(metrics.step, scalars); });
 }
 
@@ -128,6 +146,7 @@ std::string step_line(const StepMetrics& metrics, int64_t total_steps, double se
   const std::string loss = fmt::format("loss {:.4f}", metrics.loss);
   std::string line = fmt::format("step {}/{} | {}", metrics.step, total_steps,
                                  colour ? "\x1b[1m" + loss + "\x1b[0m" : loss);
+  if (!metrics.sources.empty()) line += " (" + source_losses_text(metrics.sources) + ")";
   if (metrics.balance_loss) line += fmt::format(" | balance {:.4f}", *metrics.balance_loss);
   return line + fmt::format(" | grad norm {:.3g} | lr {:.3g} | {} tok/s | {} | left {}",
                             metrics.grad_norm, metrics.lr,

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "csrc/base/error.h"
 #include "launch/log/append_file.h"
@@ -15,6 +16,13 @@
 #include "launch/log/tensorboard.h"
 
 namespace sutor {
+
+// What a step says of one training set of several.
+struct SourceMetrics {
+  std::string name;
+  double loss = 0;                // nats, mean over its supervised tokens of the step
+  int64_t supervised_tokens = 0;  // none: it has no loss in this step
+};
 
 struct StepMetrics {
   int64_t step = 0;      // 1 = the first
@@ -29,6 +37,7 @@ struct StepMetrics {
   std::optional<double> balance_loss;               // not included in `loss`
   int64_t epoch = 0;                                // of the step's samples; 0 = the first
   double step_seconds = 0;                          // wall time
+  std::vector<SourceMetrics> sources;               // empty where there is one alone
 };
 
 struct EvalMetrics {
@@ -67,6 +76,7 @@ class MetricsLog {
 };
 
 // "step 40/372 | loss 0.8123 | grad norm 0.62 | lr 9.8e-06 | 9,214 tok/s | 36.8 GiB | left 9m51s".
+// Of a mix the loss is followed by that of each set: "loss 0.8123 (law 0.7110, chat 1.0201)".
 // `colour` paints the loss (use_colour(fd) decides).
 std::string step_line(const StepMetrics& metrics, int64_t total_steps, double seconds_left,
                       bool colour);

@@ -11,6 +11,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/hash.h"
 #include "csrc/base/text/json.h"
+#include "recipes/data_sets.h"
 #include "recipes/recipe_steps.h"
 
 namespace sutor {
@@ -92,6 +93,7 @@ MadeFrom scores_made_from(const Recipe& recipe, const std::string& base_digest,
     result["the tokens of " + name] = digest;
   }
   result["data.train"] = fmt::format("{}", fmt::join(names, ", "));
+  result["the mix"] = is_mixed(recipe.data.train) ? mix_text(recipe.data.train) : "each once";
   result["the base model"] = base_digest;
   if (is_there(model_files_root(recipe.model.path) / "config.json")) {
     result["the base's config.json"] = base_config_digest(recipe.model.path);

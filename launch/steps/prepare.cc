@@ -25,11 +25,15 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
   const auto add = [&](const char* kind, const std::vector<DataSource>& list) {
     for (const DataSource& source : list) {
       if (source.format == "store") continue;  // tokens already
-      sources.push_back({{"kind", kind},
-                         {"path", source.path},
-                         {"format", source.format},
-                         {"name", source.name},
-                         {"out", paths.tokens(source.name).string()}});
+      nlohmann::json& spec =
+          sources.emplace_back(nlohmann::json{{"kind", kind},
+                                              {"path", source.path},
+                                              {"format", source.format},
+                                              {"name", source.name},
+                                              {"out", paths.tokens(source.name).string()}});
+      if (!source.share) continue;
+      spec["share"] = *source.share;
+      spec["side"] = source.held_out_of.empty() ? "train" : "held_out";
     }
   };
   add("train", recipe.data.train);

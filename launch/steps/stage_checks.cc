@@ -41,6 +41,13 @@ fs::path tokenizer_file(const Recipe& recipe) {
   return folder ? path / "tokenizer.json" : path;
 }
 
+std::string share_name(const DataSource& source) {
+  return fmt::format("the share of {} in data.eval",
+                     source.held_out_of.empty() ? data_set_name(source) : source.held_out_of);
+}
+
+std::string share_text(double share) { return share > 0 ? fmt::format("{}", share) : "none"; }
+
 std::string rows_name(const DataSource& source) {
   return fmt::format("rows of {} ({})", data_set_name(source), source.path);
 }
@@ -67,6 +74,7 @@ MadeFrom StageChecks::inputs_now(const DataSource& source, const TokenStoreInfo&
     now[rows_name(source)] = file_digest(source.path);
   }
   now["data.loss_on"] = recipe_.data.loss_on;
+  now[share_name(source)] = share_text(source.share.value_or(0));
   if (source.format != "auto") now["format of " + source.path] = source.format;
   if (info.tokenizer_digest.empty()) return now;
   const fs::path tokenizer = tokenizer_file(recipe_);
@@ -108,6 +116,7 @@ void StageChecks::check_store(const DataSource& source, StageCheck& check) {
   MadeFrom then = made_from(info.inputs);
   then[rows_name(source)] = info.source_digest;
   then["data.loss_on"] = info.options.value("loss_on", "");
+  then[share_name(source)] = share_text(info.options.value("share", 0.0));
   then["format of " + source.path] = info.options.value("format", "");
   then["tokenizer.json"] = info.tokenizer_digest;
   const std::string wanted = info.options.value("template", "");
@@ -158,7 +167,11 @@ StageCheck StageChecks::scores() {
     const ScoreOrigin origin = read_scores(path).origin;
     then = made_from(nlohmann::json::parse(origin.made_from, nullptr, false));
     // Of an earlier version only this is known.
-    if (then.empty()) then["the base model"] = origin.base_digest;
+    if (then.empty()) {
+      then["the base model"] = origin.base_digest;
+    } else {
+      then.emplace("the mix", "each once");  // of a version that knew no other
+    }
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kNotScores) throw;
     return {Standing::kDamaged, {error.what()}, {}};

@@ -2,7 +2,9 @@
 
 #include <cmath>
 
+#include "launch/data/token_stores.h"
 #include "launch/model/unbeaten_base.h"
+#include "recipes/data_sets.h"
 
 namespace sutor {
 
@@ -10,6 +12,14 @@ MetricName parse_metric_name(const std::string& name) {
   const size_t dot = name.rfind('.');
   if (dot == std::string::npos) return {"", name};
   return {name.substr(0, dot), name.substr(dot + 1)};
+}
+
+std::string default_best(const Recipe& recipe) {
+  if (recipe.data.eval.empty()) return "";
+  const DataSource& first = recipe.data.eval.front();
+  const std::string together = held_out_together(recipe);
+  const bool is_part = !first.held_out_of.empty() && !together.empty();
+  return (is_part ? together : data_set_name(first)) + ".loss";
 }
 
 std::optional<double> better_value(const TrainState& state, const EvalMetrics& metrics) {

@@ -6,6 +6,7 @@
 
 #include "launch/log/metrics_log.h"
 #include "launch/train/checkpointer.h"
+#include "recipes/recipe.h"
 
 namespace sutor {
 
@@ -14,6 +15,10 @@ struct MetricName {
   std::string set, key;
 };
 MetricName parse_metric_name(const std::string& name);
+
+// What decides where the recipe does not say: the loss of the first evaluation set, or of the rows
+// held out of all training sets; empty without any set.
+std::string default_best(const Recipe& recipe);
 
 // The value of state.best_metric in this evaluation, when it makes it the best so far; none when
 // it is not better, is no finite number, is of another set, or was taken before training.

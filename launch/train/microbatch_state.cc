@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include "csrc/base/profile.h"
+#include "launch/train/source_losses.h"
 
 namespace sutor {
 namespace {
@@ -29,6 +30,7 @@ MicrobatchState::MicrobatchState(const CausalModel& model, ParameterStore& store
       context_{.batch = batch_},
       tables_(model.tables(batch_)) {
   targets_ = own_values(batch_, micro_batch.targets);
+  if (options.sources > 0) sources_ = own_values(batch_, micro_batch.sources);
   context_.balance_weight = options.balance_weight;
   context_.lowest_layer = options.lowest_layer;
 }
@@ -81,6 +83,10 @@ void MicrobatchState::compute_loss(const at::Tensor& x) {
   normed_ = model_.final_norm(last_, batch_.num_tokens());
   loss_ = head_loss(normed_.detach(), targets_, model_.head(), store_.tensor_parallel(),
                     options_.loss_scale, /*gradient=*/true);
+  if (options_.sources > 0) {
+    source_losses_ = sums_by_source(loss_.losses, targets_, sources_, options_.sources);
+  }
+  loss_.losses = at::Tensor();
 }
 
 at::Tensor MicrobatchState::backward(const at::Tensor& received, bool last) {

@@ -22,7 +22,7 @@ class MicrobatchState {
   // the input, undefined where the previous stage has no backward pass. `last`: this is the last
   // micro-batch's backward pass of the step.
   at::Tensor backward(const at::Tensor& grad, bool last);
-  PipelineResult result() const { return {loss_.loss_sum, context_.balance_loss}; }
+  PipelineResult result() const { return {loss_.loss_sum, context_.balance_loss, source_losses_}; }
 
  private:
   // The autograd graph of a layer, or a half of one, that has a backward pass: from `in` to `out`,
@@ -40,7 +40,7 @@ class MicrobatchState {
   const CausalModel& model_;
   ParameterStore& store_;
   const PipelineOptions options_;
-  std::vector<int64_t> targets_;
+  std::vector<int64_t> targets_, sources_;
   PackedBatch batch_;
   ForwardContext context_;
   Rope::Tables tables_;
@@ -48,6 +48,7 @@ class MicrobatchState {
   std::vector<LayerGraph> layer_graphs_;
   at::Tensor last_, normed_;  // input and output of the final norm
   HeadLoss loss_;
+  at::Tensor source_losses_;
 };
 
 }  // namespace sutor

@@ -31,7 +31,7 @@ class StageRunner {
         pipeline_(model.parallel().pp()),
         stage_(model.parallel().stage()) {
     const auto scalar = at::TensorOptions().dtype(at::kDouble).device(model.device());
-    result_ = {at::zeros({}, scalar), at::zeros({}, scalar)};
+    result_ = {at::zeros({}, scalar), at::zeros({}, scalar), at::zeros({options.sources}, scalar)};
   }
 
   PipelineResult run() {
@@ -90,6 +90,7 @@ class StageRunner {
     const PipelineResult own = state(micro_batch).result();
     if (own.loss_sum.defined()) result_.loss_sum += own.loss_sum;
     if (own.balance_loss.defined()) result_.balance_loss += own.balance_loss;
+    if (own.source_losses.defined()) result_.source_losses += own.source_losses;
   }
 
   const CausalModel& model_;

@@ -25,13 +25,15 @@ struct PipelineOptions {
   double loss_scale = 1;      // 1 / supervised tokens of the global batch
   double balance_weight = 0;  // balance_loss / micro-batches of the step, 0 = none
   Recompute recompute = Recompute::kNone;
+  int64_t sources = 0;  // training sets whose losses are summed each for itself, 0 = none
 };
 
 // This rank's summands: the step's values are their sums over all ranks, counting each
 // tensor-parallel group once.
-struct PipelineResult {     // double scalars where the model is
-  at::Tensor loss_sum;      // nats over the supervised tokens, not scaled
-  at::Tensor balance_loss;  // weighted
+struct PipelineResult {           // double scalars where the model is
+  at::Tensor loss_sum;            // nats over the supervised tokens, not scaled
+  at::Tensor balance_loss;        // weighted
+  at::Tensor source_losses = {};  // [sources]: loss_sum of each
 };
 
 // Adds the gradients of the scaled loss to the parameters' main gradients. Collective over the

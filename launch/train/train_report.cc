@@ -11,8 +11,10 @@
 #include "csrc/base/profile.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/memory.h"
+#include "launch/data/token_stores.h"
 #include "launch/log/metrics_log.h"
 #include "launch/model/unbeaten_base.h"
+#include "recipes/data_sets.h"
 
 namespace sutor {
 namespace {
@@ -34,6 +36,26 @@ std::vector<int64_t> changed_tensors(const TrainPlan& plan, Session& session,
   });
   session.parallel().world().all_reduce(std::span(changed), ReduceOp::kMax, "changed tensors");
   return changed;
+}
+
+// Of a mix: what the first epoch takes of each set.
+void print_sources(const Recipe& recipe, const PackingReport& data) {
+  const std::vector<DataSource>& train = recipe.data.train;
+  if (train.size() < 2 && !is_mixed(train)) return;
+  const auto percent = [](int64_t part, int64_t all) {
+    return all > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(all) : 0.0;
+  };
+  for (size_t s = 0; s < train.size(); ++s) {
+    const SourceReport& source = data.sources[s];
+    const std::string rule = train[s].weight
+                                 ? fmt::format("weight {}", *train[s].weight)
+                                 : fmt::format("epochs {}", train[s].epochs.value_or(1));
+    fmt::print(
+        "           {:<15} {} documents an epoch ({}), {:.1f}% of the tokens, {:.1f}% of the "
+        "targets\n",
+        data_set_name(train[s]), format_count(source.documents), rule,
+        percent(source.tokens, data.tokens), percent(source.supervised, data.supervised));
+  }
 }
 
 }  // namespace
@@ -96,6 +118,7 @@ void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& se
       data.tokens > 0 ? 100.0 * data.supervised / data.tokens : 0.0, data.dropped, data.truncated,
       data.split,
       recipe.data.packing ? fmt::format("; packing {:.1f}%", 100 * data.efficiency) : "");
+  print_sources(recipe, data);
   fmt::print("steps    {} x {} samples, lr {} {}, weight decay {}\n", total_steps,
              recipe.train.global_batch, recipe.optim.lr, recipe.schedule.name,
              recipe.optim.weight_decay);

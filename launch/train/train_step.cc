@@ -1,6 +1,7 @@
 #include "launch/train/train_step.h"
 
 #include <cmath>
+#include <limits>
 
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
@@ -17,22 +18,26 @@ StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& i
   micro.loss_scale = input.supervised > 0 ? 1.0 / static_cast<double>(input.supervised) : 0.0;
   micro.balance_weight = options.balance_loss / static_cast<double>(input.nonempty_micro_batches);
 
+  micro.sources = static_cast<int64_t>(input.supervised_by_source.size());
+
   const std::vector<FlatBuffer*> buffers = store.buffers();
   for (FlatBuffer* buffer : buffers) buffer->zero_grad();
   const PipelineResult own = forward_backward(session.model(), store, input.micro_batches, micro);
   // The ranks of a tensor-parallel group all have the loss of the same tokens.
   const bool counts = session.parallel().coordinates().tp == 0;
-  double sums[2], squares;
+  std::vector<double> sums;  // loss, balance loss, losses of each training set
+  double squares;
   {
     const ProfileScope scope("gradient reduction");
     store.finish_reductions();
     // The only values of a step that the host reads.
-    const at::Tensor read =
-        at::stack({own.loss_sum, own.balance_loss, squared_gradients(buffers)}).cpu();
+    const at::Tensor scalars =
+        at::stack({own.loss_sum, own.balance_loss, squared_gradients(buffers)});
+    const at::Tensor read = at::cat({scalars, own.source_losses}).cpu();
     const double* values = read.data_ptr<double>();
-    sums[0] = counts ? values[0] : 0.0;
-    sums[1] = values[1];
     squares = values[2];
+    sums = {counts ? values[0] : 0.0, values[1]};
+    for (int64_t i = 3; i < read.numel(); ++i) sums.push_back(counts ? values[i] : 0.0);
     session.parallel().world().all_reduce(std::span<double>(sums), ReduceOp::kSum, "step loss");
   }
   const ProfileScope scope("optimizer");
@@ -40,6 +45,11 @@ StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& i
   StepResult result;
   result.loss = sums[0] * micro.loss_scale;
   result.balance_loss = sums[1];
+  for (size_t s = 0; s < input.supervised_by_source.size(); ++s) {
+    const int64_t targets = input.supervised_by_source[s];
+    result.source_losses.push_back(targets > 0 ? sums[2 + s] / static_cast<double>(targets)
+                                               : std::numeric_limits<double>::quiet_NaN());
+  }
   result.grad_norm = gradient_norm(squares, session.parallel().world());
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
     fail(ErrorCode::kDiverged,

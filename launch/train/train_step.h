@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "launch/data/micro_batch.h"
 #include "launch/model/session.h"
@@ -15,6 +16,8 @@ struct StepInput {
   std::span<const MicroBatch> micro_batches;  // of its data-parallel rank; as many on every one
   int64_t supervised = 0;                     // targets of the global batch
   int64_t nonempty_micro_batches = 1;         // micro-batches with tokens, over all ranks
+  // `supervised` of each training set, where there are several; else empty.
+  std::vector<int64_t> supervised_by_source = {};
 };
 
 struct StepOptions {
@@ -30,6 +33,8 @@ struct StepResult {
   double loss = 0;          // nats, mean over the supervised tokens of the global batch
   double grad_norm = 0;     // of all trained parameters, each counted once, before the clip
   double balance_loss = 0;  // weighted, mean over the filled micro-batches
+  // `loss` of each set of StepInput::supervised_by_source; NaN where the batch has none of it.
+  std::vector<double> source_losses = {};
 };
 
 // Collective over the world. Throws E0701 when loss or gradient norm is not finite; parameters are

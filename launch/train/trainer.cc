@@ -19,6 +19,7 @@
 #include "launch/train/best_metric.h"
 #include "launch/train/memory_report.h"
 #include "launch/train/train_report.h"
+#include "recipes/data_sets.h"
 #include "recipes/recipe_reader.h"
 #include "recipes/recipe_steps.h"
 
@@ -88,8 +89,7 @@ void Trainer::open_data() {
   if (recipe_.train.method == "lora") {
     state_.lora = {{"rank", recipe_.lora.rank}, {"alpha", recipe_.lora.alpha}};
   }
-  state_.best_metric =
-      recipe_.eval.best.value_or(eval_sets_.empty() ? "" : eval_sets_.front().name + ".loss");
+  state_.best_metric = recipe_.eval.best.value_or(default_best(recipe_));
   stream_ = std::make_unique<SampleStream>(train, recipe_.data, recipe_.train.seed,
                                            recipe_.train.global_batch);
   total_steps_ = total_steps(recipe_.schedule, *stream_);
@@ -145,7 +145,15 @@ void Trainer::evaluate_missing() {
     }
     return sets.dump();
   });
-  evaluate_or_stop(state_.step, nlohmann::json::parse(done).get<std::set<std::string>>());
+  auto sets = nlohmann::json::parse(done).get<std::set<std::string>>();
+  // What is taken together is measured together.
+  const std::string together = held_out_together(recipe_);
+  if (!together.empty() && sets.count(together) == 0) {
+    for (const DataSource& set : recipe_.data.eval) {
+      if (!set.held_out_of.empty()) sets.erase(data_set_name(set));
+    }
+  }
+  evaluate_or_stop(state_.step, sets);
 }
 
 bool Trainer::evaluation_due(int64_t step) const {
@@ -212,16 +220,18 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
   const int64_t micro_batch = recipe_.train.micro_batch;
   const std::vector<MicroBatch> micro =
       rank_micro_batches(stream_->stores(), batch, dp_rank, dp_size, micro_batch);
-  const StepInput input{
-      micro, supervised_tokens(batch),
-      nonempty_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
+  StepInput input{micro, supervised_tokens(batch),
+                  nonempty_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
+  const size_t sources = stream_->stores().size();
+  if (sources > 1) input.supervised_by_source = supervised_by_store(batch, sources);
   const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
                             .balance_loss = recipe_.train.balance_loss,
                             .recompute = parse_recompute(recipe_.train.recompute),
                             .clip = recipe_.optim.clip,
                             .lr = lr,
                             .step = step};
-  return {train_step(*session_, *optimizer_, input, options), token_count(batch), input.supervised};
+  return {train_step(*session_, *optimizer_, input, options), token_count(batch), input.supervised,
+          input.supervised_by_source};
 }
 
 Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, double lr,
@@ -248,6 +258,10 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
   metrics.epoch = state_.cursor.epoch;
   metrics.step_seconds = seconds;
   if (recipe_.train.balance_loss > 0) metrics.balance_loss = result.step.balance_loss;
+  for (size_t s = 0; s < result.supervised_by_source.size(); ++s) {
+    metrics.sources.push_back({data_set_name(recipe_.data.train[s]), result.step.source_losses[s],
+                               result.supervised_by_source[s]});
+  }
   log_->add(metrics);
   if (step % std::max<int64_t>(1, recipe_.log.every) == 0 || step == total_steps_) {
     const double left = seconds_per_step_ * static_cast<double>(total_steps_ - step);
@@ -257,32 +271,42 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
   return end;
 }
 
+bool Trainer::log_evaluation(EvalMetrics metrics) {
+  const std::string best = parse_metric_name(state_.best_metric).key;
+  std::erase_if(metrics.values, [&](const auto& value) {
+    const std::vector<std::string>& wanted = recipe_.eval.metrics;
+    return value.first != best &&
+           std::find(wanted.begin(), wanted.end(), value.first) == wanted.end();
+  });
+  if (is_root()) {
+    log_->add(metrics);
+    fmt::print("{}\n", eval_line(metrics));
+    std::fflush(stdout);
+  }
+  remember_base(state_, metrics);
+  const std::optional<double> value = better_value(state_, metrics);
+  if (!value) return false;
+  state_.best_value = *value;
+  state_.best_step = metrics.step;
+  return true;
+}
+
 void Trainer::evaluate_all(int64_t step, const std::set<std::string>& done) {
   bool is_best = false;
-  for (const EvalSet& set : eval_sets_) {
+  const auto add = [&](EvalMetrics metrics) { is_best |= log_evaluation(std::move(metrics)); };
+  std::vector<EvalMetrics> held_out;  // of each training set
+  for (size_t i = 0; i < eval_sets_.size(); ++i) {
+    const EvalSet& set = eval_sets_[i];
     if (done.count(set.name) > 0) continue;
     const double begin = now_seconds();
     EvalMetrics metrics = evaluate(session_->model(), set, step);
     metrics.epoch = state_.cursor.epoch;
     metrics.eval_seconds = now_seconds() - begin;
-    const std::string best = parse_metric_name(state_.best_metric).key;
-    std::erase_if(metrics.values, [&](const auto& value) {
-      const std::vector<std::string>& wanted = recipe_.eval.metrics;
-      return value.first != best &&
-             std::find(wanted.begin(), wanted.end(), value.first) == wanted.end();
-    });
-    if (is_root()) {
-      log_->add(metrics);
-      fmt::print("{}\n", eval_line(metrics));
-      std::fflush(stdout);
-    }
-    remember_base(state_, metrics);
-    const std::optional<double> value = better_value(state_, metrics);
-    if (!value) continue;
-    state_.best_value = *value;
-    state_.best_step = step;
-    is_best = true;
+    if (!recipe_.data.eval[i].held_out_of.empty()) held_out.push_back(metrics);
+    add(metrics);
   }
+  const std::string together = held_out_together(recipe_);
+  if (!together.empty() && !held_out.empty()) add(taken_together(together, held_out));
   if (!is_best) return;
   // When every set is measured: a checkpoint of this step says that its evaluations are complete.
   save(false);

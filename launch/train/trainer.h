@@ -50,6 +50,7 @@ class Trainer {
   struct BatchResult {
     StepResult step;
     int64_t tokens = 0, supervised = 0;
+    std::vector<int64_t> supervised_by_source;
   };
 
   void open_data();
@@ -68,6 +69,8 @@ class Trainer {
   };
   // Collective.
   StepEnd log_step(const BatchResult& result, int64_t step, double lr, double seconds);
+  // Returns whether it makes its step the best.
+  bool log_evaluation(EvalMetrics metrics);
   // Measures every set but those in `done`, and saves when one makes this step the best.
   void evaluate_all(int64_t step, const std::set<std::string>& done = {});
   // The same, but saves before it leaves for a signal.

@@ -99,6 +99,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
     }
   }
   result.loss_sum = ops::sum_in_order(losses);
+  result.losses = losses;
   result.is_correct = at::zeros({hidden.size(0)}, correct.options());
   result.is_correct.index_copy_(0, position, correct);
   return result;

@@ -14,6 +14,7 @@ namespace sutor {
 // Where hidden is; nothing of it is read on the host.
 struct HeadLoss {
   at::Tensor loss_sum;    // double scalar: nats, summed over the supervised positions
+  at::Tensor losses;      // fp32 [n]: nats of each supervised position, in order
   at::Tensor is_correct;  // uint8 [T]: 1 where the target has the largest logit, 0 at all others
   at::Tensor d_hidden;    // [T, H]: scale * d(loss_sum)/d(hidden); undefined without gradient
 };

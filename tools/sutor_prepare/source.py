@@ -6,6 +6,7 @@ from . import inputs
 from . import rows as row_kinds
 from .encode import Encoder, parts_of_spans
 from .errors import PrepareError
+from .holdout import Side
 from .masks import MaskMaker
 from .store import StoreWriter
 
@@ -27,6 +28,8 @@ class Source:
         self.shown = []  # the first documents: (ids, mask)
         self.counts = {"empty": 0, "all_masked": 0, "longer_than_seq_len": 0, "special_in_text": 0}
         self._masks = None
+        self.side = Side(source)
+        self.own_rows = 0  # on this side
 
     def run(self):
         begin = time.monotonic()
@@ -36,6 +39,9 @@ class Source:
         for where, row in self.reader:
             if self.format == "auto":
                 self.format = row_kinds.detect_format(row, where)
+            if not self.side.has(row):
+                continue
+            self.own_rows += 1
             documents = self._documents(row, where)
             batch += [(where, document) for document in documents]
             characters += sum(len(part[0]) for document in documents for part in document
@@ -107,6 +113,7 @@ class Source:
         path = self._source["path"]
         if self.reader.rows == 0:
             raise PrepareError(334, f"{path} holds no rows")
+        self.side.require_rows(self.own_rows, self.reader.rows)
         if self.writer.supervised == 0:
             raise PrepareError(
                 334,
@@ -135,6 +142,7 @@ class Source:
                     "loss_on": self._job["loss_on"],
                     "tokenizer": self._job["tokenizer"],
                     "template": self._job["template"],
+                    **self.side.options(),
                 },
                 "counts": self.counts,
                 "inputs": self._inputs(tokenizer, template),

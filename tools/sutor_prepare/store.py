@@ -50,7 +50,8 @@ class StoreWriter:
         """Publishes the store with these attributes beside those it counts itself."""
         temporary = temporary_name(self.path)
         try:
-            with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            # The file is nobody else's until it is renamed, and some file systems have no locks.
+            with h5py.File(temporary, "w", libver=("v110", "v110"), locking=False) as file:
                 checksum = self._write_arrays(file)
                 counted = {
                     "format": "sutor.token_store",

@@ -30,8 +30,10 @@ std::optional<std::string> content_of(const std::filesystem::path& path) {
   return text;
 }
 
-// Content: the token, the holder, and the number of the last renewal, a line each.
+// Content: the token, the holder, and the number of the last renewal, a line each; or the holder
+// alone, of a process that got a lock here.
 std::optional<ProcessOwner> holder_of(const std::string& content) {
+  if (content.starts_with("{")) return parse_owner(content);
   const size_t begin = content.find('\n');
   if (begin == std::string::npos) return {};
   return parse_owner(content.substr(begin + 1, content.find('\n', begin + 1) - begin - 1));

@@ -16,7 +16,9 @@ namespace {
 
 constexpr size_t kMostRecord = 4096;
 
-bool has_no_locks(int error) { return error == ENOLCK || is_not_supported(error); }
+// Everything but "somebody has it": file systems say in many ways that they keep no locks (ENOLCK,
+// ENOTSUP, ENOSYS, EROFS, EINVAL, EPERM, EIO, 524).
+bool has_no_locks(int error) { return error != 0 && error != EWOULDBLOCK; }
 
 std::string record_in(int fd) {
   std::string text(kMostRecord, '\0');
@@ -71,7 +73,6 @@ bool LockFile::take(const LockSettings& settings) {
       return true;
     }
     if (error == EWOULDBLOCK) return false;
-    if (error != 0) fail_write(path_, "lock", error);
     if (is_named(fd_.get(), path_)) break;
   }
   taken_over_ = parse_owner(record_in(fd_.get()));

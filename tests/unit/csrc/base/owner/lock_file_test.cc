@@ -26,6 +26,7 @@ using testing::TempDir;
 
 int no_locks(int) { return ENOLCK; }
 int not_known(int) { return 524; }
+int read_only(int) { return EROFS; }
 
 std::atomic<int> losses = 0;
 void count_loss(const std::string&) { ++losses; }
@@ -75,7 +76,7 @@ class LockFileTest : public ::testing::TestWithParam<int (*)(int)> {
 };
 
 INSTANTIATE_TEST_SUITE_P(FileSystems, LockFileTest,
-                         ::testing::Values(flock_at_once, no_locks, not_known));
+                         ::testing::Values(flock_at_once, no_locks, not_known, read_only));
 
 TEST_P(LockFileTest, IsRemovedWhenReleasedAndCanBeTakenAgain) {
   for (int i = 0; i < 2; ++i) {
@@ -172,6 +173,13 @@ TEST_F(LeaseTest, OneOfAnotherHostThatIsRenewedIsBusy) {
     }
   });
   expect_error(ErrorCode::kBusy, {"another job"}, [&] { take(); });
+}
+
+TEST_F(LeaseTest, AProcessThatGotALockWhereWeGetNoneIsBusyAtOnce) {
+  const Holder holder(path_, flock_at_once);
+  const auto begin = std::chrono::steady_clock::now();
+  expect_error(ErrorCode::kBusy, {fmt::format("process {}", holder.pid())}, [&] { take(); });
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 600ms);
 }
 
 TEST_F(LeaseTest, AProcessIdThatWasGivenAwayAgainIsGoneAtOnce) {
