@@ -36,6 +36,7 @@ ROOMS = (
     "checkpoint/store",
     "checkpoint/files",
     "checkpoint/huggingface",
+    "checkpoint/quantized",
     "checkpoint/format",
     "layers/models",
     "layers/decoder",

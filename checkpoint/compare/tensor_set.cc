@@ -201,7 +201,9 @@ void TensorSet::split() {
     if (!source) continue;
     const SafetensorsEntry& stored = *source->stored.entry;
     // A tied embedding is not a slice of a stack, nor is a matrix that has all the bytes.
-    if (source->encoding == Encoding::kInt4Groups || source->encoding == Encoding::kFp8Blocks ||
+    const bool whole_matrix =
+        source->encoding != Encoding::kPlain && source->encoding != Encoding::kMxfp4;
+    if (whole_matrix ||
         (source->contiguous() && source->begin() == stored.begin && source->end() == stored.end)) {
       continue;
     }

@@ -20,9 +20,26 @@ Json parse(const std::filesystem::path& path, ErrorCode code) {
   return Json::parse(text);
 }
 
+// The object that has the quantization_config and its key there; nullptr when there is none.
+std::pair<Json*, std::string> quantization_of(Json& config) {
+  for (Json* holder :
+       {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {
+    if (!holder || !holder->is_object()) continue;
+    for (const char* key : {"quantization_config", "compression_config"}) {
+      if (holder->contains(key) && (*holder)[key].is_object()) return {holder, key};
+    }
+  }
+  return {nullptr, ""};
+}
+
 // The list of modules that are not quantised, under the name that the config has for it. Without a
 // list transformers leaves only the head unquantised, with a list only the modules on it.
-Json& plain_modules(Json& quantization) {
+Json& plain_modules(Json& quantization, bool by_groups) {
+  if (by_groups) {
+    Json& ignored = quantization["ignore"];
+    if (!ignored.is_array()) ignored = Json::array();
+    return ignored;
+  }
   for (const char* key : {"modules_to_not_convert", "ignored_layers"}) {
     const auto found = quantization.find(key);
     if (found != quantization.end() && found->is_array()) return *found;
@@ -30,14 +47,25 @@ Json& plain_modules(Json& quantization) {
   return quantization["modules_to_not_convert"] = Json::array({"lm_head"});
 }
 
+// A module as `ignore` of compressed-tensors names it: all experts of a layer are one module for
+// some readers, and several for others.
+std::string ignore_entry(const std::string& module) {
+  if (!module.ends_with(".experts")) return module;
+  std::string pattern = "re:";
+  for (const char letter : module) pattern += letter == '.' ? "[.]" : std::string(1, letter);
+  return pattern + "([.].*)?$";
+}
+
 std::string config_text(const ModelDirectory& base, const ExportPlan& plan) {
   Json config = parse(base.files_root() / "config.json", ErrorCode::kNoModel);
-  const auto quantization = config.find("quantization_config");
-  if (quantization != config.end() && !plan.still_quantized) {
-    config.erase("quantization_config");
-  } else if (quantization != config.end() && quantization->is_object()) {
-    Json& modules = plain_modules(*quantization);
-    for (const std::string& name : plan.dequantized_modules) {
+  const auto [holder, key] = quantization_of(config);
+  if (holder && !plan.still_quantized) {
+    holder->erase(key);
+  } else if (holder) {
+    const bool by_groups = base.quantization().method() == "compressed-tensors";
+    Json& modules = plain_modules((*holder)[key], by_groups);
+    for (const std::string& module : plan.dequantized_modules) {
+      const std::string name = by_groups ? ignore_entry(module) : module;
       if (std::find(modules.begin(), modules.end(), name) == modules.end()) {
         modules.push_back(name);
       }

@@ -2,27 +2,12 @@
 
 #include <algorithm>
 
-#include "checkpoint/export/merged_export.h"
-#include "checkpoint/huggingface/hf_index.h"
 #include "checkpoint/huggingface/quantized_source.h"
+#include "checkpoint/huggingface/scale_grid.h"
 #include "csrc/base/error.h"
 
 namespace sutor {
-namespace fs = std::filesystem;
 namespace {
-
-// Whether a file has weights that the model is not read from.
-bool is_unused_weights(const fs::path& file, const ModelDirectory& base) {
-  const std::string name = file.filename().string();
-  const std::string extension = file.extension().string();
-  for (const char* weights : {".safetensors", ".pt", ".pth", ".gguf", ".ckpt"}) {
-    if (extension == weights) return true;
-  }
-  if (name.starts_with("pytorch_model")) return true;
-  const bool is_single =
-      base.shards().size() == 1 && base.shards()[0]->name() == kSingleWeightsFile;
-  return is_single && name == kIndexFile;
-}
 
 using SlicesOf = std::map<const SafetensorsEntry*, std::vector<OutputSlice>>;
 
@@ -36,13 +21,6 @@ ResolvedSource resolved(const ModelDirectory& base, const TensorMap& model,
     fail(ErrorCode::kMissingTensor,
          "the base model {} has no tensor `{}`. Is it the model that was trained?",
          base.path().string(), name);
-  }
-  if (found->encoding == Encoding::kInt4Groups) {
-    fail(
-        ErrorCode::kBadStoredDType,
-        "{}: `{}` is packed in four bits, and trained values cannot replace it. Export an adapter, "
-        "or train on a copy of the model in BF16.",
-        found->stored.file->where(), found->stored.entry->name);
   }
   return *found;
 }
@@ -85,11 +63,15 @@ void add_requantized(SlicesOf& slices, const TensorEntry& entry, const ResolvedS
   TensorInSlice tensor{&entry, found, true, found.origin - stored.begin, found.row_stride, 0};
   OutputSlice slice{.begin = found.matrix_begin - stored.begin};
   slice.end = slice.begin + found.matrix_bytes;
-  if (found.encoding == Encoding::kFp8Blocks) {
-    slice.form = SliceForm::kFp8;
+  if (found.encoding != Encoding::kMxfp4) {
+    slice.form = SliceForm::kCodes;
     add_to_slice(slices[&stored], slice, tensor);
-    add_to_slice(slices[&scales], {.form = SliceForm::kFp8Scales, .end = scales.num_bytes()},
-                 tensor);
+    add_to_slice(slices[&scales], {.form = SliceForm::kScales, .end = scales.num_bytes()}, tensor);
+    if (found.zero_points) {
+      const SafetensorsEntry& zeros = *found.zero_points->entry;
+      add_to_slice(slices[&zeros], {.form = SliceForm::kZeroPoints, .end = zeros.num_bytes()},
+                   tensor);
+    }
     return;
   }
   slice.form = SliceForm::kMxfp4;
@@ -148,14 +130,12 @@ std::vector<OutputSlice> completed(std::vector<OutputSlice> slices, int64_t byte
 // "model.layers.3.mlp.experts" for tensors of routed experts, because transformers has one module
 // for all experts of a layer; for others the matrix's name without ".weight".
 std::string module_of(const TensorEntry& entry, const ResolvedSource& found) {
-  std::string name = found.source->name;
+  const std::string& name = found.source->name;
   const size_t experts = name.find(".experts.");
   if (entry.role == TensorRole::kRoutedExpert && experts != std::string::npos) {
     return name.substr(0, experts + std::string_view(".experts").size());
   }
-  const std::string_view suffix = ".weight";
-  if (name.ends_with(suffix)) name.resize(name.size() - suffix.size());
-  return name;
+  return module_name(*found.source);
 }
 
 class Planner {
@@ -179,7 +159,7 @@ class Planner {
         add_plain(slices_, entry, found);
         continue;
       }
-      check_scales(found, entry, base_.config());
+      check_scales(found, entry, base_.quantization());
       if (!dequantize) add_requantized(slices_, entry, found);
     }
     for (const auto& shard : base_.shards()) plan_.shards.push_back({.base = shard.get()});
@@ -204,11 +184,25 @@ class Planner {
       if (!trained && !beside) continue;
       const auto found = base_.resolve(entry);
       if (!found || !is_quantized(*found)) continue;
-      check_scales(*found, entry, base_.config());
+      check_scales(*found, entry, base_.quantization());
       add_dequantized(slices_, entry, *found, trained, dtype);
-      dequantized_.insert_or_assign(found->stored.entry, found->source);
-      dropped_.insert(found->scales->entry);
+      dequantized_.insert_or_assign(found->stored.entry, std::pair(found->source, entry.shape));
+      drop_beside(*found);
       plan_.dequantized_modules.insert(module_of(entry, *found));
+    }
+  }
+
+  // Drops what belongs to a matrix that is no longer quantised, the scales of its module's
+  // activations too.
+  void drop_beside(const ResolvedSource& found) {
+    dropped_.insert(found.scales->entry);
+    for (const StoredTensor& beside : found.companions) dropped_.insert(beside.entry);
+    for (const char* whose : {"input", "output", "activation", "k", "v"}) {
+      for (const char* what : {"_scale", "_global_scale", "_zero_point"}) {
+        const auto beside =
+            base_.find(fmt::format("{}.{}{}", module_name(*found.source), whose, what));
+        if (beside) dropped_.insert(beside->entry);
+      }
     }
   }
 
@@ -226,9 +220,10 @@ class Planner {
     if (source != dequantized_.end()) {
       shard.same_header = false;
       tensor.dequantized = true;
-      tensor.name = source->second->name;
+      const auto& [from, shape] = source->second;
+      tensor.name = from->name;
       tensor.dtype_name = name_of(config_dtype(base_.config()));
-      if (!source->second->disk_shape.empty()) tensor.shape = source->second->disk_shape;
+      tensor.shape = from->disk_shape.empty() ? shape : from->disk_shape;
       bytes = SafetensorsDeclaration{tensor.name, tensor.dtype_name, tensor.shape}.num_bytes();
     } else if (is_scale(entry.name)) {
       plan_.still_quantized = true;
@@ -243,7 +238,7 @@ class Planner {
       return name.ends_with(suffix) &&
              base_.find(name.substr(0, name.size() - suffix.size()) + std::string(to));
     };
-    return belongs(kFp8Scale, "") || belongs(kPackedScale, kPackedSuffix) ||
+    return belongs(kScaleInv, "") || belongs(kScale, "") || belongs(kScale, kPackedSuffix) ||
            belongs(kMxfp4Scales, kMxfp4Blocks);
   }
 
@@ -273,7 +268,9 @@ class Planner {
   ExportPlan plan_;
   std::map<std::string, ResolvedSource> trained_;
   SlicesOf slices_;
-  std::map<const SafetensorsEntry*, const DiskSource*> dequantized_;
+  // With the shape of the model tensor, or of one of those in a stack.
+  std::map<const SafetensorsEntry*, std::pair<const DiskSource*, std::vector<int64_t>>>
+      dequantized_;
   std::set<const SafetensorsEntry*> dropped_;
 };
 
@@ -298,21 +295,6 @@ bool OutputSlice::is_one_tensor() const {
 ExportPlan plan_export(const ModelDirectory& base, const TensorMap& model,
                        const std::vector<std::string>& trained, QuantizedRule rule) {
   return Planner(base, model, trained, rule).plan();
-}
-
-std::set<fs::path> copied_files(const ModelDirectory& base, bool anything_trained,
-                                bool new_headers) {
-  std::set<fs::path> files = base.other_files();
-  if (anything_trained) {
-    std::erase_if(files, [&](const fs::path& file) {
-      return is_unused_weights(file, base) || file == kMergedInfoFile || file == kModelFilesFile;
-    });
-  }
-  if (new_headers) {
-    files.erase("config.json");
-    files.erase(kIndexFile);
-  }
-  return files;
 }
 
 }  // namespace sutor

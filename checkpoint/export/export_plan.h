@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
@@ -24,8 +23,9 @@ QuantizedRule parse_quantized_rule(const std::string& text);
 enum class SliceForm {
   kCopied,       // the base's bytes
   kElements,     // numbers in `dtype`
-  kFp8,          // E4M3 elements of one re-quantised matrix
-  kFp8Scales,    // the scales of such a matrix
+  kCodes,        // elements of one re-quantised FP8 or integer matrix
+  kScales,       // the scales of such a matrix
+  kZeroPoints,   // its zero points
   kMxfp4,        // a matrix of blocks, in which the rows of `tensors` are re-quantised
   kMxfp4Scales,  // the scales of such a matrix
 };
@@ -56,7 +56,7 @@ struct OutputSlice {
 
 struct OutputTensor {
   StoredTensor base;  // the base's tensor that it equals or replaces
-  std::string name;   // that of the base, without "_blocks" where it was dequantised
+  std::string name;   // that of the base, without "_blocks" or "_packed" where it was dequantised
   std::string dtype_name;
   std::vector<int64_t> shape;
   bool dequantized = false;
@@ -83,15 +83,8 @@ struct ExportPlan {
   bool new_headers() const { return !dequantized_modules.empty(); }
 };
 
-// `trained`: names. Throws E0301 for a tensor that the model or the base does not have, E0307 for
-// one that the base has packed in four bits (INT4).
+// `trained`: names. Throws E0301 for a tensor that the model or the base does not have.
 ExportPlan plan_export(const ModelDirectory& base, const TensorMap& model,
                        const std::vector<std::string>& trained, QuantizedRule rule);
-
-// The files of the base that an export copies besides the shards, relative to files_root().
-// With `anything_trained` it leaves out weights that the model directory does not use and an older
-// sutor_export.json or sutor_files.json; with `new_headers` also config.json and the index.
-std::set<std::filesystem::path> copied_files(const ModelDirectory& base, bool anything_trained,
-                                             bool new_headers);
 
 }  // namespace sutor

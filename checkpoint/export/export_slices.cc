@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "checkpoint/huggingface/quantized_source.h"
 #include "csrc/base/error.h"
 
 namespace sutor {
@@ -82,7 +81,7 @@ void SliceBuilder::make(const OutputTensor& tensor, const OutputSlice& slice,
     file.stream(entry.begin + slice.begin, entry.begin + slice.end, sink);
     return;
   }
-  if (slice.is_one_tensor() || slice.form == SliceForm::kFp8) {
+  if (slice.is_one_tensor() || slice.form == SliceForm::kCodes) {
     make_single_tensor(slice, sink);
     return;
   }
@@ -96,13 +95,13 @@ void SliceBuilder::make(const OutputTensor& tensor, const OutputSlice& slice,
 // A slice that consists of one tensor's elements, row after row.
 void SliceBuilder::make_single_tensor(const OutputSlice& slice, const ByteSink& sink) {
   const TensorInSlice& tensor = slice.tensors[0];
-  const bool fp8 = slice.form == SliceForm::kFp8;
-  const int64_t element = fp8 ? 1 : static_cast<int64_t>(size_of(slice.dtype));
-  const int64_t row_bytes = tensor.base.columns * element;
+  const bool codes = slice.form == SliceForm::kCodes;
+  const auto element = static_cast<int64_t>(size_of(slice.dtype));
+  const int64_t row_bytes = codes ? tensor.base.row_stride : tensor.base.columns * element;
   const RowBytes to = [&](int64_t, int64_t count, const std::byte* bytes) {
     sink({bytes, static_cast<size_t>(count * row_bytes)});
   };
-  if (fp8) {
+  if (codes) {
     requantize(tensor, to, nullptr);
   } else {
     make_elements(slice, tensor, to);
@@ -130,15 +129,16 @@ void SliceBuilder::make_tensor(const OutputSlice& slice, const TensorInSlice& te
         nullptr);
     return;
   }
-  std::vector<std::byte> scales;
-  requantize(tensor, {}, &scales);
-  if (slice.form == SliceForm::kFp8Scales) {
-    SUTOR_ASSERT(scales.size() == bytes.size());
-    bytes = std::move(scales);
-  } else {
-    put_packed(tensor, tensor.base.columns / kMxfp4Group, 0, tensor.base.rows, scales.data(),
+  QuantizedScales made;
+  requantize(tensor, {}, &made);
+  if (slice.form == SliceForm::kMxfp4Scales) {
+    put_packed(tensor, tensor.base.columns / kMxfp4Group, 0, tensor.base.rows, made.scales.data(),
                bytes.data());
+    return;
   }
+  std::vector<std::byte>& all = slice.form == SliceForm::kScales ? made.scales : made.zero_points;
+  SUTOR_ASSERT(all.size() == bytes.size());
+  bytes = std::move(all);
 }
 
 // Gives the tensor's rows in the slice's dtype, some at a time.
@@ -177,11 +177,11 @@ void SliceBuilder::make_elements(const OutputSlice& slice, const TensorInSlice& 
 
 // With `scales` it only makes those and records nothing.
 void SliceBuilder::requantize(const TensorInSlice& tensor, const RowBytes& elements,
-                              std::vector<std::byte>* scales) {
+                              QuantizedScales* scales) {
   const FloatRows base = rows_of(base_, *tensor.entry);
   const FloatRows from = rows_of(*trained_.at(tensor.entry->name));
-  const bool fp8 = tensor.base.encoding == Encoding::kFp8Blocks;
-  const int64_t row_bytes = fp8 ? from.columns : from.columns / 2;
+  const bool mxfp4 = tensor.base.encoding == Encoding::kMxfp4;
+  const int64_t row_bytes = mxfp4 ? tensor.base.packed_row_bytes : tensor.base.row_stride;
   Hasher hasher;
   RoundingSums sums;
   std::vector<float> before;
@@ -193,14 +193,15 @@ void SliceBuilder::requantize(const TensorInSlice& tensor, const RowBytes& eleme
     add_rows(sums, rows.wanted, rows.stored, before.data(), rows.count * from.columns);
     elements(rows.row, rows.count, rows.elements);
   };
-  std::vector<std::byte> made =
-      fp8 ? requantize_fp8(from, read_scales(tensor.base, *tensor.entry, base_.config()), sink)
-          : requantize_mxfp4(from, sink);
+  QuantizedScales made =
+      mxfp4 ? requantize_mxfp4(from, sink)
+            : requantize_matrix(from, quantized_form(tensor.base, *tensor.entry, base_), sink);
   if (scales) {
     *scales = std::move(made);
     return;
   }
-  hasher.update(made);
+  hasher.update(made.scales);
+  hasher.update(made.zero_points);
   record(tensor.entry->name, {hasher.digest(), sums});
 }
 

@@ -43,8 +43,7 @@ class SliceBuilder {
   void make_tensor(const OutputSlice& slice, const TensorInSlice& tensor,
                    std::vector<std::byte>& bytes);
   void make_elements(const OutputSlice& slice, const TensorInSlice& tensor, const RowBytes& to);
-  void requantize(const TensorInSlice& tensor, const RowBytes& elements,
-                  std::vector<std::byte>* scales);
+  void requantize(const TensorInSlice& tensor, const RowBytes& elements, QuantizedScales* scales);
   void record(const std::string& name, TensorRecord record);
 
   const ModelDirectory& base_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "checkpoint/export/copied_files.h"
 #include "checkpoint/export/export_config.h"
 #include "checkpoint/export/export_plan.h"
 #include "checkpoint/export/merged_export.h"
@@ -44,6 +45,12 @@ Digest values_digest(const ModelDirectory& directory, const TensorEntry& entry, 
   stream_values(directory, entry, dtype,
                 [&](std::span<const std::byte> bytes) { hasher.update(bytes); });
   return hasher.digest();
+}
+
+// Whether the slice has what belongs to elements in another one.
+bool is_beside(SliceForm form) {
+  return form == SliceForm::kScales || form == SliceForm::kZeroPoints ||
+         form == SliceForm::kMxfp4Scales;
 }
 
 // Zeroes the tensor's bytes in the slice.
@@ -89,9 +96,7 @@ class Verifier {
         check_tensor(slice, contained, found);
         trained = trained || contained.trained;
         // The scales belong to the tensor that their elements stand for, which counts once.
-        const bool counts =
-            slice.form != SliceForm::kFp8Scales && slice.form != SliceForm::kMxfp4Scales;
-        if (contained.trained && counts) ++report.changed;
+        if (contained.trained && !is_beside(slice.form)) ++report.changed;
       }
     }
     if (tensor.dequantized) ++report.dequantized;
@@ -103,8 +108,8 @@ class Verifier {
   // Checks the bytes of the slice that belong to no tensor.
   void check_between(const OutputTensor& tensor, const OutputSlice& slice,
                      const StoredTensor& found) const {
-    const bool filled = slice.is_one_tensor() || slice.form == SliceForm::kFp8 ||
-                        slice.form == SliceForm::kFp8Scales;
+    const bool filled = slice.is_one_tensor() || slice.form == SliceForm::kCodes ||
+                        slice.form == SliceForm::kScales || slice.form == SliceForm::kZeroPoints;
     if (filled) return;
     std::vector<std::byte> ours(static_cast<size_t>(slice.bytes())), theirs(ours.size());
     found.file->read_at(found.entry->begin + slice.begin, ours);
@@ -119,9 +124,7 @@ class Verifier {
   void check_tensor(const OutputSlice& slice, const TensorInSlice& contained,
                     const StoredTensor& stored) const {
     const TensorEntry& entry = *contained.entry;
-    const bool scales =
-        slice.form == SliceForm::kFp8Scales || slice.form == SliceForm::kMxfp4Scales;
-    if (scales) return;  // checked with the elements
+    if (is_beside(slice.form)) return;  // checked with the elements
     const auto found = merged_.resolve(entry);
     SUTOR_ASSERT(found && found->stored.entry == stored.entry);
     const Digest digest = stored_digest(merged_, entry, *found);
@@ -218,7 +221,7 @@ VerifyReport verify_merged(const ModelDirectory& base, const TensorMap& model,
     verify_header(shard, merged / shard.base->name());
     for (const OutputTensor& tensor : shard.tensors) tensors.push_back(&tensor);
   }
-  const auto copied = copied_files(base, !changed.empty(), plan.new_headers());
+  const auto copied = copied_files(base, !changed.empty(), plan.new_headers()).copied;
   const auto rewritten = rewritten_files(base, plan);
   verify_other_files(base, merged, copied, rewritten, !changed.empty());
   const HfDirectory directory(merged);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/export/copied_files.h"
 #include "checkpoint/export/export_config.h"
 #include "checkpoint/export/export_slices.h"
 #include "checkpoint/format/manifest_json.h"
@@ -79,6 +80,7 @@ void write_info(const MergedExport& result, const ExportOrigin& origin,
                          {"tensors", nlohmann::json::object()}};
   if (origin.base_config.is_object()) info["base_config"] = origin.base_config;
   for (const auto& [name, digest] : result.digests) info["tensors"][name] = digest.text();
+  if (!result.left_out.empty()) info["left_out"] = result.left_out;
   if (!result.rounding.empty()) info["quantized"] = rounding_json(result.rounding);
   write_new_file(to, encode_file_list(std::move(info), std::move(files)));
 }
@@ -157,13 +159,15 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
     files[static_cast<size_t>(i)] =
         (shard.same_header ? write_in_place : write_anew)(shard, builder, to);
   });
-  for (const fs::path& file : copied_files(base, !trained.empty(), plan.new_headers())) {
+  const CopiedFiles others = copied_files(base, !trained.empty(), plan.new_headers());
+  for (const fs::path& file : others.copied) {
     files.push_back(copy_recorded(base.files_root() / file, directory, file.generic_string()));
   }
   for (const auto& [file, text] : rewritten_files(base, plan)) {
     files.push_back(write_recorded(directory, file, text));
   }
   MergedExport result = result_of(builder, base, model, rule);
+  for (const fs::path& file : others.left_out) result.left_out.push_back(file.generic_string());
   if (!trained.empty()) {
     write_info(result, origin, std::move(files), directory / kMergedInfoFile);
   }

@@ -36,6 +36,7 @@ struct RoundingReport {
 struct MergedExport {
   std::map<std::string, Digest> digests;  // of every changed tensor: its stored_digest()
   RoundingReport rounding;
+  std::vector<std::string> left_out;  // files of the base that are not copied: see copied_files.h
 };
 
 // Writes and publishes `directory` (E0220 when it exists). Trained tensors are converted to the
@@ -43,15 +44,13 @@ struct MergedExport {
 // fused tensor, interleaved or transposed. Tensors that the base has quantised follow `rule`:
 // kRequantize writes them in the same form with the same header; kDequantize writes them, and all
 // routed experts of a layer in which one was trained, in the dtype of config.json, under the name
-// without "_blocks" and without scales, and changes config.json and the index accordingly. All
-// other files of the base are copied, in subdirectories too, except `.git` and `.cache`;
-// `sutor_export.json` (base digest, digests of what changed and of every file, rounding,
+// without "_blocks" or "_packed" and without scales, and changes config.json and the index
+// accordingly. All other files of the base are copied, in subdirectories too, except `.git` and
+// `.cache`; `sutor_export.json` (base digest, digests of what changed and of every file, rounding,
 // provenance) is added.
-// Weights in files that the model directory does not use (consolidated.safetensors, *.bin, *.gguf
-// ...) are left out, because they have the untrained values. With no trained tensor everything is
-// copied and nothing added: the directory then equals the base byte for byte. Up to four shards are
-// written at once, each with a slice of a stored tensor (an expert) in memory. Throws E0307 for a
-// base that is packed in four bits (INT4).
+// Other copies of the weights are left out, see copied_files.h. With no trained tensor everything
+// is copied and nothing added: the directory then equals the base byte for byte. Up to four shards
+// are written at once, each with a slice of a stored tensor (an expert) in memory.
 MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
                            std::vector<TrainedTensor> trained,
                            const std::filesystem::path& directory, const ExportOrigin& origin,

@@ -9,6 +9,7 @@ namespace sutor {
 namespace {
 
 constexpr int64_t kChunkElements = int64_t{1} << 18;
+constexpr int64_t kMostElements = int64_t{1} << 22;  // of a block that is kept in memory
 
 // Without read(), which the caller sets.
 FloatRows rows_like(const std::string& name, const std::vector<int64_t>& shape) {
@@ -24,32 +25,50 @@ void require_finite(const FloatRows& values, const float* from, int64_t count) {
        "`{}` has a trained value that is not finite: it cannot be quantised", values.name);
 }
 
-// Calls use(block, begin, end) for the runs of elements that share a scale, row after row.
-template <typename Use>
-void for_blocks(int64_t rows, int64_t columns, int64_t block_columns, const Use& use) {
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t c = 0; c < columns; c += block_columns) {
-      use(static_cast<size_t>(c / block_columns), row * columns + c,
-          row * columns + std::min(columns, c + block_columns));
-    }
+void add_extremes(const float* values, int64_t row, int64_t rows, int64_t columns,
+                  const BlockScales& grid, Extremes& extremes) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t first = ((row + r) / grid.block_rows - grid.row_begin) * grid.cols;
+    const float* const of_row = values + r * columns;
+    for_runs(grid, 0, columns, [&](int64_t block, int64_t begin, int64_t end) {
+      float& least = extremes.least[static_cast<size_t>(first + block)];
+      float& most = extremes.most[static_cast<size_t>(first + block)];
+      for (int64_t c = begin; c < end; ++c) {
+        least = std::min(least, of_row[c]);
+        most = std::max(most, of_row[c]);
+      }
+    });
   }
 }
 
-// The scale of each block of a row of blocks, appended to `bytes` in the stored dtype, and as
-// numbers.
-void scale_blocks(const float* values, int64_t rows, int64_t columns, const BlockScales& base,
-                  std::vector<float>& scales, std::vector<std::byte>& bytes) {
-  scales.assign(static_cast<size_t>(base.cols), 0.0f);
-  for_blocks(rows, columns, base.block_cols, [&](size_t block, int64_t begin, int64_t end) {
-    float& largest = scales[block];
-    for (int64_t i = begin; i < end; ++i) largest = std::max(largest, std::abs(values[i]));
+// Quantises one row into `elements`, and gives what it then stands for.
+void quantize_row(const QuantizedForm& form, const BlockScales& scales, int64_t row,
+                  int64_t columns, const float* wanted, std::byte* elements, float* stored) {
+  const auto half = static_cast<float>(1 << (form.bits - 1));
+  const float* const scale_row = scales.row(row);
+  const int8_t* const zeros = scales.zero_row(row);
+  for_runs(scales, 0, columns, [&](int64_t block, int64_t begin, int64_t end) {
+    const float scale = scale_row[block];
+    const float zero = zeros ? static_cast<float>(zeros[block]) : 0.0f;
+    for (int64_t c = begin; c < end; ++c) {
+      const float value = wanted[c] / scale;
+      if (form.encoding == Encoding::kFp8) {
+        elements[c] = static_cast<std::byte>(fp8_e4m3_bits(value));
+      } else {
+        stored[c] = std::nearbyint(std::clamp(value + zero, -half, half - 1));
+      }
+    }
   });
-  for (float& scale : scales) scale = scale > 0 ? scale / kFp8Largest : 1.0f;
-  const size_t at = bytes.size(), size = scales.size() * size_of(base.dtype);
-  bytes.resize(at + size);
-  auto* numbers = reinterpret_cast<std::byte*>(scales.data());
-  convert_elements(numbers, DType::kF32, bytes.data() + at, base.dtype, base.cols);
-  convert_elements(bytes.data() + at, base.dtype, numbers, DType::kF32, base.cols);
+  if (form.encoding == Encoding::kFp8) {
+    decode_fp8(elements, columns, stored);
+  } else if (form.encoding == Encoding::kPackedInts) {
+    encode_packed(stored, form.bits, columns, elements);
+  } else {
+    for (int64_t c = 0; c < columns; ++c) {
+      elements[c] = static_cast<std::byte>(static_cast<int8_t>(stored[c]));
+    }
+  }
+  apply_scales(scales, row, 0, columns, stored);
 }
 
 }  // namespace
@@ -84,31 +103,49 @@ FloatRows rows_of(const ModelDirectory& base, const TensorEntry& tensor) {
   return rows;
 }
 
-std::vector<std::byte> requantize_fp8(const FloatRows& values, const BlockScales& base,
-                                      const QuantizedSink& sink) {
-  const int64_t columns = values.columns, at_once = std::min(base.block_rows, values.rows);
+QuantizedScales requantize_matrix(const FloatRows& values, const QuantizedForm& form,
+                                  const QuantizedSink& sink) {
+  const int64_t columns = values.columns, block_rows = form.base.block_rows;
+  // Rows of blocks at once, and rows of which the values are in memory.
+  const int64_t span_rows =
+      block_rows * std::max<int64_t>(1, kChunkElements / (block_rows * columns));
+  const int64_t at_once =
+      std::min({span_rows, std::max<int64_t>(1, kMostElements / columns), values.rows});
   std::vector<float> wanted(static_cast<size_t>(at_once * columns)), stored(wanted.size());
-  std::vector<float> scales;
-  std::vector<std::byte> elements(wanted.size()), bytes;
-  for (int64_t row = 0; row < values.rows; row += at_once) {
-    const int64_t rows = std::min(at_once, values.rows - row);
-    values.read(row, rows, wanted.data());
-    require_finite(values, wanted.data(), rows * columns);
-    scale_blocks(wanted.data(), rows, columns, base, scales, bytes);
-    for_blocks(rows, columns, base.block_cols, [&](size_t block, int64_t begin, int64_t end) {
-      const float scale = scales[block];
-      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-        const uint8_t code = fp8_e4m3_bits(wanted[i] / scale);
-        elements[i] = static_cast<std::byte>(code);
-        stored[i] = fp8_e4m3_value(code) * scale;
-      }
+  std::vector<std::byte> elements(static_cast<size_t>(at_once * form.row_bytes));
+  QuantizedScales result;
+  std::vector<int8_t> zero_points;
+  for (int64_t begin = 0; begin < values.rows; begin += span_rows) {
+    const int64_t end = std::min(values.rows, begin + span_rows);
+    const bool in_memory = end - begin <= at_once;
+    const auto for_chunks = [&](const auto& use) {
+      for (int64_t row = begin; row < end; row += at_once) use(row, std::min(at_once, end - row));
+    };
+    BlockScales made = form.base;
+    made.row_begin = begin / block_rows;
+    Extremes extremes(
+        static_cast<size_t>(((end - begin + block_rows - 1) / block_rows) * made.cols));
+    for_chunks([&](int64_t row, int64_t rows) {
+      values.read(row, rows, wanted.data());
+      require_finite(values, wanted.data(), rows * columns);
+      add_extremes(wanted.data(), row, rows, columns, made, extremes);
     });
-    sink({row, rows, elements.data(), wanted.data(), stored.data()});
+    set_scales(form, extremes, made, result.scales);
+    zero_points.insert(zero_points.end(), made.zero_points.begin(), made.zero_points.end());
+    for_chunks([&](int64_t row, int64_t rows) {
+      if (!in_memory) values.read(row, rows, wanted.data());
+      for (int64_t r = 0; r < rows; ++r) {
+        quantize_row(form, made, row + r, columns, wanted.data() + r * columns,
+                     elements.data() + r * form.row_bytes, stored.data() + r * columns);
+      }
+      sink({row, rows, elements.data(), wanted.data(), stored.data()});
+    });
   }
-  return bytes;
+  if (form.zero_points) result.zero_points = stored_zero_points(form, zero_points);
+  return result;
 }
 
-std::vector<std::byte> requantize_mxfp4(const FloatRows& values, const QuantizedSink& sink) {
+QuantizedScales requantize_mxfp4(const FloatRows& values, const QuantizedSink& sink) {
   const int64_t columns = values.columns, groups = columns / kMxfp4Group;
   SUTOR_ASSERT(columns % kMxfp4Group == 0 && columns > 0);
   const int64_t at_once = std::clamp(kChunkElements / columns, int64_t{1}, values.rows);
@@ -127,7 +164,7 @@ std::vector<std::byte> requantize_mxfp4(const FloatRows& values, const Quantized
     dequantize_mxfp4(blocks.data(), of_rows, rows * groups, stored.data());
     sink({row, rows, blocks.data(), wanted.data(), stored.data()});
   }
-  return scales;
+  return {std::move(scales), {}};
 }
 
 void RoundingSums::add(const RoundingSums& other) {

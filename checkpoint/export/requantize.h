@@ -1,6 +1,5 @@
-// Quantises trained values again: new scales, nearest elements, and the rounding error. FP8: the
-// scale of each block of the base's size is its largest magnitude / 448, in the base's dtype of
-// scales (1 where all are zero). MXFP4: see quantize_mxfp4_group.
+// Quantises trained values again: new scales and zero points for the base's blocks, in its dtypes,
+// nearest elements, and the rounding error. The rules are in checkpoint/FORMAT.md.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/export/new_scales.h"
 #include "checkpoint/export/trained_tensor.h"
-#include "checkpoint/huggingface/quantized.h"
 
 namespace sutor {
 
@@ -27,17 +26,18 @@ FloatRows rows_of(const ModelDirectory& base, const TensorEntry& tensor);
 // Some rows of a re-quantised matrix, in both forms.
 struct QuantizedRows {
   int64_t row = 0, count = 0;
-  const std::byte* elements = nullptr;  // FP8: one per byte; MXFP4: two per byte
+  const std::byte* elements = nullptr;  // as the base stores its rows
   const float* wanted = nullptr;        // the trained values
   const float* stored = nullptr;        // the values that elements and scales stand for
 };
 using QuantizedSink = std::function<void(const QuantizedRows&)>;
 
-// Give all rows to `sink` in order and return the bytes of the scales. They need memory for one row
-// of blocks, for MXFP4 about a MiB. Throw E0319 naming the matrix when a value is not finite.
-std::vector<std::byte> requantize_fp8(const FloatRows& values, const BlockScales& base,
-                                      const QuantizedSink& sink);
-std::vector<std::byte> requantize_mxfp4(const FloatRows& values, const QuantizedSink& sink);
+// Give all rows to `sink` in order and return what belongs to them. They need memory for some rows,
+// and read the values twice where a block has more. Throw E0319 naming the matrix when a value is
+// not finite.
+QuantizedScales requantize_matrix(const FloatRows& values, const QuantizedForm& form,
+                                  const QuantizedSink& sink);
+QuantizedScales requantize_mxfp4(const FloatRows& values, const QuantizedSink& sink);
 
 // Squared sums over a tensor, or over several.
 struct RoundingSums {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "checkpoint/huggingface/quantized_source.h"
+#include "checkpoint/huggingface/scale_grid.h"
 #include "checkpoint/huggingface/tensor_fit.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/json.h"
@@ -52,14 +53,15 @@ void load_transposed(const ResolvedSource& found, DType dtype, const ShardedTens
   }
 }
 
-// The forms that a source may have on disk, by the suffixes of its name.
+// The forms that a source may have on disk, by the suffixes of its name. Plain ones may be FP8 or
+// INT8.
 struct StoredForm {
   Encoding encoding;
-  std::string_view suffix, scale_suffix;
+  std::string_view suffix;
 };
-constexpr StoredForm kStoredForms[] = {{Encoding::kPlain, "", kFp8Scale},
-                                       {Encoding::kInt4Groups, kPackedSuffix, kPackedScale},
-                                       {Encoding::kMxfp4, kMxfp4Blocks, kMxfp4Scales}};
+constexpr StoredForm kStoredForms[] = {{Encoding::kPlain, ""},
+                                       {Encoding::kPackedInts, kPackedSuffix},
+                                       {Encoding::kMxfp4, kMxfp4Blocks}};
 
 }  // namespace
 
@@ -85,6 +87,7 @@ void ModelDirectory::set_config(std::string text, const std::string& where) {
          parsed.problem.empty() ? "" : ": ", parsed.problem);
   }
   config_ = std::move(parsed.value);
+  quantization_ = QuantizationConfig(config_);
 }
 
 void ModelDirectory::add_shard(std::unique_ptr<ModelShard> added) {
@@ -112,15 +115,11 @@ std::optional<ResolvedSource> ModelDirectory::resolve(const TensorEntry& tensor)
       const auto stored = find(source.name + std::string(form.suffix));
       if (!stored) continue;
       ResolvedSource found{.source = &source, .stored = *stored, .encoding = form.encoding};
-      if (stored->entry->dtype_name == kFp8Dtype) found.encoding = Encoding::kFp8Blocks;
-      if (found.encoding != Encoding::kPlain) {
-        found.scales = find(source.name + std::string(form.scale_suffix));
+      if (stored->entry->dtype_name == kFp8Dtype) found.encoding = Encoding::kFp8;
+      if (form.encoding == Encoding::kPlain && stored->entry->dtype == DType::kI8) {
+        found.encoding = Encoding::kInt8;
       }
-      if (found.encoding == Encoding::kInt4Groups) {
-        if (const auto shape = find(source.name + std::string(kPackedShape))) {
-          found.companions.push_back(*shape);
-        }
-      }
+      if (found.encoding != Encoding::kPlain) add_scales(found);
       locate(tensor, found);
       return found;
     }
@@ -139,17 +138,64 @@ std::vector<std::string> ModelDirectory::stored_forms(const TensorEntry& tensor)
   return names;
 }
 
+void ModelDirectory::add_scales(ResolvedSource& found) const {
+  const auto beside = [&](std::string_view suffix) {
+    return find(found.source->name + std::string(suffix));
+  };
+  if (found.encoding == Encoding::kMxfp4) {
+    found.scales = beside(kMxfp4Scales);
+    return;
+  }
+  found.scales = beside(kScale);
+  if (found.encoding == Encoding::kFp8) {
+    const auto inverse = beside(kScaleInv);
+    if (inverse && found.scales) {
+      fail(ErrorCode::kBadStoredDType,
+           "{}: `{}` has two tensors of scales, `{}` and `{}`. Remove the one that is not meant.",
+           found.stored.file->where(), found.source->name, inverse->entry->name,
+           found.scales->entry->name);
+    }
+    found.inverse_name = inverse.has_value();
+    if (inverse) found.scales = inverse;
+  }
+  found.zero_points = beside(kZeroPoint);
+  found.column_order = beside(kColumnOrder);
+  for (const auto& companion : {found.zero_points, found.column_order}) {
+    if (companion) found.companions.push_back(*companion);
+  }
+  if (found.encoding == Encoding::kPackedInts) {
+    const WeightScheme* scheme = quantization_.scheme_of(module_name(*found.source));
+    if (scheme && scheme->spelled_out && !scheme->is_float) found.bits = scheme->bits;
+    if (const auto shape = beside(kPackedShape)) found.companions.push_back(*shape);
+  }
+}
+
+void ModelDirectory::require_plain(const ResolvedSource& found) const {
+  for (const std::string_view suffix : {kScale, kScaleInv, kZeroPoint, kColumnOrder}) {
+    const auto beside = find(found.source->name + std::string(suffix));
+    if (!beside) continue;
+    fail(
+        ErrorCode::kBadStoredDType,
+        "{}: tensor `{}` is {} and not quantised, but there is `{}`. If it stands for itself, "
+        "remove that; if not, save the model dequantised or quantised by the library that made it.",
+        found.stored.file->where(), found.stored.entry->name, found.stored.entry->dtype_name,
+        beside->entry->name);
+  }
+}
+
 void ModelDirectory::check(const TensorMap& model) const {
   constexpr size_t kNamed = 5;
   std::vector<std::string> missing;
+  quantization_.require_readable((files_root() / "config.json").string());
   for (const TensorEntry& tensor : model.entries()) {
     const std::optional<ResolvedSource> found = resolve(tensor);
     if (!found) {
       missing.push_back(tensor.name);
     } else if (found->encoding != Encoding::kPlain) {
-      check_scales(*found, tensor, config_);
+      check_scales(*found, tensor, quantization_);
     } else {
       computable(found->stored);
+      require_plain(*found);
     }
   }
   if (missing.empty()) return;
@@ -185,7 +231,7 @@ void ModelDirectory::load(const TensorEntry& tensor, const ShardedTensor& destin
   }
   SUTOR_ASSERT(destination.global_shape == tensor.shape);
   if (found->encoding != Encoding::kPlain) {
-    load_quantized(*found, tensor, config_, destination);
+    load_quantized(*found, tensor, quantization_, destination);
     return;
   }
   const DType dtype = computable(found->stored);

@@ -18,6 +18,7 @@
 
 #include "checkpoint/huggingface/model_shard.h"
 #include "checkpoint/huggingface/resolved_source.h"
+#include "checkpoint/quantized/quantization_config.h"
 #include "csrc/base/hash.h"
 #include "parallel_state/model/sharded_tensor.h"
 #include "parallel_state/model/tensor_map.h"
@@ -38,6 +39,7 @@ class ModelDirectory {
   virtual std::string_view kind() const = 0;  // "model directory" or "base store"
   const std::filesystem::path& path() const { return path_; }
   const nlohmann::json& config() const { return config_; }
+  const QuantizationConfig& quantization() const { return quantization_; }
   // In the order of their names; a single one for a model that is not sharded.
   const std::vector<std::unique_ptr<ModelShard>>& shards() const { return shards_; }
   size_t num_tensors() const { return tensors_.size(); }
@@ -95,8 +97,14 @@ class ModelDirectory {
   void add_shard(std::unique_ptr<ModelShard> shard);
 
  private:
+  // Finds what belongs to a quantised matrix that is not yet located.
+  void add_scales(ResolvedSource& found) const;
+  // Throws E0307 when a plain tensor has scales nevertheless: nobody can tell what it stands for.
+  void require_plain(const ResolvedSource& found) const;
+
   std::filesystem::path path_;
   nlohmann::json config_;
+  QuantizationConfig quantization_;
   std::string config_text_;
   std::vector<std::unique_ptr<ModelShard>> shards_;
   std::map<std::string, StoredTensor, std::less<>> tensors_;

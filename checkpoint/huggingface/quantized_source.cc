@@ -1,46 +1,16 @@
 #include "checkpoint/huggingface/quantized_source.h"
 
 #include <algorithm>
-#include <tuple>
+#include <cstring>
 
+#include "checkpoint/huggingface/scale_grid.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace {
 
-constexpr int64_t kMostExtent = int64_t{1} << 40;
 constexpr int64_t kChunkBytes = int64_t{1} << 20;
-
-// {rows, columns} of an FP8 block: `weight_block_size` of the quantization_config.
-std::pair<int64_t, int64_t> fp8_block(const nlohmann::json& config) {
-  const auto found = config.find("quantization_config");
-  if (found == config.end() || !found->is_object()) return {0, 0};
-  const auto size = found->find("weight_block_size");
-  if (size == found->end() || !size->is_array() || size->size() != 2) return {0, 0};
-  const auto extent = [](const nlohmann::json& n) {
-    const bool sensible = n.is_number_integer() && n > 0 && n <= kMostExtent;
-    return sensible ? n.get<int64_t>() : 0;
-  };
-  return {extent((*size)[0]), extent((*size)[1])};
-}
-
-std::string_view scale_suffix(Encoding encoding) {
-  if (encoding == Encoding::kFp8Blocks) return kFp8Scale;
-  return encoding == Encoding::kMxfp4 ? kMxfp4Scales : kPackedScale;
-}
-
-void require_scales(const ResolvedSource& found) {
-  if (found.scales) return;
-  fail(ErrorCode::kBadStoredDType, "{}: tensor `{}` is {}, and there is no `{}{}` with its scales",
-       found.stored.file->where(), found.stored.entry->name, found.stored.entry->dtype_name,
-       found.source->name, scale_suffix(found.encoding));
-}
-
-// Whether the source is the stored tensor as a whole, in its own order.
-bool is_entire_tensor(const DiskSource& source) {
-  return source.index < 0 && source.row_begin == 0 && source.row_step == 1 && !source.transposed;
-}
 
 // Checks that there is a byte of scale for each group.
 void check_mxfp4(const ResolvedSource& found) {
@@ -55,85 +25,122 @@ void check_mxfp4(const ResolvedSource& found) {
        blocks.name, shape_text(blocks.shape), shape_text(expected));
 }
 
-// How the scales of an FP8 or INT4 matrix lie over it, from headers alone: without their values.
-BlockScales scale_grid(const ResolvedSource& found, const TensorEntry& tensor,
-                       const nlohmann::json& config) {
-  require_scales(found);
-  const SafetensorsEntry& weight = *found.stored.entry;
-  const bool fp8 = found.encoding == Encoding::kFp8Blocks;
-  const SafetensorsEntry& entry = *found.scales->entry;
-  BlockScales scales{.dtype = computable(*found.scales)};
-  bool fits =
-      entry.shape.size() == 2 && tensor.shape.size() == 2 && is_entire_tensor(*found.source);
-  const int64_t rows = fits ? tensor.shape[0] : 0, cols = fits ? tensor.shape[1] : 0;
-  if (fits) {
-    scales.cols = entry.shape[1];
-    std::tie(scales.block_rows, scales.block_cols) =
-        fp8 ? fp8_block(config) : std::pair<int64_t, int64_t>{1, 0};
-    const auto or_even = [](int64_t& block, int64_t extent, int64_t blocks) {
-      if (block == 0 && blocks > 0 && extent % blocks == 0) block = extent / blocks;
-    };
-    or_even(scales.block_rows, rows, entry.shape[0]);
-    or_even(scales.block_cols, cols, entry.shape[1]);
-    const auto covers = [](int64_t block, int64_t extent, int64_t blocks) {
-      return block > 0 && (extent + block - 1) / block == blocks;
-    };
-    fits = covers(scales.block_rows, rows, entry.shape[0]) &&
-           covers(scales.block_cols, cols, entry.shape[1]);
+// Whole rows [begin, begin + count) of a stored matrix that has no more rows than fit in memory.
+void load_rows(const StoredTensor& stored, DType from, DType to, int64_t columns, int64_t begin,
+               int64_t count, std::byte* into) {
+  const auto row_bytes = columns * static_cast<int64_t>(size_of(from));
+  stored.file->load_ranges({.begin = stored.entry->begin + begin * row_bytes,
+                            .bytes = row_bytes,
+                            .stride = row_bytes,
+                            .count = count},
+                           from, into, to);
+}
+
+void read_values(const ResolvedSource& found, BlockScales& scales, int64_t count) {
+  scales.values.resize(static_cast<size_t>(count * scales.cols));
+  if (!scales.exponents) {
+    load_rows(*found.scales, scales.dtype, DType::kF32, scales.cols, scales.row_begin, count,
+              reinterpret_cast<std::byte*>(scales.values.data()));
+    return;
   }
-  if (!fits) {
-    fail(ErrorCode::kBadStoredDType,
-         "{}: the scales `{}` {} do not fit the matrix `{}` {} (blocks of {} x {})",
-         found.stored.file->where(), entry.name, shape_text(entry.shape), weight.name,
-         shape_text(tensor.shape), scales.block_rows, scales.block_cols);
+  std::vector<std::byte> bytes(scales.values.size());
+  load_rows(*found.scales, DType::kU8, DType::kU8, scales.cols, scales.row_begin, count,
+            bytes.data());
+  std::transform(bytes.begin(), bytes.end(), scales.values.begin(),
+                 [](std::byte byte) { return e8m0_value(static_cast<uint8_t>(byte)); });
+}
+
+// Packed ones lie along the rows: a word has those of some consecutive rows of scales.
+void read_zero_points(const ResolvedSource& found, BlockScales& scales, int64_t count) {
+  if (!found.zero_points || count == 0) return;
+  const int64_t cols = scales.cols;
+  scales.zero_points.resize(static_cast<size_t>(count * cols));
+  if (found.zero_points->entry->dtype == DType::kI8) {
+    load_rows(*found.zero_points, DType::kU8, DType::kU8, cols, scales.row_begin, count,
+              reinterpret_cast<std::byte*>(scales.zero_points.data()));
+    return;
   }
-  return scales;
+  const int64_t in_word = 32 / found.bits, first = scales.row_begin / in_word;
+  const int64_t end = (scales.row_begin + count + in_word - 1) / in_word;
+  std::vector<uint32_t> words(static_cast<size_t>((end - first) * cols));
+  load_rows(*found.zero_points, DType::kU8, DType::kU8, cols * 4, first, end - first,
+            reinterpret_cast<std::byte*>(words.data()));
+  const uint32_t mask = (uint32_t{1} << found.bits) - 1;
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t row = scales.row_begin + r;
+    for (int64_t c = 0; c < cols; ++c) {
+      const uint32_t word = words[static_cast<size_t>((row / in_word - first) * cols + c)];
+      const auto code = static_cast<int>(word >> (row % in_word * found.bits) & mask);
+      scales.zero_points[static_cast<size_t>(r * cols + c)] =
+          static_cast<int8_t>(code - (1 << (found.bits - 1)));
+    }
+  }
+}
+
+void read_column_order(const ResolvedSource& found, BlockScales& scales) {
+  if (!found.column_order) return;
+  const SafetensorsEntry& entry = *found.column_order->entry;
+  std::vector<std::byte> bytes(static_cast<size_t>(entry.num_bytes()));
+  found.column_order->file->read(entry, 0, bytes);
+  scales.group_of_column.resize(static_cast<size_t>(found.columns));
+  const size_t size = size_of(*entry.dtype);
+  for (size_t c = 0; c < scales.group_of_column.size(); ++c) {
+    int64_t group = 0;
+    if (size == 8) {
+      std::memcpy(&group, bytes.data() + c * size, size);
+    } else {
+      int32_t stored;
+      std::memcpy(&stored, bytes.data() + c * size, size);
+      group = stored;
+    }
+    if (group == -1) {  // written before the columns were ordered: they are as they lie
+      scales.group_of_column.clear();
+      return;
+    }
+    if (group < 0 || group >= scales.cols) {
+      fail(ErrorCode::kBadStoredDType, "{}: `{}` says that column {} is in group {} of {}",
+           found.column_order->file->where(), entry.name, c, group, scales.cols);
+    }
+    scales.group_of_column[c] = static_cast<int32_t>(group);
+  }
 }
 
 // Those of rows [row_begin, row_begin + row_count) of the matrix.
 BlockScales read_row_scales(const ResolvedSource& found, const TensorEntry& tensor,
-                            const nlohmann::json& config, int64_t row_begin, int64_t row_count) {
+                            const QuantizationConfig& config, int64_t row_begin,
+                            int64_t row_count) {
   BlockScales scales = scale_grid(found, tensor, config);
-  const SafetensorsEntry& entry = *found.scales->entry;
   scales.row_begin = row_begin / scales.block_rows;
   const int64_t end = (row_begin + row_count + scales.block_rows - 1) / scales.block_rows;
   const int64_t count = row_count == 0 ? 0 : end - scales.row_begin;
-  scales.values.resize(static_cast<size_t>(count * scales.cols));
-  found.scales->file->load(entry.begin, scales.dtype,
-                           {.name = entry.name,
-                            .dtype = DType::kF32,
-                            .global_shape = entry.shape,
-                            .row_begin = scales.row_begin,
-                            .row_count = count,
-                            .data = reinterpret_cast<std::byte*>(scales.values.data())});
+  read_values(found, scales, count);
+  read_zero_points(found, scales, count);
+  read_column_order(found, scales);
   return scales;
 }
 
 void load_blocks(const ResolvedSource& found, const BlockScales& scales, const ShardedTensor& to) {
-  const bool fp8 = found.encoding == Encoding::kFp8Blocks;
-  // The rows as bytes: the wanted elements, or whole packed rows.
-  ShardedTensor raw{.name = to.name, .dtype = DType::kU8, .global_shape = to.global_shape};
-  if (fp8) {
-    raw.col_begin = to.col_begin;
-    raw.col_count = to.columns();
-  } else {
-    raw.global_shape[1] /= 2;
-  }
   const int64_t columns = to.columns();
   if (to.num_elements() == 0) return;
-  const int64_t chunk_rows = std::clamp(kChunkBytes / raw.columns(), int64_t{1}, to.row_count);
-  std::vector<std::byte> bytes(static_cast<size_t>(chunk_rows * raw.columns()));
+  // The rows as bytes: the wanted elements, or whole packed rows.
+  const bool packed = found.encoding == Encoding::kPackedInts;
+  const int64_t row_bytes = packed ? found.packed_row_bytes : columns;
+  const int64_t chunk_rows = std::clamp(kChunkBytes / row_bytes, int64_t{1}, to.row_count);
+  std::vector<std::byte> bytes(static_cast<size_t>(chunk_rows * row_bytes));
   std::vector<float> values(static_cast<size_t>(columns));
   std::byte* out = to.data;
-  raw.data = bytes.data();
   for (int64_t begin = 0; begin < to.row_count; begin += chunk_rows) {
-    raw.row_begin = to.row_begin + begin;
-    raw.row_count = std::min(chunk_rows, to.row_count - begin);
-    found.stored.file->load(found.origin, DType::kU8, raw);
-    for (int64_t i = 0; i < raw.row_count; ++i) {
-      const std::byte* row = raw.data + i * raw.columns();
-      const auto dequantize = fp8 ? dequantize_fp8 : dequantize_int4;
-      dequantize(row, scales, raw.row_begin + i, to.col_begin, columns, values.data());
+    const int64_t first = to.row_begin + begin, count = std::min(chunk_rows, to.row_count - begin);
+    found.stored.file->load_ranges(found.ranges(first, count, to.col_begin, columns), DType::kU8,
+                                   bytes.data(), DType::kU8);
+    for (int64_t i = 0; i < count; ++i) {
+      const std::byte* row = bytes.data() + i * row_bytes;
+      if (packed) {
+        decode_packed(row, found.bits, to.col_begin, columns, values.data());
+      } else {
+        (found.encoding == Encoding::kFp8 ? decode_fp8 : decode_int8)(row, columns, values.data());
+      }
+      apply_scales(scales, first + i, to.col_begin, columns, values.data());
       convert_elements(reinterpret_cast<const std::byte*>(values.data()), DType::kF32, out,
                        to.dtype, columns);
       out += static_cast<size_t>(columns) * size_of(to.dtype);
@@ -177,7 +184,7 @@ void load_mxfp4(const ResolvedSource& found, const ShardedTensor& to) {
 }  // namespace
 
 void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
-                  const nlohmann::json& config) {
+                  const QuantizationConfig& config) {
   if (found.encoding == Encoding::kMxfp4) {
     check_mxfp4(found);
   } else {
@@ -186,12 +193,12 @@ void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
 }
 
 BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
-                        const nlohmann::json& config) {
+                        const QuantizationConfig& config) {
   return read_row_scales(found, tensor, config, 0, found.rows);
 }
 
 void load_quantized(const ResolvedSource& found, const TensorEntry& tensor,
-                    const nlohmann::json& config, const ShardedTensor& destination) {
+                    const QuantizationConfig& config, const ShardedTensor& destination) {
   if (found.encoding == Encoding::kMxfp4) {
     check_mxfp4(found);
     load_mxfp4(found, destination);

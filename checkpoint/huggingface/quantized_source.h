@@ -1,25 +1,25 @@
 // Reads quantised matrices of a model: their scales, and slices of them as numbers.
-// Errors: E0307 when the scales are missing or do not fit.
+// Errors: E0307 when scales, zero points or the order of columns are missing, do not fit, or are
+// others than config.json says.
 #pragma once
 
-#include <nlohmann/json.hpp>
-
-#include "checkpoint/huggingface/quantized.h"
 #include "checkpoint/huggingface/resolved_source.h"
+#include "checkpoint/quantized/quantization_config.h"
+#include "checkpoint/quantized/quantized.h"
 
 namespace sutor {
 
-// From headers alone. `config`: config.json, which says the block size of FP8.
+// From headers alone.
 void check_scales(const ResolvedSource& found, const TensorEntry& tensor,
-                  const nlohmann::json& config);
+                  const QuantizationConfig& config);
 
-// All scales of an FP8 or INT4 matrix.
+// All scales of a matrix that is not MXFP4, with what belongs to them.
 BlockScales read_scales(const ResolvedSource& found, const TensorEntry& tensor,
-                        const nlohmann::json& config);
+                        const QuantizationConfig& config);
 
 // Fills the destination's rows and columns, converted to its dtype; about 2 MiB and the scales of
 // these rows are held, and no other scales are read.
 void load_quantized(const ResolvedSource& found, const TensorEntry& tensor,
-                    const nlohmann::json& config, const ShardedTensor& destination);
+                    const QuantizationConfig& config, const ShardedTensor& destination);
 
 }  // namespace sutor

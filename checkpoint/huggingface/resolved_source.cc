@@ -50,21 +50,34 @@ void locate_elements(const TensorEntry& tensor, ResolvedSource& found) {
   found.matrix_bytes = layout.matrix_bytes;
 }
 
-// For eight elements of a row per word.
-void locate_int4(const TensorEntry& tensor, ResolvedSource& found) {
+// For elements of `bits` bits in words of a row.
+void locate_packed(const TensorEntry& tensor, ResolvedSource& found) {
   const SafetensorsEntry& entry = *found.stored.entry;
-  const bool fits = tensor.shape.size() == 2 && tensor.shape[1] % 8 == 0 &&
-                    entry.dtype == DType::kI32 &&
-                    entry.shape == std::vector<int64_t>{tensor.shape[0], tensor.shape[1] / 8};
-  if (!fits) {
+  if (entry.dtype != DType::kI32) {
+    fail(ErrorCode::kBadStoredDType,
+         "{}: tensor `{}` is {}, but integers are packed in I32. sutor does not read NVFP4 and "
+         "MXFP4 "
+         "as compressed-tensors packs them: save the model dequantised in BF16 with that library.",
+         found.stored.file->where(), entry.name, entry.dtype_name);
+  }
+  const auto words = [&](int bits) { return (found.columns * bits + 31) / 32; };
+  const auto fits = [&](int bits) {
+    return tensor.shape.size() == 2 &&
+           entry.shape == std::vector<int64_t>{tensor.shape[0], words(bits)};
+  };
+  // Few columns may fit several widths; then what config.json says counts.
+  for (const int bits : {4, 8, 2}) {
+    if (found.bits == 0 || !fits(found.bits)) found.bits = fits(bits) ? bits : found.bits;
+  }
+  if (found.bits == 0 || !fits(found.bits)) {
     fail(ErrorCode::kWrongShape,
-         "{}: tensor `{}` is {} {}, but a matrix {} packed in four bits is I32 with an eighth of "
-         "the columns",
-         found.stored.file->where(), entry.name, entry.dtype_name, shape_text(entry.shape),
-         shape_text(tensor.shape));
+         "{}: tensor `{}` has shape {}, but a matrix {} packed in four bits has [{}, {}], in eight "
+         "bits [{}, {}]",
+         found.stored.file->where(), entry.name, shape_text(entry.shape), shape_text(tensor.shape),
+         found.rows, words(4), found.rows, words(8));
   }
   found.origin = entry.begin;
-  found.row_stride = found.columns / 2;
+  found.row_stride = found.packed_row_bytes = words(found.bits) * 4;
   found.matrix_begin = entry.begin;
   found.matrix_bytes = entry.num_bytes();
 }
@@ -89,6 +102,7 @@ void locate_mxfp4(const TensorEntry& tensor, ResolvedSource& found) {
   SUTOR_ASSERT(source.row_begin + (found.rows - 1) * source.row_step < rows);
   const int64_t line = groups * kMxfp4GroupBytes;
   found.row_stride = source.row_step * line;
+  found.packed_row_bytes = line;
   found.matrix_begin = entry.begin + disk.number * rows * line;
   found.matrix_bytes = rows * line;
   found.origin = found.matrix_begin + source.row_begin * line;
@@ -136,7 +150,7 @@ StridedRanges ResolvedSource::ranges(int64_t row_begin, int64_t row_count, int64
     const int64_t span = row_count > 0 ? (row_count - 1) * row_stride + element_bytes : 0;
     return {.begin = first, .bytes = span, .stride = col_stride, .count = col_count};
   }
-  const int64_t bytes = element_bytes > 0 ? col_count * element_bytes : columns / 2;
+  const int64_t bytes = element_bytes > 0 ? col_count * element_bytes : packed_row_bytes;
   return {.begin = first, .bytes = bytes, .stride = row_stride, .count = row_count};
 }
 
@@ -152,8 +166,8 @@ StridedRanges ResolvedSource::scale_ranges(int64_t row_begin, int64_t row_count)
 void locate(const TensorEntry& tensor, ResolvedSource& found) {
   found.rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   found.columns = elements_of(tensor.shape, 1);
-  if (found.encoding == Encoding::kInt4Groups) {
-    locate_int4(tensor, found);
+  if (found.encoding == Encoding::kPackedInts) {
+    locate_packed(tensor, found);
   } else if (found.encoding == Encoding::kMxfp4) {
     locate_mxfp4(tensor, found);
   } else {
@@ -166,8 +180,8 @@ DType computable(const StoredTensor& stored) {
   if (dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16) return *dtype;
   fail(ErrorCode::kBadStoredDType,
        "{}: tensor `{}` is {}; sutor computes with F32, BF16 and F16 weights, and reads F8_E4M3, "
-       "MXFP4 and packed 4-bit matrices with their scales. Convert the checkpoint to one of these "
-       "first.",
+       "I8, MXFP4 and packed integer matrices with their scales. Convert the checkpoint to one of "
+       "these first.",
        stored.file->where(), stored.entry->name, stored.entry->dtype_name);
 }
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "checkpoint/huggingface/model_shard.h"
-#include "checkpoint/huggingface/quantized.h"
+#include "checkpoint/quantized/quantized.h"
 #include "parallel_state/model/sharded_tensor.h"
 #include "parallel_state/model/tensor_map.h"
 
@@ -27,19 +27,23 @@ struct ResolvedSource {
   const DiskSource* source = nullptr;
   StoredTensor stored;
   Encoding encoding = Encoding::kPlain;
-  std::optional<StoredTensor> scales{};  // for the other encodings
+  // For the other encodings; of integers perhaps also zero points, and the group of each column.
+  std::optional<StoredTensor> scales{}, zero_points{}, column_order{};
   // Other stored tensors of the same quantised matrix that reading takes into account (its shape,
   // zero points, order of columns): all that nothing names here counts as unused, see tensor_fit.h.
   std::vector<StoredTensor> companions{};
+  bool inverse_name = false;  // whether the scales are `<name>_scale_inv`
+  int bits = 0;  // of an element of kPackedInts; before locate(): what config.json says
 
   // Row r of the model tensor begins at byte `origin + r * row_stride` of the shard, and its
-  // element c is `c * col_stride` bytes further. Packed encodings (INT4, MXFP4) have whole rows, in
-  // which elements share bytes: their col_stride is 0.
+  // element c is `c * col_stride` bytes further. Packed encodings (kPackedInts, kMxfp4) have whole
+  // rows, in which elements share bytes: their col_stride is 0.
   int64_t origin = 0;
   int64_t row_stride = 0;
   int64_t col_stride = 0;
   int64_t rows = 0, columns = 0;  // of the model tensor, all axes but the first flattened
   int64_t element_bytes = 0;      // 0: packed
+  int64_t packed_row_bytes = 0;   // of a whole row, if packed
   // The bytes of the stored matrix that contains it, possibly among others.
   int64_t matrix_begin = 0, matrix_bytes = 0;
 
@@ -51,8 +55,8 @@ struct ResolvedSource {
   // For contiguous ones only; else an internal error.
   int64_t begin() const;
   int64_t end() const;
-  // The ranges of a slice: for plain and FP8 tensors one range per row, for transposed ones per
-  // column; for packed ones whole rows, whatever the slice's columns.
+  // The ranges of a slice: for plain, FP8 and INT8 tensors one range per row, for transposed ones
+  // per column; for packed ones whole rows, whatever the slice's columns.
   StridedRanges ranges(int64_t row_begin, int64_t row_count, int64_t col_begin,
                        int64_t col_count) const;
   // For MXFP4: the ranges of the scales of whole rows.
@@ -69,7 +73,8 @@ ElementLayout element_layout(const TensorEntry& tensor, const DiskSource& source
                              int64_t element_bytes);
 
 // Fills in the offsets and strides of `found`, whose source, stored tensor, encoding and scales are
-// set. Throws E0302 when the stored tensor has another shape than the source expects.
+// set. Throws E0302 when the stored tensor has another shape than the source expects, E0307 when it
+// is packed in a form that sutor does not read.
 void locate(const TensorEntry& tensor, ResolvedSource& found);
 
 // The dtype of a plain stored tensor. Throws E0307 for one that sutor does not compute with.

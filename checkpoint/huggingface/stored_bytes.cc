@@ -42,12 +42,15 @@ void stream_stored(const ModelDirectory& directory, const TensorEntry& tensor,
   }
   stream_bytes(file, found.ranges(0, found.rows, 0, found.columns), sink);
   if (found.encoding == Encoding::kPlain) return;
-  check_scales(found, tensor, directory.config());
+  check_scales(found, tensor, directory.quantization());
   const SafetensorsEntry& scales = *found.scales->entry;
   if (found.encoding == Encoding::kMxfp4) {
     stream_bytes(*found.scales->file, found.scale_ranges(0, found.rows), sink);
   } else {
     found.scales->file->stream(scales.begin, scales.end, sink);
+    if (!found.zero_points) return;
+    const SafetensorsEntry& zeros = *found.zero_points->entry;
+    found.zero_points->file->stream(zeros.begin, zeros.end, sink);
   }
 }
 

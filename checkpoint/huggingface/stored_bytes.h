@@ -18,9 +18,9 @@ inline constexpr int64_t kReadBufferBytes = int64_t{32} << 20;
 void stream_values(const ModelDirectory& directory, const TensorEntry& tensor, DType dtype,
                    const ByteSink& sink, int64_t bytes_at_once = kReadBufferBytes);
 
-// Plain: the values in the stored dtype. FP8 and INT4: the stored matrix, then its scales. MXFP4:
-// the blocks of the tensor's rows, then the scales of its rows. `found`: the source of `tensor`, as
-// resolve() gives it.
+// Plain: the values in the stored dtype. FP8 and integers: the stored matrix, then its scales, then
+// its zero points. MXFP4: the blocks of the tensor's rows, then the scales of its rows. `found`:
+// the source of `tensor`, as resolve() gives it.
 void stream_stored(const ModelDirectory& directory, const TensorEntry& tensor,
                    const ResolvedSource& found, const ByteSink& sink);
 Digest stored_digest(const ModelDirectory& directory, const TensorEntry& tensor,

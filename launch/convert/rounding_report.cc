@@ -1,6 +1,7 @@
 #include "launch/convert/rounding_report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "csrc/base/error.h"
 
@@ -28,6 +29,12 @@ void print_rounding(const RoundingReport& report) {
                "first of them {}\n",
                WarningCode::kUnchangedByExport, report.unchanged.size(), report.unchanged.front());
   }
+}
+
+void print_left_out(const MergedExport& merged) {
+  if (merged.left_out.empty()) return;
+  fmt::print("left out: {} of the base's files, which hold or index untrained weights: {}\n",
+             merged.left_out.size(), fmt::join(merged.left_out, ", "));
 }
 
 }  // namespace sutor

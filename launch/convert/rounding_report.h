@@ -1,4 +1,5 @@
-// Prints the rounding errors of the trained matrices of a quantised base.
+// Prints what a merged export did beside writing trained values: the rounding errors of matrices of
+// a quantised base, and the files of the base that it left out.
 #pragma once
 
 #include "checkpoint/export/merged_export.h"
@@ -9,5 +10,8 @@ namespace sutor {
 // more than training did, or made some equal to the base's. Prints nothing when the base is not
 // quantised.
 void print_rounding(const RoundingReport& report);
+
+// Names the files with other copies of the base's weights; nothing when there are none.
+void print_left_out(const MergedExport& merged);
 
 }  // namespace sutor

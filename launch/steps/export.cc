@@ -121,6 +121,7 @@ Report write_merged(const Work& work, const ExportRequest& request, const fs::pa
   return [merged, report](const std::string& folder) {
     fmt::print("wrote {}: {} tensors changed\n", folder, merged.digests.size());
     print_rounding(merged.rounding);
+    print_left_out(merged);
     if (report) print_verified(*report);
   };
 }

@@ -90,7 +90,10 @@ void write(const MergeJob& job, const ModelSource& source, std::vector<TrainedTe
   const QuantizedRule rule = parse_quantized_rule(job.quantized);
   const MergedExport merged = export_merged(source.directory, source.info.tensors,
                                             std::move(tensors), staged.path(), origin, rule);
-  if (!job.json) print_rounding(merged.rounding);
+  if (!job.json) {
+    print_rounding(merged.rounding);
+    print_left_out(merged);
+  }
   if (job.verify) {
     verify_merged(source.directory, source.info.tensors, staged.path(), merged.digests, rule);
   }

@@ -135,8 +135,8 @@ def test_there_and_back(program, quantized, tmp_path, form):
 @pytest.mark.parametrize("layout", [(1, {}), (4, {"tp": 2, "ep": 2}), (2, {"etp": 2})], ids=str)
 @pytest.mark.parametrize("form", ["fp8-uneven", "int4"])
 def test_training_beside_them(program, quantized, tmp_path, form, layout):
-    """Losses and trained weights are those of the dequantised model; what is packed by four bits
-    takes no merged export."""
+    """Losses and trained weights are those of the dequantised model; packed ones merge by either
+    rule."""
     ranks, parallel = layout
     ids = models.sample_ids(SHAPE)
     rows = runner.write_rows(ids, tmp_path / "rows.jsonl")
@@ -157,9 +157,16 @@ def test_training_beside_them(program, quantized, tmp_path, form, layout):
     assert all(torch.equal(ours[n], plain[n].to(torch.bfloat16)) for n in ours)
     if form != "int4":
         return
-    result = program.run("export", runs[0].recipe, "--checkpoint", runs[0].checkpoints()[-1],
-                         "--format", "merged", code=None)
-    assert result.code != 0 and "E0307" in result.output and "adapter" in result.output
+    for rule in ("dequantize", "requantize"):
+        program.run("export", runs[0].recipe, "--checkpoint", runs[0].checkpoints()[-1],
+                    "--format", "merged", "--quantized", rule, "--verify", "--out",
+                    tmp_path / rule)
+        after = runner.read_tensors(tmp_path / rule / "merged")
+        for name, tensor in ours.items():
+            if rule == "dequantize":
+                assert torch.equal(after[name], tensor) and name + "_packed" not in after
+            else:
+                assert name not in after and name + "_packed" in after
 
 
 # Blocks that divide every matrix, which transformers asks for.

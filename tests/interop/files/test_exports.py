@@ -59,6 +59,28 @@ def test_merged_model(program, model_dir, tmp_path, name, dtype, form):
     assert (run_logits(program, merged, ids, tmp_path)["logits"] - expected).abs().max() <= 1e-4
 
 
+def test_no_other_copy_of_the_weights_is_exported(program, model_dir, copy_of, tmp_path):
+    """A GPT-OSS folder as published has the base's weights three times. Told once, and recorded."""
+    shape = models.shape("go-20b")
+    base, ids = copy_of(model_dir(shape)), models.sample_ids(shape)
+    copies = ["metal/model.bin", "original/model.safetensors", "model-Q4_K_M.gguf",
+              "adapter_config.json"]
+    for name in [*copies, "original/config.json"]:
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).write_text("of the base")
+    config = models.pick_experts(models.load(base, torch.float32), layers=[1])
+    run = runner.Run(program, tmp_path, base, runner.write_rows(ids, tmp_path / "rows.jsonl"),
+                     config, steps=1)
+    run.prepare().train()
+    told = program.run("export", run.recipe, "--format", "merged", "--verify").output
+    merged = run.output / "export" / "merged"
+    assert not any((merged / name).exists() for name in copies)
+    assert (merged / "original/config.json").exists()
+    line, = [line for line in told.splitlines() if "left out" in line]
+    assert all(name in line for name in copies)
+    assert json.loads((merged / "sutor_export.json").read_text())["left_out"] == sorted(copies)
+
+
 @pytest.mark.parametrize("dtype,form", FORMS, ids=lambda v: str(v))
 def test_export_without_training_is_the_base(program, model_dir, tmp_path, dtype, form):
     """Every file, byte for byte, and no other file."""

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/huggingface/hf_directory.h"
-#include "checkpoint/huggingface/quantized.h"
+#include "checkpoint/quantized/quantized.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/stacked_model.h"
 

@@ -1,4 +1,4 @@
-#include "checkpoint/huggingface/quantized.h"
+#include "checkpoint/quantized/quantized.h"
 
 #include <algorithm>
 #include <array>
@@ -39,6 +39,17 @@ NibblePairs make_nibble_pairs() {
   return pairs;
 }
 
+template <int kBits>
+void unpack(const std::byte* packed, int64_t first, int64_t count, float* to) {
+  constexpr int64_t kPerByte = 8 / kBits;
+  constexpr int kMask = (1 << kBits) - 1, kHalf = 1 << (kBits - 1);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t element = first + i;
+    const int byte = static_cast<uint8_t>(packed[element / kPerByte]);
+    to[i] = static_cast<float>((byte >> (element % kPerByte * kBits) & kMask) - kHalf);
+  }
+}
+
 // Ties go to the even code: 0.25 to 0, 0.75 to 1, 1.25 to 1, 1.75 to 2, 2.5 to 2, 3.5 to 4, 5 to 4.
 int e2m1_code(float magnitude) {
   return (magnitude > .25f) + (magnitude >= .75f) + (magnitude > 1.25f) + (magnitude >= 1.75f) +
@@ -70,29 +81,47 @@ float fp8_e4m3_value(uint8_t bits) {
   return table[bits];
 }
 
-void dequantize_fp8(const std::byte* from, const BlockScales& scales, int64_t row, int64_t col,
-                    int64_t count, float* to) {
+float e8m0_value(uint8_t bits) {
+  if (bits == 255) return std::numeric_limits<float>::quiet_NaN();
+  return std::ldexp(1.0f, static_cast<int>(bits) - 127);
+}
+
+void decode_fp8(const std::byte* from, int64_t count, float* to) {
   static const std::array<float, 256> table = make_fp8_table();
-  for (int64_t i = 0; i < count;) {
-    const float scale = scales.at(row, col + i);
-    const int64_t stop = std::min(count, i + scales.block_cols - (col + i) % scales.block_cols);
-    for (; i < stop; ++i) to[i] = table[static_cast<uint8_t>(from[i])] * scale;
+  for (int64_t i = 0; i < count; ++i) to[i] = table[static_cast<uint8_t>(from[i])];
+}
+
+void decode_int8(const std::byte* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(static_cast<int8_t>(from[i]));
+}
+
+void decode_packed(const std::byte* packed, int bits, int64_t first, int64_t count, float* to) {
+  (bits == 2 ? unpack<2> : bits == 4 ? unpack<4> : unpack<8>)(packed, first, count, to);
+}
+
+void encode_packed(const float* values, int bits, int64_t count, std::byte* to) {
+  const int per_byte = 8 / bits, half = 1 << (bits - 1);
+  std::fill(to, to + (count * bits + 31) / 32 * 4, std::byte{0});
+  for (int64_t i = 0; i < count; ++i) {
+    const int code = static_cast<int>(values[i]) + half;
+    to[i / per_byte] |= static_cast<std::byte>(code << (i % per_byte * bits));
   }
 }
 
-void dequantize_int4(const std::byte* packed, const BlockScales& scales, int64_t row, int64_t col,
-                     int64_t count, float* to) {
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t element = col + i;
-    const auto byte = static_cast<uint8_t>(packed[element / 2]);
-    const int nibble = element % 2 == 0 ? byte & 15 : byte >> 4;
-    to[i] = static_cast<float>(nibble - 8) * scales.at(row, element);
-  }
-  if (scales.dtype == DType::kF32) return;
-  std::vector<std::byte> rounded(static_cast<size_t>(count) * size_of(scales.dtype));
-  auto* bytes = reinterpret_cast<std::byte*>(to);
-  convert_elements(bytes, DType::kF32, rounded.data(), scales.dtype, count);
-  convert_elements(rounded.data(), scales.dtype, bytes, DType::kF32, count);
+void apply_scales(const BlockScales& scales, int64_t row, int64_t col, int64_t count,
+                  float* values) {
+  const float* const scale_row = scales.row(row);
+  const int8_t* const zeros = scales.zero_row(row);
+  for_runs(scales, col, col + count, [&](int64_t block, int64_t begin, int64_t end) {
+    const float scale = scale_row[block];
+    const float zero = zeros ? static_cast<float>(zeros[block]) : 0.0f;
+    for (int64_t c = begin; c < end; ++c) values[c - col] = (values[c - col] - zero) * scale;
+  });
+  if (scales.product == DType::kF32) return;
+  std::vector<std::byte> rounded(static_cast<size_t>(count) * size_of(scales.product));
+  auto* bytes = reinterpret_cast<std::byte*>(values);
+  convert_elements(bytes, DType::kF32, rounded.data(), scales.product, count);
+  convert_elements(rounded.data(), scales.product, bytes, DType::kF32, count);
 }
 
 void dequantize_mxfp4(const std::byte* blocks, const std::byte* scales, int64_t groups, float* to) {
