@@ -48,6 +48,7 @@ def summary(source, spec, job):
             f"warning[W0108]: {counts['special_in_text']:,} rows hold the text of a special token, "
             "which becomes that token"
         )
+    notes += source.row_notes()
     return "\n".join([line] + ["  " + note for note in notes])
 
 
