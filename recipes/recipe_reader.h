@@ -26,6 +26,10 @@ Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::str
 // A recipe without a file: defaults and `sets`.
 Recipe recipe_of_sets(const std::vector<std::string>& sets);
 
+// Of rows without a name: that of the file, glob or folder without its extension and the signs of
+// globs ("data/train-*.parquet" is "train"), else that of the folder around it.
+std::string default_set_name(const std::string& path);
+
 // Throws E0206 when the recipe names no training data.
 void require_train_data(const Recipe& recipe);
 

@@ -61,8 +61,8 @@ class PromptMaker:
             # None: it only calls tools.
             answers = [content_text(messages[-1])] if "content" in messages[-1] else []
         self._count_specials(map(content_text, messages[:count]))
-        talk = Talk(template, self._normalizer.messages(messages), made.tools, where,
-                    made.template_values)
+        talk = Talk(template, self._normalizer.messages(messages),
+                    self._normalizer.tools(made.tools), where, made.template_values)
         return talk.render(count, generation_prompt=True)[0], answers
 
     def _count_specials(self, texts):

@@ -41,11 +41,14 @@ class TemplateHabits:
             ("only", role), lambda: self.shows(role) is False and bool(self.reads_parts(role))
         )
 
-    def shows_tools(self):
+    def shows_tools(self, bare=False):
+        """bare: functions, without OpenAI's object around each."""
         function = {"name": WORDS[0], "description": "x",
                     "parameters": {"type": "object", "properties": {}}}
-        tools = [{"type": "function", "function": function}]
-        return self._ask("tools", lambda: self._renders([ASK, ANSWER], WORDS[:1], tools))
+        tools = [function if bare else {"type": "function", "function": function}]
+        return self._ask(
+            ("tools", bare), lambda: self._renders([ASK, ANSWER], WORDS[:1], tools)
+        )
 
     def shows_key(self, role, key):
         message = {"content": "x", key: WORDS[0]}
@@ -175,8 +178,11 @@ class Normalizer:
         return {**call, "function": function}
 
     def tools(self, tools):
-        if tools and self._habits.shows_tools() is False:
-            self._unread["tools (the chat template shows none)"] += 1
+        if not tools or self._habits.shows_tools() is not False:
+            return tools
+        if self._habits.shows_tools(bare=True):
+            return [tool.get("function", tool) for tool in tools]
+        self._unread["tools (the chat template shows none)"] += 1
         return tools
 
 
