@@ -48,7 +48,7 @@ class Prepared:
                "loss_on": "assistant", "seq_len": 4096, "too_long": "drop", "show": 0,
                "colour": False, "producer": "test", "workers": 1, "sources": sources, **job}
         done = subprocess.run([sys.executable, "-B", str(ROOT / "tools" / "prepare.py"),
-                               json.dumps(job)], capture_output=True, text=True, timeout=300)
+                               json.dumps(job)], capture_output=True, text=True, timeout=600)
         self.code, self.output = done.returncode, done.stdout + done.stderr
 
     def store(self, name):
