@@ -8,7 +8,7 @@ import tempfile
 from .errors import PrepareError
 from .lines import temporary_name
 
-# What a row may have wrong. Everything else ends the job: files, the tokenizer, the template, limits.
+# What a row may have wrong. Everything else ends the job: files, tokenizer, template, limits.
 OF_ROWS = (330, 336, 337, 339, 370)
 SHOWN = 20  # rows of a kind that are named; all are in the file beside the store
 VARIABLE = re.compile(r"\[\d+\]|`[^`]*`|'[^']*'|\"[^\"]*\"|0x[0-9a-f]{2}|\d[\d,.]*")

@@ -63,7 +63,7 @@ class _Hashed:
 
 
 class RawBytes:
-    """A file of rows. When it was read: its size and sha256, both of the file as it stands there."""
+    """A file of rows; when it was read, its size and sha256 as it stands there."""
 
     def __init__(self, path):
         self.path = path

@@ -1,8 +1,8 @@
-"""The messages of a row, whoever's form they have, in one form: that of OpenAI, as templates read it.
+"""The messages of a row, whoever's form they have, in one: that of OpenAI, as templates read it.
 
-Roles and keys of other tools are translated, keys that are null are dropped, tool calls are objects,
-and what a message says about its training is under two private keys, which masks.py takes out:
-`_train` and `_train_thinking` (true or false; absent where it says nothing).
+Roles and keys of other tools are translated, keys that are null are dropped, tool calls are
+objects, and what a message says about its training is under two private keys, which masks.py takes
+out: `_train` and `_train_thinking` (true or false; absent where it says nothing).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Rows of tokens: ids, and which of them are in the loss, by labels and by other trainers' masks."""
+"""Rows of tokens: ids, and which are in the loss, by labels and by other trainers' masks."""
 
 from sutor_prepare.errors import PrepareError
 
