@@ -22,12 +22,16 @@ struct ModelOptions {
   std::vector<std::string> adapters;
 };
 
+// Names of row keys -> columns of the rows that stand for them; nothing: is not read.
+using RowColumns = std::map<std::string, std::optional<std::string>>;
+
 struct DataSource {
-  std::string path;
-  // auto | messages | completion | text | tokens: rows; store: a finished token store, used where
-  // it is
+  std::string path;  // a file, a glob or a folder
+  // auto | messages | sharegpt | alpaca | preference | completion | text | tokens: rows; store: a
+  // finished token store, used where it is
   std::string format = "auto";
-  std::string name;  // default: the file's stem; the token store is named after it
+  std::string name;  // default: default_set_name(); the token store is named after it
+  RowColumns columns;
   // Eval sets: how completions are scored ("intent,exact").
   std::optional<std::string> scorer;
   // Training sets: how much of them an epoch holds; at most one of the two (source_mix.h).

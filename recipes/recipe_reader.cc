@@ -58,7 +58,7 @@ bool is_safe_name(const std::string& name) {
          std::all_of(name.begin(), name.end(), is_safe);
 }
 
-// Names unnamed sources after their file, without its extension, and checks names and paths.
+// Names unnamed sources, and checks names and paths.
 void name_sources(Recipe& recipe) {
   std::set<std::string> names;
   for (const char* list : {"train", "eval"}) {
@@ -73,7 +73,7 @@ void name_sources(Recipe& recipe) {
              item);
       }
       if (source.name.empty()) {
-        source.name = std::filesystem::path(source.path).stem().string();
+        source.name = default_set_name(source.path);
       }
       if (!is_safe_name(source.name)) {
         fail(ErrorCode::kBadValue,
@@ -174,6 +174,13 @@ std::string show_source_key(const DataSource& source, const std::string& key) {
   if (key == "weight") return values::show_value(source.weight);
   if (key == "epochs") return values::show_value(source.epochs);
   if (key == "share") return values::show_value(source.share);
+  if (key == "columns") {
+    std::vector<std::string> columns;
+    for (const auto& [name, column] : source.columns) {
+      columns.push_back(fmt::format("{}: {}", quoted(name), values::show_value(column)));
+    }
+    return fmt::format("{{{}}}", fmt::join(columns, ", "));
+  }
   return quoted(key == "path" ? source.path : key == "name" ? source.name : source.format);
 }
 
@@ -186,6 +193,7 @@ std::string source_list_yaml(const Recipe& recipe, const char* list,
     std::string indent = "    - ";
     for (const std::string& key : source_keys(fmt::format("data.{}", list))) {
       if (key == "path" && sources[i].path.empty()) continue;
+      if (key == "columns" && sources[i].columns.empty()) continue;
       text += commented(recipe, indent, key, show_source_key(sources[i], key),
                         fmt::format("data.{}[{}].{}", list, i, key));
       indent = "      ";
@@ -219,11 +227,37 @@ Recipe recipe_from(const RecipeValues& values, const std::string& file) {
   return recipe;
 }
 
+// A name without an extension, signs of globs, and what is left around these.
+std::string set_name_of(const std::filesystem::path& name) {
+  std::filesystem::path stem = name;
+  for (const char* packed : {".gz", ".zst", ".zstd"}) {
+    if (stem.extension() == packed) stem = stem.stem();
+  }
+  std::string text;
+  bool in_brackets = false;
+  for (const char c : stem.stem().string()) {
+    in_brackets = (in_brackets && c != ']') || c == '[';
+    if (!in_brackets && std::string_view("*?]").find(c) == std::string_view::npos) text += c;
+  }
+  if (text.size() == stem.stem().string().size()) return text;
+  const size_t begin = text.find_first_not_of("-_."), end = text.find_last_not_of("-_.");
+  return begin == std::string::npos ? "" : text.substr(begin, end - begin + 1);
+}
+
 }  // namespace
 
 std::string place_of(const Recipe& recipe, const std::string& key) {
   const auto origin = recipe.origins.find(key);
   return origin == recipe.origins.end() ? recipe.file : origin->second;
+}
+
+std::string default_set_name(const std::string& path) {
+  for (std::filesystem::path at = path; !at.empty(); at = at.parent_path()) {
+    const std::string name = set_name_of(at.filename());
+    if (!name.empty()) return name;
+    if (at == at.parent_path()) break;
+  }
+  return "";
 }
 
 Recipe read_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets) {

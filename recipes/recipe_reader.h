@@ -29,6 +29,10 @@ Recipe recipe_of_sets(const std::vector<std::string>& sets);
 // What an error in the value of `key` points to: where it was written, or the file for a default.
 std::string place_of(const Recipe& recipe, const std::string& key);
 
+// Of rows without a name: that of the file, glob or folder without its extension and the signs of
+// globs ("data/train-*.parquet" is "train"), else that of the folder around it.
+std::string default_set_name(const std::string& path);
+
 // Throws E0206 when the recipe names no training data.
 void require_train_data(const Recipe& recipe);
 

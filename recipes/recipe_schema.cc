@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <set>
 
 #include "csrc/base/text/text.h"
 #include "recipes/recipe_values.h"
@@ -54,6 +55,30 @@ std::string read_stages(const YAML::Node& node, std::string& value) {
   for (size_t i = 0; i < items.size(); ++i) good = good && whole(1)(items[i], counts[i]).empty();
   if (!good) return "even, auto, or the layers of each stage, such as [14, 13]";
   value = fmt::format("{}", fmt::join(counts, ","));
+  return "";
+}
+
+// {text: content, images: null}
+std::string read_columns(const YAML::Node& node, DataSource& source) {
+  static const std::set<std::string> names = {
+      "messages",       "system",  "tools",          "chat_template_kwargs",
+      "instruction",    "input",   "output",         "query",
+      "response",       "history", "prompt",         "completion",
+      "raw_answers",    "chosen",  "rejected",       "text",
+      "input_ids",      "labels",  "attention_mask", "completion_mask",
+      "assistant_masks"};
+  const std::string expected = fmt::format(
+      "a mapping like {{text: content}}: each of {} to the column that stands for it, or any "
+      "column to null, so that it is not read",
+      fmt::join(names, ", "));
+  if (!node.IsMap()) return expected;
+  source.columns.clear();
+  for (const auto& item : node) {
+    if (!item.first.IsScalar()) return expected;
+    std::optional<std::string>& column = source.columns[item.first.Scalar()];
+    if (!text_or_null()(item.second, column).empty()) return expected;
+    if (column && !names.count(item.first.Scalar())) return expected;
+  }
   return "";
 }
 
@@ -315,9 +340,10 @@ const Field* find_field(std::string_view key) {
 }
 
 const std::vector<std::string>& source_keys(std::string_view list) {
-  static const std::vector<std::string> train = {"path",   "format", "name",
-                                                 "scorer", "weight", "epochs"};
-  static const std::vector<std::string> eval = {"path", "format", "name", "scorer", "share"};
+  static const std::vector<std::string> train = {"path",    "format", "name",  "scorer",
+                                                 "columns", "weight", "epochs"};
+  static const std::vector<std::string> eval = {"path",   "format",  "name",
+                                                "scorer", "columns", "share"};
   return list == "data.train" ? train : eval;
 }
 
@@ -325,10 +351,12 @@ std::string read_source_key(std::string_view key, const YAML::Node& node, DataSo
   if (key == "path") return text()(node, source.path);
   if (key == "name") return text()(node, source.name);
   if (key == "scorer") return text_or_null()(node, source.scorer);
+  if (key == "columns") return read_columns(node, source);
   if (key == "weight") return number_or("null", kTimes)(node, source.weight);
   if (key == "epochs") return number_or("null", kTimes)(node, source.epochs);
   if (key == "share") return share_or_null(node, source.share);
-  return one_of({"auto", "messages", "completion", "text", "tokens", "store"})(node, source.format);
+  return one_of({"auto", "messages", "sharegpt", "alpaca", "preference", "completion", "text",
+                 "tokens", "store"})(node, source.format);
 }
 
 std::optional<SourceKey> parse_source_key(std::string_view name) {

@@ -2,16 +2,17 @@
 """Rows -> token stores. Run by `sutor prepare`, which reads the recipe:
 
     prepare.py JOB      JOB: a JSON object with model, tokenizer, template, loss_on, seq_len,
-                        too_long, show, colour, producer, and sources: a list of {kind, path,
-                        format, name, out} and, of a split, {share, side: train or held_out}
+                        too_long, show, strict (the first row that cannot be used ends it), colour,
+                        producer, and sources: a list of {kind, path, files, format, columns, name,
+                        out} and, of a split, {share, side: train or held_out}
 
-Formats of rows (JSON lines), distinguished by their keys:
-    messages             the chat template renders them; assistant turns are in the loss, with the
-                         token that ends a turn; `mask: 1` or `train: false` in a message excludes
-                         it; loss_on last (or completion): the last assistant turn; all: everything
-    prompt, completion   plain text; the completion and the end token are in the loss (all: both)
-    text                 plain text; everything is in the loss
-    input_ids, labels    tokens as they are; labels of -100 are not in the loss
+What rows may look like: sutor_rows/row_forms.py; in which files: sutor_rows/reader.py; which keys
+mean what: sutor_rows/row_keys.py. In the loss are
+    of a conversation    assistant turns, with the token that ends a turn, unless a message says
+                         otherwise; loss_on last (or completion): the last one; all: everything
+    of a completion      the completion and the end token (all: the prompt, too)
+    of a text            everything
+    of tokens            what labels and masks say
 text and completion rows begin with the tokenizer's begin token, if it adds one, and end with its
 end token. Documents are not split here: data.seq_len and data.too_long apply when they are used.
 """
@@ -48,6 +49,7 @@ def summary(source, spec, job):
             f"warning[W0108]: {counts['special_in_text']:,} rows hold the text of a special token, "
             "which becomes that token"
         )
+    notes += source.row_notes()
     return "\n".join([line] + ["  " + note for note in notes])
 
 

@@ -8,7 +8,7 @@
 namespace sutor {
 
 std::string data_set_name(const DataSource& source) {
-  return source.name.empty() ? std::filesystem::path(source.path).stem().string() : source.name;
+  return source.name.empty() ? default_set_name(source.path) : source.name;
 }
 
 std::filesystem::path token_store_path(const Recipe& recipe, const DataSource& source) {

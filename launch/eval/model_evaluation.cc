@@ -91,7 +91,8 @@ class Evaluator {
 
   void score(const std::string& model, const DataSource& source, EvaluatedSet& into) {
     const auto out = request_.folder / model / (into.set + ".jsonl");
-    const TextResult result = generate_text(recipe_, session_, {source.path, source.format}, out);
+    const TextResult result =
+        generate_text(recipe_, session_, {source.path, source.format, source.columns}, out);
     progress(fmt::format(
         "{} {}: {} completions, {} tokens in {:.1f} s ({:.0f} tok/s), {} stopped "
         "by themselves, {} prompts too long",

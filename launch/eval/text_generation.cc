@@ -9,6 +9,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/json.h"
+#include "launch/data/row_files.h"
 #include "launch/job/python_step.h"
 
 namespace sutor {
@@ -79,7 +80,9 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
                                               {"tokenizer", recipe.data.tokenizer},
                                               {"template", recipe.data.chat_template},
                                               {"rows", prompts.rows.string()},
+                                              {"files", row_file_names(prompts.rows)},
                                               {"format", prompts.format},
+                                              {"columns", row_columns(prompts.columns)},
                                               {"max_prompt_tokens", most},
                                               {"too_long", "drop"},
                                               {"out", scratch.path.string()}});

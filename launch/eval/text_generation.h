@@ -12,8 +12,9 @@
 namespace sutor {
 
 struct TextPrompts {
-  std::filesystem::path rows;
-  std::string format = "auto";  // messages | completion | text | tokens
+  std::filesystem::path rows;   // a file, a glob or a folder
+  std::string format = "auto";  // as data.train[].format, but for store
+  RowColumns columns;
 };
 
 struct TextResult {

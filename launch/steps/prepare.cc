@@ -11,6 +11,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/cli/provenance.h"
+#include "launch/data/row_files.h"
 #include "launch/job/python_step.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
@@ -19,7 +20,7 @@
 namespace sutor {
 namespace {
 
-nlohmann::json job_of(const Recipe& recipe, int show) {
+nlohmann::json job_of(const Recipe& recipe, int show, bool strict) {
   const RunPaths paths(recipe.output);
   nlohmann::json sources = nlohmann::json::array();
   const auto add = [&](const char* kind, const std::vector<DataSource>& list) {
@@ -28,7 +29,9 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
       nlohmann::json& spec =
           sources.emplace_back(nlohmann::json{{"kind", kind},
                                               {"path", source.path},
+                                              {"files", row_file_names(source.path)},
                                               {"format", source.format},
+                                              {"columns", row_columns(source.columns)},
                                               {"name", source.name},
                                               {"out", paths.tokens(source.name).string()}});
       if (!source.share) continue;
@@ -45,6 +48,7 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
           {"seq_len", recipe.data.seq_len},
           {"too_long", recipe.data.too_long},
           {"show", show},
+          {"strict", strict},
           {"colour", use_colour(STDOUT_FILENO)},
           {"producer", version_text()},
           {"sources", sources}};
@@ -52,9 +56,9 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
 
 }  // namespace
 
-int run_prepare(const Recipe& recipe, int show) {
+int run_prepare(const Recipe& recipe, int show, bool strict) {
   if (recipe.data.train.empty() && recipe.data.eval.empty()) require_train_data(recipe);
-  const nlohmann::json job = job_of(recipe, show);
+  const nlohmann::json job = job_of(recipe, show, strict);
   if (job["sources"].empty()) {
     fmt::print("every set is a token store already\n");
     return kExitOk;

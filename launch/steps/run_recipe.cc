@@ -13,6 +13,7 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
+#include "launch/data/row_files.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
 #include "launch/job/python_step.h"
@@ -198,7 +199,9 @@ class RecipeRun {
   StepFiles prepare_files() const {
     Paths inputs;
     for (const auto* sets : {&recipe_.data.train, &recipe_.data.eval}) {
-      for (const DataSource& source : *sets) inputs.push_back(source.path);
+      for (const DataSource& source : *sets) {
+        for (const auto& file : row_files(source.path)) inputs.push_back(file);
+      }
     }
     const std::filesystem::path model = model_files_root(recipe_.model.path);
     for (const char* file :

@@ -10,6 +10,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/json.h"
+#include "launch/data/row_files.h"
 #include "launch/data/sha256.h"
 #include "launch/data/token_stores.h"
 #include "launch/log/run_paths.h"
@@ -48,6 +49,11 @@ std::string share_name(const DataSource& source) {
 
 std::string share_text(double share) { return share > 0 ? fmt::format("{}", share) : "none"; }
 
+// As tools/sutor_prepare/source.py writes it.
+std::string columns_text(const DataSource& source) {
+  return source.columns.empty() ? "" : dump_json(row_columns(source.columns));
+}
+
 std::string rows_name(const DataSource& source) {
   return fmt::format("rows of {} ({})", data_set_name(source), source.path);
 }
@@ -64,17 +70,19 @@ const std::string& StageChecks::file_digest(const fs::path& path) {
 MadeFrom StageChecks::inputs_now(const DataSource& source, const TokenStoreInfo& info,
                                  StageCheck& check) {
   MadeFrom now;
-  std::error_code error;
-  if (!is_there(source.path)) {
+  const std::vector<fs::path> files = row_files(source.path);
+  if (files.empty()) {
     check.notes.push_back(
         fmt::format("{} are not there any more; the tokens made of them stay "
                     "valid",
                     rows_name(source)));
-  } else if (fs::is_regular_file(source.path, error)) {
-    now[rows_name(source)] = file_digest(source.path);
+  } else if (std::all_of(files.begin(), files.end(), is_file)) {
+    now[rows_name(source)] = row_files_digest(
+        source.path, files, [this](const fs::path& file) { return file_digest(file); });
   }
   now["data.loss_on"] = recipe_.data.loss_on;
   now[share_name(source)] = share_text(source.share.value_or(0));
+  now["columns of " + source.path] = columns_text(source);
   if (source.format != "auto") now["format of " + source.path] = source.format;
   if (info.tokenizer_digest.empty()) return now;
   const fs::path tokenizer = tokenizer_file(recipe_);
@@ -118,6 +126,7 @@ void StageChecks::check_store(const DataSource& source, StageCheck& check) {
   then["data.loss_on"] = info.options.value("loss_on", "");
   then[share_name(source)] = share_text(info.options.value("share", 0.0));
   then["format of " + source.path] = info.options.value("format", "");
+  then["columns of " + source.path] = info.options.value("columns", "");
   then["tokenizer.json"] = info.tokenizer_digest;
   const std::string wanted = info.options.value("template", "");
   const bool was_file = wanted != "auto" && wanted != "none";

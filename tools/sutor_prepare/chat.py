@@ -112,15 +112,20 @@ class ChatTemplate:
     def digest(self):
         return "sha256:" + hashlib.sha256(self.source.encode("utf-8")).hexdigest()
 
-    def render(self, messages, tools=None, generation_prompt=False):
-        """The text and the [begin, end) of what {% generation %} blocks rendered."""
-        marked = self._template.render(
-            messages=messages,
-            tools=tools,
-            documents=None,
-            add_generation_prompt=generation_prompt,
+    def render(self, messages, tools=None, generation_prompt=False, more=None):
+        """The text and the [begin, end) of what {% generation %} blocks rendered.
+
+        more: further names that the template sees, such as enable_thinking.
+        """
+        given = {
+            "documents": None,
             **self._special_tokens,
-        )
+            **(more or {}),
+            "messages": messages,
+            "tools": tools,
+            "add_generation_prompt": generation_prompt,
+        }
+        marked = self._template.render(given)
         text, spans = "", []
         segments = marked.split(SPAN_BEGIN)
         text = segments[0]

@@ -9,6 +9,9 @@ class PrepareError(Exception):
         self.code = code
         self.where = where
 
+    def __reduce__(self):
+        return PrepareError, (self.code, str(self), self.where)
+
     def exit_code(self):
         return self.code // 100
 

@@ -8,6 +8,9 @@ turn becomes its own sample, which is exactly what the model sees at inference.
 
 import time
 
+from sutor_rows.normalize import refusal
+from sutor_rows.row_messages import content_text
+
 from .chat import MAX_RENDERED
 from .errors import PrepareError
 from .limits import Limited, row_seconds
@@ -22,9 +25,12 @@ NEXT_WORDS = "x"  # what a user says behind an answer, to see which token opens 
 class Conversation:
     """One row's renders, each made once."""
 
-    def __init__(self, template, messages, tools, where):
+    def __init__(self, template, messages, tools, where, more=None):
+        """more: further names that the template sees."""
         self._template = template
-        self._messages = messages
+        self._messages = [{key: value for key, value in message.items()
+                           if key not in ("_train", "_train_thinking")} for message in messages]
+        self._more = more
         self._tools = tools
         self._where = where
         self._made = {}
@@ -45,13 +51,11 @@ class Conversation:
         begin = time.process_time()
         try:
             with Limited("the chat template", self._where):
-                text, spans = self._template.render(messages, self._tools, generation_prompt)
+                text, spans = self._render(messages, generation_prompt)
         except PrepareError:
             raise
         except Exception as error:  # of the template's own making, in one of many ways
-            raise PrepareError(
-                336, f"the chat template refuses the messages: {error}", self._where
-            ) from error
+            raise refusal(self._render, messages, error, self._where) from error
         self._spent += time.process_time() - begin
         if self._spent > MOST_RENDERS * row_seconds():
             raise PrepareError(
@@ -72,6 +76,9 @@ class Conversation:
         check_encodable(text, "messages", self._where)
         return text, spans
 
+    def _render(self, messages, generation_prompt=False):
+        return self._template.render(messages, self._tools, generation_prompt, self._more)
+
     def user_opening(self, i, special):
         """The special token right after answer i when a user speaks next; None without one."""
         try:
@@ -81,7 +88,7 @@ class Conversation:
                 raise
             return None  # the template wants something else there
         stops = list(special.finditer(text))
-        answer = (self._messages[i].get("content") or "").strip()
+        answer = content_text(self._messages[i]).strip()
         # The template may have rewritten what is before the answer, but not its end.
         if not stops or text[stops[-1].end() :].strip() != NEXT_WORDS:
             return None
@@ -98,9 +105,10 @@ class MaskMaker:
         self.per_turn = 0  # rows that became a sample a turn
         self.without_stop = 0  # trained turns that do not end with a special token
 
-    def samples(self, messages, tools, where):
-        """A list of (text, spans): spans are sorted [begin, end) in characters, in the loss."""
-        talk = Conversation(self._template, messages, tools, where)
+    def samples(self, messages, tools, where, more=None):
+        """A list of (text, spans): spans are sorted [begin, end) in characters, in the loss. more:
+        names for the template."""
+        talk = Conversation(self._template, messages, tools, where, more)
         full, marks = talk.render(len(messages))
         if self._loss_on == "all":
             return [(full, [(0, len(full))])]

@@ -1,13 +1,17 @@
 """One data set: its rows, in batches, through format, mask and tokenizer into a token store."""
 
+import json
 import time
+
+from sutor_rows.reader import RowReader
 
 from . import inputs
 from . import rows as row_kinds
-from .encode import Encoder, parts_of_spans
+from .documents import DocumentMaker
+from .encode import Encoder
 from .errors import PrepareError
 from .holdout import Side
-from .masks import MaskMaker
+from .row_faults import RowFaults
 from .store import StoreWriter
 
 BATCH_ROWS = 512
@@ -23,26 +27,21 @@ class Source:
         self._source = source
         self._tokenizer = tokenizer
         self._template = template
-        self.format = source["format"]
-        self.guessed = self.format == "auto"
+        self._maker = DocumentMaker(job, source, tokenizer, template)
+        self.guessed = source["format"] == "auto"
         self.shown = []  # the first documents: (ids, mask)
         self.counts = {"empty": 0, "all_masked": 0, "longer_than_seq_len": 0, "special_in_text": 0}
-        self._masks = None
         self.side = Side(source)
         self.own_rows = 0  # on this side
+        self.faults = RowFaults(source["path"], job.get("strict", False))
 
     def run(self):
         begin = time.monotonic()
-        self.reader = row_kinds.RowReader(self._source["path"])
+        self.reader = RowReader(self._source["path"], self._source.get("files"))
         self.writer = StoreWriter(self._source["out"])
         batch, characters = [], 0
-        for where, row in self.reader:
-            if self.format == "auto":
-                self.format = row_kinds.detect_format(row, where)
-            if not self.side.has(row):
-                continue
-            self.own_rows += 1
-            documents = self._documents(row, where)
+        for where, raw in self.reader.raw():
+            documents = self._documents(raw, where)
             batch += [(where, document) for document in documents]
             characters += sum(len(part[0]) for document in documents for part in document
                               if isinstance(part[0], str))
@@ -53,42 +52,26 @@ class Source:
         self._finish()
         self.seconds = time.monotonic() - begin
 
-    def _documents(self, row, where):
-        """The documents of a row as lists of (text or id, in the loss)."""
-        if self.format == "tokens":
-            return [list(zip(*row_kinds.tokens_of(row, where)))]
-        tokenizer = self._tokenizer()
-        if self.format == "messages":
-            return self._conversation(row, where)
-        begin = [(tokenizer.bos_id, False)] if tokenizer.add_bos else []
-        end = [(tokenizer.eos_id, True)] if tokenizer.eos_id >= 0 else []
-        if self.format == "text":
-            text = row_kinds.text_of(row, "text", where)
-            self._count_specials([text])
-            if not text:
-                self.counts["empty"] += 1
+    @property
+    def format(self):
+        return self._maker.form
+
+    def _documents(self, raw, where):
+        """Of a row that can be used."""
+        try:
+            row = RowReader.row_of(raw, where)
+            if not self.side.has(row):
                 return []
-            return [begin + [(text, True)] + end]
-        prompt = row_kinds.text_of(row, "prompt", where)
-        completion = row_kinds.completion_of(row, where)
-        self._count_specials([prompt, completion])
-        return [begin + [(prompt, self._job["loss_on"] == "all"), (completion, True)] + end]
-
-    def _conversation(self, row, where):
-        messages = row_kinds.messages_of(row, where)
-        if self._masks is None:
-            if self._template() is None:
-                raise row_kinds.no_template(self._job["template"], where)
-            self._masks = MaskMaker(
-                self._template(), self._job["loss_on"], self._tokenizer().special_pattern
-            )
-        self._count_specials([message.get("content") or "" for message in messages])
-        samples = self._masks.samples(messages, row.get("tools"), where)
-        return [parts_of_spans(text, spans) for text, spans in samples if text]
-
-    def _count_specials(self, texts):
-        special = self._tokenizer().special_pattern
-        self.counts["special_in_text"] += any(special.search(text) for text in texts)
+            self.own_rows += 1
+            documents = self._maker.of(row, where)
+            if self.format == "tokens":
+                for document in documents:
+                    ids = [token for token, _ in document]
+                    row_kinds.check_vocabulary(ids, self._job["model_vocab"], where)
+            return documents
+        except PrepareError as error:
+            self.faults.add(error)
+        return []
 
     def _write(self, batch):
         if not batch:
@@ -113,6 +96,7 @@ class Source:
         path = self._source["path"]
         if self.reader.rows == 0:
             raise PrepareError(334, f"{path} holds no rows")
+        self.faults.check(self.reader.rows)
         self.side.require_rows(self.own_rows, self.reader.rows)
         if self.writer.supervised == 0:
             raise PrepareError(
@@ -121,10 +105,15 @@ class Source:
                 f"data.loss_on ({self._job['loss_on']}), and roles, masks or labels of the rows",
             )
         tokenizer = None if self.format == "tokens" else self._tokenizer()
-        if self._masks is not None:
-            self.counts["rows_as_turns"] = self._masks.per_turn
-            self.counts["turns_without_stop"] = self._masks.without_stop
-        template = self._template() if self.format == "messages" else None
+        maker = self._maker
+        self.counts["empty"] += maker.empty
+        self.counts["special_in_text"] = maker.special_in_text
+        self.counts["not_chosen"] = maker.forms.not_chosen
+        self.counts |= self.faults.counts()
+        if maker.masks is not None:
+            self.counts["rows_as_turns"] = maker.masks.per_turn
+            self.counts["turns_without_stop"] = maker.masks.without_stop
+        template = self._template() if maker.masks is not None else None
         self.writer.finish(
             {
                 "producer": self._job["producer"],
@@ -142,12 +131,25 @@ class Source:
                     "loss_on": self._job["loss_on"],
                     "tokenizer": self._job["tokenizer"],
                     "template": self._job["template"],
+                    "columns": columns_text(self._source.get("columns")),
                     **self.side.options(),
                 },
                 "counts": self.counts,
                 "inputs": self._inputs(tokenizer, template),
             }
         )
+        self.left_out_file = self.faults.publish(self._source["out"])
+
+    def row_notes(self):
+        """Lines about rows that were left out and keys that nobody read."""
+        notes = []
+        if self.counts["not_chosen"]:
+            notes.append(f"{self.counts['not_chosen']:,} rows left out: their `label` is false")
+        unread = self._maker.unread_keys()
+        if unread:
+            names = ", ".join(f"{name} ({count:,})" for name, count in unread.items())
+            notes.append(f"warning[W0111]: not read, as nothing here gives it a meaning: {names}")
+        return notes + self.faults.lines(self.reader.rows, self.left_out_file)
 
     def _inputs(self, tokenizer, template):
         if tokenizer is None:
@@ -159,3 +161,10 @@ class Source:
         if self._job["model_vocab"] is not None:
             return self._job["model_vocab"]
         return tokenizer.vocab_size() if tokenizer else self.writer.max_id + 1
+
+
+def columns_text(columns):
+    """As launch/steps/stage_checks.cc writes them for comparison."""
+    if not columns:
+        return ""
+    return json.dumps(columns, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

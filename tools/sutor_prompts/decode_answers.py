@@ -1,7 +1,8 @@
 """Generated token ids -> completions in the shape of the ESFT authors' files."""
 
 from sutor_prepare.errors import PrepareError
-from sutor_prepare.rows import RowReader, kind_of
+from sutor_rows.reader import RowReader
+from sutor_rows.values import kind_of
 
 BATCH_ROWS = 512
 

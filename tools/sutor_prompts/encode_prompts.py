@@ -3,8 +3,9 @@
 from sutor_prepare import rows as row_kinds
 from sutor_prepare.encode import Encoder
 from sutor_prepare.errors import PrepareError
+from sutor_rows.reader import RowReader
 
-from .prompt_rows import PromptMaker, detect_format
+from .prompt_rows import PromptMaker
 
 BATCH_ROWS = 512
 # A batch also ends at this size, so that long rows do not pile up.
@@ -18,9 +19,8 @@ class PromptSource:
         self._job = job
         self._tokenizer = tokenizer
         self._vocab = model_vocab
-        self._maker = PromptMaker(tokenizer, template, job["template"])
-        self.reader = row_kinds.RowReader(job["rows"])
-        self.format = "prompt" if job["format"] == "completion" else job["format"]
+        self._maker = PromptMaker(job, tokenizer, template)
+        self.reader = RowReader(job["rows"], job.get("files"))
         self.counts = {
             "prompts": 0,
             "with_answers": 0,
@@ -31,6 +31,10 @@ class PromptSource:
             "longest": 0,
         }
 
+    @property
+    def format(self):
+        return "prompt" if self._maker.form == "completion" else self._maker.form
+
     def special_in_text(self):
         """Rows with the text of a special token, which became that token."""
         return self._maker.special_in_text
@@ -38,9 +42,10 @@ class PromptSource:
     def __iter__(self):
         batch, characters = [], 0
         for where, row in self.reader:
-            if self.format == "auto":
-                self.format = detect_format(row, where)
-            batch.append((where, *self._maker.of(row, self.format, where)))
+            prompt = self._maker.of(row, where)
+            if prompt is None:
+                continue
+            batch.append((where, *prompt))
             characters += len(batch[-1][2] or "")
             if len(batch) == BATCH_ROWS or characters >= BATCH_CHARACTERS:
                 yield from self._prompts(batch)

@@ -1,23 +1,10 @@
-"""What the rows of each kind have as a prompt and as answers."""
+"""What the rows of each form have as a prompt and as answers."""
 
 from sutor_prepare import rows as row_kinds
-from sutor_prepare.errors import PrepareError
-from sutor_prepare.masks import Conversation
-
-# Distinguished by their keys, in this order. `prompt`: rows with or without a completion.
-FORMATS = {"tokens": "input_ids", "messages": "messages", "prompt": "prompt", "text": "text"}
-
-
-def detect_format(row, where):
-    for name, key in FORMATS.items():
-        if key in row:
-            return name
-    raise PrepareError(
-        336,
-        f"the format of a row with the keys {', '.join(row) or '(none)'} is not known. Rows hold "
-        "`prompt`, `messages`, `text` or `input_ids`",
-        where,
-    )
+from sutor_prepare.masks import Conversation as Talk
+from sutor_rows.normalize import Normalizer
+from sutor_rows.row_forms import Conversation, RowForms, Text, Tokens
+from sutor_rows.row_messages import content_text
 
 
 class PromptMaker:
@@ -26,42 +13,56 @@ class PromptMaker:
     special_in_text counts the rows that hold the text of a special token, which becomes that token.
     """
 
-    def __init__(self, tokenizer, template, template_wanted):
+    def __init__(self, job, tokenizer, template):
         """tokenizer and template are functions that load on first use."""
         self._tokenizer = tokenizer
         self._template = template
-        self._template_wanted = template_wanted
+        self._template_wanted = job["template"]
+        self._forms = RowForms(job["format"], job.get("columns"), with_answers=False)
+        self._normalizer = None
         self.special_in_text = 0
 
-    def of(self, row, format, where):
-        """text is null for rows of tokens, answers a list that may be empty."""
-        if format == "tokens":
-            ids, _ = row_kinds.tokens_of(row, where)
-            return [(token, False) for token in ids], None, row_kinds.given_answers(row, where)
-        if format == "messages":
-            text, answers = self._conversation(row, where)
-            return [(text, False)], text, answers or row_kinds.given_answers(row, where)
-        text = row_kinds.text_of(row, format, where)
-        self._count_specials([text])
+    @property
+    def form(self):
+        """Of the rows; auto before the first."""
+        return self._forms.form
+
+    def of(self, row, where):
+        """text is null for rows of tokens, answers a list that may be empty. None for a row that
+        is not to be used."""
+        made = self._forms.of(row, where)
+        if made is None:
+            return None
         answers = row_kinds.given_answers(row, where)
-        if format == "prompt" and not answers and row.get("completion") is not None:
-            answers = [row_kinds.text_of(row, "completion", where)]
+        if isinstance(made, Tokens):
+            return [(token, False) for token in made.ids], None, answers
+        if isinstance(made, Conversation):
+            text, own_answers = self._conversation(made, where)
+            return [(text, False)], text, own_answers or answers
+        text = made.text if isinstance(made, Text) else made.prompt
+        self._count_specials([text])
+        if not answers and not isinstance(made, Text) and made.completion is not None:
+            answers = [made.completion]
         tokenizer = self._tokenizer()
         begin = [(tokenizer.bos_id, False)] if tokenizer.add_bos else []
         return begin + [(text, False)], text, answers
 
-    def _conversation(self, row, where):
+    def _conversation(self, made, where):
         """The prompt of the last assistant turn and its text; else the prompt of the next turn."""
-        messages = row_kinds.messages_of(row, where)
-        if self._template() is None:
+        template = self._template()
+        if template is None:
             raise row_kinds.no_template(self._template_wanted, where)
-        count, answers = len(messages), []
+        if self._normalizer is None:
+            self._normalizer = Normalizer(template, self._forms.unread)
+        messages, answers = made.messages, []
+        count = len(messages)
         if messages[-1]["role"] == "assistant":
             count -= 1
-            content = messages[-1].get("content")
-            answers = [] if content is None else [content]  # none: it only calls tools
-        self._count_specials([message.get("content") or "" for message in messages[:count]])
-        talk = Conversation(self._template(), messages, row.get("tools"), where)
+            # None: it only calls tools.
+            answers = [content_text(messages[-1])] if "content" in messages[-1] else []
+        self._count_specials(map(content_text, messages[:count]))
+        talk = Talk(template, self._normalizer.messages(messages),
+                    self._normalizer.tools(made.tools), where, made.template_values)
         return talk.render(count, generation_prompt=True)[0], answers
 
     def _count_specials(self, texts):

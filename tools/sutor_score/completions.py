@@ -8,7 +8,8 @@ import dataclasses
 
 from sutor_prepare.errors import PrepareError
 from sutor_prepare.lines import write_json_lines
-from sutor_prepare.rows import RowReader, kind_of
+from sutor_rows.reader import RowReader
+from sutor_rows.values import kind_of
 
 
 @dataclasses.dataclass

@@ -437,5 +437,43 @@ TEST(RecipeReader, BasesOfStrangeNamesAndLongChainsAreE0203) {
                         [&] { read_recipe(dir / "0.yaml"); });
 }
 
+TEST(RecipeReader, NamesASetAfterItsFileGlobOrFolder) {
+  for (const auto& [path, name] :
+       std::vector<std::pair<std::string, std::string>>{{"data/rows.jsonl", "rows"},
+                                                        {"a.b.jsonl", "a.b"},
+                                                        {"rows.jsonl.gz", "rows"},
+                                                        {"rows.csv.zst", "rows"},
+                                                        {"data/train-*.parquet", "train"},
+                                                        {"data/part-[0-9]?.jsonl", "part"},
+                                                        {"my_rows/*.jsonl", "my_rows"},
+                                                        {"my_rows/", "my_rows"},
+                                                        {"my_rows/*/*.json.gz", "my_rows"},
+                                                        {"/data/my_rows", "my_rows"}}) {
+    EXPECT_EQ(default_set_name(path), name) << path;
+    EXPECT_EQ(read(std::string(kLeast) + "data: {train: [{path: \"" + path + "\"}]}\n")
+                  .data.train[0]
+                  .name,
+              name);
+  }
+}
+
+TEST(RecipeReader, ReadsColumnsAndWritesThemBack) {
+  const std::string text = std::string(kLeast) +
+                           "data: {train: [{path: a.jsonl, format: sharegpt, columns: {messages: "
+                           "my dialog, images: null}}, {path: b.jsonl}]}\n";
+  const Recipe recipe = read(text);
+  const RowColumns expected = {{"messages", "my dialog"}, {"images", std::nullopt}};
+  EXPECT_EQ(recipe.data.train[0].columns, expected);
+  EXPECT_TRUE(recipe.data.train[1].columns.empty());
+  const std::string resolved = resolved_yaml(recipe);
+  EXPECT_EQ(read(resolved).data.train[0].columns, expected) << resolved;
+  EXPECT_EQ(read(text, {"data.train[1].columns={text: content}"}).data.train[1].columns,
+            (RowColumns{{"text", "content"}}));
+  expect_report(std::string(kLeast) + "data: {train: [{path: a.jsonl, columns: {mesages: x}}]}\n",
+                "my.yaml:3:41: error[E0205]: `data.train[0].columns`: expected a mapping like");
+  expect_report(std::string(kLeast) + "data: {train: [{path: a.jsonl, columns: [x]}]}\n",
+                "my.yaml:3:41: error[E0205]: `data.train[0].columns`: expected a mapping like");
+}
+
 }  // namespace
 }  // namespace sutor

@@ -1,0 +1,82 @@
+"""A row -> documents: its form, its normalised messages, the mask; each a list of parts.
+
+Depends on the row, its place and the options alone.
+"""
+
+from sutor_rows.normalize import Normalizer
+from sutor_rows.row_forms import Completion, Conversation, RowForms, Text, Tokens
+from sutor_rows.row_messages import content_text
+
+from .encode import parts_of_spans
+from .masks import MaskMaker
+from .rows import no_template
+
+
+class DocumentMaker:
+    """job: the recipe's keys; spec: one of its sources; tokenizer and template are functions that
+    load on first use."""
+
+    def __init__(self, job, spec, tokenizer, template):
+        self._job = job
+        self._tokenizer = tokenizer
+        self._template = template
+        self.forms = RowForms(spec["format"], spec.get("columns"))
+        self.masks = None
+        self.special_in_text = 0
+        self.empty = 0
+        self._normalizer = None
+
+    @property
+    def form(self):
+        """Of the rows; auto before the first."""
+        return self.forms.form
+
+    def of(self, row, where):
+        """Lists of (text or id, in the loss); none for a row that is empty or not to be trained."""
+        made = self.forms.of(row, where)
+        if made is None:
+            return []
+        if isinstance(made, Tokens):
+            return [list(zip(made.ids, made.mask))]
+        if isinstance(made, Conversation):
+            return self._conversation(made, where)
+        tokenizer = self._tokenizer()
+        begin = [(tokenizer.bos_id, False)] if tokenizer.add_bos else []
+        end = [(tokenizer.eos_id, True)] if tokenizer.eos_id >= 0 else []
+        if isinstance(made, Text):
+            self._count_specials([made.text])
+            if not made.text:
+                self.empty += 1
+                return []
+            return [begin + [(made.text, True)] + end]
+        assert isinstance(made, Completion)
+        self._count_specials([made.prompt, made.completion])
+        prompt = made.prompt, self._job["loss_on"] == "all"
+        return [begin + [prompt, (made.completion, True)] + end]
+
+    def _conversation(self, made, where):
+        if self.masks is None:
+            if self._template() is None:
+                raise no_template(self._job["template"], where)
+            self.masks = MaskMaker(
+                self._template(), self._job["loss_on"], self._tokenizer().special_pattern
+            )
+            self._normalizer = Normalizer(self._template(), self.forms.unread)
+        self._count_specials(map(content_text, made.messages))
+        messages = self._normalizer.messages(made.messages)
+        tools = self._normalizer.tools(made.tools)
+        samples = self.masks.samples(messages, tools, where, made.template_values)
+        return [parts_of_spans(text, spans) for text, spans in samples if text]
+
+    def unread_keys(self):
+        """{key: rows or messages that have it}: what nobody reads, the template neither."""
+        def is_shown(name):
+            key = name.removeprefix("messages[].")
+            return key != name and self._normalizer and self._normalizer.is_shown(key)
+
+        return {name: count for name, count in sorted(self.forms.unread.items())
+                if not is_shown(name)}
+
+    def _count_specials(self, texts):
+        special = self._tokenizer().special_pattern
+        self.special_in_text += any(special.search(text) for text in texts)
