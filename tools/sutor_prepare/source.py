@@ -4,9 +4,11 @@ import time
 
 from . import inputs
 from . import rows as row_kinds
-from .encode import Encoder, parts_of_spans
+from .encode import Encoder
+from .ends import frame
 from .errors import PrepareError
 from .masks import MaskMaker
+from .spans import parts_of_spans
 from .store import StoreWriter
 
 BATCH_ROWS = 512
@@ -25,7 +27,8 @@ class Source:
         self.format = source["format"]
         self.guessed = self.format == "auto"
         self.shown = []  # the first documents: (ids, mask)
-        self.counts = {"empty": 0, "all_masked": 0, "longer_than_seq_len": 0, "special_in_text": 0}
+        self.counts = {"empty": 0, "all_masked": 0, "longer_than_seq_len": 0, "special_in_text": 0,
+                       "framed_before": 0, "framed": 0}
         self._masks = None
 
     def run(self):
@@ -54,19 +57,24 @@ class Source:
         tokenizer = self._tokenizer()
         if self.format == "messages":
             return self._conversation(row, where)
-        begin = [(tokenizer.bos_id, False)] if tokenizer.add_bos else []
-        end = [(tokenizer.eos_id, True)] if tokenizer.eos_id >= 0 else []
         if self.format == "text":
             text = row_kinds.text_of(row, "text", where)
             self._count_specials([text])
             if not text:
                 self.counts["empty"] += 1
                 return []
-            return [begin + [(text, True)] + end]
+            return [self._framed([(text, True)])]
         prompt = row_kinds.text_of(row, "prompt", where)
         completion = row_kinds.completion_of(row, where)
         self._count_specials([prompt, completion])
-        return [begin + [(prompt, self._job["loss_on"] == "all"), (completion, True)] + end]
+        return [self._framed([(prompt, self._job["loss_on"] == "all"), (completion, True)])]
+
+    def _framed(self, parts):
+        """With the begin and the end token of plain text."""
+        begin, end, already = frame(self._tokenizer(), [text for text, _ in parts])
+        self.counts["framed_before"] += already
+        self.counts["framed"] += self._tokenizer().eos_id >= 0
+        return begin + parts + end
 
     def _conversation(self, row, where):
         messages = row_kinds.messages_of(row, where)
@@ -74,7 +82,10 @@ class Source:
             if self._template() is None:
                 raise row_kinds.no_template(self._job["template"], where)
             self._masks = MaskMaker(
-                self._template(), self._job["loss_on"], self._tokenizer().special_pattern
+                self._template(),
+                self._tokenizer(),
+                self._job["loss_on"],
+                self._job.get("loss_on_thinking", True),
             )
         self._count_specials([message.get("content") or "" for message in messages])
         samples = self._masks.samples(messages, row.get("tools"), where)
@@ -116,7 +127,7 @@ class Source:
         tokenizer = None if self.format == "tokens" else self._tokenizer()
         if self._masks is not None:
             self.counts["rows_as_turns"] = self._masks.per_turn
-            self.counts["turns_without_stop"] = self._masks.without_stop
+            self.counts["turns_without_stop"] = self._masks.turn_ends.without
         template = self._template() if self.format == "messages" else None
         self.writer.finish(
             {
@@ -135,11 +146,31 @@ class Source:
                     "loss_on": self._job["loss_on"],
                     "tokenizer": self._job["tokenizer"],
                     "template": self._job["template"],
+                    "loss_on_thinking": self._job.get("loss_on_thinking", True),
+                    "end_tokens": sorted(self.end_tokens()),
                 },
                 "counts": self.counts,
                 "inputs": self._inputs(tokenizer, template),
             }
         )
+
+    def end_tokens(self):
+        """{id: how often} of the tokens that end what is trained."""
+        if self.format == "tokens":
+            return {}
+        tokenizer = self._tokenizer()
+        if self._masks is None:
+            return {tokenizer.eos_id: self.counts["framed"]} if self.counts["framed"] else {}
+        trained = self._masks.turn_ends.trained
+        return {tokenizer.tokenizer.token_to_id(text): count for text, count in trained.items()}
+
+    def ends_disagree(self):
+        """A sentence when the model's files name other end tokens than the rows train."""
+        trained = self.end_tokens()
+        if not trained:
+            return None
+        tokenizer = self._tokenizer()
+        return tokenizer.ends.disagreement(trained, tokenizer.tokenizer.id_to_token)
 
     def _inputs(self, tokenizer, template):
         if tokenizer is None:

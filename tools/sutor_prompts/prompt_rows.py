@@ -1,8 +1,10 @@
 """What the rows of each kind have as a prompt and as answers."""
 
 from sutor_prepare import rows as row_kinds
+from sutor_prepare.conversation import Conversation
+from sutor_prepare.ends import frame
 from sutor_prepare.errors import PrepareError
-from sutor_prepare.masks import Conversation
+from sutor_prepare.masks import MaskMaker
 
 # Distinguished by their keys, in this order. `prompt`: rows with or without a completion.
 FORMATS = {"tokens": "input_ids", "messages": "messages", "prompt": "prompt", "text": "text"}
@@ -32,6 +34,12 @@ class PromptMaker:
         self._template = template
         self._template_wanted = template_wanted
         self.special_in_text = 0
+        self._masks = None
+
+    def end_tokens(self):
+        tokenizer = self._tokenizer()
+        texts = set() if self._masks is None else set(self._masks.turn_ends.trained)
+        return tokenizer.ends.all | {tokenizer.tokenizer.token_to_id(text) for text in texts}
 
     def of(self, row, format, where):
         """text is null for rows of tokens, answers a list that may be empty."""
@@ -46,8 +54,7 @@ class PromptMaker:
         answers = row_kinds.given_answers(row, where)
         if format == "prompt" and not answers and row.get("completion") is not None:
             answers = [row_kinds.text_of(row, "completion", where)]
-        tokenizer = self._tokenizer()
-        begin = [(tokenizer.bos_id, False)] if tokenizer.add_bos else []
+        begin, _, _ = frame(self._tokenizer(), [text])
         return begin + [(text, False)], text, answers
 
     def _conversation(self, row, where):
@@ -61,8 +68,23 @@ class PromptMaker:
             content = messages[-1].get("content")
             answers = [] if content is None else [content]  # none: it only calls tools
         self._count_specials([message.get("content") or "" for message in messages[:count]])
+        if self._masks is None:
+            self._masks = self._masks_of_turns(row.get("tools"), where)
         talk = Conversation(self._template(), messages, row.get("tools"), where)
         return talk.render(count, generation_prompt=True)[0], answers
+
+    def _masks_of_turns(self, tools, where):
+        """A maker of masks that has seen how the template ends an answer and a call of a tool."""
+        masks = MaskMaker(self._template(), self._tokenizer(), "assistant")
+        call = {"type": "function", "function": {"name": "x", "arguments": {"x": "x"}}}
+        for answer in ({"content": "x"}, {"content": "", "tool_calls": [call]}):
+            talk = [{"role": "user", "content": "x"}, {"role": "assistant", **answer}]
+            try:
+                masks.samples(talk, tools, where)
+            except PrepareError as error:
+                if error.code == 504:
+                    raise
+        return masks
 
     def _count_specials(self, texts):
         special = self._tokenizer().special_pattern
