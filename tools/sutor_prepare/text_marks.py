@@ -12,8 +12,9 @@ import re
 CONTENT, THINKING, CALL = "c", "t", "k"
 _BEGIN, _END = "\udffe", "\udfff"
 _MARK = re.compile("\ud801([ctk])(\\d+)([\udffe\udfff])")
-# Thinking that stands in the content: templates take it out at its last end.
-_INLINE = re.compile(r"(\s*<think>)(.*)(</think>)(.*)\Z", re.DOTALL)
+# Thinking that stands in the content: templates take out what is before its last end. It may lack
+# the beginning, which was part of the prompt.
+_INLINE = re.compile(r"(\s*(?:<think>)?)(.*)(</think>)(.*)\Z", re.DOTALL)
 THINKING_KEYS = ("reasoning_content", "thinking", "reasoning")
 
 

@@ -144,17 +144,9 @@ class Reference:
 
     def encoded(self, text, spans):
         result = self.tokenizer(text, add_special_tokens=False)
-        mask = [0] * len(result["input_ids"])
-        for begin, end in spans:
-            for at in range(begin, end):
-                token = result.char_to_token(at)
-                if token is not None:
-                    mask[token] = 1
-        # The bytes of one character have one place; char_to_token knows the first of them.
-        places = result.encodings[0].offsets
-        for k in range(1, len(mask)):
-            if places[k] == places[k - 1] and mask[k - 1]:
-                mask[k] = 1
+        # Not char_to_token: of the bytes of a character it knows the first.
+        mask = [int(any(a < end and b > begin for begin, end in spans))
+                for a, b in result.encodings[0].offsets]
         return result["input_ids"], mask
 
 
