@@ -35,7 +35,7 @@ struct DataSource {
 struct DataOptions {
   std::vector<DataSource> train;
   std::vector<DataSource> eval;
-  std::string tokenizer = "auto";      // auto = the model's tokenizer.json
+  std::string tokenizer = "auto";  // auto = the model's tokenizer.json
   // Key `template`: auto = the model's own | the name of one of several | file | none
   std::string chat_template = "auto";
   std::string loss_on = "assistant";  // assistant | last | completion | all

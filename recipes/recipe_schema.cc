@@ -153,8 +153,8 @@ void add_model_and_data(std::vector<Field>& fields) {
   fields.push_back(field("data.template", at(&Recipe::data, &DataOptions::chat_template), text()));
   fields.push_back(field("data.loss_on", at(&Recipe::data, &DataOptions::loss_on),
                          one_of({"assistant", "last", "completion", "all"})));
-  fields.push_back(field("data.loss_on_thinking",
-                         at(&Recipe::data, &DataOptions::loss_on_thinking), boolean()));
+  fields.push_back(
+      field("data.loss_on_thinking", at(&Recipe::data, &DataOptions::loss_on_thinking), boolean()));
   fields.push_back(
       field("data.seq_len", at(&Recipe::data, &DataOptions::seq_len), token_count(false)));
   fields.push_back(field("data.packing", at(&Recipe::data, &DataOptions::packing), boolean()));

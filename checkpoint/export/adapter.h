@@ -25,9 +25,9 @@ constexpr const char* kExpertConfigFile = "expert_cfg.json";
 
 // What an export records of its origin.
 struct ExportOrigin {
-  std::string base_digest;     // Digest::text() of the base model's ModelDirectory::digest()
-  nlohmann::json provenance;   // program version, commit, command line
-  nlohmann::json base_config;  // the base's computing_config()
+  std::string base_digest;            // Digest::text() of the base model's ModelDirectory::digest()
+  nlohmann::json provenance;          // program version, commit, command line
+  nlohmann::json base_config;         // the base's computing_config()
   std::set<int64_t> end_tokens = {};  // those that ended what was trained, as far as known
 };
 

@@ -219,8 +219,7 @@ VerifyReport verify_merged(const ModelDirectory& base, const TensorMap& model,
     for (const OutputTensor& tensor : shard.tensors) tensors.push_back(&tensor);
   }
   const std::optional<MergedInfo> info = read_merged_info(merged);
-  const auto rewritten =
-      rewritten_files(base, plan, info ? info->end_tokens : std::set<int64_t>{});
+  const auto rewritten = rewritten_files(base, plan, info ? info->end_tokens : std::set<int64_t>{});
   auto copied = copied_files(base, !changed.empty(), plan.new_headers());
   for (const auto& [file, text] : rewritten) copied.erase(file);
   verify_other_files(base, merged, copied, rewritten, !changed.empty());

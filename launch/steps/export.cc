@@ -202,8 +202,8 @@ std::set<int64_t> trained_end_tokens(const Recipe& recipe) {
       const TokenStore store(token_store_path(recipe, source));
       ids.merge(end_tokens_of(store.info().options, "end_tokens"));
     } catch (const Error& error) {
-      fmt::print("note: which token ends the rows of {} is not known: {}\n",
-                 data_set_name(source), error.what());
+      fmt::print("note: which token ends the rows of {} is not known: {}\n", data_set_name(source),
+                 error.what());
     }
   }
   return ids;

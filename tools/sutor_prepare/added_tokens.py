@@ -1,4 +1,4 @@
-"""Tokens that the files beside a tokenizer.json name: added to the tokenizer as transformers 5 does.
+"""Tokens that the files beside a tokenizer.json name: added to it as transformers 5 does.
 
 `added_tokens_decoder` of tokenizer_config.json has the last word. Where it is absent, what
 special_tokens_map.json and added_tokens.json say counts as well. Named tokens (`eos_token`, ...)

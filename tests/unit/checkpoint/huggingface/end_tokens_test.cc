@@ -9,8 +9,8 @@
 
 namespace sutor {
 namespace {
-using testing::expect_error;
 using nlohmann::json;
+using testing::expect_error;
 
 class EndTokens : public ::testing::Test {
  protected:
