@@ -46,9 +46,11 @@ struct DataSource {
 struct DataOptions {
   std::vector<DataSource> train;
   std::vector<DataSource> eval;
-  std::string tokenizer = "auto";      // auto = the model's tokenizer.json
-  std::string chat_template = "auto";  // key `template`: auto = the checkpoint's own | file | none
-  std::string loss_on = "assistant";   // assistant | last | completion | all
+  std::string tokenizer = "auto";  // auto = the model's tokenizer.json
+  // Key `template`: auto = the model's own | the name of one of several | file | none
+  std::string chat_template = "auto";
+  std::string loss_on = "assistant";  // assistant | last | completion | all
+  bool loss_on_thinking = true;       // false: what a turn thinks is left out of the loss
   int64_t seq_len = 4096;
   bool packing = true;
   std::string too_long = "drop";  // drop | truncate | split

@@ -181,6 +181,8 @@ void add_model_and_data(std::vector<Field>& fields) {
   fields.push_back(field("data.loss_on", at(&Recipe::data, &DataOptions::loss_on),
                          one_of({"assistant", "last", "completion", "all"})));
   fields.push_back(
+      field("data.loss_on_thinking", at(&Recipe::data, &DataOptions::loss_on_thinking), boolean()));
+  fields.push_back(
       field("data.seq_len", at(&Recipe::data, &DataOptions::seq_len), token_count(false)));
   fields.push_back(field("data.packing", at(&Recipe::data, &DataOptions::packing), boolean()));
   fields.push_back(field("data.too_long", at(&Recipe::data, &DataOptions::too_long),

@@ -49,6 +49,13 @@ def summary(source, spec, job):
             f"warning[W0108]: {counts['special_in_text']:,} rows hold the text of a special token, "
             "which becomes that token"
         )
+    if counts["framed_before"]:
+        notes.append(
+            f"warning[W0113]: {counts['framed_before']:,} rows have the begin or end token "
+            "themselves, so that it is not added: it would stand twice"
+        )
+    if differs := source.ends_disagree():
+        notes.append(f"warning[W0112]: {differs}")
     notes += source.row_notes()
     return "\n".join([line] + ["  " + note for note in notes])
 
@@ -78,15 +85,16 @@ def show(source, spec, tokenizer, colour):
     for number, (ids, mask) in enumerate(source.shown, 1):
         print(
             f"--- {spec['name']}, document {number}: {len(ids):,} tokens, {sum(mask):,} in loss "
-            f"({'green' if colour else 'in [[ ]]'})"
+            f"({'green' if colour else 'in double brackets'})"
         )
         print(marked(ids, mask, tokenizer, colour))
 
 
 def run(job):
-    from sutor_prepare.chat import find_template, read_json
+    from sutor_prepare.chat import read_json
     from sutor_prepare.encode import ModelTokenizer, vocabulary_of
     from sutor_prepare.source import Source
+    from sutor_prepare.templates import find_template
 
     tokenizer = once(lambda: ModelTokenizer(job["tokenizer"], job["model"]))
     template = once(

@@ -28,7 +28,8 @@ Kinds of rows, distinguished by their keys:
     text         plain text, all of it
 Plain text begins with the tokenizer's begin token, if it adds one. Answers are what a row has under
 `raw_answers` or `answers`, a text or a list; the lists may be empty.
-Prints one JSON object of counts to stdout; that of encode has the tokenizer's eos_id (-1: none).
+Prints one JSON object of counts to stdout; that of encode has the tokenizer's eos_id (-1: none) and
+end_tokens: all ids at which the model's files, the tokenizer and the chat template end a text.
 """
 
 import json
@@ -39,9 +40,10 @@ from sutor_prepare.step import once, run_step
 
 
 def encode(job):
-    from sutor_prepare.chat import find_template, read_json
+    from sutor_prepare.chat import read_json
     from sutor_prepare.encode import ModelTokenizer, vocabulary_of
     from sutor_prepare.lines import write_json_lines
+    from sutor_prepare.templates import find_template
     from sutor_prompts.encode_prompts import PromptSource, result_of
 
     tokenizer = once(lambda: ModelTokenizer(job["tokenizer"], job["model"]))

@@ -1,5 +1,6 @@
 #include "checkpoint/export/adapter.h"
 
+#include "checkpoint/huggingface/end_tokens.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
@@ -77,6 +78,7 @@ void write_adapter(const fs::path& directory, const std::vector<TrainedTensor>& 
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
   if (origin.base_config.is_object()) info["base_config"] = origin.base_config;
+  if (!origin.end_tokens.empty()) info["end_tokens"] = origin.end_tokens;
   for (const auto& [name, digest] : digests) info["tensors"][name] = digest.text();
   write_new_file(directory / kAdapterInfoFile, encode_file_list(std::move(info), std::move(files)));
 }
@@ -144,6 +146,7 @@ void Adapter::read_info(const nlohmann::json& info) {
   if (base == info.end() || !base->is_string()) refuse("`base_digest` is missing");
   base_digest_ = parse_digest(base->get<std::string>(), file.string());
   base_config_ = info.value("base_config", nlohmann::json());
+  end_tokens_ = end_tokens_of(info, "end_tokens");
   const auto tensors = info.find("tensors");
   if (tensors == info.end() || !tensors->is_object()) refuse("`tensors` is missing");
   for (const auto& [name, digest] : tensors->items()) {

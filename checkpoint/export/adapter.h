@@ -9,6 +9,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,10 @@ constexpr const char* kExpertConfigFile = "expert_cfg.json";
 
 // What an export records of its origin.
 struct ExportOrigin {
-  std::string base_digest;     // Digest::text() of the base model's ModelDirectory::digest()
-  nlohmann::json provenance;   // program version, commit, command line
-  nlohmann::json base_config;  // the base's computing_config()
+  std::string base_digest;            // Digest::text() of the base model's ModelDirectory::digest()
+  nlohmann::json provenance;          // program version, commit, command line
+  nlohmann::json base_config;         // the base's computing_config()
+  std::set<int64_t> end_tokens = {};  // those that ended what was trained, as far as known
 };
 
 // Writes the tensors in their stored_dtype, in shards of at most `max_shard_bytes`, into a new
@@ -48,6 +50,8 @@ class Adapter {
   std::optional<Digest> base_digest() const { return base_digest_; }
   // Of the base, see huggingface/base_config.h; null in adapters of older programs and of others.
   const nlohmann::json& base_config() const { return base_config_; }
+  // The tokens that ended what was trained; none in adapters of older programs and of others.
+  const std::set<int64_t>& end_tokens() const { return end_tokens_; }
   // All files but sutor_adapter.json, as recorded by the writer; empty where it was an older
   // program or another one.
   const std::vector<RecordedFile>& recorded_files() const { return recorded_files_; }
@@ -75,6 +79,7 @@ class Adapter {
   std::map<std::string, StoredTensor> tensors_;
   std::optional<Digest> base_digest_;
   nlohmann::json base_config_;
+  std::set<int64_t> end_tokens_;
   std::vector<RecordedFile> recorded_files_;
   std::map<std::string, Digest> recorded_digests_;
 };

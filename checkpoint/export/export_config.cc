@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/huggingface/end_tokens.h"
 #include "checkpoint/huggingface/hf_index.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
@@ -99,8 +100,12 @@ std::string index_text(const ModelDirectory& base, const ExportPlan& plan) {
 }  // namespace
 
 std::map<std::string, std::string> rewritten_files(const ModelDirectory& base,
-                                                   const ExportPlan& plan) {
+                                                   const ExportPlan& plan,
+                                                   const std::set<int64_t>& end_tokens) {
   std::map<std::string, std::string> files;
+  if (const auto text = generation_config_with(base, end_tokens)) {
+    files[kGenerationConfigFile] = *text;
+  }
   if (!plan.new_headers()) return files;
   files["config.json"] = config_text(base, plan);
   const bool is_single =

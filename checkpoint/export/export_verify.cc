@@ -221,8 +221,10 @@ VerifyReport verify_merged(const ModelDirectory& base, const TensorMap& model,
     verify_header(shard, merged / shard.base->name());
     for (const OutputTensor& tensor : shard.tensors) tensors.push_back(&tensor);
   }
-  const auto copied = copied_files(base, !changed.empty(), plan.new_headers()).copied;
-  const auto rewritten = rewritten_files(base, plan);
+  const std::optional<MergedInfo> info = read_merged_info(merged);
+  const auto rewritten = rewritten_files(base, plan, info ? info->end_tokens : std::set<int64_t>{});
+  auto copied = copied_files(base, !changed.empty(), plan.new_headers()).copied;
+  for (const auto& [file, text] : rewritten) copied.erase(file);
   verify_other_files(base, merged, copied, rewritten, !changed.empty());
   const HfDirectory directory(merged);
   const Verifier verifier(base, directory, changed, rule);

@@ -6,6 +6,7 @@
 #include "checkpoint/export/export_config.h"
 #include "checkpoint/export/export_slices.h"
 #include "checkpoint/format/manifest_json.h"
+#include "checkpoint/huggingface/end_tokens.h"
 #include "checkpoint/huggingface/stored_bytes.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
@@ -79,6 +80,7 @@ void write_info(const MergedExport& result, const ExportOrigin& origin,
                          {"provenance", origin.provenance},
                          {"tensors", nlohmann::json::object()}};
   if (origin.base_config.is_object()) info["base_config"] = origin.base_config;
+  if (!origin.end_tokens.empty()) info["end_tokens"] = origin.end_tokens;
   for (const auto& [name, digest] : result.digests) info["tensors"][name] = digest.text();
   if (!result.left_out.empty()) info["left_out"] = result.left_out;
   if (!result.rounding.empty()) info["quantized"] = rounding_json(result.rounding);
@@ -133,6 +135,7 @@ std::optional<MergedInfo> read_merged_info(const fs::path& directory) {
     fail(ErrorCode::kBrokenFile, "{}: it does not list `tensors`", where);
   }
   MergedInfo info;
+  info.end_tokens = end_tokens_of(body, "end_tokens");
   for (const auto& [name, digest] : body["tensors"].items()) {
     if (!digest.is_string()) {
       fail(ErrorCode::kBrokenFile, "{}: the digest of `{}` is not a string", where, name);
@@ -159,11 +162,14 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
     files[static_cast<size_t>(i)] =
         (shard.same_header ? write_in_place : write_anew)(shard, builder, to);
   });
+  const auto rewritten =
+      rewritten_files(base, plan, trained.empty() ? std::set<int64_t>{} : origin.end_tokens);
   const CopiedFiles others = copied_files(base, !trained.empty(), plan.new_headers());
   for (const fs::path& file : others.copied) {
+    if (rewritten.contains(file.generic_string())) continue;
     files.push_back(copy_recorded(base.files_root() / file, directory, file.generic_string()));
   }
-  for (const auto& [file, text] : rewritten_files(base, plan)) {
+  for (const auto& [file, text] : rewritten) {
     files.push_back(write_recorded(directory, file, text));
   }
   MergedExport result = result_of(builder, base, model, rule);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,8 @@ struct MergedExport {
 // routed experts of a layer in which one was trained, in the dtype of config.json, under the name
 // without "_blocks" or "_packed" and without scales, and changes config.json and the index
 // accordingly. All other files of the base are copied, in subdirectories too, except `.git` and
-// `.cache`; `sutor_export.json` (base digest, digests of what changed and of every file, rounding,
+// `.cache`, but generation_config.json stops at the end tokens of `origin`, too;
+// `sutor_export.json` (base digest, digests of what changed and of every file, rounding,
 // provenance) is added.
 // Other copies of the weights are left out, see copied_files.h. With no trained tensor everything
 // is copied and nothing added: the directory then equals the base byte for byte. Up to four shards
@@ -59,6 +61,7 @@ MergedExport export_merged(const ModelDirectory& base, const TensorMap& model,
 // What sutor_export.json of an export says.
 struct MergedInfo {
   std::map<std::string, Digest> tensors;  // of every changed tensor
+  std::set<int64_t> end_tokens;           // ExportOrigin::end_tokens
 };
 // Nothing when the directory has none. Throws E0303 or E0342 for a broken one, E0343 for another
 // version.

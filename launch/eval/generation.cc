@@ -7,11 +7,9 @@
 #include <deque>
 #include <nlohmann/json.hpp>
 
-#include "csrc/base/directory.h"
+#include "checkpoint/huggingface/end_tokens.h"
 #include "csrc/base/error.h"
-#include "csrc/base/file.h"
 #include "csrc/base/profile.h"
-#include "csrc/base/text/json.h"
 #include "csrc/ops/device/host_window.h"
 #include "launch/eval/sampling.h"
 #include "launch/job/stop_request.h"
@@ -184,28 +182,9 @@ void share_completions(std::vector<Completion>& completions, Comm& dp) {
 }  // namespace
 
 std::set<int64_t> stop_ids(const ModelSource& source) {
-  const auto ids_of = [](const nlohmann::json& json) {
-    std::set<int64_t> ids;
-    const auto at = json.find("eos_token_id");
-    if (at == json.end()) return ids;
-    if (at->is_number_integer()) ids.insert(at->get<int64_t>());
-    if (at->is_array()) {
-      for (const auto& id : *at) {
-        if (id.is_number_integer()) ids.insert(id.get<int64_t>());
-      }
-    }
-    return ids;
-  };
-  const std::filesystem::path file = source.directory.files_root() / "generation_config.json";
-  if (is_there(file)) {
-    const nlohmann::json json = parse_json(read_file(file)).value;
-    if (!json.is_object()) {
-      fail(ErrorCode::kBadModelConfig, "{} is not a JSON object", file.string());
-    }
-    const std::set<int64_t> ids = ids_of(json);
-    if (!ids.empty()) return ids;
-  }
-  return ids_of(source.directory.config());
+  std::set<int64_t> ids = end_tokens(source.directory);
+  for (const Overlay& adapter : source.adapters) ids.merge(adapter.end_tokens());
+  return ids;
 }
 
 GenerationResult generate(const Session& session, std::span<const std::vector<int64_t>> prompts,

@@ -23,8 +23,9 @@ struct GenerationResult {
   double seconds = 0;
 };
 
-// The ids that end a completion: eos_token_id of generation_config.json, else of config.json; none
-// when neither has one.
+// The ids that end a completion: eos_token_id of generation_config.json and of config.json, and
+// those that ended what the source's adapters were trained on. What the tokenizer and the chat
+// template name comes with prompts as text (text_generation.h).
 std::set<int64_t> stop_ids(const ModelSource& source);
 
 // Collective over the world: the ranks share the prompts, and all of them take part until the last

@@ -63,7 +63,7 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
   const ModelSource& source = session.source();
   const std::string files = source.directory.files_root().string();
   TextResult result;
-  std::string encoded;
+  std::string encoded, ends = "[]";
   if (root) {
     require_plain_file(out);  // the script would replace anything
     make_directory(parent_of(out));
@@ -87,13 +87,16 @@ TextResult generate_text(const Recipe& recipe, const Session& session, const Tex
                                               {"too_long", "drop"},
                                               {"out", scratch.path.string()}});
     result.dropped = counts.at("dropped");
+    ends = counts.at("end_tokens").dump();
     encoded = read_file(scratch.path, kMaxPromptBytes);
   }
   encoded = world.broadcast_text(encoded, 0, "prompts");
+  ends = world.broadcast_text(ends, 0, "end tokens");
   const std::vector<nlohmann::json> lines = parse_lines(encoded);
   std::vector<std::vector<int64_t>> ids;
   for (const nlohmann::json& line : lines) ids.push_back(line.at("ids"));
-  const std::set<int64_t> stop = stop_ids(source);
+  std::set<int64_t> stop = stop_ids(source);
+  stop.merge(nlohmann::json::parse(ends).get<std::set<int64_t>>());
   result.generation = generate(session, ids, stop, recipe.generate);
   result.prompts = static_cast<int64_t>(ids.size());
   for (const Completion& completion : result.generation.completions) {

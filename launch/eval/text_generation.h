@@ -22,10 +22,11 @@ struct TextResult {
   int64_t prompts = 0, dropped = 0, stopped = 0;
 };
 
-// Writes `out`: for each prompt a line {"example": {"prompt", "raw_prediction", "raw_answers"},
-// "score": null, "ids"}. Drops and counts prompts that leave no room for generate.max_new_tokens in
-// the model's context. Collective; rank 0 runs the Python step, whose errors end the job with its
-// code.
+// A completion ends at any of stop_ids() (generation.h), at the tokenizer's end token, and at the
+// token with which the chat template ends a turn. Writes `out`: for each prompt a line {"example":
+// {"prompt", "raw_prediction", "raw_answers"}, "score": null, "ids"}. Drops and counts prompts that
+// leave no room for generate.max_new_tokens in the model's context. Collective; rank 0 runs the
+// Python step, whose errors end the job with its code.
 TextResult generate_text(const Recipe& recipe, const Session& session, const TextPrompts& prompts,
                          const std::filesystem::path& out);
 

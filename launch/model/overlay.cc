@@ -151,6 +151,10 @@ void Overlay::check_base(const Digest& base, const std::string& base_name) const
   if (adapter_) adapter_->check_base(base, base_name);
 }
 
+std::set<int64_t> Overlay::end_tokens() const {
+  return adapter_ ? adapter_->end_tokens() : std::set<int64_t>{};
+}
+
 bool Overlay::lacks_base_config() const {
   return base_config_.is_null() && (!adapter_ || adapter_->base_digest());
 }

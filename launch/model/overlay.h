@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,6 +39,8 @@ class Overlay {
 
   // The computing_config() of its base, where it is recorded; else null.
   const nlohmann::json& base_config() const { return base_config_; }
+  // The tokens that ended what was trained, where an adapter records them.
+  std::set<int64_t> end_tokens() const;
   // Whether it is of an adapter or a checkpoint that records its base, but not the base's config.
   bool lacks_base_config() const;
   // Reads all of an adapter that records digests; throws E0347 when it is not as it was written.

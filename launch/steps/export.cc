@@ -12,11 +12,13 @@
 #include "checkpoint/export/adapter.h"
 #include "checkpoint/export/merged_export.h"
 #include "checkpoint/huggingface/base_config.h"
+#include "checkpoint/huggingface/end_tokens.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/owner/staged_directory.h"
 #include "csrc/base/parallel.h"
 #include "launch/convert/rounding_report.h"
+#include "launch/data/token_stores.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/overlay.h"
 #include "launch/steps/step_ledger.h"
@@ -193,6 +195,21 @@ void check_learned(const Overlay& checkpoint, const ModelSource& source, const R
   fmt::print(stderr, "warning[{}]: {}\n", WarningCode::kExportedEqualsBase, found);
 }
 
+// The tokens that end what the rows train, as `prepare` noted them.
+std::set<int64_t> trained_end_tokens(const Recipe& recipe) {
+  std::set<int64_t> ids;
+  for (const DataSource& source : recipe.data.train) {
+    try {
+      const TokenStore store(token_store_path(recipe, source));
+      ids.merge(end_tokens_of(store.info().options, "end_tokens"));
+    } catch (const Error& error) {
+      fmt::print("note: which token ends the rows of {} is not known: {}\n", data_set_name(source),
+                 error.what());
+    }
+  }
+  return ids;
+}
+
 }  // namespace
 
 void run_export(const Recipe& recipe, const ModelSource& source, const ExportRequest& request,
@@ -217,9 +234,11 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
     warn_of_base_config(*checkpoint);
     check_learned(*checkpoint, source, recipe, request.formats);
     layers.push_back(&*checkpoint);
+    work.origin.end_tokens = trained_end_tokens(recipe);
     const auto& formats = request.formats;
     if (std::find(formats.begin(), formats.end(), "peft") != formats.end()) check_peft(*checkpoint);
   }
+  for (const Overlay* layer : layers) work.origin.end_tokens.merge(layer->end_tokens());
   work.config = merged_config(layers);
   work.trained = merged_tensors(layers);
   store_as_base(work.trained, work.base, work.model.tensors);

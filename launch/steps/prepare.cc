@@ -45,6 +45,7 @@ nlohmann::json job_of(const Recipe& recipe, int show, bool strict) {
           {"tokenizer", model_files_root(recipe.data.tokenizer).string()},
           {"template", recipe.data.chat_template},
           {"loss_on", recipe.data.loss_on},
+          {"loss_on_thinking", recipe.data.loss_on_thinking},
           {"seq_len", recipe.data.seq_len},
           {"too_long", recipe.data.too_long},
           {"show", show},

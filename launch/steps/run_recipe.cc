@@ -205,7 +205,8 @@ class RecipeRun {
     }
     const std::filesystem::path model = model_files_root(recipe_.model.path);
     for (const char* file :
-         {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"}) {
+         {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+          "chat_template.jinja", "chat_template.json", "config.json"}) {
       inputs.push_back(model / file);
     }
     inputs.push_back(recipe_.data.tokenizer);

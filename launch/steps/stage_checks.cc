@@ -54,6 +54,8 @@ std::string columns_text(const DataSource& source) {
   return source.columns.empty() ? "" : dump_json(row_columns(source.columns));
 }
 
+std::string shown(bool value) { return value ? "true" : "false"; }
+
 std::string rows_name(const DataSource& source) {
   return fmt::format("rows of {} ({})", data_set_name(source), source.path);
 }
@@ -95,9 +97,11 @@ MadeFrom StageChecks::inputs_now(const DataSource& source, const TokenStoreInfo&
     if (role == "tokenizer") now[name] = file_digest(beside / file);
     if (role == "model") now[name] = file_digest(model / file);
   }
+  now["data.loss_on_thinking"] = shown(recipe_.data.loss_on_thinking);
   const std::string& wanted = recipe_.data.chat_template;
   if (info.template_digest.empty()) return now;
-  const bool is_file = wanted != "auto" && wanted != "none";
+  // Else auto, none, or the name of one of the model's templates.
+  const bool is_file = wanted != "auto" && wanted != "none" && is_there(wanted);
   now["data.template"] = is_file ? file_digest(wanted) : wanted;
   return now;
 }
@@ -129,9 +133,12 @@ void StageChecks::check_store(const DataSource& source, StageCheck& check) {
   then["columns of " + source.path] = info.options.value("columns", "");
   then["tokenizer.json"] = info.tokenizer_digest;
   const std::string wanted = info.options.value("template", "");
-  const bool was_file = wanted != "auto" && wanted != "none";
   // Of an older store the digest is that of the text, which a file may spell in other bytes.
-  if (!was_file) then["data.template"] = wanted;
+  const bool is_old = !info.inputs.is_object();
+  if (wanted == "auto" || wanted == "none" || (!is_old && !then.contains("data.template"))) {
+    then["data.template"] = wanted;
+  }
+  then["data.loss_on_thinking"] = shown(info.options.value("loss_on_thinking", true));
   if (!info.source_digest.starts_with("sha256:")) {
     check.standing = std::max(check.standing, Standing::kUnknown);
     check.notes.push_back(

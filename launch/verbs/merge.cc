@@ -136,8 +136,10 @@ int run_merge(const MergeJob& job, const nlohmann::json& provenance) {
         source.directory.load(*source.info.tensors.find(rows.name), rows);
       });
   const size_t count = tensors.size();
+  std::set<int64_t> ends;
+  for (const Overlay& adapter : source.adapters) ends.merge(adapter.end_tokens());
   write(job, source, std::move(tensors),
-        {base.text(), provenance, computing_config(source.directory.config())});
+        {base.text(), provenance, computing_config(source.directory.config()), ends});
   if (!job.json) {
     fmt::print("wrote {}: {} tensors of {} adapters{}\n", job.out, count, source.adapters.size(),
                job.verify ? ", verified" : "");

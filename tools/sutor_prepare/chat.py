@@ -1,11 +1,10 @@
-"""Chat templates: finding the model's own, and rendering as transformers does.
+"""One chat template, rendered as transformers does. Which one it is: templates.py.
 
 The environment gives templates what transformers gives them: a sandbox, trimmed blocks, loop
 controls, a tojson that does not escape, raise_exception, strftime_now and {% generation %}.
 """
 
 import datetime
-import hashlib
 import json
 import os
 
@@ -32,6 +31,7 @@ class GenerationTag(jinja2.ext.Extension):
 
     def parse(self, parser):
         line = next(parser.stream).lineno
+        self.environment.has_generation = True
         body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
         call = self.call_method("_mark")
         return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
@@ -43,6 +43,7 @@ class GenerationTag(jinja2.ext.Extension):
 class Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """Also refuses sums that no template makes: the interpreter cannot interrupt them."""
 
+    has_generation = False  # whether what it parsed has {% generation %}
     intercepted_binops = frozenset(["*", "**"])
 
     def call_binop(self, context, operator, left, right):
@@ -94,12 +95,11 @@ def _environment():
 class ChatTemplate:
     def __init__(self, source, special_tokens, name):
         """special_tokens: e.g. {"bos_token": "<s>"}, as the template may use them."""
-        self.source = source
-        self.name = name
         self._special_tokens = special_tokens
         try:
             with Limited("the chat template", name):
-                self._template = _environment().from_string(source)
+                environment = _environment()
+                self._template = environment.from_string(source)
         except jinja2.exceptions.TemplateSyntaxError as error:
             raise PrepareError(
                 338, f"not a valid chat template: {error.message}", f"{name}:{error.lineno}"
@@ -108,9 +108,7 @@ class ChatTemplate:
             if isinstance(error, PrepareError):
                 raise
             raise PrepareError(338, f"not a valid chat template: {error}", name) from error
-
-    def digest(self):
-        return "sha256:" + hashlib.sha256(self.source.encode("utf-8")).hexdigest()
+        self.has_generation = environment.has_generation
 
     def render(self, messages, tools=None, generation_prompt=False, more=None):
         """The text and the [begin, end) of what {% generation %} blocks rendered.
@@ -135,9 +133,6 @@ class ChatTemplate:
             text += inside + after
         return text, spans
 
-    def has_generation(self):
-        return "generation" in self.source and "endgeneration" in self.source
-
 
 def read_json(path):
     """The object of a JSON file; an empty one where there is no file."""
@@ -152,32 +147,3 @@ def read_json(path):
     if not isinstance(value, dict):
         raise PrepareError(331, f"{path} is not a JSON object")
     return value
-
-
-def _own_template(folder):
-    """Template text and its file, in the order of precedence of transformers; or (None, None)."""
-    path = os.path.join(folder, "chat_template.jinja")
-    if os.path.lexists(path):
-        return read_text(path, 338, MAX_TEMPLATE), path
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        path = os.path.join(folder, name)
-        template = read_json(path).get("chat_template")
-        if isinstance(template, list):  # several, by name
-            named = [each for each in template if isinstance(each, dict)]
-            template = next((e.get("template") for e in named if e.get("name") == "default"), None)
-        if isinstance(template, str):
-            return template, path
-    return None, None
-
-
-def find_template(wanted, folders, special_tokens):
-    """wanted: auto, none or a file. Returns None when there is none."""
-    if wanted == "none":
-        return None
-    if wanted != "auto":
-        return ChatTemplate(read_text(wanted, 338, MAX_TEMPLATE), special_tokens, wanted)
-    for folder in folders:
-        source, path = _own_template(folder)
-        if source is not None:
-            return ChatTemplate(source, special_tokens, path)
-    return None

@@ -7,9 +7,10 @@ from sutor_rows.normalize import Normalizer
 from sutor_rows.row_forms import Completion, Conversation, RowForms, Text, Tokens
 from sutor_rows.row_messages import content_text
 
-from .encode import parts_of_spans
+from .ends import frame
 from .masks import MaskMaker
 from .rows import no_template
+from .spans import parts_of_spans
 
 
 class DocumentMaker:
@@ -24,7 +25,9 @@ class DocumentMaker:
         self.masks = None
         self.special_in_text = 0
         self.empty = 0
-        self._normalizer = None
+        self.framed = 0  # texts that end with the end token
+        self.framed_before = 0  # of them, those that had begin or end token themselves
+        self._normalizers = {}  # by template
 
     @property
     def form(self):
@@ -40,39 +43,51 @@ class DocumentMaker:
             return [list(zip(made.ids, made.mask))]
         if isinstance(made, Conversation):
             return self._conversation(made, where)
-        tokenizer = self._tokenizer()
-        begin = [(tokenizer.bos_id, False)] if tokenizer.add_bos else []
-        end = [(tokenizer.eos_id, True)] if tokenizer.eos_id >= 0 else []
         if isinstance(made, Text):
             self._count_specials([made.text])
             if not made.text:
                 self.empty += 1
                 return []
-            return [begin + [(made.text, True)] + end]
+            return [self._framed([(made.text, True)])]
         assert isinstance(made, Completion)
         self._count_specials([made.prompt, made.completion])
         prompt = made.prompt, self._job["loss_on"] == "all"
-        return [begin + [prompt, (made.completion, True)] + end]
+        return [self._framed([prompt, (made.completion, True)])]
+
+    def _framed(self, parts):
+        """With the begin and the end token of plain text."""
+        begin, end, already = frame(self._tokenizer(), [text for text, _ in parts])
+        self.framed_before += already
+        self.framed += self._tokenizer().eos_id >= 0
+        return begin + parts + end
 
     def _conversation(self, made, where):
         if self.masks is None:
             if self._template() is None:
                 raise no_template(self._job["template"], where)
             self.masks = MaskMaker(
-                self._template(), self._job["loss_on"], self._tokenizer().special_pattern
+                self._template(),
+                self._tokenizer(),
+                self._job["loss_on"],
+                self._job.get("loss_on_thinking", True),
             )
-            self._normalizer = Normalizer(self._template(), self.forms.unread)
         self._count_specials(map(content_text, made.messages))
-        messages = self._normalizer.messages(made.messages)
-        tools = self._normalizer.tools(made.tools)
+        normalizer = self._normalizer(self._template().of(made.tools))
+        messages = normalizer.messages(made.messages)
+        tools = normalizer.tools(made.tools)
         samples = self.masks.samples(messages, tools, where, made.template_values)
         return [parts_of_spans(text, spans) for text, spans in samples if text]
+
+    def _normalizer(self, template):
+        if template not in self._normalizers:
+            self._normalizers[template] = Normalizer(template, self.forms.unread)
+        return self._normalizers[template]
 
     def unread_keys(self):
         """{key: rows or messages that have it}: what nobody reads, the template neither."""
         def is_shown(name):
             key = name.removeprefix("messages[].")
-            return key != name and self._normalizer and self._normalizer.is_shown(key)
+            return key != name and any(n.is_shown(key) for n in self._normalizers.values())
 
         return {name: count for name, count in sorted(self.forms.unread.items())
                 if not is_shown(name)}

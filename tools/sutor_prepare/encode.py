@@ -1,6 +1,7 @@
 """Texts with marked parts -> token ids and loss masks.
 
-A document is a list of parts: (text or token id, whether it is in the loss).
+A document is a list of parts: (text or token id, whether it is in the loss); of a text also flags
+of stretches of it (spans.py).
 """
 
 import hashlib
@@ -10,10 +11,13 @@ import re
 
 import tokenizers
 
+from .added_tokens import TokenFiles, text_of_token
 from .chat import read_json
+from .ends import EndTokens
 from .errors import PrepareError
 from .files import read_input
 from .limits import MIB, Limited, Watched, row_seconds
+from .spans import flags_of_tokens
 
 
 # What encoding takes at most: the characters of a second of processor time, and memory.
@@ -27,8 +31,10 @@ def vocabulary_of(config):
     return size if type(size) is int and size > 0 else None
 
 
-def _token_text(value):
-    return value.get("content") if isinstance(value, dict) else value
+def pattern_of(texts):
+    """A pattern of any of the texts, the longest first."""
+    longest_first = sorted(texts, key=lambda text: (-len(text), text))
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 class ModelTokenizer:
@@ -58,44 +64,55 @@ class ModelTokenizer:
         self.path = path
         self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
         self.folders = list(dict.fromkeys([os.path.dirname(path) or ".", model]))
+        files = TokenFiles(self.folders[0])
+        files.add_to(self.tokenizer)
         added = self.tokenizer.get_added_tokens_decoder().values()
-        special = {token.content for token in added if token.special}
-        longest_first = sorted(special, key=len, reverse=True)
-        self.special_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._read_special_tokens(model)
+        special = {token.content for token in added if token.special} | files.specials()
+        self._name_special_tokens(files, model)
+        self.ends = EndTokens(model, self.eos_id)
+        known = {self.tokenizer.id_to_token(number) for number in self.ends.all} - {None}
+        self.end_pattern = pattern_of(known)
+        self.special_pattern = pattern_of(special | known)
 
-    def _read_special_tokens(self, model):
+    def _name_special_tokens(self, files, model):
         """bos, eos and the names that templates use. The model's config.json is the last resort."""
-        config = read_json(os.path.join(self.folders[0], "tokenizer_config.json"))
-        others = read_json(os.path.join(self.folders[0], "special_tokens_map.json"))
-        named = {**others, **config}
-        self.special_tokens = {}
-        for key, value in named.items():
-            if key.endswith("_token") and isinstance(_token_text(value), str):
-                self.special_tokens[key] = _token_text(value)
+        self.special_tokens = {key: text_of_token(value) for key, value in files.named.items()}
         model_config = read_json(os.path.join(model, "config.json"))
         self.model_vocab = vocabulary_of(model_config)
         for key in ("bos_token", "eos_token"):
             ids = model_config.get(key + "_id")
             ids = ids[0] if isinstance(ids, list) and ids else ids
-            if key not in named and type(ids) is int:
+            if not files.says(key) and type(ids) is int and 0 <= ids < 1 << 31:
                 text = self.tokenizer.id_to_token(ids)
                 if text is not None:
                     self.special_tokens[key] = text
         self.bos_id = self._id_of("bos_token")
         self.eos_id = self._id_of("eos_token")
-        self.add_bos = self.bos_id >= 0 and named.get("add_bos_token", self._adds_bos(named))
+        adds = files.config.get("add_bos_token")
+        self.add_bos = self.bos_id >= 0 and (self._adds_bos(files) if adds is None else bool(adds))
+        if any(part["type"] == "ByteLevel" for part in self.parts_of("pre_tokenizer")):
+            # Offsets that leave out no blank; what it adds to a text has been looked at.
+            self.tokenizer.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
 
     def _id_of(self, key):
         text = self.special_tokens.get(key)
         token = self.tokenizer.token_to_id(text) if text is not None else None
         return -1 if token is None else token
 
-    def _adds_bos(self, named):
-        if not named:
+    def _adds_bos(self, files):
+        if not files.config and not files.named:
             return True  # a bare tokenizer.json: what config.json names is used
         ids = self.tokenizer.encode("x", add_special_tokens=True).ids
         return bool(ids) and ids[0] == self.bos_id
+
+    def written(self, key):
+        """The text that becomes the token of this name; a tuple of none where no text does."""
+        text = self.special_tokens.get(key)
+        if text is None or self.tokenizer.encode(text, add_special_tokens=False).ids != [
+            self.tokenizer.token_to_id(text)
+        ]:
+            return ()
+        return text
 
     def vocab_size(self):
         return self.model_vocab or self.tokenizer.get_vocab_size(with_added_tokens=True)
@@ -127,14 +144,22 @@ class Encoder:
     def encode(self, documents, where=""):
         """For every document (ids, mask), lists of equal length. where: of the documents."""
         joined = [self._joined(parts) for parts in documents]
-        texts = [text for parts in joined for text, _ in parts if isinstance(text, str)]
-        encoded = iter(self._encodings(texts, where))
+        # Offsets take time: only where a text is not in the loss as a whole.
+        sorts = {False: [], True: []}
+        for parts in joined:
+            for value, flags in parts:
+                if isinstance(value, str):
+                    sorts[isinstance(flags, list)].append(value)
+        encoded = {with_offsets: iter(self._encodings(texts, with_offsets, where))
+                   for with_offsets, texts in sorts.items()}
         return [self._assemble(parts, encoded) for parts in joined]
 
-    def _encodings(self, texts, where):
+    def _encodings(self, texts, with_offsets, where):
+        if not texts:
+            return []
         size = sum(map(len, texts))
         batch = self._tokenizer.encode_batch
-        if self._segmentable:
+        if not with_offsets:
             batch = self._tokenizer.encode_batch_fast
         seconds = row_seconds() + size / SLOWEST
         try:
@@ -146,7 +171,7 @@ class Encoder:
             raise PrepareError(338, f"the tokenizer fails: {error}", where) from error
 
     def _joined(self, parts):
-        """Parts as (text or id, what is in the loss): a flag, or spans of a joined text."""
+        """Parts as (text or id, what is in the loss): a flag, or flags of stretches of the text."""
         if self._segmentable:
             return [part for part in parts if part[0] != ""]
         result = []
@@ -156,10 +181,11 @@ class Encoder:
                 continue
             if not result or not isinstance(result[-1][0], str):
                 result.append(("", []))
-            text, spans = result[-1]
-            if trained and value:
-                spans = spans + [(len(text), len(text) + len(value))]
-            result[-1] = (text + value, spans)
+            text, flags = result[-1]
+            if not isinstance(trained, list):
+                trained = [(0, len(value), 1)] if trained else []
+            at = len(text)
+            result[-1] = (text + value, flags + [(at + b, at + e, flag) for b, e, flag in trained])
         return [part for part in result if part[0] != ""]
 
     @staticmethod
@@ -170,29 +196,10 @@ class Encoder:
                 ids.append(value)
                 mask.append(int(trained))
                 continue
-            encoding = next(encoded)
+            encoding = next(encoded[isinstance(trained, list)])
             ids += encoding.ids
             if isinstance(trained, list):
-                mask += overlapping(encoding.offsets, trained)
+                mask += flags_of_tokens(encoding.offsets, trained)
             else:
                 mask += [int(trained)] * len(encoding.ids)
         return ids, mask
-
-
-def overlapping(offsets, spans):
-    """1 for every token that shares a character with a span. Both are in rising order."""
-    mask, at = [], 0
-    for begin, end in offsets:
-        while at < len(spans) and spans[at][1] <= begin:
-            at += 1
-        mask.append(int(at < len(spans) and spans[at][0] < end and begin < end))
-    return mask
-
-
-def parts_of_spans(text, spans):
-    """A text with spans in the loss, as parts."""
-    parts, at = [], 0
-    for begin, end in spans:
-        parts += [(text[at:begin], False), (text[begin:end], True)]
-        at = end
-    return parts + [(text[at:], False)]

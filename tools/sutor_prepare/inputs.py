@@ -7,9 +7,11 @@ import hashlib
 import os
 
 from .files import read_input
+from .templates import FOLDER, SUFFIX, WITH_TOOLS, template_files
 
-BESIDE_TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json")
-TEMPLATES = ("chat_template.jinja", "chat_template.json")
+BESIDE_TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# Also where they are absent: they would be used if they came.
+TEMPLATES = ("chat_template.jinja", "chat_template.json", f"{FOLDER}/{WITH_TOOLS}{SUFFIX}")
 
 
 def digest_of(path):
@@ -21,10 +23,15 @@ def digest_of(path):
 
 def digests(tokenizer, model, template):
     """tokenizer, model: folders; template: what the recipe wants, or None where none is used."""
-    names = BESIDE_TOKENIZER + (TEMPLATES if template == "auto" else ())
-    found = {f"{role}/{name}": digest_of(os.path.join(folder, name))
-             for role, folder in (("tokenizer", tokenizer), ("model", model)) for name in names}
+    is_file = template not in (None, "auto", "none") and os.path.isfile(template)
+    own = template is not None and not is_file  # auto, or the name of one of the model's
+    found = {}
+    for role, folder in (("tokenizer", tokenizer), ("model", model)):
+        names = BESIDE_TOKENIZER
+        if own:
+            names += tuple(sorted({*TEMPLATES, *template_files(folder).values()}))
+        found |= {f"{role}/{name}": digest_of(os.path.join(folder, name)) for name in names}
     found["model/config.json"] = digest_of(os.path.join(model, "config.json"))
-    if template not in (None, "auto", "none"):
+    if is_file:
         found["data.template"] = digest_of(template)
     return found

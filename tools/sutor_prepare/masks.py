@@ -1,180 +1,200 @@
-"""Which characters of a rendered conversation are in the loss.
+"""Which characters of a rendered conversation are in the loss: the template tells.
 
 With {% generation %} marks in the template: what they enclose. Else by prefix difference: the text
 of an assistant turn is what the conversation up to it renders beyond the generation prompt before
 it. Where a template rewrites earlier turns (thinking dropped, another end token), every assistant
 turn becomes its own sample, which is exactly what the model sees at inference.
+
+A turn ends with the token that the template puts behind what the message says, or, where it puts
+none there, with the one that opens the next turn (turn_ends.py). What messages say is never
+searched for tokens.
 """
 
-import time
+from typing import NamedTuple
 
-from sutor_rows.normalize import refusal
-from sutor_rows.row_messages import content_text
-
-from .chat import MAX_RENDERED
+from .conversation import Conversation
 from .errors import PrepareError
-from .limits import Limited, row_seconds
-from .rows import check_encodable, is_masked
+from .rows import is_masked
+from .spans import Span, without
+from .text_marks import CONTENT, THINKING, THINKING_KEYS, MarkedText
+from .turn_ends import TurnEnds
 
-
-MOST_CHARACTERS = 512 << 20  # of all renderings of a row, which are kept
-MOST_RENDERS = 60  # times the time of a single one, for all of a row together
-NEXT_WORDS = "x"  # what a user says behind an answer, to see which token opens that turn
-
-
-class Conversation:
-    """One row's renders, each made once."""
-
-    def __init__(self, template, messages, tools, where, more=None):
-        """more: further names that the template sees."""
-        self._template = template
-        self._messages = [{key: value for key, value in message.items()
-                           if key not in ("_train", "_train_thinking")} for message in messages]
-        self._more = more
-        self._tools = tools
-        self._where = where
-        self._made = {}
-        self._spent = 0.0
-        self._characters = 0
-
-    def render(self, count, generation_prompt=False, then_user=False):
-        """The first `count` messages, perhaps with a user's message after them."""
-        key = (count, generation_prompt, then_user)
-        if key not in self._made:
-            messages = self._messages[:count]
-            if then_user:
-                messages = messages + [{"role": "user", "content": NEXT_WORDS}]
-            self._made[key] = self._guarded(messages, generation_prompt)
-        return self._made[key]
-
-    def _guarded(self, messages, generation_prompt):
-        begin = time.process_time()
-        try:
-            with Limited("the chat template", self._where):
-                text, spans = self._render(messages, generation_prompt)
-        except PrepareError:
-            raise
-        except Exception as error:  # of the template's own making, in one of many ways
-            raise refusal(self._render, messages, error, self._where) from error
-        self._spent += time.process_time() - begin
-        if self._spent > MOST_RENDERS * row_seconds():
-            raise PrepareError(
-                504,
-                f"the chat template took {self._spent:.0f} s of processor time for the messages "
-                "of one row (SUTOR_ROW_SECONDS)",
-                self._where,
-            )
-        self._characters += len(text)
-        for size, most, what in (
-            (len(text), MAX_RENDERED, "renders"),
-            (self._characters, MOST_CHARACTERS, "renders, for all turns of one row together,"),
-        ):
-            if size > most:
-                raise PrepareError(
-                    504, f"the chat template {what} more than {most:,} characters", self._where
-                )
-        check_encodable(text, "messages", self._where)
-        return text, spans
-
-    def _render(self, messages, generation_prompt=False):
-        return self._template.render(messages, self._tools, generation_prompt, self._more)
-
-    def user_opening(self, i, special):
-        """The special token right after answer i when a user speaks next; None without one."""
-        try:
-            text = self.render(i + 1, then_user=True)[0]
-        except PrepareError as error:
-            if error.code == 504:
-                raise
-            return None  # the template wants something else there
-        stops = list(special.finditer(text))
-        answer = content_text(self._messages[i]).strip()
-        # The template may have rewritten what is before the answer, but not its end.
-        if not stops or text[stops[-1].end() :].strip() != NEXT_WORDS:
-            return None
-        behind = text[: stops[-1].start()].rstrip().endswith(answer)
-        return stops[-1].group() if behind else None
+ADVICE = (
+    "Use a template with {% generation %} marks (data.template), or rows of `prompt` and "
+    "`completion`"
+)
+# What rows.py notes in messages; templates do not see it.
+WANTED, THINKING_WANTED = "_train", "_train_thinking"
 
 
 class MaskMaker:
-    def __init__(self, template, loss_on, special):
-        """special: a pattern of the tokenizer's special tokens, where turns end."""
-        self._template = template
+    def __init__(self, templates, tokenizer, loss_on, loss_on_thinking=True):
+        self._templates = templates
         self._loss_on = loss_on
-        self._special = special
+        self._loss_on_thinking = loss_on_thinking
+        self.turn_ends = TurnEnds(tokenizer)
         self.per_turn = 0  # rows that became a sample a turn
-        self.without_stop = 0  # trained turns that do not end with a special token
 
     def samples(self, messages, tools, where, more=None):
-        """A list of (text, spans): spans are sorted [begin, end) in characters, in the loss. more:
-        names for the template."""
-        talk = Conversation(self._template, messages, tools, where, more)
-        full, marks = talk.render(len(messages))
+        """A list of (text, spans): spans are sorted Span in the loss. more: names for the
+        template."""
+        seen = [{key: value for key, value in message.items()
+                 if key not in (WANTED, THINKING_WANTED)} for message in messages]
+        talk = Conversation(self._templates, seen, tools, where, more)
+        full, marks = talk.render(len(seen))
+        chosen, silent = self._chosen(messages)
         if self._loss_on == "all":
-            return [(full, [(0, len(full))])]
+            return [(full, self._everything(talk, full, messages, silent))]
+        if not chosen:
+            return [(full, [])]
+        turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        if talk.template.has_generation and set(chosen) <= set(turns):
+            return [(full, self._generated(talk, full, marks, turns, chosen, silent))]
+        return self._by_prefix(talk, full, chosen, silent)
+
+    def _chosen(self, messages):
+        """The numbers of the messages in the loss, and of those whose thinking is not."""
         turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         chosen = turns if self._loss_on == "assistant" else turns[-1:]
         chosen = [i for i in chosen if not is_masked(messages[i])]
-        if not chosen:
-            return [(full, [])]
-        if self._template.has_generation():
-            return [(full, self._marked(marks, turns, chosen, where))]
-        return self._by_prefix(talk, full, chosen, where)
+        if self._loss_on == "assistant":  # a message of another role that asks for it
+            chosen += [i for i, message in enumerate(messages)
+                       if message.get(WANTED) is True and i not in turns]
+        silent = [i for i in (turns if self._loss_on == "all" else chosen)
+                  if not messages[i].get(THINKING_WANTED, self._loss_on_thinking)
+                  and _thinks(messages[i])]
+        return sorted(chosen), silent
 
-    def _marked(self, marks, turns, chosen, where):
-        if chosen == turns:
-            return [span for span in marks if span[0] < span[1]]
-        if len(marks) != len(turns):
+    def _places(self, talk, text, count):
+        marked = talk.marked(text, count)
+        if marked is None:
             raise PrepareError(
-                336,
+                339,
+                "the chat template renders something else when the texts of the messages are "
+                f"marked, so that single parts cannot be left out of the loss. {ADVICE}",
+                talk.where,
+            )
+        return marked
+
+    def _everything(self, talk, full, messages, silent):
+        """All but the messages that ask not to be trained, and thinking."""
+        span = Span(0, len(full))
+        masked = [i for i, message in enumerate(messages) if is_masked(message)]
+        if not masked and not silent:
+            return [span]
+        marked = self._places(talk, full, len(messages))
+        for i in masked:
+            places = marked.places(i)
+            if places:
+                end = self.turn_ends.behind(full, places[-1][1])
+                span = without(span, [(places[0][0], end)])
+        for i in silent:
+            span = without(span, marked.places(i, THINKING))
+        return [span]
+
+    def _generated(self, talk, full, marks, turns, chosen, silent):
+        stretches = [(None, marks)]
+        if chosen != turns or silent:
+            stretches = zip(turns, self._marks_of_turns(talk, marks, turns))
+        marked = self._places(talk, full, len(talk.messages)) if silent else None
+        spans = []
+        for i, its_marks in stretches:
+            if i is not None and i not in chosen:
+                continue
+            for begin, end in its_marks:
+                if begin < end:
+                    self.turn_ends.note(full, begin, end)
+                    places = marked.places(i, THINKING) if i in silent else []
+                    spans.append(without(Span(begin, end, soft=True), places))
+        return spans
+
+    def _marks_of_turns(self, talk, marks, turns):
+        """The marks of each assistant message."""
+        if len(marks) == len(turns):
+            return [[mark] for mark in marks]
+        counts = [len(talk.render(i + 1)[1]) for i in turns]
+        if counts != sorted(counts) or counts[-1] != len(marks):
+            raise PrepareError(
+                339,
                 f"the template marks {len(marks)} generations for {len(turns)} assistant messages, "
                 "so single ones cannot be left out of the loss",
-                where,
+                talk.where,
             )
-        spans = [marks[turns.index(i)] for i in chosen]
-        return [span for span in spans if span[0] < span[1]]
+        return [marks[a:b] for a, b in zip([0, *counts], counts)]
 
-    def _by_prefix(self, talk, full, chosen, where):
-        turns = []  # (text before the answer, text with the answer, number of the message)
-        whole = True
+    def _by_prefix(self, talk, full, chosen, silent):
+        turns, whole = [], True
         for i in chosen:
-            before = talk.render(i, generation_prompt=True)[0]
-            after = talk.render(i + 1)[0]
-            if not after.startswith(before):
-                raise PrepareError(
-                    339,
-                    "the chat template's generation prompt is not the start of the rendered answer "
-                    f"(message {i}), so the trained part cannot be told exactly. Use a template "
-                    "with {% generation %} marks (data.template), or rows of `prompt` and "
-                    "`completion`",
-                    where,
-                )
-            whole = whole and full.startswith(before) and full.startswith(after)
-            turns.append((before, after, i))
+            turn = self._turn(talk, i)
+            whole = whole and turn.marked is None and full.startswith(turn.text)
+            # Of what `full` begins with the length is enough.
+            turns.append(turn._replace(text=None) if full.startswith(turn.text) else turn)
         if whole:
-            spans, text = [], full
-            for before, after, i in turns:
-                end, text = self._stop(talk, text, before, after, i)
-                spans.append((len(before), end))
-            return [(text, spans)]
+            return [self._sample(talk, full, len(talk.messages), turns, silent)]
         self.per_turn += 1
-        samples = []
-        for before, after, i in turns:
-            end, text = self._stop(talk, after, before, after, i)
-            samples.append((text, [(len(before), end)]))
-        return samples
+        return [
+            self._sample(talk, full[: turn.end] if turn.text is None else turn.text,
+                         turn.number + 1, [turn], silent)
+            for turn in turns
+        ]
 
-    def _stop(self, talk, text, before, after, i):
-        """The end of a turn in the loss, and the text (with a stop token appended or not)."""
-        stops = list(self._special.finditer(after, len(before)))
-        if stops:
-            return stops[-1].end(), text
-        # The stop is the next message's first token (GLM-4.5).
-        following = self._special.match(text, len(after))
-        if following:
-            return following.end(), text
-        opening = talk.user_opening(i, self._special) if len(text) == len(after) else None
-        if opening:
-            return len(after) + len(opening), text + opening
-        self.without_stop += 1
-        return len(after), text
+    def _turn(self, talk, i):
+        """Message i behind what the model sees before it writes it."""
+        after = talk.render(i + 1)[0]
+        if talk.messages[i]["role"] != "assistant":
+            places = self._places(talk, after, i + 1).places(i, CONTENT)
+            return Turn(i, places[0][0] if places else len(after), len(after), after)
+        before = talk.render(i, generation_prompt=True)[0]
+        if after.startswith(before):
+            return Turn(i, len(before), len(after), after)
+        return self._behind_prompt(talk, before, after, i)
+
+    def _behind_prompt(self, talk, before, after, i):
+        """The same where the answer itself changes what stands before it (GPT-OSS leaves out the
+        thinking behind a call of a tool once there is an answer)."""
+        earlier = talk.render(i)[0]
+        prompt = before[len(earlier) :] if before.startswith(earlier) else ""
+        marked = talk.marked(after, i + 1)
+        own = marked.places(i) if marked else []
+        said = [place for number in range(i) for place in marked.places(number)] if own else []
+        at = after.find(prompt, said[-1][1], own[0][0]) if prompt and said else -1
+        if at < 0:
+            raise PrepareError(
+                339,
+                "the chat template's generation prompt is not the start of the rendered answer "
+                f"(message {i}), so the trained part cannot be told exactly. {ADVICE}",
+                talk.where,
+            )
+        text = before + after[at + len(prompt) :]
+        return Turn(i, len(before), len(text), text, marked.shifted(len(text) - len(after)))
+
+    def _sample(self, talk, text, count, turns, silent):
+        """A text of `count` messages and the spans of these turns, with their ends."""
+        marked = turns[0].marked or talk.marked(text, count)
+        spans = []
+        for i, begin, end, _, _ in turns:
+            end, text = self.turn_ends.of(talk, marked, text, i, begin, end)
+            span = Span(begin, end, soft=talk.messages[i]["role"] != "assistant")
+            if i in silent:
+                if marked is None:
+                    marked = self._places(talk, text, count)
+                span = without(span, marked.places(i, THINKING))
+            spans.append(span)
+        return text, spans
+
+
+class Turn(NamedTuple):
+    """A message and what is before it; text: None where the whole conversation begins with it.
+    marked: where its words are, unless the text is what its messages render."""
+
+    number: int
+    begin: int
+    end: int
+    text: str | None
+    marked: MarkedText | None = None
+
+
+def _thinks(message):
+    content = message.get("content")
+    inline = isinstance(content, str) and "</think>" in content
+    return inline or any(message.get(key) for key in THINKING_KEYS)

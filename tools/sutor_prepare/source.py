@@ -108,11 +108,12 @@ class Source:
         maker = self._maker
         self.counts["empty"] += maker.empty
         self.counts["special_in_text"] = maker.special_in_text
+        self.counts["framed_before"] = maker.framed_before
         self.counts["not_chosen"] = maker.forms.not_chosen
         self.counts |= self.faults.counts()
         if maker.masks is not None:
             self.counts["rows_as_turns"] = maker.masks.per_turn
-            self.counts["turns_without_stop"] = maker.masks.without_stop
+            self.counts["turns_without_stop"] = maker.masks.turn_ends.without
         template = self._template() if maker.masks is not None else None
         self.writer.finish(
             {
@@ -131,6 +132,8 @@ class Source:
                     "loss_on": self._job["loss_on"],
                     "tokenizer": self._job["tokenizer"],
                     "template": self._job["template"],
+                    "loss_on_thinking": self._job.get("loss_on_thinking", True),
+                    "end_tokens": sorted(self.end_tokens()),
                     "columns": columns_text(self._source.get("columns")),
                     **self.side.options(),
                 },
@@ -150,6 +153,25 @@ class Source:
             names = ", ".join(f"{name} ({count:,})" for name, count in unread.items())
             notes.append(f"warning[W0111]: not read, as nothing here gives it a meaning: {names}")
         return notes + self.faults.lines(self.reader.rows, self.left_out_file)
+
+    def end_tokens(self):
+        """{id: how often} of the tokens that end what is trained."""
+        if self.format == "tokens":
+            return {}
+        tokenizer = self._tokenizer()
+        masks = self._maker.masks
+        if masks is None:
+            return {tokenizer.eos_id: self._maker.framed} if self._maker.framed else {}
+        trained = masks.turn_ends.trained
+        return {tokenizer.tokenizer.token_to_id(text): count for text, count in trained.items()}
+
+    def ends_disagree(self):
+        """A sentence when the model's files name other end tokens than the rows train."""
+        trained = self.end_tokens()
+        if not trained:
+            return None
+        tokenizer = self._tokenizer()
+        return tokenizer.ends.disagreement(trained, tokenizer.tokenizer.id_to_token)
 
     def _inputs(self, tokenizer, template):
         if tokenizer is None:

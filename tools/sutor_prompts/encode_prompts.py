@@ -39,6 +39,10 @@ class PromptSource:
         """Rows with the text of a special token, which became that token."""
         return self._maker.special_in_text
 
+    def end_tokens(self):
+        """The ids at which the model's files, the tokenizer and the chat template end a turn."""
+        return self._maker.end_tokens()
+
     def __iter__(self):
         batch, characters = [], 0
         for where, row in self.reader:
@@ -106,5 +110,6 @@ def result_of(source, tokenizer):
         "special_in_text": source.special_in_text(),
         "bos_id": tokenizer.bos_id if tokenizer else -1,
         "eos_id": tokenizer.eos_id if tokenizer else -1,
+        "end_tokens": sorted(source.end_tokens()) if tokenizer else [],
         "eos_token": tokenizer.special_tokens.get("eos_token") if tokenizer else None,
     }

@@ -1,7 +1,10 @@
 """What the rows of each form have as a prompt and as answers."""
 
 from sutor_prepare import rows as row_kinds
-from sutor_prepare.masks import Conversation as Talk
+from sutor_prepare.conversation import Conversation as Talk
+from sutor_prepare.ends import frame
+from sutor_prepare.errors import PrepareError
+from sutor_prepare.masks import MaskMaker
 from sutor_rows.normalize import Normalizer
 from sutor_rows.row_forms import Conversation, RowForms, Text, Tokens
 from sutor_rows.row_messages import content_text
@@ -19,8 +22,14 @@ class PromptMaker:
         self._template = template
         self._template_wanted = job["template"]
         self._forms = RowForms(job["format"], job.get("columns"), with_answers=False)
-        self._normalizer = None
+        self._normalizers = {}  # by template
         self.special_in_text = 0
+        self._masks = None
+
+    def end_tokens(self):
+        tokenizer = self._tokenizer()
+        texts = set() if self._masks is None else set(self._masks.turn_ends.trained)
+        return tokenizer.ends.all | {tokenizer.tokenizer.token_to_id(text) for text in texts}
 
     @property
     def form(self):
@@ -43,17 +52,14 @@ class PromptMaker:
         self._count_specials([text])
         if not answers and not isinstance(made, Text) and made.completion is not None:
             answers = [made.completion]
-        tokenizer = self._tokenizer()
-        begin = [(tokenizer.bos_id, False)] if tokenizer.add_bos else []
+        begin, _, _ = frame(self._tokenizer(), [text])
         return begin + [(text, False)], text, answers
 
     def _conversation(self, made, where):
         """The prompt of the last assistant turn and its text; else the prompt of the next turn."""
-        template = self._template()
-        if template is None:
+        templates = self._template()
+        if templates is None:
             raise row_kinds.no_template(self._template_wanted, where)
-        if self._normalizer is None:
-            self._normalizer = Normalizer(template, self._forms.unread)
         messages, answers = made.messages, []
         count = len(messages)
         if messages[-1]["role"] == "assistant":
@@ -61,9 +67,30 @@ class PromptMaker:
             # None: it only calls tools.
             answers = [content_text(messages[-1])] if "content" in messages[-1] else []
         self._count_specials(map(content_text, messages[:count]))
-        talk = Talk(template, self._normalizer.messages(messages),
-                    self._normalizer.tools(made.tools), where, made.template_values)
+        normalizer = self._normalizer(templates.of(made.tools))
+        tools = normalizer.tools(made.tools)
+        if self._masks is None:
+            self._masks = self._masks_of_turns(tools, where)
+        talk = Talk(templates, normalizer.messages(messages), tools, where, made.template_values)
         return talk.render(count, generation_prompt=True)[0], answers
+
+    def _normalizer(self, template):
+        if template not in self._normalizers:
+            self._normalizers[template] = Normalizer(template, self._forms.unread)
+        return self._normalizers[template]
+
+    def _masks_of_turns(self, tools, where):
+        """A maker of masks that has seen how the template ends an answer and a call of a tool."""
+        masks = MaskMaker(self._template(), self._tokenizer(), "assistant")
+        call = {"type": "function", "function": {"name": "x", "arguments": {"x": "x"}}}
+        for answer in ({"content": "x"}, {"content": "", "tool_calls": [call]}):
+            talk = [{"role": "user", "content": "x"}, {"role": "assistant", **answer}]
+            try:
+                masks.samples(talk, tools, where)
+            except PrepareError as error:
+                if error.code == 504:
+                    raise
+        return masks
 
     def _count_specials(self, texts):
         special = self._tokenizer().special_pattern

@@ -4,19 +4,14 @@ The tokenizers are small_tokenizers'; the templates are in tests/golden/template
 """
 
 import json
-import pathlib
-import subprocess
-import sys
-import types
 
 import h5py
 import numpy as np
 import pytest
 import transformers
 
+from data_step import documents, run
 from small_tokenizers import TEMPLATES
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 TALK = [
     {"role": "user", "content": "What is the colour of the sky?"},
@@ -25,34 +20,6 @@ TALK = [
     {"role": "assistant", "content": "  Black, with stars. 好\n\n"},
 ]
 CALM = [{"role": "system", "content": "Be brief."}] + TALK[:2]
-
-
-def run(folder, rows, model, kind="train", **job):
-    """Runs prepare.py on `rows` (objects, or the bytes of a file); never fails by itself."""
-    path = folder / "rows.jsonl"
-    if isinstance(rows, bytes):
-        path.write_bytes(rows)
-    else:
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
-                        encoding="utf-8")
-    source = {"kind": kind, "path": str(path), "format": job.pop("format", "auto"), "name": "rows",
-              "out": str(folder / "tokens" / "rows.tokens.h5")}
-    job = {"model": str(model), "tokenizer": "auto", "template": "auto", "loss_on": "assistant",
-           "seq_len": 64, "too_long": "drop", "show": 0, "colour": False, "producer": "test",
-           "sources": [source], **job}
-    process = subprocess.run([sys.executable, "-B", str(ROOT / "tools" / "prepare.py"),
-                              json.dumps(job)], capture_output=True, text=True, timeout=120)
-    return types.SimpleNamespace(code=process.returncode, output=process.stdout + process.stderr,
-                                 store=pathlib.Path(source["out"]))
-
-
-def documents(result):
-    """[(ids, mask), ...] of the store of a run that went well."""
-    assert result.code == 0, result.output
-    with h5py.File(result.store) as file:
-        ids, mask = file["ids"][:].tolist(), file["loss_mask"][:].tolist()
-        bounds = file["doc_offsets"][:].tolist()
-    return [(ids[a:b], mask[a:b]) for a, b in zip(bounds, bounds[1:])]
 
 
 def by_transformers(folder, messages):

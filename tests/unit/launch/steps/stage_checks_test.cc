@@ -41,6 +41,12 @@ class StageChecksTest : public ::testing::Test {
     info.vocab_size = 99;
     info.source_digest = sha256_of_file(rows_);
     info.options = {{"loss_on", "all"}, {"format", "tokens"}, {"template", "auto"}};
+    if (!tokenizer_.empty()) {
+      info.options["template"] = "rag";
+      info.tokenizer_digest = tokenizer_;
+      info.template_digest = "sha256:template";
+      info.inputs = chat_;
+    }
     const std::vector<int32_t> ids = {first_id, 2, 3};
     fs::create_directories(paths_.tokens_folder());
     write_token_store(paths_.tokens("a"), ids, std::vector<uint8_t>{0, 1, 1},
@@ -71,6 +77,9 @@ class StageChecksTest : public ::testing::Test {
   RunPaths paths_{dir_ / "run"};
   fs::path rows_;
   Recipe recipe_;
+  // Of a store of conversations: the digest of tokenizer.json, and the files beside it.
+  std::string tokenizer_;
+  nlohmann::json chat_;
 };
 
 TEST_F(StageChecksTest, WhatWasMadeByThisRecipeIsValid) {
@@ -89,6 +98,29 @@ TEST_F(StageChecksTest, OtherRowsOrOptionsMakeTokensStale) {
   recipe_ = recipe_with({"data.loss_on=last"});
   EXPECT_EQ(checks().tokens(true, true).reasons,
             std::vector<std::string>{"data.loss_on was all, is last"});
+}
+
+TEST_F(StageChecksTest, ATemplateByNameAndItsFilesMakeTokensStale) {
+  const fs::path tokenizer = dir_.write("model/tokenizer.json", "{}");
+  fs::create_directories(dir_ / "model/additional_chat_templates");
+  const fs::path rag = dir_.write("model/additional_chat_templates/rag.jinja", "rag");
+  chat_ = {{"model/additional_chat_templates/rag.jinja", sha256_of_file(rag)},
+           {"tokenizer/added_tokens.json", "absent"}};
+  tokenizer_ = sha256_of_file(tokenizer);
+  write_store();
+  recipe_ = recipe_with({"data.template=rag"});
+  EXPECT_EQ(checks().tokens(true, true).standing, Standing::kValid);
+  recipe_ = recipe_with({"data.template=tool_use", "data.loss_on_thinking=false"});
+  EXPECT_EQ(checks().tokens(true, true).reasons,
+            (std::vector<std::string>{"data.loss_on_thinking was true, is false",
+                                      "data.template was rag, is tool_use"}));
+  recipe_ = recipe_with({"data.template=rag"});
+  dir_.write("model/additional_chat_templates/rag.jinja", "changed");
+  dir_.write("model/added_tokens.json", "{}");
+  const StageCheck files = checks().tokens(true, true);
+  ASSERT_EQ(files.reasons.size(), 2u);
+  EXPECT_NE(files.reasons[0].find("rag.jinja was sha256:"), std::string::npos);
+  EXPECT_NE(files.reasons[1].find("added_tokens.json was absent"), std::string::npos);
 }
 
 TEST_F(StageChecksTest, RowsThatAreGoneLeaveTokensValidAndAreNoted) {
