@@ -11,6 +11,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/cli/provenance.h"
+#include "launch/data/token_stores.h"
 #include "launch/job/python_step.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
@@ -19,11 +20,14 @@
 namespace sutor {
 namespace {
 
-nlohmann::json job_of(const Recipe& recipe, int show) {
+nlohmann::json job_of(const Recipe& recipe, const DataLook& look) {
   const RunPaths paths(recipe.output);
-  nlohmann::json sources = nlohmann::json::array();
+  nlohmann::json sources = nlohmann::json::array(), stores = nlohmann::json::array();
   const auto add = [&](const char* kind, const std::vector<DataSource>& list) {
     for (const DataSource& source : list) {
+      stores.push_back({{"kind", kind},
+                        {"name", source.name},
+                        {"path", token_store_path(recipe, source).string()}});
       if (source.format == "store") continue;  // tokens already
       sources.push_back({{"kind", kind},
                          {"path", source.path},
@@ -40,7 +44,11 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
           {"loss_on", recipe.data.loss_on},
           {"seq_len", recipe.data.seq_len},
           {"too_long", recipe.data.too_long},
-          {"show", show},
+          {"show", look.show},
+          {"ids", look.ids},
+          {"workers", recipe.data.workers},
+          {"report", look.report ? paths.data_report().string() : ""},
+          {"stores", stores},
           {"colour", use_colour(STDOUT_FILENO)},
           {"producer", version_text()},
           {"sources", sources}};
@@ -48,12 +56,12 @@ nlohmann::json job_of(const Recipe& recipe, int show) {
 
 }  // namespace
 
-int run_prepare(const Recipe& recipe, int show) {
+int run_prepare(const Recipe& recipe, const DataLook& look) {
   if (recipe.data.train.empty() && recipe.data.eval.empty()) require_train_data(recipe);
-  const nlohmann::json job = job_of(recipe, show);
+  const nlohmann::json job = job_of(recipe, look);
   if (job["sources"].empty()) {
     fmt::print("every set is a token store already\n");
-    return kExitOk;
+    if (!look.report) return kExitOk;
   }
   // The script replaces what it finds.
   for (const auto& source : job["sources"]) require_plain_file(source["out"].get<std::string>());

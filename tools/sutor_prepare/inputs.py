@@ -28,3 +28,13 @@ def digests(tokenizer, model, template):
     if template not in (None, "auto", "none"):
         found["data.template"] = digest_of(template)
     return found
+
+
+def program_digest():
+    """Of this program's part that makes tokens."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    total = hashlib.sha256()
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".py"):
+            total.update(read_input(os.path.join(folder, name), 331))
+    return "sha256:" + total.hexdigest()

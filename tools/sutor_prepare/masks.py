@@ -98,6 +98,12 @@ class MaskMaker:
         self.per_turn = 0  # rows that became a sample a turn
         self.without_stop = 0  # trained turns that do not end with a special token
 
+    def take_counts(self):
+        """What was counted since the last call."""
+        counts = {"rows_as_turns": self.per_turn, "turns_without_stop": self.without_stop}
+        self.per_turn = self.without_stop = 0
+        return counts
+
     def samples(self, messages, tools, where):
         """A list of (text, spans): spans are sorted [begin, end) in characters, in the loss."""
         talk = Conversation(self._template, messages, tools, where)

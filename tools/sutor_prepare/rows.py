@@ -24,7 +24,8 @@ BLANKS = re.compile(rb"[ \t\r\n\x0b\x0c]*")
 
 
 class RowReader:
-    """Iterates over (where, row). Knows digest and size of the file when it has been read."""
+    """Iterates over (where, row), or over raw rows, of which row_of() makes rows. Knows digest and
+    size of the file when it has been read."""
 
     def __init__(self, path):
         self.path = path
@@ -36,10 +37,14 @@ class RowReader:
         return "sha256:" + self._hash.hexdigest()
 
     def __iter__(self):
+        for where, line in self.raw():
+            yield where, self.row_of(line, where)
+
+    def raw(self):
+        """(where, line as bytes): cheap to read, and to hand to another process."""
         for number, line in self._lines():
-            where = f"{self.path}:{number}"
             self.rows += 1
-            yield where, self._parse(line, where)
+            yield f"{self.path}:{number}", line
 
     def _lines(self):
         """The lines that are not blank, with their numbers; the file is never in memory whole."""
@@ -88,7 +93,7 @@ class RowReader:
                 yield block.removeprefix(b"\xef\xbb\xbf") if first else block
 
     @staticmethod
-    def _parse(line, where):
+    def row_of(line, where):
         try:
             if len(line) < LONG_LINE:
                 row = json.loads(line.decode("utf-8"))

@@ -1,51 +1,82 @@
-"""One data set: its rows, in batches, through format, mask and tokenizer into a token store."""
+"""A batch of rows through format, mask and tokenizer: what a worker does for one data set.
 
-import time
+Its result depends on the rows, their places and the options alone.
+"""
 
-from . import inputs
+import dataclasses
+
+import numpy as np
+
 from . import rows as row_kinds
 from .encode import Encoder, parts_of_spans
 from .errors import PrepareError
 from .masks import MaskMaker
-from .store import StoreWriter
 
-BATCH_ROWS = 512
-# A batch also ends at this size, so that long rows do not pile up.
-BATCH_CHARACTERS = 1 << 22
+
+@dataclasses.dataclass
+class Encoded:
+    """Documents one after the other, and what was counted over their rows."""
+
+    ids: np.ndarray  # int32
+    mask: np.ndarray  # uint8
+    lengths: np.ndarray  # int64, of the documents
+    counts: dict
 
 
 class Source:
-    """job: the recipe's keys; tokenizer and template are functions that load on first use."""
+    """job: the recipe's keys; format: of the rows, known; tokenizer and template are functions."""
 
-    def __init__(self, job, source, tokenizer, template):
+    def __init__(self, job, format, tokenizer, template):
         self._job = job
-        self._source = source
+        self.format = format
         self._tokenizer = tokenizer
         self._template = template
-        self.format = source["format"]
-        self.guessed = self.format == "auto"
-        self.shown = []  # the first documents: (ids, mask)
-        self.counts = {"empty": 0, "all_masked": 0, "longer_than_seq_len": 0, "special_in_text": 0}
+        self.counts = self._no_counts()
         self._masks = None
 
-    def run(self):
-        begin = time.monotonic()
-        self.reader = row_kinds.RowReader(self._source["path"])
-        self.writer = StoreWriter(self._source["out"])
-        batch, characters = [], 0
-        for where, row in self.reader:
-            if self.format == "auto":
-                self.format = row_kinds.detect_format(row, where)
-            documents = self._documents(row, where)
-            batch += [(where, document) for document in documents]
-            characters += sum(len(part[0]) for document in documents for part in document
-                              if isinstance(part[0], str))
-            if len(batch) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
-                self._write(batch)
-                batch, characters = [], 0
-        self._write(batch)
-        self._finish()
-        self.seconds = time.monotonic() - begin
+    @staticmethod
+    def _no_counts():
+        return {"empty": 0, "all_masked": 0, "longer_than_seq_len": 0, "special_in_text": 0}
+
+    def encoded(self, batch):
+        """The documents of a batch (batches.py). Raises the first error in the order of rows."""
+        self.counts = self._no_counts()
+        documents, failure = [], None
+        for where, raw in batch.items:
+            try:
+                row = row_kinds.RowReader.row_of(raw, where)
+                documents += [(where, document) for document in self._documents(row, where)]
+            except PrepareError as error:
+                failure = error
+                break
+        kept = self._kept(documents)
+        if failure is not None:
+            raise failure
+        if self._masks is not None:
+            self.counts |= self._masks.take_counts()
+        return Encoded(*_arrays(kept), self.counts)
+
+    def _kept(self, documents):
+        """(ids, mask) of the documents that are not empty."""
+        kept = []
+        for (where, _), (ids, mask) in zip(documents, self._tokens_of(documents)):
+            if not ids:
+                self.counts["empty"] += 1
+                continue
+            row_kinds.check_vocabulary(ids, self._job["model_vocab"], where)
+            mask[0] = 0  # nothing predicts the first token
+            self.counts["all_masked"] += not any(mask)
+            self.counts["longer_than_seq_len"] += len(ids) > self._job["seq_len"]
+            kept.append((ids, mask))
+        return kept
+
+    def _tokens_of(self, documents):
+        parts = [document for _, document in documents]
+        if self.format == "tokens":
+            return [tuple(map(list, zip(*document))) for document in parts]
+        if not parts:
+            return []
+        return Encoder(self._tokenizer()).encode(parts, row_kinds.range_of(documents))
 
     def _documents(self, row, where):
         """The documents of a row as lists of (text or id, in the loss)."""
@@ -84,70 +115,11 @@ class Source:
         special = self._tokenizer().special_pattern
         self.counts["special_in_text"] += any(special.search(text) for text in texts)
 
-    def _write(self, batch):
-        if not batch:
-            return
-        documents = [document for _, document in batch]
-        if self.format == "tokens":
-            encoded = [tuple(map(list, zip(*document))) for document in documents]
-        else:
-            encoded = Encoder(self._tokenizer()).encode(documents, row_kinds.range_of(batch))
-        for (where, _), (ids, mask) in zip(batch, encoded):
-            if not ids:
-                self.counts["empty"] += 1
-                continue
-            row_kinds.check_vocabulary(ids, self._job["model_vocab"], where)
-            supervised = self.writer.add(ids, mask)
-            self.counts["all_masked"] += supervised == 0
-            self.counts["longer_than_seq_len"] += len(ids) > self._job["seq_len"]
-            if len(self.shown) < self._job["show"]:
-                self.shown.append((ids, [0] + list(mask[1:])))
 
-    def _finish(self):
-        path = self._source["path"]
-        if self.reader.rows == 0:
-            raise PrepareError(334, f"{path} holds no rows")
-        if self.writer.supervised == 0:
-            raise PrepareError(
-                334,
-                f"{path}: no token of its {self.writer.documents} documents is in the loss. Check "
-                f"data.loss_on ({self._job['loss_on']}), and roles, masks or labels of the rows",
-            )
-        tokenizer = None if self.format == "tokens" else self._tokenizer()
-        if self._masks is not None:
-            self.counts["rows_as_turns"] = self._masks.per_turn
-            self.counts["turns_without_stop"] = self._masks.without_stop
-        template = self._template() if self.format == "messages" else None
-        self.writer.finish(
-            {
-                "producer": self._job["producer"],
-                "tokenizer_digest": tokenizer.digest if tokenizer else "",
-                "template_digest": template.digest() if template else "",
-                "source_name": self._source["name"],
-                "source_digest": self.reader.digest(),
-                "source_bytes": self.reader.bytes,
-                "rows": self.reader.rows,
-                "vocab_size": self._vocab_size(tokenizer),
-                "bos_id": tokenizer.bos_id if tokenizer else -1,
-                "eos_id": tokenizer.eos_id if tokenizer else -1,
-                "options": {
-                    "format": self.format,
-                    "loss_on": self._job["loss_on"],
-                    "tokenizer": self._job["tokenizer"],
-                    "template": self._job["template"],
-                },
-                "counts": self.counts,
-                "inputs": self._inputs(tokenizer, template),
-            }
-        )
-
-    def _inputs(self, tokenizer, template):
-        if tokenizer is None:
-            return {}
-        wanted = self._job["template"] if template else None
-        return inputs.digests(tokenizer.folders[0], self._job["model"], wanted)
-
-    def _vocab_size(self, tokenizer):
-        if self._job["model_vocab"] is not None:
-            return self._job["model_vocab"]
-        return tokenizer.vocab_size() if tokenizer else self.writer.max_id + 1
+def _arrays(documents):
+    ids = [np.asarray(ids, dtype="<i4") for ids, _ in documents]
+    mask = [np.asarray(mask, dtype="u1") for _, mask in documents]
+    none = np.empty(0)
+    lengths = np.asarray([len(each) for each in ids], dtype="<i8")
+    return (np.concatenate(ids or [none.astype("<i4")]),
+            np.concatenate(mask or [none.astype("u1")]), lengths)
