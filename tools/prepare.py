@@ -3,8 +3,9 @@
 
     prepare.py JOB      JOB: a JSON object with model, tokenizer, template, loss_on, seq_len,
                         too_long, show (documents of each set), ids (show them, too), colour,
-                        workers (0: as many as processors), producer, and sources: a list of
-                        {kind, path, format, name, out}
+                        workers (0: as many as processors), producer, sources: a list of {kind,
+                        path, format, name, out}, report (a file for an HTML page about the data,
+                        or "") and stores, the sets that it is about: a list of {kind, name, path}
 
 Formats of rows (JSON lines), distinguished by their keys:
     messages             the chat template renders them; assistant turns are in the loss, with the
@@ -78,6 +79,20 @@ def run(job):
         done = DataSet(job, spec, tokenizer, template)
         done.run(lambda documents: Look(job, done.tokenizer).show(spec["name"], documents))
         print(summary(done, spec, job), flush=True)
+    if job["report"]:
+        write_report(job, tokenizer)
+
+
+def write_report(job, tokenizer):
+    from sutor_prepare.lines import write_text
+    from sutor_report.html_page import html_page
+    from sutor_report.report import report_of
+    from sutor_report.text_page import text_page
+
+    report = report_of(job, tokenizer)
+    write_text(job["report"], html_page(report))
+    print(text_page(report))
+    print(f"\n-> {job['report']}", flush=True)
 
 
 if __name__ == "__main__":
