@@ -7,17 +7,17 @@ DUPLICATES, CUT, FEW_TRAINED = 0.02, 0.02, 0.02
 def findings_of(report):
     found = []
     for each in report["overlaps"]:
-        if each["answers"]:
+        if each["among"]:
             found.append(
-                f"warning[W0116]: {each['answers']:,} of {each['documents']:,} rows of "
+                f"warning[W0116]: {each['among']:,} of {each['documents']:,} rows of "
                 f"{each['name']} are among those for training ({each['copies']:,} exactly, the "
-                "others with half of the n-grams of their answers): their loss says nothing about "
-                "new rows"
+                "others with half of their n-grams, the answer's included): their loss says "
+                "little about new rows"
             )
-        if each["half"] > each["answers"]:
+        if each["half"] > each["among"]:
             found.append(
-                f"{each['name']}: {each['half']:,} of {each['documents']:,} rows share half of "
-                "their n-grams with rows for training, such as examples in their prompts"
+                f"{each['name']}: {each['half'] - each['among']:,} of {each['documents']:,} rows share half of "
+                "their n-grams with rows for training, but not the answer's: examples in prompts?"
             )
     for each in report["sets"]:
         found += _of_set(each, report)

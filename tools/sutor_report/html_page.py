@@ -12,7 +12,7 @@ STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.2rem;
   border-bottom: 1px solid var(--line) } h3 { font-size: 1rem; margin-bottom: .3rem }
-table { border-collapse: collapse; width: 100% } td, th { padding: .2rem .6rem; text-align: left;
+table { border-collapse: collapse; width: 100%; margin: .8rem 0 } td, th { padding: .2rem .6rem; text-align: left;
   vertical-align: top; border-bottom: 1px solid var(--line) }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td.t { font: 12.5px/1.4 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere }
@@ -130,8 +130,9 @@ def _of_text(each):
            f"empty. {each['open_ended']:,} documents end without an end token in the loss; "
            f"{each['unfinished']:,} long answers end inside a sentence.</p>")
     if each["cut_examples"]:
-        yield _table([("document", "n"), ("its end", "t")],
-                     [(f"{number:,}", text) for number, text in each["cut_examples"]])
+        yield _table([("document", "n"), ("why", ""), ("its end", "t")],
+                     [(f"{number:,}", what, text)
+                      for number, what, text in each["cut_examples"]])
     yield "<h3>Characters</h3>"
     total = max(each["characters"], 1)
     yield _table([("script", ""), ("characters", "n"), ("share", "n")],
@@ -147,8 +148,8 @@ def _of_text(each):
 
 def _of_overlap(each):
     yield (f"<h3>{escaped(each['name'])}</h3><p>Of {each['documents']:,} documents "
-           f"{each['copies']:,} are there exactly, {each['answers']:,} with half of the n-grams of "
-           f"their answers, {each['half']:,} with half of all, {each['any']:,} with any.</p>")
+           f"{each['copies']:,} are there exactly, {each['half']:,} with half of their "
+           f"n-grams ({each['among']:,} with the answer's), {each['any']:,} with any.</p>")
     if each["examples"]:
         yield _table([("document", "n"), ("of its answers", "n"), ("of all", "n"), ("text", "t")],
                      [(f"{number:,}", f"{answered:.0%}", f"{share:.0%}", text)

@@ -73,8 +73,7 @@ def _set(store, measures, job, text):
         "empty_answers": int(measures.empty.sum()),
         "open_ended": int(measures.open_ended.sum()),
         "unfinished": int(measures.unfinished.sum()),
-        "cut_examples": _examples(store, np.flatnonzero(
-            measures.open_ended + measures.unfinished + measures.empty), text),
+        "cut_examples": _examples(store, measures, text),
         "exact_duplicates": int(exact.sum()),
         "near_duplicates": int(near.sum()),
         "near_complete": bool(all_compared and seen == len(store)),
@@ -122,9 +121,12 @@ def _named(names, counts):
     return [[names[i], int(counts[i])] for i in order.tolist() if counts[i]]
 
 
-def _examples(store, numbers, text):
-    return [[number + 1, _excerpt(store, number, text, end=True)]
-            for number in numbers[:EXAMPLES].tolist()]
+def _examples(store, measures, text):
+    """The first documents of every kind: [number, what is wrong, the end of its text]."""
+    kinds = ((measures.empty, "an empty answer"), (measures.open_ended, "no end token"),
+             (measures.unfinished, "ends inside a sentence"))
+    return [[number + 1, what, _excerpt(store, number, text, end=True)]
+            for counts, what in kinds for number in np.flatnonzero(counts)[:3].tolist()]
 
 
 def _excerpt(store, number, text, end=False):
@@ -143,14 +145,16 @@ def _overlap(store, measures, grams, training, text):
     shares, of_answers = grams.shares()
     copies = np.isin(measures.hashes, training)
     known, answered = np.nan_to_num(shares, nan=0.0), np.nan_to_num(of_answers, nan=0.0)
-    order = np.lexsort((-known, -answered, -copies.astype(int)))[:EXAMPLES].tolist()
+    # Half of all alone may be an example in the prompt; half of the answer alone, its form.
+    among = (known >= 0.5) & ((answered >= 0.5) | np.isnan(of_answers))
+    order = np.lexsort((-known, -answered, ~(copies | among)))[:EXAMPLES].tolist()
     return {
         "name": store.name,
         "documents": len(store),
         "copies": int(copies.sum()),
         "any": int(((known > 0) | copies).sum()),
         "half": int(((known >= 0.5) | copies).sum()),
-        "answers": int(((answered >= 0.5) | copies).sum()),
+        "among": int((copies | among).sum()),
         "examples": [[number + 1, 1.0 if copies[number] else float(known[number]),
                       1.0 if copies[number] else float(answered[number]),
                       _excerpt(store, number, text)]

@@ -5,6 +5,7 @@ from sutor_prepare.look import seen
 from .findings import findings_of
 
 BAR = 40
+EXCERPT = 100  # characters
 
 
 def text_page(report):
@@ -41,8 +42,8 @@ def _of_set(each):
         yield (f"  answers: {each['answers']:,}, {each['empty_answers']:,} empty; "
                f"{each['open_ended']:,} documents end without an end token, {each['unfinished']:,} "
                "long answers inside a sentence")
-        for number, text in each["cut_examples"]:
-            yield f"    {number:,}: {_short(text)}"
+        for number, what, text in each["cut_examples"]:
+            yield f"    {number:,}: {what}: {_short(text, end=True)}"
         total = max(each["characters"], 1)
         yield "  characters: " + ", ".join(f"{name} {100 * count / total:.1f}%"
                                            for name, count in each["scripts"][:8])
@@ -60,12 +61,14 @@ def _of_set(each):
 
 def _of_overlap(each):
     yield (f"eval {each['name']} against the rows for training: of {each['documents']:,} documents "
-           f"{each['copies']:,} are there exactly, {each['answers']:,} with half of the n-grams of "
-           f"their answers, {each['half']:,} with half of all, {each['any']:,} with any")
+           f"{each['copies']:,} are there exactly, {each['half']:,} with half of their "
+           f"n-grams ({each['among']:,} with the answer's), {each['any']:,} with any")
     for number, share, answered, text in each["examples"]:
         yield f"    {number:,} (answer {answered:.0%}, all {share:.0%}): {_short(text)}"
 
 
-def _short(text):
-    line = seen(text.replace("\n", " ").replace("\t", " "))
-    return line if len(line) <= 100 else line[:97] + "..."
+def _short(text, end=False):
+    line = seen(" ".join(text.split()))
+    if len(line) <= EXCERPT:
+        return line
+    return "..." + line[-EXCERPT:] if end else line[:EXCERPT] + "..."

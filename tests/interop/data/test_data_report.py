@@ -97,7 +97,8 @@ def test_empty_and_cut_answers_are_counted(tmp_path, chatml, model):
     [one] = again(result)["sets"]
     assert (one["answers"], one["empty_answers"], one["unfinished"]) == (6, 2, 1)
     assert one["open_ended"] == 0
-    assert [number for number, _ in one["cut_examples"]] == [1, 2, 5]
+    assert [each[:2] for each in one["cut_examples"]] == [
+        [1, "an empty answer"], [2, "an empty answer"], [5, "ends inside a sentence"]]
     assert "rows: 2 of 6 answers are empty" in result.text
 
 
@@ -119,7 +120,7 @@ def test_rows_for_evaluation_among_those_for_training_are_found(tmp_path, chatml
     held_out[11] = talk(train[11]["messages"][0]["content"] + " Or not?", "Blue.")  # the prompt
     result = report_of(tmp_path, chatml, train, held_out)
     [overlap] = again(result)["overlaps"]
-    assert (overlap["copies"], overlap["answers"], overlap["any"]) == (1, 2, 3)
+    assert (overlap["copies"], overlap["among"], overlap["any"]) == (1, 2, 3)
     assert overlap["half"] == 3
     assert [each[0] for each in overlap["examples"]] == [4, 6, 12]
     assert "warning[W0116]: 2 of 20 rows of held_out are among those for training" in result.text
@@ -131,7 +132,7 @@ def test_the_words_of_a_prompt_are_no_overlap(tmp_path, chatml):
     held_out = [talk(prompt, sentence(500 + n)) for n in range(40)]
     result = report_of(tmp_path, chatml, train, held_out)
     [overlap] = again(result)["overlaps"]
-    assert overlap["copies"] == overlap["half"] == overlap["answers"] == 0
+    assert overlap["copies"] == overlap["half"] == overlap["among"] == 0
     assert "W0116" not in result.text
 
 
