@@ -29,8 +29,10 @@ import tokenizers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = 0.80
-TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n'"
-            " }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
 LIBRARY = """
 import json, resource, sys, time, tokenizers
 tokenizer, rows = tokenizers.Tokenizer.from_file(sys.argv[1]), sys.argv[2]

@@ -56,15 +56,14 @@ def look_at(ids, mask, starts, kinds, tokenizer):
     last = np.append(documents[1:] != documents[:-1], True)
     open_ended = np.bincount(documents[open_end & last], minlength=count)
     long = np.flatnonzero((spoken >= LONG) & last)
-    tails = [_tail(ids[max(begins[i], ends[i] - TAIL) : ends[i]], marks[max(begins[i], ends[i] - TAIL)
-             : ends[i]]) for i in long]
+    tails = [_words(ids, marks, max(begins[i], ends[i] - TAIL), ends[i]) for i in long]
     texts = tokenizer.decode_batch(tails, skip_special_tokens=False) if tails else []
     inside = [i for i, text in zip(long, texts) if ends_inside_a_sentence(text)]
     return answers, empty, open_ended, np.bincount(documents[inside], minlength=count)
 
 
-def _tail(ids, marks):
-    return ids[~marks].tolist()
+def _words(ids, marks, begin, end):
+    return ids[begin:end][~marks[begin:end]].tolist()
 
 
 def ends_inside_a_sentence(text):

@@ -12,7 +12,8 @@ STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.2rem;
   border-bottom: 1px solid var(--line) } h3 { font-size: 1rem; margin-bottom: .3rem }
-table { border-collapse: collapse; width: 100%; margin: .8rem 0 } td, th { padding: .2rem .6rem; text-align: left;
+table { border-collapse: collapse; width: 100%; margin: .8rem 0 }
+td, th { padding: .2rem .6rem; text-align: left;
   vertical-align: top; border-bottom: 1px solid var(--line) }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td.t { font: 12.5px/1.4 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere }

@@ -1,4 +1,4 @@
-"""`prepare --report`: its numbers are those counted by hand, and text of rows stays text in HTML."""
+"""`prepare --report`: its numbers are those counted by hand; text of rows stays text in HTML."""
 
 import html.parser
 import json

@@ -38,9 +38,8 @@ def run(folder, rows, model, kind="train", **job):
     source = {"kind": kind, "path": str(path), "format": job.pop("format", "auto"), "name": "rows",
               "out": str(folder / "tokens" / "rows.tokens.h5")}
     job = {"model": str(model), "tokenizer": "auto", "template": "auto", "loss_on": "assistant",
-           "seq_len": 64, "too_long": "drop", "show": 0, "ids": False, "colour": False, "workers": 1,
-           "producer": "test",
-           "sources": [source], **job}
+           "seq_len": 64, "too_long": "drop", "show": 0, "colour": False, "producer": "test",
+           "workers": 1, "sources": [source], **job}
     process = subprocess.run([sys.executable, "-B", str(ROOT / "tools" / "prepare.py"),
                               json.dumps(job)], capture_output=True, text=True, timeout=120)
     return types.SimpleNamespace(code=process.returncode, output=process.stdout + process.stderr,
