@@ -17,7 +17,8 @@ def findings_of(report):
         if each["half"] > each["among"]:
             found.append(
                 f"{each['name']}: {each['half'] - each['among']:,} of {each['documents']:,} rows "
-                "share half of their n-grams with rows for training, but not the answer's: examples in prompts?"
+                "share half of their n-grams with rows for training, but not the answer's: "
+                "examples in prompts?"
             )
     for each in report["sets"]:
         found += _of_set(each, report)
