@@ -54,6 +54,7 @@ struct DataOptions {
   int64_t seq_len = 4096;
   bool packing = true;
   std::string too_long = "drop";  // drop | truncate | split
+  int64_t workers = 0;            // processes of `prepare`; 0 = as many as processors
 };
 
 struct ScheduleOptions {

@@ -187,6 +187,7 @@ void add_model_and_data(std::vector<Field>& fields) {
   fields.push_back(field("data.packing", at(&Recipe::data, &DataOptions::packing), boolean()));
   fields.push_back(field("data.too_long", at(&Recipe::data, &DataOptions::too_long),
                          one_of({"drop", "truncate", "split"})));
+  fields.push_back(field("data.workers", at(&Recipe::data, &DataOptions::workers), whole(0)));
 }
 
 void add_esft(std::vector<Field>& fields) {

@@ -2,9 +2,12 @@
 """Rows -> token stores. Run by `sutor prepare`, which reads the recipe:
 
     prepare.py JOB      JOB: a JSON object with model, tokenizer, template, loss_on, seq_len,
-                        too_long, show, strict (the first row that cannot be used ends it), colour,
-                        producer, and sources: a list of {kind, path, files, format, columns, name,
-                        out} and, of a split, {share, side: train or held_out}
+                        too_long, show (documents of each set), ids (show them, too), colour,
+                        workers (0: as many as processors), strict (the first row that cannot be
+                        used ends it), producer, sources: a list of {kind, path, files, format,
+                        columns, name, out} and, of a split, {share, side: train or held_out},
+                        report (a file for an HTML page about the data, or "") and stores, the sets
+                        that it is about: a list of {kind, name, path}
 
 What rows may look like: sutor_rows/row_forms.py; in which files: sutor_rows/reader.py; which keys
 mean what: sutor_rows/row_keys.py. In the loss are
@@ -23,17 +26,24 @@ import sys
 from sutor_prepare.step import once, run_step
 
 
-def summary(source, spec, job):
-    writer, counts = source.writer, source.counts
+def summary(done, spec, job):
+    """done: a DataSet."""
+    counts = done.counts
     line = (
-        f"{spec['kind']} {spec['name']}: {source.reader.rows:,} rows ({source.format}"
-        f"{', guessed' if source.guessed else ''}) -> {writer.documents:,} documents, "
-        f"{writer.tokens:,} tokens, {100 * writer.supervised / writer.tokens:.1f}% in loss; "
+        f"{spec['kind']} {spec['name']}: {done.reader.rows:,} rows ({done.format}"
+        f"{', guessed' if done.guessed else ''}) -> {done.documents:,} documents, "
+        f"{done.tokens:,} tokens, {100 * done.supervised / done.tokens:.1f}% in loss; "
         f"{counts['longer_than_seq_len']:,} longer than {job['seq_len']:,} tokens "
         f"({'split' if spec['kind'] == 'eval' else job['too_long']}), {counts['all_masked']:,} "
-        f"all masked, {counts['empty']:,} empty dropped; {source.seconds:.1f} s"
+        f"all masked, {counts['empty']:,} empty dropped; {done.seconds:.1f} s, "
+        f"{done.processes()} worker{'s' if done.processes() > 1 else ''}, at most "
+        f"{done.peak_memory() >> 20:,} MiB of memory"
     )
-    notes = [note for note in [source.side.note(source.own_rows, source.reader.rows)] if note]
+    notes = [note for note in [done.side.note(done.own_rows, done.reader.rows)] if note]
+    if done.resumed:
+        notes.append(
+            f"went on behind {done.resumed:,} documents of a job that was stopped"
+        )
     if counts.get("rows_as_turns"):
         notes.append(
             f"{counts['rows_as_turns']:,} rows became one document an assistant turn, as the "
@@ -54,59 +64,50 @@ def summary(source, spec, job):
             f"warning[W0113]: {counts['framed_before']:,} rows have the begin or end token "
             "themselves, so that it is not added: it would stand twice"
         )
-    if differs := source.ends_disagree():
+    if differs := done.ends_disagree():
         notes.append(f"warning[W0112]: {differs}")
-    notes += source.row_notes()
+    notes += done.row_notes()
     return "\n".join([line] + ["  " + note for note in notes])
-
-
-def marked(ids, mask, tokenizer, colour):
-    """A document as text, with the tokens in the loss in green or in [[ ]]."""
-    begin, end = ("\x1b[32m", "\x1b[0m") if colour else ("[[", "]]")
-    text, at = "", 0
-    while at < len(ids):
-        stop = at
-        while stop < len(ids) and mask[stop] == mask[at]:
-            stop += 1
-        run = ids[at:stop]
-        part = (
-            tokenizer.tokenizer.decode(run, skip_special_tokens=False)
-            if tokenizer
-            else " ".join(map(str, run))
-        )
-        text += f"{begin}{part}{end}" if mask[at] else part
-        if tokenizer is None and stop < len(ids):
-            text += " "
-        at = stop
-    return text
-
-
-def show(source, spec, tokenizer, colour):
-    for number, (ids, mask) in enumerate(source.shown, 1):
-        print(
-            f"--- {spec['name']}, document {number}: {len(ids):,} tokens, {sum(mask):,} in loss "
-            f"({'green' if colour else 'in double brackets'})"
-        )
-        print(marked(ids, mask, tokenizer, colour))
 
 
 def run(job):
     from sutor_prepare.chat import read_json
+    from sutor_prepare.data_set import DataSet
     from sutor_prepare.encode import ModelTokenizer, vocabulary_of
-    from sutor_prepare.source import Source
+    from sutor_prepare.look import Look
+    from sutor_prepare.staging import remove_others
     from sutor_prepare.templates import find_template
 
     tokenizer = once(lambda: ModelTokenizer(job["tokenizer"], job["model"]))
     template = once(
         lambda: find_template(job["template"], tokenizer().folders, tokenizer().special_tokens)
     )
+    job = {"ids": False, "workers": 0, "report": "", "strict": False, **job}
     job["model_vocab"] = vocabulary_of(read_json(os.path.join(job["model"], "config.json")))
+    job["workers"] = job["workers"] or len(os.sched_getaffinity(0))
+    remove_others([spec["out"] for spec in job["sources"]])
     for spec in job["sources"]:
-        source = Source(job, spec, tokenizer, template)
-        source.run()
-        print(summary(source, spec, job), flush=True)
-        show(source, spec, tokenizer() if source.format != "tokens" else None, job["colour"])
+        done = DataSet(job, spec, tokenizer, template)
+        done.run(lambda documents: Look(job, done.tokenizer).show(spec["name"], documents))
+        print(summary(done, spec, job), flush=True)
+    if job["report"]:
+        write_report(job, tokenizer)
+
+
+def write_report(job, tokenizer):
+    from sutor_prepare.lines import write_text
+    from sutor_report.html_page import html_page
+    from sutor_report.report import report_of
+    from sutor_report.text_page import text_page
+
+    report = report_of(job, tokenizer)
+    write_text(job["report"], html_page(report))
+    print(text_page(report))
+    print(f"\n-> {job['report']}", flush=True)
 
 
 if __name__ == "__main__":
+    # Processes do the work of threads: workers.py.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run_step(run, "tokenizers, jinja2, h5py and numpy"))

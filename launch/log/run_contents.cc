@@ -100,8 +100,8 @@ void require_plain_contents(const RunPaths& paths) {
     require_own_directory(folder);
   }
   for (const fs::path& file :
-       {paths.lock(), paths.scores(), paths.expert_config(), paths.heat_map(), paths.metrics(),
-        paths.evaluations(), paths.resolved_recipe(), paths.step_ledger(),
+       {paths.lock(), paths.data_report(), paths.scores(), paths.expert_config(), paths.heat_map(),
+        paths.metrics(), paths.evaluations(), paths.resolved_recipe(), paths.step_ledger(),
         paths.evaluation() / "evaluation.json", paths.checkpoints() / kLatestPointer,
         paths.checkpoints() / kBestPointer}) {
     require_plain_file(file);

@@ -17,6 +17,7 @@ struct RunPaths {
   std::filesystem::path tokens(const std::string& set) const {
     return tokens_folder() / (set + ".tokens.h5");
   }
+  std::filesystem::path data_report() const { return output / "data_report.html"; }
   std::filesystem::path scores() const { return output / "scores.h5"; }
   std::filesystem::path expert_config() const { return output / "expert_config.json"; }
   std::filesystem::path heat_map() const { return output / "heat_map.svg"; }

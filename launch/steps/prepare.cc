@@ -12,6 +12,7 @@
 #include "csrc/base/error.h"
 #include "launch/cli/provenance.h"
 #include "launch/data/row_files.h"
+#include "launch/data/token_stores.h"
 #include "launch/job/python_step.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
@@ -20,11 +21,14 @@
 namespace sutor {
 namespace {
 
-nlohmann::json job_of(const Recipe& recipe, int show, bool strict) {
+nlohmann::json job_of(const Recipe& recipe, const DataLook& look, bool strict) {
   const RunPaths paths(recipe.output);
-  nlohmann::json sources = nlohmann::json::array();
+  nlohmann::json sources = nlohmann::json::array(), stores = nlohmann::json::array();
   const auto add = [&](const char* kind, const std::vector<DataSource>& list) {
     for (const DataSource& source : list) {
+      stores.push_back({{"kind", kind},
+                        {"name", source.name},
+                        {"path", token_store_path(recipe, source).string()}});
       if (source.format == "store") continue;  // tokens already
       nlohmann::json& spec =
           sources.emplace_back(nlohmann::json{{"kind", kind},
@@ -48,8 +52,12 @@ nlohmann::json job_of(const Recipe& recipe, int show, bool strict) {
           {"loss_on_thinking", recipe.data.loss_on_thinking},
           {"seq_len", recipe.data.seq_len},
           {"too_long", recipe.data.too_long},
-          {"show", show},
           {"strict", strict},
+          {"show", look.show},
+          {"ids", look.ids},
+          {"workers", recipe.data.workers},
+          {"report", look.report ? paths.data_report().string() : ""},
+          {"stores", stores},
           {"colour", use_colour(STDOUT_FILENO)},
           {"producer", version_text()},
           {"sources", sources}};
@@ -57,12 +65,12 @@ nlohmann::json job_of(const Recipe& recipe, int show, bool strict) {
 
 }  // namespace
 
-int run_prepare(const Recipe& recipe, int show, bool strict) {
+int run_prepare(const Recipe& recipe, const DataLook& look, bool strict) {
   if (recipe.data.train.empty() && recipe.data.eval.empty()) require_train_data(recipe);
-  const nlohmann::json job = job_of(recipe, show, strict);
+  const nlohmann::json job = job_of(recipe, look, strict);
   if (job["sources"].empty()) {
     fmt::print("every set is a token store already\n");
-    return kExitOk;
+    if (!look.report) return kExitOk;
   }
   // The script replaces what it finds.
   for (const auto& source : job["sources"]) require_plain_file(source["out"].get<std::string>());

@@ -216,7 +216,7 @@ class RecipeRun {
 
   void prepare() {
     on_rank_0(world_, "prepare", [&] {
-      const int code = run_prepare(recipe_, 0);
+      const int code = run_prepare(recipe_);
       // The script has said what is wrong; exit with its code.
       if (code != kExitOk) {
         fail(step_error(code), "preparing the data failed, see the message above");

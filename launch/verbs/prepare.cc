@@ -14,8 +14,8 @@ namespace po = boost::program_options;
 
 constexpr VerbHelp kHelp{
     "prepare", "Tokenizes the recipe's rows into token stores, with what is in the loss marked.",
-    "sutor prepare RECIPE [--show N] [--strict] [--set key=value]...",
-    "sutor prepare my.yaml --show 2\n"
+    "sutor prepare RECIPE [--show N [--ids]] [--report] [--strict] [--set key=value]...",
+    "sutor prepare my.yaml --show 2 --report\n"
     "sutor prepare my.yaml --set data.template=chatml.jinja --set data.loss_on=last"};
 
 }  // namespace
@@ -29,11 +29,21 @@ int verb_prepare(const Arguments& arguments) {
                           "print the first N documents of every set, trained tokens marked");
     options.add_options()("strict", po::bool_switch(),
                           "stop at the first row that cannot be used, instead of leaving it out");
+    options.add_options()("ids", po::bool_switch(), "with --show: print their token ids, too");
+    options.add_options()("report", po::bool_switch(),
+                          "print a page about the data: lengths, share in the loss, duplicates, "
+                          "empty and cut answers, rows for evaluation that are among those for "
+                          "training, odd characters and rows; also written to "
+                          "OUTPUT/data_report.html");
     const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
+    const DataLook look{.show = (*values)["show"].as<int>(),
+                        .ids = (*values)["ids"].as<bool>(),
+                        .report = (*values)["report"].as<bool>()};
+    if (look.show < 0) fail(ErrorCode::kBadValue, "--show is {}; expected 0 or more", look.show);
     const Recipe recipe = recipe_from(*values);
     const OutputLock lock(recipe.output);
-    return run_prepare(recipe, (*values)["show"].as<int>(), (*values)["strict"].as<bool>());
+    return run_prepare(recipe, look, (*values)["strict"].as<bool>());
   });
 }
 

@@ -83,14 +83,21 @@ class DocumentMaker:
             self._normalizers[template] = Normalizer(template, self.forms.unread)
         return self._normalizers[template]
 
-    def unread_keys(self):
-        """{key: rows or messages that have it}: what nobody reads, the template neither."""
+    def take_counts(self):
+        """What was counted since the last call. `unread`: keys that nobody reads, the template
+        neither, with the number of rows or messages that have them."""
         def is_shown(name):
             key = name.removeprefix("messages[].")
             return key != name and any(n.is_shown(key) for n in self._normalizers.values())
 
-        return {name: count for name, count in sorted(self.forms.unread.items())
-                if not is_shown(name)}
+        unread = {name: count for name, count in self.forms.unread.items() if not is_shown(name)}
+        self.forms.unread.clear()
+        counts = {"special_in_text": self.special_in_text, "empty": self.empty,
+                  "framed": self.framed, "framed_before": self.framed_before,
+                  "not_chosen": self.forms.not_chosen, "unread": unread}
+        self.special_in_text = self.empty = self.framed = self.framed_before = 0
+        self.forms.not_chosen = 0
+        return counts | (self.masks.take_counts() if self.masks else {})
 
     def _count_specials(self, texts):
         special = self._tokenizer().special_pattern

@@ -133,20 +133,26 @@ class Watched(_Limit):
         self._done = threading.Event()
         self._deadline = time.process_time() + self._seconds
         self._most = data_bytes() + self._mebibytes * MIB
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
 
     def __exit__(self, kind, error, trace):
         self._done.set()
+        self._thread.join()  # so that a process that forks has no other threads
 
     def _watch(self):
         while not self._done.wait(self.POLL):
             if time.process_time() > self._deadline:
-                self._end(f"took more than {self._seconds:g} s of processor time")
+                self._end_with(f"took more than {self._seconds:g} s of processor time")
             if data_bytes() > self._most:
-                self._end(f"wants more than {self._mebibytes} MiB of memory")
+                self._end_with(f"wants more than {self._mebibytes} MiB of memory")
 
-    def _end(self, what):
-        error = PrepareError(504, f"{self._what} {what}", self._where)
+    def _end_with(self, what):
+        self.end(PrepareError(504, f"{self._what} {what}", self._where))
+
+    @staticmethod
+    def end(error):
+        """Ends the process; a worker hands the error to the process that started it instead."""
         sys.stdout.flush()
         print(error.report(), file=sys.stderr, flush=True)
         os._exit(error.exit_code())

@@ -1,5 +1,6 @@
-"""Writes files of JSON lines that are complete or do not exist."""
+"""Writes files of JSON lines, or of text, that are complete or do not exist."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -13,21 +14,33 @@ def temporary_name(path):
 
 def write_json_lines(path, rows):
     """Creates or replaces `path`, a line per row; makes missing folders. Returns the rows."""
+    count = 0
+    with _replacing(path) as stream:
+        for row in rows:
+            stream.write(_line(row))
+            count += 1
+    return count
+
+
+def write_text(path, text):
+    """The same for a text."""
+    with _replacing(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def _replacing(path):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = temporary_name(path)
-    count = 0
     try:
         with open(temporary, "wb") as stream:
-            for row in rows:
-                stream.write(_line(row))
-                count += 1
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
-    return count
 
 
 def _line(row):

@@ -25,6 +25,10 @@ class ChatTemplates:
         texts = [text for _, (text, _) in sorted(self._sources.items())]
         return "sha256:" + hashlib.sha256("\0".join(texts).encode("utf-8")).hexdigest()
 
+    def asks_for_date(self):
+        """Whether what it renders may depend on the day."""
+        return any("strftime_now" in text for text, _ in self._sources.values())
+
     def of(self, tools):
         """The template for a row with these tools, or None, as transformers chooses it."""
         name = WITH_TOOLS if tools is not None and WITH_TOOLS in self._sources else DEFAULT

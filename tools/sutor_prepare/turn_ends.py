@@ -25,6 +25,12 @@ class TurnEnds:
         self.trained = Counter()  # texts of the tokens that end turns in the loss
         self.without = 0  # trained turns that do not end with a special token
 
+    def take_counts(self):
+        """What was counted since the last call."""
+        counts = {"turns_without_stop": self.without, "ends_trained": dict(self.trained)}
+        self.trained, self.without = Counter(), 0
+        return counts
+
     def behind(self, text, at):
         """The end of a special token at a place, or the place."""
         found = self._special.match(text, at)

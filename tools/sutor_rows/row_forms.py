@@ -79,6 +79,11 @@ def detect_form(row, where, with_answers=True):
     )
 
 
+def form_of(row, columns, where):
+    """Of a row whose columns have other names: the form of the row as RowForms reads it."""
+    return detect_form(renamed(row, columns or {}), where)
+
+
 class RowForms:
     """form: auto, or one of FORMS. columns: names of this program -> names of columns, or None.
     with_answers: whether a row must have one, as for training."""

@@ -197,6 +197,33 @@ def test_show_marks_what_is_trained(tmp_path, model):
     assert "5 [[6 7]]" in tokens.output
 
 
+def test_show_makes_visible_what_a_terminal_would_obey(tmp_path, model):
+    talk = [TALK[0], {"role": "assistant", "content": "a\x1b[2Jb\u202ec\x07\td"}]
+    result = run(tmp_path, [{"messages": talk}], model("byte_level", "chatml"), show=1)
+    assert "[[a\\x1b[2Jb\\u202ec\\x07\td<|im_end|>]]" in result.output
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_show_prints_ids_on_request(tmp_path, model, colour):
+    result = run(tmp_path, [{"messages": TALK}], model("byte_level", "chatml"), show=1, ids=True,
+                 colour=colour)
+    [(ids, mask)] = documents(result)
+    begin, end = ("\x1b[32m", "\x1b[0m") if colour else ("[[", "]]")
+    printed = result.output.partition("ids: ")[2].partition("\n")[0].removeprefix("\x1b[0m")
+    plain = printed.replace(begin, "").replace(end, "")
+    assert plain.split() == [str(token) for token in ids]
+    marked = [part.partition(end)[0].split() for part in printed.split(begin)[1:]]
+    assert sum(marked, []) == [str(token) for token, flag in zip(ids, mask) if flag]
+    assert "ids: " not in run(tmp_path, [{"messages": TALK}], model("byte_level", "chatml"),
+                              show=1).output
+
+
+def test_show_prints_before_the_rest_is_prepared(tmp_path, model):
+    rows = [{"text": f"It is blue {n}."} for n in range(1200)] + [{"text": 5}]
+    result = run(tmp_path, rows, model("byte_level"), show=1, workers=2)
+    assert result.code == 3 and "document 1: " in result.output
+
+
 GOOD = json.dumps({"text": "It is blue."}).encode() + b"\n"
 BAD_FILES = {
     "no JSON": (GOOD + b"{oops\n", "E0336", "rows.jsonl:2"),

@@ -1,0 +1,1 @@
+"""Token stores -> a page about the data, as text and as HTML: `sutor prepare --report`."""
