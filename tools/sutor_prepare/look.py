@@ -34,7 +34,7 @@ class Look:
 
     def show(self, name, documents):
         """documents: a list of (ids, mask)."""
-        marked = "in green" if self._colour else "in [[ ]]"
+        marked = "in green" if self._colour else "in double brackets"
         for number, (ids, mask) in enumerate(documents, 1):
             print(
                 f"--- {name}, document {number}: {len(ids):,} tokens, {sum(mask):,} in loss "

@@ -220,7 +220,7 @@ def test_show_prints_ids_on_request(tmp_path, model, colour):
 
 def test_show_prints_before_the_rest_is_prepared(tmp_path, model):
     rows = [{"text": f"It is blue {n}."} for n in range(1200)] + [{"text": 5}]
-    result = run(tmp_path, rows, model("byte_level"), show=1, workers=2)
+    result = run(tmp_path, rows, model("byte_level"), show=1, workers=2, strict=True)
     assert result.code == 3 and "document 1: " in result.output
 
 

@@ -255,7 +255,7 @@ def test_the_first_bad_row_is_the_one_that_is_named(trial, bad, workers):
     for number in range(bad, 1600):
         rows[number] = {"text": number}
     write(trial.rows, rows)
-    done = trial.run(workers)
+    done = trial.run(workers, strict=True)
     assert done.returncode == 3 and done.stderr.count("error[") == 1
     assert f"rows.jsonl:{bad + 1}: error[E0336]: `text`: expected text" in done.stderr
     assert not trial.store.exists()
@@ -266,11 +266,26 @@ def test_a_row_that_is_mended_lets_the_job_go_on(trial):
     write(trial.rows, rows)
     whole = trial.bytes(1)
     write(trial.rows, rows[:1400] + [{"text": 5}] + rows[1401:])
-    assert trial.run(2).returncode == 3
+    assert trial.run(2, strict=True).returncode == 3
     write(trial.rows, rows)
     done = trial.run(2)
     assert "went on behind 1,024 documents" in done.stdout
     assert trial.store.read_bytes() == whole
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_rows_left_out_are_the_same_for_any_workers_and_after_a_kill(trial, workers):
+    rows = list(texts(1600))
+    for number in (3, 700, 1500):
+        rows[number] = {"text": number, "note": "x"}
+    write(trial.rows, rows)
+    killed(trial)
+    done = trial.run(workers)
+    assert done.returncode == 0, done.stderr
+    assert "warning[W0110]: 3 of 1,600 rows cannot be used" in done.stdout
+    left_out = trial.store.with_name("rows.left_out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["where"].rpartition(":")[2] for line in left_out] == [
+        "4", "701", "1501"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGVTALRM])
