@@ -16,6 +16,7 @@ from .conversation import Conversation
 from .errors import PrepareError
 from .rows import is_masked
 from .spans import Span, without
+from .step import once
 from .text_marks import CONTENT, THINKING, THINKING_KEYS, MarkedText
 from .turn_ends import TurnEnds
 
@@ -131,7 +132,7 @@ class MaskMaker:
     def _by_prefix(self, talk, full, chosen, silent):
         turns, whole = [], True
         for i in chosen:
-            turn = self._turn(talk, i)
+            turn = self._turn(talk, full, i)
             whole = whole and turn.marked is None and full.startswith(turn.text)
             # Of what `full` begins with the length is enough.
             turns.append(turn._replace(text=None) if full.startswith(turn.text) else turn)
@@ -144,9 +145,9 @@ class MaskMaker:
             for turn in turns
         ]
 
-    def _turn(self, talk, i):
+    def _turn(self, talk, full, i):
         """Message i behind what the model sees before it writes it."""
-        after = talk.render(i + 1)[0]
+        after = full if i + 1 == len(talk.messages) else talk.render(i + 1)[0]
         if talk.messages[i]["role"] != "assistant":
             places = self._places(talk, after, i + 1).places(i, CONTENT)
             return Turn(i, places[0][0] if places else len(after), len(after), after)
@@ -176,15 +177,15 @@ class MaskMaker:
 
     def _sample(self, talk, text, count, turns, silent):
         """A text of `count` messages and the spans of these turns, with their ends."""
-        marked = turns[0].marked or talk.marked(text, count)
+        rendered = text  # without what may be appended
+        marked = once(lambda: turns[0].marked or talk.marked(rendered, count))
         spans = []
         for i, begin, end, _, _ in turns:
             end, text = self.turn_ends.of(talk, marked, text, i, begin, end)
             span = Span(begin, end, soft=talk.messages[i]["role"] != "assistant")
             if i in silent:
-                if marked is None:
-                    marked = self._places(talk, text, count)
-                span = without(span, marked.places(i, THINKING))
+                places = marked() or self._places(talk, rendered, count)
+                span = without(span, places.places(i, THINKING))
             spans.append(span)
         return text, spans
 

@@ -86,6 +86,19 @@ def marked_message(message, number):
     return copy
 
 
+def texts_of(value):
+    """All texts within a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from texts_of(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_of(item)
+
+
 class MarkedText:
     """A rendered text, and where in it the texts of its messages are."""
 

@@ -6,6 +6,8 @@ turn, which depends on who speaks next: behind a call of a tool that is the tool
 
 from collections import Counter
 
+from .text_marks import texts_of
+
 
 def _last(pattern, text, begin, end):
     found = None
@@ -49,12 +51,14 @@ class TurnEnds:
             self.trained[token] += 1
 
     def of(self, talk, marked, text, i, begin, end):
-        """Message i of talk is text[begin:end], marked as in `marked` (which may be None). Returns
-        the end of what is in the loss, and the text, perhaps with a token appended."""
-        tail = self._tail(marked, text, i, begin, end)
-        stop = _last(self._known, text, tail, end)
-        if stop is None and self._ends_turns(talk):
-            stop = _last(self._special, text, tail, end)
+        """Message i of talk is text[begin:end]; marked: gives the MarkedText of it, or None.
+        Returns the end of what is in the loss, and the text, perhaps with a token appended."""
+        tail = self._unsaid_end(talk, text, i, begin, end)
+        stop = self._own_stop(talk, text, tail, end)
+        if stop is None:
+            marked = marked()
+            tail = self._tail(marked, text, i, begin, end)
+            stop = self._own_stop(talk, text, tail, end)
         if stop is not None:
             self._count(stop[0])
             return stop.end(), text
@@ -68,6 +72,22 @@ class TurnEnds:
         opening = self._opening(talk, i, text[tail:end])
         self._count(opening)
         return end + len(opening or ""), text + (opening or "")
+
+    def _own_stop(self, talk, text, tail, end):
+        """The last token of the template's own words behind a message that ends a turn."""
+        stop = _last(self._known, text, tail, end)
+        if stop is None and self._special.search(text, tail, end) and self._ends_turns(talk):
+            stop = _last(self._special, text, tail, end)
+        return stop
+
+    def _unsaid_end(self, talk, text, i, begin, end):
+        """Where a special token is that is the last word of text[begin:end], of a message that has
+        no text of such a token; else the end. It saves a rendering."""
+        stop = _last(self._special, text, begin, end)
+        if stop is None or text[stop.end() : end].strip():
+            return end
+        said = any(self._special.search(each) for each in texts_of(talk.messages[i]))
+        return end if said else stop.start()
 
     def _tail(self, marked, text, i, begin, end):
         """Where what the template puts behind the words of message i begins."""
