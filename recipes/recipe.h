@@ -40,7 +40,10 @@ struct DataOptions {
   std::string loss_on = "assistant";   // assistant | last | completion | all
   int64_t seq_len = 4096;
   bool packing = true;
+  bool authors_packs = false;     // key `packing: authors`: as authors_packs.h says
   std::string too_long = "drop";  // drop | truncate | split
+  // The side on which truncate removes tokens, and on which split leaves the short piece.
+  std::string truncation_side = "right";
 };
 
 struct ScheduleOptions {
@@ -56,6 +59,7 @@ struct TrainOptions {
   int64_t global_batch = 32;    // packs when packing, else documents
   int64_t micro_batch = 2;
   double balance_loss = 0;
+  std::string balance_over = "auto";  // auto = what the model's config says | sequences | batch
   uint64_t seed = 42;
   std::string threads = "auto";
   // What the backward pass computes again instead of keeping it: none | attention | layer.

@@ -11,6 +11,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/cli/provenance.h"
+#include "launch/data/packing_report.h"
 #include "launch/job/python_step.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
@@ -57,7 +58,12 @@ int run_prepare(const Recipe& recipe, int show) {
   }
   // The script replaces what it finds.
   for (const auto& source : job["sources"]) require_plain_file(source["out"].get<std::string>());
-  return run_python_step("prepare.py", job);
+  const int status = run_python_step("prepare.py", job);
+  if (status != kExitOk) return status;
+  if (const std::string packing = packing_text_of(recipe); !packing.empty()) {
+    fmt::print("packing  {}\n", packing);
+  }
+  return status;
 }
 
 }  // namespace sutor

@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include "csrc/base/profile.h"
+#include "layers/moe/balance_loss.h"
 
 namespace sutor {
 namespace {
@@ -29,7 +30,8 @@ MicrobatchState::MicrobatchState(const CausalModel& model, ParameterStore& store
       context_{.batch = batch_},
       tables_(model.tables(batch_)) {
   targets_ = own_values(batch_, micro_batch.targets);
-  context_.balance_weight = options.balance_weight;
+  context_.balance =
+      balance_terms(options.balance, batch_, store.tensor_parallel(), model.device());
   context_.lowest_layer = options.lowest_layer;
 }
 
