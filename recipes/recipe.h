@@ -53,7 +53,10 @@ struct DataOptions {
   bool loss_on_thinking = true;       // false: what a turn thinks is left out of the loss
   int64_t seq_len = 4096;
   bool packing = true;
+  bool authors_packs = false;     // key `packing: authors`: as authors_packs.h says
   std::string too_long = "drop";  // drop | truncate | split
+  // The side on which truncate removes tokens, and on which split leaves the short piece.
+  std::string truncation_side = "right";
   int64_t workers = 0;            // processes of `prepare`; 0 = as many as processors
 };
 
@@ -70,6 +73,7 @@ struct TrainOptions {
   int64_t global_batch = 32;    // packs when packing, else documents
   int64_t micro_batch = 2;
   double balance_loss = 0;
+  std::string balance_over = "auto";  // auto = what the model's config says | sequences | batch
   uint64_t seed = 42;
   std::string threads = "auto";
   // What the backward pass computes again instead of keeping it: none | attention | layer.

@@ -124,6 +124,24 @@ Field betas_field() {
   return result;
 }
 
+Field packing_field() {
+  Field result;
+  result.key = "data.packing";
+  result.read = [](const YAML::Node& node, Recipe& recipe) -> std::string {
+    DataOptions& data = recipe.data;
+    data.authors_packs = is_word(node, "authors");
+    if (data.authors_packs) {
+      data.packing = true;
+      return "";
+    }
+    return boolean()(node, data.packing).empty() ? "" : "true, false or authors";
+  };
+  result.show = [](Recipe& recipe) {
+    return recipe.data.authors_packs ? "authors" : show_value(recipe.data.packing);
+  };
+  return result;
+}
+
 Field pin_field() {
   Field result;
   result.key = "checkpoint.pin";
@@ -184,9 +202,11 @@ void add_model_and_data(std::vector<Field>& fields) {
       field("data.loss_on_thinking", at(&Recipe::data, &DataOptions::loss_on_thinking), boolean()));
   fields.push_back(
       field("data.seq_len", at(&Recipe::data, &DataOptions::seq_len), token_count(false)));
-  fields.push_back(field("data.packing", at(&Recipe::data, &DataOptions::packing), boolean()));
+  fields.push_back(packing_field());
   fields.push_back(field("data.too_long", at(&Recipe::data, &DataOptions::too_long),
                          one_of({"drop", "truncate", "split"})));
+  fields.push_back(field("data.truncation_side", at(&Recipe::data, &DataOptions::truncation_side),
+                         one_of({"right", "left"})));
   fields.push_back(field("data.workers", at(&Recipe::data, &DataOptions::workers), whole(0)));
 }
 
@@ -280,6 +300,8 @@ void add_training(std::vector<Field>& fields) {
       field("train.micro_batch", at(&Recipe::train, &TrainOptions::micro_batch), whole(1)));
   fields.push_back(field("train.balance_loss", at(&Recipe::train, &TrainOptions::balance_loss),
                          number(kNotNegative)));
+  fields.push_back(field("train.balance_over", at(&Recipe::train, &TrainOptions::balance_over),
+                         one_of({"auto", "sequences", "batch"})));
   fields.push_back(field("train.seed", at(&Recipe::train, &TrainOptions::seed), seed()));
   fields.push_back(
       as_written(field("train.threads", at(&Recipe::train, &TrainOptions::threads), read_threads)));

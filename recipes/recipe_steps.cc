@@ -28,15 +28,29 @@ std::string_view name_of(RecipeStep step) {
   SUTOR_ASSERT(false);
 }
 
+namespace {
+
+// Keys that checkpoints of earlier programs do not have: left out where they leave everything as it
+// was, so that such a training can go on.
+bool is_without_effect(const std::string& key, const Recipe& recipe) {
+  if (key == "train.balance_over") return recipe.train.balance_loss == 0;
+  if (key == "data.truncation_side") return recipe.data.truncation_side == "right";
+  return false;
+}
+
+}  // namespace
+
 std::string step_keys(const Recipe& given, RecipeStep step) {
   static const std::map<RecipeStep, std::vector<std::string>> prefixes = {
       {RecipeStep::kPrepare, {"data.tokenizer", "data.template", "data.loss_on"}},
       {RecipeStep::kScore,
-       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.score."}},
+       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "data.truncation_side",
+        "esft.score."}},
       {RecipeStep::kSelect, {"esft.select.", "esft.layer_base"}},
       {RecipeStep::kTrain,
-       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "esft.layer_base",
-        "esft.also_train", "esft.keep_frozen", "lora.", "optim.", "schedule.", "train.", "eval."}},
+       {"model.dtype", "data.seq_len", "data.packing", "data.too_long", "data.truncation_side",
+        "esft.layer_base", "esft.also_train", "esft.keep_frozen", "lora.", "optim.", "schedule.",
+        "train.", "eval."}},
       {RecipeStep::kExport, {"export."}}};
   Recipe recipe = given;
   // Checkpoints hold this text and are compared with it, so that its words stay as they are.
@@ -49,6 +63,7 @@ std::string step_keys(const Recipe& given, RecipeStep step) {
     if (of_machine || !std::any_of(of_step.begin(), of_step.end(), covers)) {
       continue;
     }
+    if (is_without_effect(field.key, recipe)) continue;
     text += fmt::format("{}: {}\n", field.key, field.show(recipe));
   }
   if (step == RecipeStep::kSelect || step == RecipeStep::kExport) return text;

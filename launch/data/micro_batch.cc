@@ -9,6 +9,10 @@ namespace {
 void append(const TokenStore& store, const Segment& segment, MicroBatch& batch) {
   const auto ids = store.ids(segment.begin, segment.length);
   const auto mask = store.loss_mask(segment.begin, segment.length);
+  if (segment.joins) {
+    batch.doc_offsets.pop_back();
+    if (segment.first_is_target) batch.targets.back() = ids[0];
+  }
   batch.ids.insert(batch.ids.end(), ids.begin(), ids.end());
   for (int64_t i = 0; i + 1 < segment.length; ++i) {
     batch.targets.push_back(mask[i + 1] ? ids[i + 1] : kNoTarget);
@@ -94,6 +98,15 @@ std::vector<int64_t> supervised_by_store(std::span<const Sample> batch, size_t s
     }
   }
   return counts;
+}
+
+int64_t sequence_count(std::span<const Sample> batch) {
+  int64_t count = 0;
+  for (const Sample& sample : batch) {
+    count += std::count_if(sample.segments.begin(), sample.segments.end(),
+                           [](const Segment& segment) { return !segment.joins; });
+  }
+  return count;
 }
 
 int64_t token_count(std::span<const Sample> batch) {

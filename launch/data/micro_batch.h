@@ -11,12 +11,13 @@ namespace sutor {
 
 inline constexpr int64_t kNoTarget = -100;
 
-// Positions restart at every document offset, and attention does not cross it.
+// Positions restart at every document offset, and attention does not cross it. Segments that join
+// the one before them have no offset of their own.
 struct MicroBatch {
   std::vector<int64_t> ids;          // [tokens]
   std::vector<int64_t> targets;      // [tokens]: id of the next token where it is in the loss, else
-                                     // kNoTarget (always at the last token of a segment)
-  std::vector<int64_t> doc_offsets;  // [segments + 1]: from 0 to tokens, strictly rising
+                                     // kNoTarget (always at the last token of a document)
+  std::vector<int64_t> doc_offsets;  // [documents + 1]: from 0 to tokens, strictly rising
   std::vector<int64_t> sources;      // [tokens]: the token store of each
   int64_t supervised = 0;            // targets that are not kNoTarget
   bool empty() const { return ids.empty(); }
@@ -50,5 +51,7 @@ int64_t supervised_tokens(std::span<const Sample> batch);
 int64_t token_count(std::span<const Sample> batch);
 // The same of each of `stores` token stores.
 std::vector<int64_t> supervised_by_store(std::span<const Sample> batch, size_t stores);
+// What attention sees as one: segments, each with those that join it.
+int64_t sequence_count(std::span<const Sample> batch);
 
 }  // namespace sutor

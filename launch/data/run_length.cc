@@ -34,17 +34,33 @@ void warn_of_batch(const Recipe& recipe, const PackingReport& epoch) {
              recipe.data.packing ? "packs" : "documents");
 }
 
-// Whatever the epoch has: the steps may end before the first sample that counts.
-void check_supervised(SampleStream stream, int64_t total_steps) {
-  for (int64_t step = 0; step < total_steps; ++step) {
-    for (const Sample& sample : stream.next_batch()) {
-      if (sample.supervised > 0) return;
+// Once for the whole training, of its first epoch.
+void warn_of_documents(const DataOptions& data, const PackingReport& epoch) {
+  if (leaves_out(epoch)) {
+    fmt::print(stderr,
+               "warning[{}]: {} of {} documents{} have no token in the loss and are left out",
+               WarningCode::kNothingInLoss, epoch.unsupervised, epoch.documents,
+               epoch.unsupervised_pieces > 0
+                   ? fmt::format(" and {} pieces of split ones", epoch.unsupervised_pieces)
+                   : "");
+    if (epoch.cut_unsupervised > 0) {
+      fmt::print(stderr,
+                 "; {} of them lost it at data.seq_len {}: raise it, or keep the ends of documents "
+                 "(data.truncation_side: {}) or all pieces (data.too_long: split)",
+                 epoch.cut_unsupervised, data.seq_len,
+                 data.truncation_side == "right" ? "left" : "right");
     }
+    fmt::print(stderr, "\n");
   }
-  fail(ErrorCode::kNoData,
-       "none of the {} steps has a token in the loss: nothing would be learned. Train longer, or "
-       "check data.loss_on with `sutor prepare --show 3`.",
-       total_steps);
+  if (epoch.dropped + epoch.truncated + epoch.split > 0 && !data.authors_packs) {
+    fmt::print(stderr,
+               "warning[{}]: of {} documents, {} are longer than data.seq_len {} and were {}\n",
+               WarningCode::kDocumentsCut, epoch.documents,
+               epoch.dropped + epoch.truncated + epoch.split, data.seq_len,
+               data.too_long == "split"      ? "split into pieces"
+               : data.too_long == "truncate" ? "truncated, on the " + data.truncation_side
+                                             : "dropped");
+  }
 }
 
 }  // namespace
@@ -52,8 +68,9 @@ void check_supervised(SampleStream stream, int64_t total_steps) {
 void check_run_length(const Recipe& recipe, const SampleStream& stream, int64_t total_steps,
                       bool print) {
   check_warmup(recipe, total_steps, print);
-  if (print) warn_of_batch(recipe, stream.report());
-  check_supervised(stream, total_steps);
+  if (!print) return;
+  warn_of_batch(recipe, stream.report());
+  warn_of_documents(recipe.data, stream.report());
 }
 
 }  // namespace sutor

@@ -6,9 +6,10 @@
 
 namespace sutor {
 
-// Throws E0334 when none of the training's steps has a token in the loss, and E0205 when it ends
-// within the first thousandth of its warm-up. With `print`, W0105 for a batch that is larger than
-// an epoch, W0106 for a warm-up that is longer than the training. `stream` stands at its start.
+// Throws E0205 when the training ends within the first thousandth of its warm-up. With `print`,
+// W0105 for a batch that is larger than an epoch, W0106 for a warm-up that is longer than the
+// training, W0114 for documents without a token in the loss, W0115 for those that are too long.
+// `stream` stands at its start.
 void check_run_length(const Recipe& recipe, const SampleStream& stream, int64_t total_steps,
                       bool print);
 

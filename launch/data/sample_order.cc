@@ -8,6 +8,8 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/random.h"
+#include "launch/data/authors_packs.h"
+#include "launch/data/document_segments.h"
 #include "launch/data/packing.h"
 #include "launch/data/source_mix.h"
 #include "recipes/data_sets.h"
@@ -20,41 +22,6 @@ std::mt19937_64 generator(uint64_t seed, int64_t epoch) {
   const uint64_t number = static_cast<uint64_t>(epoch);
   std::seed_seq sequence{low(seed), low(seed >> 32), low(number), low(number >> 32)};
   return std::mt19937_64(sequence);
-}
-
-Segment make_segment(const TokenStore& token_store, int store, int64_t begin, int64_t length) {
-  Segment segment{store, begin, length, 0};
-  const auto mask = token_store.loss_mask(begin, length);
-  segment.supervised = std::count(mask.begin() + 1, mask.end(), uint8_t{1});
-  return segment;
-}
-
-// Appends the segments of a document; `too_long` says what becomes of a long one.
-void append_segments(const TokenStore& token_store, int store, const Document& document,
-                     int64_t seq_len, const std::string& too_long, std::vector<Segment>& segments,
-                     PackingReport& report) {
-  ++report.documents;
-  const size_t first = segments.size();
-  if (document.length <= seq_len) {
-    segments.push_back(make_segment(token_store, store, document.begin, document.length));
-  } else if (too_long == "truncate") {
-    ++report.truncated;
-    segments.push_back(make_segment(token_store, store, document.begin, seq_len));
-  } else if (too_long == "split") {
-    ++report.split;
-    // Neighbours share a token: the last token of one is the context of the next one's first
-    // target.
-    for (int64_t at = 0; at + 1 < document.length; at += seq_len - 1) {
-      const int64_t length = std::min(seq_len, document.length - at);
-      segments.push_back(make_segment(token_store, store, document.begin + at, length));
-    }
-  } else {
-    ++report.dropped;
-    return;
-  }
-  const bool any = std::any_of(segments.begin() + static_cast<int64_t>(first), segments.end(),
-                               [](const Segment& segment) { return segment.supervised > 0; });
-  report.unsupervised += !any;
 }
 
 Sample make_sample(std::vector<Segment> segments) {
@@ -83,7 +50,7 @@ void finish_report(SampleList& list, int64_t seq_len, const std::string& names) 
         static_cast<double>(report.tokens) / static_cast<double>(report.samples * seq_len);
   }
   if (report.supervised > 0) return;
-  if (report.dropped > 0 && report.samples == 0) {
+  if (report.dropped > 0 && report.dropped == report.documents) {
     fail(ErrorCode::kNoData,
          "{}: all {} documents are longer than data.seq_len {} and were dropped. Raise "
          "data.seq_len, or set data.too_long to truncate or split",
@@ -91,7 +58,7 @@ void finish_report(SampleList& list, int64_t seq_len, const std::string& names) 
   }
   fail(ErrorCode::kNoData,
        "{}: no token is in the loss ({} documents, {} dropped, {} truncated at data.seq_len "
-       "{}). Check data.loss_on with `sutor prepare --show 3`",
+       "{}). Check data.loss_on with `sutor prepare --show 3`, and data.truncation_side",
        names, report.documents, report.dropped, report.truncated, seq_len);
 }
 
@@ -105,20 +72,37 @@ std::string names_of(std::span<const TokenStore* const> stores) {
 
 }  // namespace
 
+bool leaves_out(const PackingReport& report) {
+  return report.unsupervised + report.unsupervised_pieces > 0;
+}
+
 SampleList build_samples(std::span<const TokenStore* const> stores, const DataOptions& options,
                          uint64_t seed, int64_t epoch) {
   std::vector<DocumentRef> documents = documents_of_epoch(stores, options.train, seed, epoch);
   std::mt19937_64 random = generator(seed, epoch);
-  shuffle(documents, random);
-
   SampleList list;
   list.report.sources.resize(stores.size());
+  if (options.authors_packs) {
+    std::vector<Segment> in_order;
+    for (const DocumentRef& ref : documents) {
+      const Document document = stores[ref.store]->document(ref.document);
+      ++list.report.sources[ref.store].documents;
+      in_order.push_back({ref.store, document.begin, document.length});
+    }
+    for (auto& members : authors_packs(stores, in_order, options.seq_len, list.report)) {
+      list.samples.push_back(make_sample(std::move(members)));
+    }
+    shuffle(list.samples, random);
+    finish_report(list, options.seq_len, names_of(stores));
+    return list;
+  }
+  shuffle(documents, random);
   std::vector<Segment> segments;
+  const SegmentRules rules{options.seq_len, options.too_long, options.truncation_side};
   for (const DocumentRef& ref : documents) {
     ++list.report.sources[ref.store].documents;
     const TokenStore& store = *stores[ref.store];
-    append_segments(store, ref.store, store.document(ref.document), options.seq_len,
-                    options.too_long, segments, list.report);
+    append_segments(store, ref.store, store.document(ref.document), rules, segments, list.report);
   }
   if (options.packing) {
     std::vector<int64_t> lengths;
@@ -139,9 +123,10 @@ SampleList build_samples(std::span<const TokenStore* const> stores, const DataOp
 SampleList eval_samples(const TokenStore& store, int64_t seq_len) {
   SampleList list;
   list.report.sources.resize(1);
+  const SegmentRules rules{seq_len, "split", "right", /*keep_unsupervised=*/true};
   for (int64_t i = 0; i < store.num_documents(); ++i) {
     std::vector<Segment> segments;
-    append_segments(store, 0, store.document(i), seq_len, "split", segments, list.report);
+    append_segments(store, 0, store.document(i), rules, segments, list.report);
     for (const Segment& segment : segments) list.samples.push_back(make_sample({segment}));
   }
   const TokenStore* const stores[] = {&store};

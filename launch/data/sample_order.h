@@ -18,7 +18,10 @@ struct Segment {
   int store = 0;           // index into the token stores
   int64_t begin = 0;       // first token in the store
   int64_t length = 0;      // tokens, 1 .. seq_len
-  int64_t supervised = 0;  // targets among its tokens, the first one excluded
+  int64_t supervised = 0;  // targets among its tokens; the first one only where it is predicted
+  // Not isolated from the segment before it in its sample: one sequence with it, whose last token
+  // has this one's first as its target where `first_is_target`.
+  bool joins = false, first_is_target = false;
 };
 
 struct Sample {
@@ -35,17 +38,23 @@ struct SourceReport {
 };
 
 struct PackingReport {
-  int64_t documents = 0;     // taken from the token stores
-  int64_t dropped = 0;       // too long (too_long: drop)
-  int64_t truncated = 0;     // too long, the first seq_len tokens kept
-  int64_t split = 0;         // too long, split into several segments
-  int64_t unsupervised = 0;  // kept documents without any target; they cost time, not loss
+  int64_t documents = 0;            // taken from the token stores
+  int64_t dropped = 0;              // too long (too_long: drop)
+  int64_t truncated = 0;            // too long, seq_len tokens kept; by authors' packs: cut
+  int64_t split = 0;                // too long, split into several segments
+  int64_t unsupervised = 0;         // without any target, and left out for that
+  int64_t cut_unsupervised = 0;     // of them, those that had a target before they were truncated
+  int64_t unsupervised_pieces = 0;  // of documents that were split, left out for the same
+  int64_t cut_tokens = 0, first_tokens_dropped = 0;  // by authors' packs
   int64_t samples = 0;
   int64_t tokens = 0;
   int64_t supervised = 0;
   double efficiency = 0;              // tokens / (samples * seq_len)
   std::vector<SourceReport> sources;  // of each token store
 };
+
+// Whether anything was left out for want of a target.
+bool leaves_out(const PackingReport& report);
 
 struct SampleList {
   std::vector<Sample> samples;
@@ -55,10 +64,10 @@ struct SampleList {
 // The samples of `epoch` (0, 1, ...) in training order. The documents that the epoch takes of each
 // set (source_mix.h; options.train, or each once where that is empty) are shuffled by (seed,
 // epoch); with packing their segments go into packs of at most seq_len tokens (best fit within a
-// packing window), and the packs are shuffled again. A document longer than seq_len is dropped,
-// truncated or split as `too_long` says; neighbouring segments share one token, so that every token
-// but the document's first is a target once. Throws E0334 when no token is in the loss, or every
-// document was dropped.
+// packing window), and the packs are shuffled again; authors_packs.h has the other way to pack. What
+// becomes of a document longer than seq_len: document_segments.h. Every sample has a target: what
+// has none is left out and counted. Throws E0334 when no token is in the loss, or every document
+// was dropped.
 SampleList build_samples(std::span<const TokenStore* const> stores, const DataOptions& options,
                          uint64_t seed, int64_t epoch);
 

@@ -11,6 +11,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/cli/provenance.h"
+#include "launch/data/packing_report.h"
 #include "launch/data/row_files.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/python_step.h"
@@ -74,7 +75,12 @@ int run_prepare(const Recipe& recipe, const DataLook& look, bool strict) {
   }
   // The script replaces what it finds.
   for (const auto& source : job["sources"]) require_plain_file(source["out"].get<std::string>());
-  return run_python_step("prepare.py", job);
+  const int status = run_python_step("prepare.py", job);
+  if (status != kExitOk) return status;
+  if (const std::string packing = packing_text_of(recipe); !packing.empty()) {
+    fmt::print("packing  {}\n", packing);
+  }
+  return status;
 }
 
 }  // namespace sutor

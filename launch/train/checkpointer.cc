@@ -21,12 +21,17 @@ namespace sutor {
 namespace {
 
 // Without the keys that recipes of earlier programs had and that only ever had these values, so
-// that their trainings can go on.
-std::string without_former_keys(std::string schedule) {
+// that their trainings can go on; with what a missing key meant to them.
+std::string in_words_of_today(std::string schedule) {
   for (const std::string line :
        {"train.recompute: none\n", "train.z_loss: 0\n", "train.early_stop: null\n"}) {
     const size_t at = schedule.find(line);
     if (at != std::string::npos) schedule.erase(at, line.size());
+  }
+  const bool balances = schedule.find("\ntrain.balance_loss: ") != std::string::npos &&
+                        schedule.find("\ntrain.balance_loss: 0\n") == std::string::npos;
+  if (balances && schedule.find("\ntrain.balance_over: ") == std::string::npos) {
+    schedule += "train.balance_over: each micro-batch by itself\n";
   }
   return schedule;
 }
@@ -55,6 +60,7 @@ nlohmann::json to_json(const TrainState& state) {
           {"seed", state.seed},
           {"schedule", state.schedule},
           {"data_digest", state.data_digest},
+          {"leaves_out", state.leaves_out},
           {"lora", state.lora},
           {"best",
            {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
@@ -71,8 +77,9 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.cursor.epoch = json.at("cursor").at("epoch");
     state.cursor.position = json.at("cursor").at("position");
     state.seed = json.at("seed");
-    state.schedule = without_former_keys(json.at("schedule"));
+    state.schedule = in_words_of_today(json.at("schedule"));
     state.data_digest = json.at("data_digest");
+    state.leaves_out = json.value("leaves_out", false);
     state.lora = json.value("lora", nlohmann::json());
     state.best_metric = json.at("best").at("metric");
     state.best_value = json.at("best").at("value");

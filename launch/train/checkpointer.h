@@ -24,6 +24,9 @@ struct TrainState {
   uint64_t seed = 0;
   std::string schedule;  // canonical text of the recipe keys that decide the training
   std::string data_digest;
+  // Whether documents or pieces of them were left out of the samples, as they have no target.
+  // Earlier programs left none out, so that their samples stand in another order where there are.
+  bool leaves_out = false;
   nlohmann::json lora;      // {"rank", "alpha"} of a training of low-rank pairs, else null
   std::string best_metric;  // "task.loss"
   double best_value = 0;

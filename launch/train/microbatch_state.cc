@@ -6,6 +6,7 @@
 
 #include "csrc/base/profile.h"
 #include "launch/train/source_losses.h"
+#include "layers/moe/balance_loss.h"
 
 namespace sutor {
 namespace {
@@ -31,7 +32,8 @@ MicrobatchState::MicrobatchState(const CausalModel& model, ParameterStore& store
       tables_(model.tables(batch_)) {
   targets_ = own_values(batch_, micro_batch.targets);
   if (options.sources > 0) sources_ = own_values(batch_, micro_batch.sources);
-  context_.balance_weight = options.balance_weight;
+  context_.balance =
+      balance_terms(options.balance, batch_, store.tensor_parallel(), model.device());
   context_.lowest_layer = options.lowest_layer;
 }
 

@@ -21,9 +21,9 @@ enum class Recompute {
 Recompute parse_recompute(const std::string& name);
 
 struct PipelineOptions {
-  int lowest_layer = 0;       // TrainableSet::lowest_layer()
-  double loss_scale = 1;      // 1 / supervised tokens of the global batch
-  double balance_weight = 0;  // balance_loss / micro-batches of the step, 0 = none
+  int lowest_layer = 0;    // TrainableSet::lowest_layer()
+  double loss_scale = 1;   // 1 / supervised tokens of the global batch
+  BalanceTerms balance{};  // of the global batch
   Recompute recompute = Recompute::kNone;
   int64_t sources = 0;  // training sets whose losses are summed each for itself, 0 = none
 };

@@ -42,6 +42,9 @@ void check_same_training(const TrainState& saved, const TrainState& now, const s
     (may_change(line) ? changed : refused) += "\n  now  " + line;
   }
   if (saved.data_digest != now.data_digest) refused += "\n  the training data";
+  if (saved.leaves_out != now.leaves_out) {
+    refused += "\n  documents without a token in the loss, which are left out now";
+  }
   if (!refused.empty()) {
     fail(
         ErrorCode::kOtherRecipe,

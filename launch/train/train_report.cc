@@ -11,9 +11,11 @@
 #include "csrc/base/profile.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/memory.h"
+#include "launch/data/packing_report.h"
 #include "launch/data/token_stores.h"
 #include "launch/log/metrics_log.h"
 #include "launch/model/unbeaten_base.h"
+#include "launch/train/balance_loss.h"
 #include "recipes/data_sets.h"
 
 namespace sutor {
@@ -111,17 +113,14 @@ void print_train_banner(const Recipe& recipe, const TrainPlan& plan, Session& se
       "memory   trained weights, gradients and optimizer {} on this rank; all tensors {}{}\n",
       format_bytes(state_bytes), format_bytes(use.allocated),
       use.reserved > use.allocated ? ", reserved " + format_bytes(use.reserved) : "");
-  fmt::print(
-      "data     {} documents, {} samples, {} tokens ({:.1f}% in the loss); dropped {}, truncated "
-      "{}, split {}{}\n",
-      format_count(data.documents), format_count(data.samples), format_count(data.tokens),
-      data.tokens > 0 ? 100.0 * data.supervised / data.tokens : 0.0, data.dropped, data.truncated,
-      data.split,
-      recipe.data.packing ? fmt::format("; packing {:.1f}%", 100 * data.efficiency) : "");
+  fmt::print("data     {}\n", packing_text(recipe.data, data));
   print_sources(recipe, data);
   fmt::print("steps    {} x {} samples, lr {} {}, weight decay {}\n", total_steps,
              recipe.train.global_batch, recipe.optim.lr, recipe.schedule.name,
              recipe.optim.weight_decay);
+  if (recipe.train.balance_loss > 0) {
+    fmt::print("balance  {}\n", balance_text(recipe, session.source().directory.config()));
+  }
   std::fflush(stdout);
 }
 

@@ -5,18 +5,36 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
+#include "launch/train/balance_loss.h"
 #include "launch/train/pipeline_runner.h"
 #include "layers/optim/gradient_clip.h"
 
 namespace sutor {
+namespace {
+
+BalanceTerms terms_of(Session& session, const StepInput& input, const StepOptions& options) {
+  BalanceTerms terms{.weight = options.balance_loss,
+                     .over = options.balance_over,
+                     .sequences = input.sequences,
+                     .tokens = input.tokens};
+  // The backward pass of the first micro-batch needs the counts of all.
+  if (terms.weight != 0 && terms.over == BalanceOver::kBatch && input.micro_batches.size() > 1) {
+    terms.counts = count_assignments(session.model(), session.store().model(), input.micro_batches);
+  }
+  return terms;
+}
+
+}  // namespace
 
 StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& input,
                       const StepOptions& options) {
   ParameterStore& store = session.store();
+  // The order of samples gives no batch without a target: it would count as a step, and learn
+  // nothing.
+  SUTOR_ASSERT(input.supervised > 0);
   PipelineOptions micro{.lowest_layer = options.lowest_layer, .recompute = options.recompute};
-  // A batch without any target still routes, so that all ranks stay in step; it moves nothing.
-  micro.loss_scale = input.supervised > 0 ? 1.0 / static_cast<double>(input.supervised) : 0.0;
-  micro.balance_weight = options.balance_loss / static_cast<double>(input.nonempty_micro_batches);
+  micro.loss_scale = 1.0 / static_cast<double>(input.supervised);
+  micro.balance = terms_of(session, input, options);
 
   micro.sources = static_cast<int64_t>(input.supervised_by_source.size());
 

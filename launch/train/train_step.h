@@ -15,7 +15,7 @@ namespace sutor {
 struct StepInput {
   std::span<const MicroBatch> micro_batches;  // of its data-parallel rank; as many on every one
   int64_t supervised = 0;                     // targets of the global batch
-  int64_t nonempty_micro_batches = 1;         // micro-batches with tokens, over all ranks
+  int64_t sequences = 1, tokens = 0;          // of the global batch; for the load-balance loss
   // `supervised` of each training set, where there are several; else empty.
   std::vector<int64_t> supervised_by_source = {};
 };
@@ -23,6 +23,7 @@ struct StepInput {
 struct StepOptions {
   int lowest_layer = 0;     // TrainableSet::lowest_layer()
   double balance_loss = 0;  // TrainOptions::balance_loss
+  BalanceOver balance_over = BalanceOver::kSequences;
   Recompute recompute = Recompute::kNone;
   double clip = 1.0;  // OptimOptions::clip
   double lr = 0;
@@ -32,7 +33,7 @@ struct StepOptions {
 struct StepResult {
   double loss = 0;          // nats, mean over the supervised tokens of the global batch
   double grad_norm = 0;     // of all trained parameters, each counted once, before the clip
-  double balance_loss = 0;  // weighted, mean over the filled micro-batches
+  double balance_loss = 0;  // weighted
   // `loss` of each set of StepInput::supervised_by_source; NaN where the batch has none of it.
   std::vector<double> source_losses = {};
 };

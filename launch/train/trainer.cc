@@ -16,6 +16,7 @@
 #include "launch/log/evaluation_rows.h"
 #include "launch/model/best_checkpoint.h"
 #include "launch/model/expert_ranks.h"
+#include "launch/train/balance_loss.h"
 #include "launch/train/best_metric.h"
 #include "launch/train/memory_report.h"
 #include "launch/train/train_report.h"
@@ -36,15 +37,6 @@ void check_lora_init(const LoraOptions& options) {
   fail(ErrorCode::kBadValue,
        "lora.init: {} has rank {} and alpha {}, but lora.rank is {} and lora.alpha {}",
        *options.init, adapter.rank(), adapter.alpha(), options.rank, options.alpha);
-}
-
-// The number of micro-batches with samples, over all ranks.
-int64_t nonempty_micro_batches(int64_t samples, int64_t ranks, int64_t micro_batch) {
-  int64_t count = 0;
-  for (int64_t r = 0; r < ranks; ++r) {
-    count += (leading_range(samples, r, ranks).size() + micro_batch - 1) / micro_batch;
-  }
-  return std::max<int64_t>(1, count);
 }
 
 }  // namespace
@@ -92,6 +84,7 @@ void Trainer::open_data() {
   state_.best_metric = recipe_.eval.best.value_or(default_best(recipe_));
   stream_ = std::make_unique<SampleStream>(train, recipe_.data, recipe_.train.seed,
                                            recipe_.train.global_batch);
+  state_.leaves_out = leaves_out(stream_->report());
   total_steps_ = total_steps(recipe_.schedule, *stream_);
   schedule_ = std::make_unique<LrSchedule>(recipe_.schedule, recipe_.optim.lr, total_steps_);
   check_run_length(recipe_, *stream_, total_steps_, is_root());
@@ -220,17 +213,17 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
   const int64_t micro_batch = recipe_.train.micro_batch;
   const std::vector<MicroBatch> micro =
       rank_micro_batches(stream_->stores(), batch, dp_rank, dp_size, micro_batch);
-  StepInput input{micro, supervised_tokens(batch),
-                  nonempty_micro_batches(static_cast<int64_t>(batch.size()), dp_size, micro_batch)};
+  StepInput input{micro, supervised_tokens(batch), sequence_count(batch), token_count(batch)};
   const size_t sources = stream_->stores().size();
   if (sources > 1) input.supervised_by_source = supervised_by_store(batch, sources);
   const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
                             .balance_loss = recipe_.train.balance_loss,
+                            .balance_over = balance_over(recipe_, source_.directory.config()),
                             .recompute = parse_recompute(recipe_.train.recompute),
                             .clip = recipe_.optim.clip,
                             .lr = lr,
                             .step = step};
-  return {train_step(*session_, *optimizer_, input, options), token_count(batch), input.supervised,
+  return {train_step(*session_, *optimizer_, input, options), input.tokens, input.supervised,
           input.supervised_by_source};
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 
+#include "layers/batch/balance_terms.h"
 #include "layers/batch/packed_batch.h"
 
 namespace sutor {
@@ -18,10 +19,9 @@ struct ForwardContext {
   // layer, topk_idx int64 [T, K], the weights that multiply the expert outputs fp32 [T, K], the
   // weights before the routed scaling factor fp32 [T, K]).
   std::function<void(int, const at::Tensor&, const at::Tensor&, const at::Tensor&)> on_routing;
-  // Load-balance loss of pre-training: the weight of this micro-batch's term (balance_loss of the
-  // recipe over the number of micro-batches of the step), 0 = none. This rank's summand of its
-  // value is added to balance_loss, a double scalar on the device; undefined while there is none.
-  double balance_weight = 0;
+  // Load-balance loss of pre-training. This rank's summand of its weighted value is added to
+  // balance_loss, a double scalar on the device; undefined while there is none.
+  BalanceTerms balance{};
   at::Tensor balance_loss{};
   // Global layers below this one run without autograd and have no backward pass; the same on every
   // rank, since the plan decides it.

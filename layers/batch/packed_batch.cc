@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
+
 #include "csrc/ops/device/host_window.h"
 
 namespace sutor {
@@ -49,6 +51,24 @@ PackedBatch make_context_batch(const std::vector<int64_t>& ids,
   batch.runs =
       std::make_shared<ops::AttentionRuns>(ops::runs_over(split->offsets, split->keys, device));
   return batch;
+}
+
+BatchSequences sequences_of(const PackedBatch& batch) {
+  const std::vector<int64_t>& offsets = batch.split ? batch.split->documents : batch.doc_offsets;
+  BatchSequences sequences;
+  for (size_t s = 0; s + 1 < offsets.size(); ++s) {
+    sequences.lengths.push_back(offsets[s + 1] - offsets[s]);
+    if (!batch.split) {
+      sequences.of_token.insert(sequences.of_token.end(), sequences.lengths.back(),
+                                static_cast<int64_t>(s));
+    }
+  }
+  if (!batch.split) return sequences;
+  for (const int64_t token : batch.split->tokens) {
+    const auto next = std::upper_bound(offsets.begin(), offsets.end(), token);
+    sequences.of_token.push_back(next - offsets.begin() - 1);
+  }
+  return sequences;
 }
 
 std::vector<int64_t> own_values(const PackedBatch& batch, const std::vector<int64_t>& values) {

@@ -34,6 +34,13 @@ PackedBatch make_context_batch(const std::vector<int64_t>& ids,
                                const std::vector<int64_t>& doc_offsets, Comm& cp,
                                at::Device device = at::kCPU);
 
+// The sequences of a batch, which are its documents, whatever part of them this rank has.
+struct BatchSequences {
+  std::vector<int64_t> of_token;  // [T]: the sequence of each of this rank's tokens
+  std::vector<int64_t> lengths;   // of each sequence, on all ranks together
+};
+BatchSequences sequences_of(const PackedBatch& batch);
+
 // values: one for each token of the batch. Returns those of this rank's tokens.
 std::vector<int64_t> own_values(const PackedBatch& batch, const std::vector<int64_t>& values);
 

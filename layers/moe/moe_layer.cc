@@ -3,8 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "csrc/base/profile.h"
-#include "csrc/ops/number_counts.h"
-#include "layers/parallel/row_collectives.h"
+#include "layers/moe/balance_loss.h"
 
 namespace sutor {
 namespace {
@@ -84,7 +83,7 @@ class JoinLossFunction : public torch::autograd::Function<JoinLossFunction> {
 MoeLayer::MoeLayer(ParameterStore& store, int layer, const std::string& prefix,
                    const MoeOptions& options)
     : tensor_parallel_(store.tensor_parallel()),
-      batch_ranks_(store.parallel().tp_cp()),
+      parallel_(store.parallel()),
       layer_(layer),
       router_(store, prefix + "." + options.gate, options.router),
       experts_(store.experts(layer), options.activation),
@@ -132,20 +131,12 @@ at::Tensor MoeLayer::mask_of(const ForwardContext& context) const {
   return found == context.expert_mask->end() ? at::Tensor() : found->second;
 }
 
-// a * sum over experts of f_e P_e: f_e = E x fraction of the assignments (no gradient), P_e = mean
-// probability, both over this micro-batch. Each rank adds the summands of its own tokens to P_e.
 at::Tensor MoeLayer::with_balance_loss(const Routing& routing, ForwardContext& context) const {
-  const PackedBatch& batch = context.batch;
-  const int64_t tokens = batch.split ? batch.split->all_tokens() : batch.num_tokens();
-  if (context.balance_weight == 0 || tokens == 0) return routing.topk_weights;
-  const int64_t experts = routing.probabilities.size(1), top_k = routing.topk_idx.size(1);
-  const at::Tensor counts = ops::number_counts(routing.topk_idx, experts);
-  reduce_in_place(counts, ReduceOp::kSum, batch_ranks_, "balance loss");
-  const at::Tensor share =
-      counts.to(at::kFloat)
-          .mul_(static_cast<double>(experts) / static_cast<double>(tokens * top_k));
-  const at::Tensor mean = routing.probabilities.sum(0) / static_cast<double>(tokens);
-  const at::Tensor loss = (share * mean).sum() * context.balance_weight;
+  const BalanceTerms& terms = context.balance;
+  if (terms.weight == 0) return routing.topk_weights;
+  const at::Tensor factors =
+      balance_factors(routing.topk_idx, routing.probabilities.size(1), layer_, terms, parallel_);
+  const at::Tensor loss = (routing.probabilities * factors).sum();
   const at::Tensor value = loss.detach().to(at::kDouble);
   context.balance_loss = context.balance_loss.defined() ? context.balance_loss + value : value;
   if (!loss.requires_grad()) return routing.topk_weights;

@@ -34,7 +34,7 @@ class MoeLayer final : public FeedForward {
   at::Tensor with_balance_loss(const Routing& routing, ForwardContext& context) const;
 
   const TensorParallel& tensor_parallel_;
-  Comm& batch_ranks_;  // those that share the tokens of a batch
+  const ParallelState& parallel_;
   int layer_;
   Router router_;
   GroupedExperts experts_;

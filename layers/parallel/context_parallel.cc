@@ -58,6 +58,7 @@ class GatherFunction : public torch::autograd::Function<GatherFunction> {
 ContextSplit split_context(const std::vector<int64_t>& doc_offsets, Comm& comm, at::Device device) {
   ContextSplit split;
   split.comm = &comm;
+  split.documents = doc_offsets;
   split.offsets.push_back(0);
   for (const TokenRun& run : runs_of(doc_offsets, comm.rank(), comm.size())) {
     for (int64_t t = run.begin; t < run.end; ++t) split.tokens.push_back(t);

@@ -16,12 +16,13 @@ namespace sutor {
 
 struct ContextSplit {
   Comm* comm = nullptr;
-  std::vector<int64_t> tokens;   // [T], in order: the indices of this rank's in the full batch
-  std::vector<int64_t> offsets;  // [runs + 1]: runs of neighbouring tokens of a document
-  KeyRows keys;                  // of each run, in the full batch: its document up to its end
-  std::vector<int64_t> counts;   // tokens of each rank
-  at::Tensor gathered_row;       // int64 [all tokens]: row of each token in the gathered tensor
-  at::Tensor token_of_row;       // int64 [all tokens]: the inverse
+  std::vector<int64_t> documents;  // [documents + 1]: offsets in the full batch
+  std::vector<int64_t> tokens;     // [T], in order: the indices of this rank's in the full batch
+  std::vector<int64_t> offsets;    // [runs + 1]: runs of neighbouring tokens of a document
+  KeyRows keys;                    // of each run, in the full batch: its document up to its end
+  std::vector<int64_t> counts;     // tokens of each rank
+  at::Tensor gathered_row;         // int64 [all tokens]: row of each token in the gathered tensor
+  at::Tensor token_of_row;         // int64 [all tokens]: the inverse
   int64_t all_tokens() const { return token_of_row.numel(); }
 };
 

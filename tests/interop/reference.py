@@ -105,9 +105,10 @@ def loss_of(model, ids, labels=None):
     return model(input_ids=ids, labels=ids if labels is None else labels).loss
 
 
-def balance_of(model, ids):
+def balance_of(model, ids, over="batch"):
     """A function that runs the model and gives (loss, sum over MoE layers and experts of
-    f_e P_e): f_e = experts x share of the assignments that went to e, P_e = mean probability."""
+    f_e P_e): f_e = experts x share of the assignments that went to e, P_e = mean probability;
+    both over all tokens, or the mean of what they are over each of the `sequences`."""
     terms, hooks = [], []
     experts = num_experts(model.config)
 
@@ -118,9 +119,12 @@ def balance_of(model, ids):
             probabilities = (scores / scores.sum(-1, keepdim=True)).reshape(-1, experts)
         else:
             probabilities = logits.softmax(-1).reshape(-1, experts)
-        counts = torch.bincount(output[2].flatten(), minlength=experts).float()
-        shares = counts / counts.sum()
-        terms.append((experts * shares * probabilities.mean(0)).sum())
+        parts = len(ids) if over == "sequences" else 1  # equal ones
+        chosen = output[2].reshape(parts, -1)
+        probabilities = probabilities.reshape(parts, -1, experts)
+        counts = torch.stack([torch.bincount(c, minlength=experts) for c in chosen]).float()
+        shares = counts / counts.sum(-1, keepdim=True)
+        terms.append((experts * shares * probabilities.mean(1)).sum(-1).mean())
 
     for _, block in moe_layers(model):
         hooks.append(router_of(block).register_forward_hook(record))
@@ -140,10 +144,10 @@ def gradients(model, ids, names, labels=None):
 
 
 def train(model, names, batches, *, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1,
-          clip=1.0, decay="all", balance=0.0):
+          clip=1.0, decay="all", balance=0.0, over="batch"):
     """AdamW steps on the named parameters only, each a leaf of its own, so that weight decay and
-    moments touch nothing else. `batches`: ids [rows, tokens] a step; with `balance`, every batch
-    is one micro-batch. Returns losses, gradient norms before the clip, and the final values."""
+    moments touch nothing else. `batches`: ids [rows, tokens] a step; `balance`: the weight of
+    balance_of(). Returns losses, gradient norms before the clip, and the final values."""
     views = Views(model)
     leaves = {n: torch.nn.Parameter(views.value(n).clone(memory_format=torch.contiguous_format))
               for n in names}
@@ -159,7 +163,7 @@ def train(model, names, batches, *, lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight
                 views.value(name).copy_(leaf)
         model.zero_grad(set_to_none=True)
         if balance:
-            loss, term = balance_of(model, ids)
+            loss, term = balance_of(model, ids, over)
             (loss + balance * term).backward()
             balances.append(balance * float(term.detach()))
         else:

@@ -93,7 +93,7 @@ std::vector<MicroBatch> packs(int64_t rows, int64_t vocab, uint64_t seed) {
 }
 
 struct Outcome {
-  std::vector<double> losses, norms;
+  std::vector<double> losses, norms, balances;
   // By name: the shards of this rank. exp_avg after one step is (1 - beta1) x clipped gradient.
   std::vector<std::pair<ShardedTensor, at::Tensor>> first_moments;
   std::vector<ShardValues> weights;
@@ -106,6 +106,8 @@ struct Job {
   const TrainableSet& trainable;
   int64_t rows = 8;
   ExpertRanks expert_ranks = {};  // of the many ranks; none: contiguous
+  double balance_loss = 0;
+  BalanceOver balance_over = BalanceOver::kSequences;
 };
 
 Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layout, const Job& job) {
@@ -128,12 +130,19 @@ Outcome run(const ModelSource& source, Comm& world, const ParallelOptions& layou
     MicroBatch empty;
     empty.doc_offsets = {0};
     micro.resize(micro_batch_count(job.rows, dp, 1), empty);
-    int64_t supervised = 0;
-    for (const MicroBatch& batch : all) supervised += batch.supervised;
-    const StepOptions step_options{
-        .lowest_layer = job.trainable.lowest_layer(), .lr = 1e-3, .step = step};
-    const StepResult result =
-        train_step(session, *optimizer, {micro, supervised, job.rows}, step_options);
+    StepInput input{micro, 0, 0, 0};
+    for (const MicroBatch& batch : all) {
+      input.supervised += batch.supervised;
+      input.sequences += static_cast<int64_t>(batch.doc_offsets.size()) - 1;
+      input.tokens += static_cast<int64_t>(batch.ids.size());
+    }
+    const StepOptions step_options{.lowest_layer = job.trainable.lowest_layer(),
+                                   .balance_loss = job.balance_loss,
+                                   .balance_over = job.balance_over,
+                                   .lr = 1e-3,
+                                   .step = step};
+    const StepResult result = train_step(session, *optimizer, input, step_options);
+    out.balances.push_back(result.balance_loss);
     out.losses.push_back(result.loss);
     out.norms.push_back(result.grad_norm);
     if (step > 1) continue;
@@ -179,7 +188,8 @@ const Outcome& one_process(const ModelSource& source, const Job& job) {
   static std::map<std::string, Outcome> known;
   const std::string key = job.model + std::to_string(job.rows) + " " +
                           std::to_string(job.trainable.names().size()) +
-                          job.trainable.names().front();
+                          job.trainable.names().front() + std::to_string(job.balance_loss) +
+                          std::to_string(static_cast<int>(job.balance_over));
   const auto found = known.find(key);
   if (found != known.end()) return found->second;
   const auto self = make_self_comm();
@@ -195,6 +205,7 @@ void compare(const ModelSource& source, const ParallelOptions& layout, const Job
     EXPECT_NEAR(many.losses[step], one.losses[step], 1e-5 * one.losses[step])
         << "step " << step + 1;
     EXPECT_NEAR(many.norms[step], one.norms[step], 1e-5 * one.norms[step]) << "step " << step + 1;
+    EXPECT_NEAR(many.balances[step], one.balances[step], 1e-5 * one.balances[step]);
   }
   std::map<std::string, at::Tensor> moments, weights;
   for (const auto& [shard, values] : one.first_moments) moments[shard.name] = values;
@@ -286,13 +297,14 @@ const std::vector<Layout>& layouts() {
 class Layouts : public ::testing::TestWithParam<const char*> {
  protected:
   Layouts() : source_(model_path(GetParam())) {}
-  void compare_all(const TrainableSet& trainable, int64_t rows = 8) {
+  void compare_all(const TrainableSet& trainable, int64_t rows = 8, double balance_loss = 0,
+                   BalanceOver balance_over = BalanceOver::kSequences) {
     for (const Layout& l : layouts()) {
       if (l.ranks != test_world().size()) continue;
       SCOPED_TRACE(l.name);
       test_world().journal()->keep_all();
       test_world().journal()->forget_all();
-      compare(source_, l.options, {GetParam(), trainable, rows});
+      compare(source_, l.options, {GetParam(), trainable, rows, {}, balance_loss, balance_over});
       expect_one_order();
     }
   }
@@ -313,6 +325,14 @@ TEST_P(Layouts, P05_StagesAndRanksWithNothingToTrainTakePart) { compare_all(chos
 TEST_P(Layouts, FullTrainingIsAlike) { compare_all(full_trainable_set(source_.info)); }
 TEST_P(Layouts, SharedExpertsAndNonExpertModulesTrainAlike) { compare_all(chosen(uneven(), true)); }
 TEST_P(Layouts, OneDocumentForAllRanksIsEnough) { compare_all(chosen(uneven()), /*rows=*/1); }
+// Its weight is large beside the loss, so that the gradients are mostly its own. Of 7 rows, ranks
+// have different numbers.
+TEST_P(Layouts, TheBalanceLossOverSequencesTrainsAlike) {
+  compare_all(full_trainable_set(source_.info), /*rows=*/7, 0.5, BalanceOver::kSequences);
+}
+TEST_P(Layouts, TheBalanceLossOverTheBatchTrainsAlike) {
+  compare_all(full_trainable_set(source_.info), /*rows=*/7, 0.5, BalanceOver::kBatch);
+}
 
 // Loads as uneven as the tokens; the most used frozen experts are on every rank.
 TEST_P(Layouts, BalancedPlacementAndFrozenReplicasTrainAlike) {

@@ -123,7 +123,7 @@ class Training {
       micro.resize(micro_batch_count(count, dp, 1), empty);
       int64_t supervised = 0;
       for (const MicroBatch& batch : all) supervised += batch.supervised;
-      train_step(session_, *optimizer_, {micro, supervised, count},
+      train_step(session_, *optimizer_, {micro, supervised},
                  {.lowest_layer = trainable_.lowest_layer(), .clip = 0, .lr = kLr, .step = step});
     }
     return weights();

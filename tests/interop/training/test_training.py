@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 
 import models
 import reference
@@ -78,18 +79,22 @@ def test_full_with_decay_of_matrices_only(program, model_dir, tmp_path, name):
     check_losses(run, expected)
 
 
-@pytest.mark.parametrize("name", ["ds-lite", "qw-gqa-sharp", "d3-groups"])
+@pytest.mark.parametrize("name,over", [("ds-lite", "sequences"), ("ds-lite", "batch"),
+                                       ("qw-gqa-sharp", "batch"), ("qw-gqa-sharp", "sequences"),
+                                       ("d3-groups", "sequences")])
 @pytest.mark.parametrize("micro_batch", [4, 1])
-def test_balance_loss(program, model_dir, tmp_path, name, micro_batch):
+def test_balance_loss_is_that_of_the_global_batch(program, model_dir, tmp_path, name, over,
+                                                  micro_batch):
+    """Over the whole batch or as a mean over its sequences, whatever the micro-batch."""
     shape = models.shape(name)
     model, ids = models.build(shape), models.sample_ids(shape)
-    if micro_batch == 1:
-        ids = ids[:1].repeat(4, 1)  # equal rows: whatever their order, the micro-batches are these
     run = runner.Run(program, tmp_path, model_dir(shape),
                      runner.write_rows(ids, tmp_path / "rows.jsonl"),
-                     train={"method": "full", "balance_loss": 0.02, "micro_batch": micro_batch})
+                     train={"method": "full", "balance_loss": 0.02, "balance_over": over,
+                            "micro_batch": micro_batch})
     run.prepare().train()
-    expected = reference.train(model, reference.all_names(model), [ids] * 5, balance=0.02)
+    expected = reference.train(model, reference.all_names(model), [ids] * 5, balance=0.02,
+                               over=over)
     check_losses(run, expected)
     assert [line["balance_loss"] for line in run.metrics()] == pytest.approx(
         expected["balance"], rel=1e-5)
@@ -145,11 +150,26 @@ def test_schedule_and_evaluation(program, model_dir, tmp_path, name, schedule):
     rates = [line["lr"] for line in run.metrics()]
     assert rates[:3] == sorted(rates[:3]) and max(rates) == pytest.approx(1e-3)
     assert rates[2:] == sorted(rates[2:], reverse=True) and rates[-1] < 3e-4
+    assert rates[3:] == pytest.approx(falling_rates(schedule, 3, 10, 1e-3, 0.1)[3:], rel=1e-12)
     evaluations = runner.read_lines(run.output / "eval.jsonl")
     assert [e["step"] for e in evaluations] == [0, 5, 10]
     with torch.no_grad():
         expected = float(reference.loss_of(model, other))
     assert find(evaluations[0], "loss") == pytest.approx(expected, rel=1e-5)
+
+
+def falling_rates(schedule, warmup, steps, lr, least):
+    """The rates at transformers' steps 0 .. steps - 1, above a share `least` of lr."""
+    make = {"linear": transformers.get_linear_schedule_with_warmup,
+            "cosine": transformers.get_cosine_schedule_with_warmup}[schedule]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    rates = make(optimizer, warmup, steps)
+    shares = []
+    for _ in range(steps):
+        shares.append(rates.get_last_lr()[0])
+        optimizer.step()
+        rates.step()
+    return [lr * (least + (1 - least) * share) for share in shares]
 
 
 def find(value, key):

@@ -154,7 +154,7 @@ TEST(RecipeReader, SaysExpectedAndGotForWrongValues) {
                 "my.yaml:1:18: error[E0205]: `schedule.name`: expected one of "
                 "constant, linear, cosine, got the text `cos`");
   expect_report("data: {packing: yes}\n",
-                "my.yaml:1:17: error[E0205]: `data.packing`: expected true or false");
+                "my.yaml:1:17: error[E0205]: `data.packing`: expected true, false or authors");
   expect_report("optim: 3\n",
                 "my.yaml:1:8: error[E0205]: `optim` is a section with the keys name, lr");
   expect_report("data: {train: rows.jsonl}\n",
@@ -363,6 +363,31 @@ TEST(RecipeReader, StepKeysChangeOnlyWithWhatTheStepReads) {
   EXPECT_TRUE(differs(RecipeStep::kPrepare, "data.loss_on=all"));
   EXPECT_TRUE(differs(RecipeStep::kScore, "data.seq_len=8"));
   EXPECT_TRUE(differs(RecipeStep::kExport, "export.format=[adapter]"));
+}
+
+// Checkpoints of earlier programs do not have these keys.
+TEST(RecipeReader, StepKeysHaveNewerKeysOnlyWhereTheyChangeSomething) {
+  const std::string text = kLeast + std::string("data: {train: [{path: a.jsonl}]}\n");
+  const auto keys = [&](const std::vector<std::string>& sets) {
+    return step_keys(read(text, sets), RecipeStep::kTrain);
+  };
+  EXPECT_EQ(keys({"train.balance_over=batch"}), keys({}));
+  EXPECT_EQ(keys({}).find("balance_over"), std::string::npos);
+  EXPECT_EQ(keys({}).find("truncation_side"), std::string::npos);
+  EXPECT_NE(keys({"train.balance_loss=1"}).find("train.balance_over: auto\n"), std::string::npos);
+  EXPECT_NE(keys({"data.truncation_side=left"}).find("data.truncation_side: left\n"),
+            std::string::npos);
+  EXPECT_NE(keys({}).find("\ndata.packing: true\n"), std::string::npos);
+  EXPECT_NE(keys({"data.packing=authors"}).find("\ndata.packing: authors\n"), std::string::npos);
+}
+
+TEST(RecipeReader, PackingOfTheAuthorsCanBeTakenBack) {
+  EXPECT_TRUE(read(kLeast, {"data.packing=authors"}).data.authors_packs);
+  EXPECT_TRUE(read(kLeast, {"data.packing=authors"}).data.packing);
+  const Recipe none =
+      read(kLeast + std::string("data: {packing: authors}\n"), {"data.packing=false"});
+  EXPECT_FALSE(none.data.authors_packs);
+  EXPECT_FALSE(none.data.packing);
 }
 
 TEST(RecipeReader, ParsesWarmupAndMinLr) {

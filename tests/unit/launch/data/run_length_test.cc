@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "recipes/recipe_reader.h"
 #include "tests/support/expect_error.h"
 #include "tests/unit/launch/data/store_fixture.h"
@@ -19,7 +21,8 @@ class RunLength : public ::testing::Test {
   // What is printed for a training on ten documents of which those listed have no target.
   std::string check(std::vector<std::string> sets, int64_t steps,
                     const std::vector<size_t>& masked = {}, bool print = true) {
-    sets.insert(sets.end(), {"model.path=m", "output=o", "data.packing=false", "data.seq_len=64"});
+    sets.insert(sets.begin(),
+                {"model.path=m", "output=o", "data.packing=false", "data.seq_len=64"});
     const Recipe recipe = recipe_of_sets(sets);
     const TokenStore store = make_store(dir_, "a", std::vector<int64_t>(10, 8), 0, masked);
     const SampleStream stream({&store}, recipe.data, /*seed=*/1, recipe.train.global_batch);
@@ -66,20 +69,25 @@ TEST_F(RunLength, OnlyOneRankPrints) {
   EXPECT_EQ(check({"train.global_batch=32", "schedule.warmup=100"}, 10, {}, /*print=*/false), "");
 }
 
-TEST_F(RunLength, ATrainingWithoutAnyTokenInTheLossIsRefused) {
-  // One document of ten has targets: a training of one step may miss it, a whole epoch cannot.
-  const std::vector<size_t> masked = {0, 1, 2, 3, 4, 5, 6, 7, 8};
-  int refused = 0;
-  for (uint64_t seed = 0; seed < 3; ++seed) {
-    try {
-      check({"train.global_batch=1"}, 1, masked);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kNoData);
-      ++refused;
-    }
+TEST_F(RunLength, DocumentsWithoutATokenInTheLossAreCountedOnce) {
+  const std::string text = check({"train.global_batch=1"}, 6, {0, 1, 5});
+  EXPECT_NE(text.find("warning[W0114]: 3 of 10 documents have no token in the loss"),
+            std::string::npos)
+      << text;
+  EXPECT_EQ(text.find("lost it"), std::string::npos) << text;
+  EXPECT_EQ(check({"train.global_batch=1"}, 6, {0, 1, 5}, /*print=*/false), "");
+}
+
+TEST_F(RunLength, DocumentsThatAreTooLongAreNamedWithWhatBecameOfThem) {
+  for (const auto& [sets, words] :
+       std::map<std::string, std::string>{{"data.too_long=truncate", "truncated, on the right"},
+                                          {"data.too_long=split", "split into pieces"}}) {
+    const std::string text = check({"train.global_batch=1", sets, "data.seq_len=5"}, 6);
+    EXPECT_NE(text.find("warning[W0115]: of 10 documents, 10 are longer than data.seq_len 5"),
+              std::string::npos)
+        << text;
+    EXPECT_NE(text.find(words), std::string::npos) << text;
   }
-  EXPECT_EQ(refused % 3, 0);  // the order is a function of the seed
-  EXPECT_EQ(check({"train.global_batch=1"}, 10, masked), "");
 }
 
 }  // namespace

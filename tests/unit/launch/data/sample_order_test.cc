@@ -89,8 +89,11 @@ TEST(SampleOrder, PacksEveryDocumentOnceWithLittleRoomLeft) {
     EXPECT_EQ(tokens, sample.tokens);
     EXPECT_EQ(supervised, sample.supervised);
   }
-  EXPECT_EQ(seen.size(), 3000u);
-  EXPECT_EQ(list.report.tokens, one.num_tokens() + two.num_tokens());
+  // A document of one token has no target.
+  const auto single = std::count(lengths.begin(), lengths.end(), 1);
+  EXPECT_EQ(list.report.unsupervised, single);
+  EXPECT_EQ(static_cast<int64_t>(seen.size()), 3000 - single);
+  EXPECT_EQ(list.report.tokens, one.num_tokens() + two.num_tokens() - single);
   EXPECT_EQ(list.report.supervised, one.num_supervised() + two.num_supervised());
   EXPECT_GT(list.report.efficiency, 0.98);
 }
@@ -146,9 +149,24 @@ TEST(SampleOrder, RefusesDataWithoutATarget) {
     expect_error(ErrorCode::kNoData, {store->path().filename().string()},
                  [&] { build_samples(std::span(&store, 1), options(4, true), 0, 0); });
   }
-  const TokenStore half = make_store(dir, "half", {4, 4}, 0, {0});
+}
+
+TEST(SampleOrder, EverySampleHasATarget) {
+  TempDir dir;
+  const TokenStore half = make_store(dir, "half", {4, 4, 1, 3, 4}, 0, {0, 3});
   const TokenStore* stores[] = {&half};
-  EXPECT_EQ(build_samples(stores, options(4, true), 0, 0).report.unsupervised, 1);
+  for (const bool packing : {true, false}) {
+    const SampleList list = build_samples(stores, options(4, packing), 0, 0);
+    EXPECT_EQ(list.report.documents, 5);
+    EXPECT_EQ(list.report.unsupervised, 3);
+    EXPECT_EQ(list.report.cut_unsupervised, 0);
+    EXPECT_EQ(list.report.samples, 2);
+    EXPECT_TRUE(leaves_out(list.report));
+    for (const Sample& sample : list.samples) EXPECT_GT(sample.supervised, 0);
+  }
+  const TokenStore whole = make_store(dir, "whole", {4, 4});
+  const TokenStore* whole_stores[] = {&whole};
+  EXPECT_FALSE(leaves_out(build_samples(whole_stores, options(4, true), 0, 0).report));
 }
 
 TEST(SampleOrder, EvaluationKeepsFileOrder) {

@@ -79,9 +79,11 @@ Training train(const std::string& model, Comm& world, const Job& job) {
                                    .recompute = job.recompute,
                                    .lr = 1e-3,
                                    .step = step};
+    const auto tokens = static_cast<int64_t>(all[0].ids.size() + all[1].ids.size());
     const int64_t before = host_reads();
-    const StepResult stepped = train_step(
-        session, *optimizer, {micro, all[0].supervised + all[1].supervised, 2}, step_options);
+    const StepResult stepped =
+        train_step(session, *optimizer, {micro, all[0].supervised + all[1].supervised, 2, tokens},
+                   step_options);
     result.reads.push_back(host_reads() - before);
     result.losses.push_back(stepped.loss);
     result.norms.push_back(stepped.grad_norm);

@@ -131,6 +131,15 @@ TEST(SameTrainingTest, OfManyDifferencesOnlyTheForbiddenOnesAreInTheRefusal) {
   EXPECT_EQ(message.find("schedule.steps"), std::string::npos) << message;
 }
 
+TEST(SameTrainingTest, ACheckpointWhoseSamplesStandInAnotherOrderIsRefused) {
+  const TrainState older = state_of({});
+  TrainState now = older;
+  now.leaves_out = true;
+  expect_error(ErrorCode::kOtherRecipe, {"documents without a token in the loss"},
+               [&] { check_same_training(older, now, "step-00000010", true); });
+  EXPECT_EQ(printed(now, now), "");
+}
+
 // A key that one of the two programs does not know yet.
 TEST(SameTrainingTest, AKeyThatOnlyOneSideHasIsNamedOnItsSide) {
   TrainState newer = state_of({});

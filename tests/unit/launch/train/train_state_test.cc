@@ -34,6 +34,30 @@ TEST(TrainStateTest, KeysThatRecipesHadOnceAreNotPartOfATrainingAnyMore) {
   EXPECT_EQ(train_state_from(json, "here").schedule, sample_state().schedule);
 }
 
+TEST(TrainStateTest, ABalanceLossOfFormerProgramsWasOfEachMicroBatch) {
+  nlohmann::json json = to_json(sample_state());
+  const auto schedule_of = [&](const std::string& schedule) {
+    json["schedule"] = schedule;
+    return train_state_from(json, "here").schedule;
+  };
+  EXPECT_EQ(schedule_of("stage: train\ntrain.balance_loss: 0.01\ntrain.seed: 42\n"),
+            "stage: train\ntrain.balance_loss: 0.01\ntrain.seed: 42\n"
+            "train.balance_over: each micro-batch by itself\n");
+  for (const std::string same :
+       {"stage: train\ntrain.balance_loss: 0\ntrain.seed: 42\n",
+        "stage: train\ntrain.balance_loss: 0.01\ntrain.balance_over: auto\n"}) {
+    EXPECT_EQ(schedule_of(same), same);
+  }
+}
+
+TEST(TrainStateTest, OfAProgramThatLeftNoDocumentOutItSaysSo) {
+  nlohmann::json json = to_json(sample_state());
+  json.erase("leaves_out");
+  EXPECT_FALSE(train_state_from(json, "here").leaves_out);
+  json["leaves_out"] = true;
+  EXPECT_TRUE(train_state_from(json, "here").leaves_out);
+}
+
 TEST(TrainStateTest, OfAProgramThatDidNotKeepTheBasesEvaluationsItHasNone) {
   nlohmann::json json = to_json(sample_state());
   json.erase("base");
