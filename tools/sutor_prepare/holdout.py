@@ -42,7 +42,8 @@ def _is_switch(key, value):
 
 def fraction_of(content):
     """A number in [0, 1), uniform over contents."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    # str: values that JSON lacks, of tables (times, bytes).
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2.0**64
 
 
