@@ -3,7 +3,7 @@
 
     prepare.py JOB      JOB: a JSON object with model, tokenizer, template, loss_on, seq_len,
                         too_long, show (documents of each set), ids (show them, too), colour,
-                        workers (0: as many as processors), producer, sources: a list of {kind,
+                        workers (0: one a processor, up to 16), producer, sources: a list of {kind,
                         path, format, name, out}, report (a file for an HTML page about the data,
                         or "") and stores, the sets that it is about: a list of {kind, name, path}
 
@@ -22,6 +22,8 @@ import os
 import sys
 
 from sutor_prepare.step import once, run_step
+
+MOST_WORKERS = 16  # without being asked for more: one process reads and writes for all
 
 
 def summary(done, spec, job):
@@ -73,7 +75,7 @@ def run(job):
     )
     job = {"ids": False, "workers": 0, "report": "", **job}
     job["model_vocab"] = vocabulary_of(read_json(os.path.join(job["model"], "config.json")))
-    job["workers"] = job["workers"] or len(os.sched_getaffinity(0))
+    job["workers"] = job["workers"] or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
     remove_others([spec["out"] for spec in job["sources"]])
     for spec in job["sources"]:
         done = DataSet(job, spec, tokenizer, template)
