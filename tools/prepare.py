@@ -3,8 +3,8 @@
 
     prepare.py JOB      JOB: a JSON object with model, tokenizer, template, loss_on, seq_len,
                         too_long, show (documents of each set), ids (show them, too), colour,
-                        workers (0: as many as processors), strict (the first row that cannot be
-                        used ends it), producer, sources: a list of {kind, path, files, format,
+                        workers (0: one a processor, up to 16), strict (the first row that cannot
+                        be used ends it), producer, sources: a list of {kind, path, files, format,
                         columns, name, out} and, of a split, {share, side: train or held_out},
                         report (a file for an HTML page about the data, or "") and stores, the sets
                         that it is about: a list of {kind, name, path}
@@ -24,6 +24,8 @@ import os
 import sys
 
 from sutor_prepare.step import once, run_step
+
+MOST_WORKERS = 16  # without being asked for more: one process reads and writes for all
 
 
 def summary(done, spec, job):
@@ -84,7 +86,7 @@ def run(job):
     )
     job = {"ids": False, "workers": 0, "report": "", "strict": False, **job}
     job["model_vocab"] = vocabulary_of(read_json(os.path.join(job["model"], "config.json")))
-    job["workers"] = job["workers"] or len(os.sched_getaffinity(0))
+    job["workers"] = job["workers"] or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
     remove_others([spec["out"] for spec in job["sources"]])
     for spec in job["sources"]:
         done = DataSet(job, spec, tokenizer, template)
