@@ -87,6 +87,9 @@ void print_placement(const PlacementRequest& request) {
     evaluated_on = second.table();
   } else {
     chosen_by = evaluated_on = read_score_table(request.scores);
+    for (const std::string& remark : remarks_on(chosen_by, false, request.scores.string())) {
+      fmt::print(stderr, "{}\n", remark);
+    }
   }
   const ExpertConfig config = read_expert_config(request.config);
   const std::string where = request.config.string();

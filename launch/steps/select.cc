@@ -5,9 +5,11 @@
 
 #include <algorithm>
 
+#include "checkpoint/store/open_model.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/model_config.h"
 #include "launch/steps/made_from.h"
@@ -29,6 +31,38 @@ void check_scores(const SelectRequest& request, const ScoreTable& scores,
          request.scores.string(), scores.num_experts, request.model.string(), model.num_experts);
   }
   check_expert_config(selection.config, model, request.layer_base, request.scores.string());
+  for (const int key : scores.empty_layers) {
+    if (!model.is_moe(key - request.layer_base)) continue;
+    fail(ErrorCode::kIncompleteScores,
+         "{}: layer {} has only zeros, but it is a layer with experts of the model {}: its records "
+         "are missing. Score again, or name the layers to train with --layers.",
+         request.scores.string(), key, request.model.string());
+  }
+}
+
+void tell_of_scores(const SelectRequest& request, const ScoreTable& scores) {
+  const SelectOptions& options = request.options;
+  const bool ranked = options.method == "top_n" || options.method == "budget";
+  const bool gate = options.method == "gate" || (ranked && options.rank_by == "gate");
+  for (const std::string& remark : remarks_on(scores, gate, request.scores.string())) {
+    fmt::print(stderr, "{}\n", remark);
+  }
+  if (request.layer_base > 0) {
+    fmt::print(
+        stderr,
+        "note: layers are numbered as in the scores, where the first is {}; training by this "
+        "selection needs `esft.layer_base: {}`\n",
+        request.layer_base, request.layer_base);
+  }
+}
+
+// What multiplies the weights of the router before a hook may see them; families without such a
+// factor have none.
+double weight_scale(const fs::path& model) {
+  const nlohmann::json config = parse_json(read_model_config(model)).value;
+  const auto at = config.find("routed_scaling_factor");
+  const bool given = at != config.end() && at->is_number() && at->get<double>() > 0;
+  return given ? at->get<double>() : 1;
 }
 
 void print_table(const SelectRequest& request, const ScoreTable& scores,
@@ -84,7 +118,9 @@ void run_select(const SelectRequest& request) {
   RecordShape shape;
   if (!request.model.empty()) {
     const ModelInfo model = read_model_info(request.model);
-    shape = {.num_experts = model.num_experts, .top_k = model.top_k};
+    shape = {.num_experts = model.num_experts,
+             .top_k = model.top_k,
+             .weight_scale = weight_scale(request.model)};
   }
   const ScoreTable scores = read_score_table(request.scores, shape);
   const Selection selection = select_experts(request.options, scores);
@@ -96,6 +132,7 @@ void run_select(const SelectRequest& request) {
                                                    request.options.method == "gate", title));
   // Last: the config says that the selection is complete.
   write_selection(selection.config, selection_made_from(request.options, scores), request.out);
+  tell_of_scores(request, scores);
   print_table(request, scores, selection);
   warn_of_whole_layers(selection);
   fmt::print("-> {}, {}\n", request.out.string(), request.heat_map.string());

@@ -16,6 +16,12 @@ struct ScoreTable {
   std::map<int, std::vector<double>> gate;   // routing weight per token; empty when not known
   int num_experts = 0;
   int64_t num_tokens = 0;  // 0 = not known (a summary.json does not say)
+  // Of files, for whoever uses the scores to say:
+  std::vector<int> empty_layers{};  // left out: there were only zeros
+  std::string mended_token{};       // how token scores became shares of a layer (W0303)
+  std::string mended_gate{};        // the same of gate scores
+  std::string no_gate{};            // why gate scores that a file has cannot be used
+  std::string note{};               // what is odd, but changes nothing
 };
 
 class ExpertScores {

@@ -57,24 +57,43 @@ class RecordWriter {
 std::string summary_json(const ScoreTable& table);
 void write_summary(const ScoreTable& table, const std::filesystem::path& path);
 
-// What the records do not state; 0 = inferred: num_experts as the highest id + 1 over all layers,
-// top_k as the length of the longest runs that divide every line without repeating an expert.
+// What the records do not state of the model; 0 = inferred: num_experts as the highest id + 1 over
+// all layers, top_k as the length of the longest runs that divide every line without repeating an
+// expert, weight_scale (routed_scaling_factor) as the sum of the weights of a token, where that is
+// the same for all.
 struct RecordShape {
   int num_experts = 0;
   int top_k = 0;
+  double weight_scale = 0;
 };
 // A folder of expert_weights_<layer>.txt files, or of rank_*/ folders of such, which are summed.
-// Throws E0326 with file and line.
+// Throws E0326 with file and line. The gate sums are 0 when the weights are scaled by nobody knows
+// what; read_record_table then says so (ScoreTable::no_gate).
 ExpertScores read_records(const std::filesystem::path& folder, const RecordShape& shape = {});
+ScoreTable read_record_table(const std::filesystem::path& folder, const RecordShape& shape = {});
+// Whether a folder has such files or rank_*/ folders.
+bool holds_records(const std::filesystem::path& folder);
 
 // The scores of the first and of the second half of each layer's tokens in the same records: to
 // choose by one half and evaluate on the other.
 std::pair<ExpertScores, ExpertScores> read_record_halves(const std::filesystem::path& folder,
                                                          const RecordShape& shape = {});
 
+// summary.json. Token scores of a layer must add up to 1: layers that do not are divided by their
+// sum where that alone was forgotten, and replaced by the records beside the file or refused
+// (E0326) where the script divided along the wrong axis. Of `model` only weight_scale and top_k
+// count.
+ScoreTable read_summary(const std::filesystem::path& path, const RecordShape& model = {});
+
 // Any form: scores.h5, summary.json, a folder of records, or a folder that contains rank_*/
-// records, scores.h5 or summary.json (looked for in this order). Layer keys stay as they are.
+// records, scores.h5 or summary.json (looked for in this order). Layer keys stay as they are;
+// layers of only zeros (dense ones, in files that list all layers) are left out. Throws E0327 when
+// no other is left.
 ScoreTable read_score_table(const std::filesystem::path& path, const RecordShape& shape = {});
+
+// What is to be said of a table that was read from `name`, a line each: W0303 of the kind of score
+// that is used, W0304, notes.
+std::vector<std::string> remarks_on(const ScoreTable& table, bool gate, const std::string& name);
 
 // Python's round(value, 4): to the nearest of the exact binary value, ties to even.
 double round4(double value);

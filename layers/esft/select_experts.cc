@@ -68,6 +68,12 @@ LayerScores rounded_scores(const SelectOptions& options, const ScoreTable& table
   const bool gate = options.method == "gate" || (ranked && options.rank_by == "gate");
   const LayerScores& source = gate ? table.gate : table.token;
   if (source.empty()) {
+    if (gate && !table.no_gate.empty()) {
+      fail(ErrorCode::kIncompleteScores,
+           "the gate scores, which method {} needs, cannot be used: {}. Token scores can: choose a "
+           "method that ranks by them.",
+           options.method, table.no_gate);
+    }
     fail(ErrorCode::kIncompleteScores,
          "the scores have no {} scores, which method {} needs. Score again, or choose another "
          "method.",
@@ -91,6 +97,10 @@ LayerScores rounded_scores(const SelectOptions& options, const ScoreTable& table
   if (options.layers) {
     for (int layer : *options.layers) {
       if (source.count(layer)) continue;
+      if (std::count(table.empty_layers.begin(), table.empty_layers.end(), layer)) {
+        fail(ErrorCode::kIncompleteScores,
+             "layer {} was asked for, but has only zeros: no token was routed there.", layer);
+      }
       fail(ErrorCode::kIncompleteScores,
            "there are no scores of layer {}; the scored layers are {} to {}.", layer,
            source.begin()->first, source.rbegin()->first);
