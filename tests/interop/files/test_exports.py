@@ -63,12 +63,12 @@ def test_no_other_copy_of_the_weights_is_exported(program, model_dir, copy_of, t
     """A GPT-OSS folder as published has the base's weights three times. Told once, and recorded."""
     shape = models.shape("go-20b")
     base, ids = copy_of(model_dir(shape)), models.sample_ids(shape)
+    config = models.pick_experts(models.load(base, torch.float32), layers=[1])
     copies = ["metal/model.bin", "original/model.safetensors", "model-Q4_K_M.gguf",
               "adapter_config.json"]
     for name in [*copies, "original/config.json"]:
         (base / name).parent.mkdir(exist_ok=True)
         (base / name).write_text("of the base")
-    config = models.pick_experts(models.load(base, torch.float32), layers=[1])
     run = runner.Run(program, tmp_path, base, runner.write_rows(ids, tmp_path / "rows.jsonl"),
                      config, steps=1)
     run.prepare().train()
