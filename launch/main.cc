@@ -85,9 +85,9 @@ std::string devices_text() {
   return text;
 }
 
-// What a process needs before anything else: its standard streams, its signals. HDF5 takes no locks,
-// whatever the environment says: files are private until they are renamed, and some file systems
-// have none.
+// What a process needs before anything else: its standard streams, its signals. HDF5 takes no
+// locks, whatever the environment says: files are private until they are renamed, and some file
+// systems have none.
 void start_process() {
   ::setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1);
   sutor::open_standard_streams();
