@@ -36,6 +36,12 @@ class MaskMaker:
         self.turn_ends = TurnEnds(tokenizer)
         self.per_turn = 0  # rows that became a sample a turn
 
+    def take_counts(self):
+        """What was counted since the last call."""
+        counts = {"rows_as_turns": self.per_turn, **self.turn_ends.take_counts()}
+        self.per_turn = 0
+        return counts
+
     def samples(self, messages, tools, where, more=None):
         """A list of (text, spans): spans are sorted Span in the loss. more: names for the
         template."""

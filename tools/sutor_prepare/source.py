@@ -5,7 +5,7 @@ import time
 from . import inputs
 from . import rows as row_kinds
 from .encode import Encoder
-from .ends import frame
+from .ends import COUNTED, frame, trained_ends
 from .errors import PrepareError
 from .masks import MaskMaker
 from .spans import parts_of_spans
@@ -28,7 +28,7 @@ class Source:
         self.guessed = self.format == "auto"
         self.shown = []  # the first documents: (ids, mask)
         self.counts = {"empty": 0, "all_masked": 0, "longer_than_seq_len": 0, "special_in_text": 0,
-                       "framed_before": 0, "framed": 0}
+                       "with_own_ends": 0}
         self._masks = None
 
     def run(self):
@@ -72,8 +72,10 @@ class Source:
     def _framed(self, parts):
         """With the begin and the end token of plain text."""
         begin, end, already = frame(self._tokenizer(), [text for text, _ in parts])
-        self.counts["framed_before"] += already
-        self.counts["framed"] += self._tokenizer().eos_id >= 0
+        self.counts["with_own_ends"] += already
+        if self._tokenizer().eos_id >= 0:
+            name = f"{COUNTED}{self._tokenizer().eos_id}"
+            self.counts[name] = self.counts.get(name, 0) + 1
         return begin + parts + end
 
     def _conversation(self, row, where):
@@ -126,8 +128,7 @@ class Source:
             )
         tokenizer = None if self.format == "tokens" else self._tokenizer()
         if self._masks is not None:
-            self.counts["rows_as_turns"] = self._masks.per_turn
-            self.counts["turns_without_stop"] = self._masks.turn_ends.without
+            self.counts |= self._masks.take_counts()
         template = self._template() if self.format == "messages" else None
         self.writer.finish(
             {
@@ -147,26 +148,16 @@ class Source:
                     "tokenizer": self._job["tokenizer"],
                     "template": self._job["template"],
                     "loss_on_thinking": self._job.get("loss_on_thinking", True),
-                    "end_tokens": sorted(self.end_tokens()),
+                    "end_tokens": sorted(trained_ends(self.counts)),
                 },
                 "counts": self.counts,
                 "inputs": self._inputs(tokenizer, template),
             }
         )
 
-    def end_tokens(self):
-        """{id: how often} of the tokens that end what is trained."""
-        if self.format == "tokens":
-            return {}
-        tokenizer = self._tokenizer()
-        if self._masks is None:
-            return {tokenizer.eos_id: self.counts["framed"]} if self.counts["framed"] else {}
-        trained = self._masks.turn_ends.trained
-        return {tokenizer.tokenizer.token_to_id(text): count for text, count in trained.items()}
-
     def ends_disagree(self):
         """A sentence when the model's files name other end tokens than the rows train."""
-        trained = self.end_tokens()
+        trained = trained_ends(self.counts)
         if not trained:
             return None
         tokenizer = self._tokenizer()

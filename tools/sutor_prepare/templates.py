@@ -39,6 +39,10 @@ class ChatTemplates:
             self._compiled[name] = ChatTemplate(text, self._special_tokens, file)
         return self._compiled[name]
 
+    def render(self, messages, tools=None, generation_prompt=False, more=None):
+        """As ChatTemplate.render, by the template for these tools."""
+        return self.of(tools).render(messages, tools, generation_prompt, more)
+
 
 def _listed(entries, path):
     """Of a list of several templates: {name: (text, file)}."""

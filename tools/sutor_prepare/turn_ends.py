@@ -6,6 +6,7 @@ turn, which depends on who speaks next: behind a call of a tool that is the tool
 
 from collections import Counter
 
+from .ends import COUNTED
 from .text_marks import texts_of
 
 
@@ -20,12 +21,21 @@ class TurnEnds:
     """Finds the ends of turns, and counts them. tokenizer: an encode.ModelTokenizer."""
 
     def __init__(self, tokenizer):
+        self._id_of = tokenizer.tokenizer.token_to_id
         self._special = tokenizer.special_pattern
         self._known = tokenizer.end_pattern
         self._openings = {}
         self._own_stops = {}  # of a template: whether it ends turns itself
         self.trained = Counter()  # texts of the tokens that end turns in the loss
         self.without = 0  # trained turns that do not end with a special token
+
+    def take_counts(self):
+        """What was counted since the last call."""
+        counts = {"turns_without_stop": self.without}
+        counts |= {f"{COUNTED}{self._id_of(text)}": count for text, count in self.trained.items()}
+        self.without = 0
+        self.trained.clear()
+        return counts
 
     def behind(self, text, at):
         """The end of a special token at a place, or the place."""
