@@ -75,7 +75,8 @@ def template_files(folder):
         names = sorted(os.listdir(more)) if os.path.isdir(more) else []
     except OSError as error:
         raise PrepareError(338, f"{more} cannot be read: {error.strerror}") from error
-    names = [name for name in names if name.endswith(SUFFIX)]
+    # A name that is no text cannot be wanted, nor written down.
+    names = [name for name in names if name.endswith(SUFFIX) and name.isprintable()]
     if len(names) > MOST_TEMPLATES:
         raise PrepareError(338, f"{more} holds more than {MOST_TEMPLATES} templates")
     for name in names:
