@@ -61,9 +61,9 @@ def summary(done, spec, job):
             f"warning[W0108]: {counts['special_in_text']:,} rows hold the text of a special token, "
             "which becomes that token"
         )
-    if counts["framed_before"]:
+    if counts["with_own_ends"]:
         notes.append(
-            f"warning[W0113]: {counts['framed_before']:,} rows have the begin or end token "
+            f"warning[W0113]: {counts['with_own_ends']:,} rows have the begin or end token "
             "themselves, so that it is not added: it would stand twice"
         )
     if differs := done.ends_disagree():

@@ -12,6 +12,8 @@ from .text_marks import MarkedText, marked_message
 
 MOST_CHARACTERS = 512 << 20  # of all renderings of a row
 MOST_RENDERS = 60  # times the time of a single one, for all of a row together
+# What the reader of rows notes in messages; templates do not see it.
+WANTED, THINKING_WANTED = "_train", "_train_thinking"
 NEXT_WORDS = "x"  # what is said behind an answer, to see what the template puts between them
 
 
@@ -21,7 +23,8 @@ class Conversation:
     def __init__(self, templates, messages, tools, where, more=None):
         """more: further names that the template sees."""
         self.template = templates.of(tools)
-        self.messages = messages
+        self.messages = [{key: value for key, value in message.items()
+                          if key not in (WANTED, THINKING_WANTED)} for message in messages]
         self.where = where
         self._tools = tools
         self._more = more

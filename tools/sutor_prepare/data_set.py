@@ -17,6 +17,7 @@ from sutor_rows.row_forms import form_of
 
 from . import inputs
 from .batches import batches_of
+from .ends import trained_ends
 from .errors import PrepareError
 from .holdout import Side
 from .row_faults import RowFaults
@@ -30,8 +31,7 @@ OF_NO_TOKEN = ("sources", "stores", "show", "ids", "colour", "workers", "report"
 
 # What is counted over the rows of every set, whatever they are.
 NO_COUNTS = {"own_rows": 0, "empty": 0, "all_masked": 0, "longer_than_seq_len": 0,
-             "special_in_text": 0, "framed": 0, "framed_before": 0, "not_chosen": 0, "unread": {},
-             "ends_trained": {}}
+             "special_in_text": 0, "with_own_ends": 0, "not_chosen": 0, "unread": {}}
 
 
 class DataSet:
@@ -139,20 +139,9 @@ class DataSet:
         self.faults.check(self.reader.rows)
         self.side.require_rows(self.own_rows, self.reader.rows)
 
-    def end_tokens(self):
-        """{id: how often} of the tokens that end what is trained."""
-        if self.tokenizer is None:
-            return {}
-        ends = {self.tokenizer.tokenizer.token_to_id(text): count
-                for text, count in self.counts["ends_trained"].items()}
-        if self.counts["framed"]:
-            eos = self.tokenizer.eos_id
-            ends[eos] = ends.get(eos, 0) + self.counts["framed"]
-        return ends
-
     def ends_disagree(self):
         """A sentence when the model's files name other end tokens than the rows train."""
-        trained = self.end_tokens()
+        trained = trained_ends(self.counts)
         if not trained:
             return None
         return self.tokenizer.ends.disagreement(trained, self.tokenizer.tokenizer.id_to_token)
@@ -178,7 +167,7 @@ class DataSet:
                 "of the rows",
             )
         # Only where some row was a conversation.
-        template = self.template if "ends_trained" in staging.counts else None
+        template = self.template if "rows_as_turns" in staging.counts else None
         write_store(
             self._spec["out"],
             staging,
@@ -198,7 +187,7 @@ class DataSet:
                     "tokenizer": self._job["tokenizer"],
                     "template": self._job["template"],
                     "loss_on_thinking": self._job.get("loss_on_thinking", True),
-                    "end_tokens": sorted(self.end_tokens()),
+                    "end_tokens": sorted(trained_ends(self.counts)),
                     "columns": columns_text(self._spec.get("columns")),
                     **self.side.options(),
                 },

@@ -7,7 +7,7 @@ from sutor_rows.normalize import Normalizer
 from sutor_rows.row_forms import Completion, Conversation, RowForms, Text, Tokens
 from sutor_rows.row_messages import content_text
 
-from .ends import frame
+from .ends import COUNTED, frame
 from .masks import MaskMaker
 from .rows import no_template
 from .spans import parts_of_spans
@@ -26,7 +26,7 @@ class DocumentMaker:
         self.special_in_text = 0
         self.empty = 0
         self.framed = 0  # texts that end with the end token
-        self.framed_before = 0  # of them, those that had begin or end token themselves
+        self.with_own_ends = 0  # texts that had begin or end token themselves
         self._normalizers = {}  # by template
 
     @property
@@ -57,7 +57,7 @@ class DocumentMaker:
     def _framed(self, parts):
         """With the begin and the end token of plain text."""
         begin, end, already = frame(self._tokenizer(), [text for text, _ in parts])
-        self.framed_before += already
+        self.with_own_ends += already
         self.framed += self._tokenizer().eos_id >= 0
         return begin + parts + end
 
@@ -93,11 +93,16 @@ class DocumentMaker:
         unread = {name: count for name, count in self.forms.unread.items() if not is_shown(name)}
         self.forms.unread.clear()
         counts = {"special_in_text": self.special_in_text, "empty": self.empty,
-                  "framed": self.framed, "framed_before": self.framed_before,
-                  "not_chosen": self.forms.not_chosen, "unread": unread}
-        self.special_in_text = self.empty = self.framed = self.framed_before = 0
+                  "with_own_ends": self.with_own_ends, "not_chosen": self.forms.not_chosen,
+                  "unread": unread}
+        if self.masks:
+            counts |= self.masks.take_counts()
+        if self.framed:
+            name = f"{COUNTED}{self._tokenizer().eos_id}"
+            counts[name] = counts.get(name, 0) + self.framed
+        self.special_in_text = self.empty = self.framed = self.with_own_ends = 0
         self.forms.not_chosen = 0
-        return counts | (self.masks.take_counts() if self.masks else {})
+        return counts
 
     def _count_specials(self, texts):
         special = self._tokenizer().special_pattern

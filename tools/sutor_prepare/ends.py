@@ -6,6 +6,13 @@ import os
 from .chat import read_json
 
 GENERATION, CONFIG = "generation_config.json", "config.json"
+COUNTED = "ends_with_"  # and an id: a count of the turns, or texts, that end with it in the loss
+
+
+def trained_ends(counts):
+    """{id: how often} of the tokens that end what is trained, among the counts of a data set."""
+    return {int(name.removeprefix(COUNTED)): count for name, count in counts.items()
+            if name.startswith(COUNTED) and count}
 
 
 def _ids(values):

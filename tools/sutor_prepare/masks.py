@@ -12,7 +12,7 @@ searched for tokens.
 
 from typing import NamedTuple
 
-from .conversation import Conversation
+from .conversation import THINKING_WANTED, WANTED, Conversation
 from .errors import PrepareError
 from .rows import is_masked
 from .spans import Span, without
@@ -24,8 +24,6 @@ ADVICE = (
     "Use a template with {% generation %} marks (data.template), or rows of `prompt` and "
     "`completion`"
 )
-# What rows.py notes in messages; templates do not see it.
-WANTED, THINKING_WANTED = "_train", "_train_thinking"
 
 
 class MaskMaker:
@@ -45,10 +43,8 @@ class MaskMaker:
     def samples(self, messages, tools, where, more=None):
         """A list of (text, spans): spans are sorted Span in the loss. more: names for the
         template."""
-        seen = [{key: value for key, value in message.items()
-                 if key not in (WANTED, THINKING_WANTED)} for message in messages]
-        talk = Conversation(self._templates, seen, tools, where, more)
-        full, marks = talk.render(len(seen))
+        talk = Conversation(self._templates, messages, tools, where, more)
+        full, marks = talk.render(len(messages))
         chosen, silent = self._chosen(messages)
         if self._loss_on == "all":
             return [(full, self._everything(talk, full, messages, silent))]

@@ -43,6 +43,10 @@ class ChatTemplates:
             self._compiled[name] = ChatTemplate(text, self._special_tokens, file)
         return self._compiled[name]
 
+    def render(self, messages, tools=None, generation_prompt=False, more=None):
+        """As ChatTemplate.render, by the template for these tools."""
+        return self.of(tools).render(messages, tools, generation_prompt, more)
+
 
 def _listed(entries, path):
     """Of a list of several templates: {name: (text, file)}."""
@@ -75,7 +79,8 @@ def template_files(folder):
         names = sorted(os.listdir(more)) if os.path.isdir(more) else []
     except OSError as error:
         raise PrepareError(338, f"{more} cannot be read: {error.strerror}") from error
-    names = [name for name in names if name.endswith(SUFFIX)]
+    # A name that is no text cannot be wanted, nor written down.
+    names = [name for name in names if name.endswith(SUFFIX) and name.isprintable()]
     if len(names) > MOST_TEMPLATES:
         raise PrepareError(338, f"{more} holds more than {MOST_TEMPLATES} templates")
     for name in names:

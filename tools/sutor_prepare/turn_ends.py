@@ -6,6 +6,7 @@ turn, which depends on who speaks next: behind a call of a tool that is the tool
 
 from collections import Counter
 
+from .ends import COUNTED
 from .text_marks import texts_of
 
 
@@ -20,6 +21,7 @@ class TurnEnds:
     """Finds the ends of turns, and counts them. tokenizer: an encode.ModelTokenizer."""
 
     def __init__(self, tokenizer):
+        self._id_of = tokenizer.tokenizer.token_to_id
         self._special = tokenizer.special_pattern
         self._known = tokenizer.end_pattern
         self._openings = {}
@@ -29,8 +31,10 @@ class TurnEnds:
 
     def take_counts(self):
         """What was counted since the last call."""
-        counts = {"turns_without_stop": self.without, "ends_trained": dict(self.trained)}
-        self.trained, self.without = Counter(), 0
+        counts = {"turns_without_stop": self.without}
+        counts |= {f"{COUNTED}{self._id_of(text)}": count for text, count in self.trained.items()}
+        self.without = 0
+        self.trained.clear()
         return counts
 
     def behind(self, text, at):

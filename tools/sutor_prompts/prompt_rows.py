@@ -2,7 +2,7 @@
 
 from sutor_prepare import rows as row_kinds
 from sutor_prepare.conversation import Conversation as Talk
-from sutor_prepare.ends import frame
+from sutor_prepare.ends import frame, trained_ends
 from sutor_prepare.errors import PrepareError
 from sutor_prepare.masks import MaskMaker
 from sutor_rows.normalize import Normalizer
@@ -28,8 +28,8 @@ class PromptMaker:
 
     def end_tokens(self):
         tokenizer = self._tokenizer()
-        texts = set() if self._masks is None else set(self._masks.turn_ends.trained)
-        return tokenizer.ends.all | {tokenizer.tokenizer.token_to_id(text) for text in texts}
+        counts = {} if self._masks is None else self._masks.take_counts()
+        return tokenizer.ends.all | set(trained_ends(counts))
 
     @property
     def form(self):
