@@ -1,7 +1,7 @@
 """What transformers and sutor make of config.json when a key is missing, null, in its old or its
 new place, or says the same as another key: the table of docs/config_keys.md, whose cells are run on
-a tiny model of the family. One cell in five of every row is run, so that each row is; all of the rows
-that have shown faults; and every one with SUTOR_EVERY_CELL=1. Rewrite the table with
+a tiny model of the family. One cell in five of every row is run, so that each row is; all of the
+rows that have shown faults; and every one with SUTOR_EVERY_CELL=1. Rewrite the table with
 
   SUTOR=build/sutor python tests/interop/families/test_config_keys.py
 """
