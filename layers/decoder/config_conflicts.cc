@@ -17,12 +17,7 @@ class Conflicts {
     add_rope();
     add_pair("dtype", "torch_dtype");
     add_pair("num_experts_per_tok", "experts_per_token");
-    // Aliases that a family reads have been compared; those that are left are not read.
-    for (const char* key : {"n_routed_experts", "num_local_experts", "num_experts"}) {
-      for (const char* other : {"num_local_experts", "num_experts"}) {
-        if (std::string_view(key) != other) add_pair(key, other);
-      }
-    }
+    add_experts();
     add_layer_types();
     return std::move(sentences_);
   }
@@ -45,6 +40,21 @@ class Conflicts {
   void add_pair(const char* counts, const char* ignored) {
     const json *one = value(config_, counts), *two = value(config_, ignored);
     if (one != nullptr && two != nullptr && *one != *two) add(counts, *one, ignored, *two);
+  }
+
+  // Aliases that a family reads have been compared; those that still differ are not read.
+  void add_experts() {
+    const json* found = value(config_, "model_type");
+    const std::string family =
+        found != nullptr && found->is_string() ? found->get<std::string>() : "";
+    const char* counts = family == "mixtral" || family == "gpt_oss" ? "num_local_experts"
+                         : value(config_, "n_routed_experts") != nullptr &&
+                                 !family.starts_with("qwen") && family != "olmoe"
+                             ? "n_routed_experts"
+                             : "num_experts";
+    for (const char* other : {"n_routed_experts", "num_local_experts", "num_experts"}) {
+      if (std::string_view(counts) != other) add_pair(counts, other);
+    }
   }
 
   void add_rope() {
