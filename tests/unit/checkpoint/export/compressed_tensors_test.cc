@@ -1,6 +1,6 @@
 // Matrices in the forms of compressed-tensors: read to the bits that the library takes them apart
 // to, whole and in slices, and quantised again to the bytes that it makes.
-// See tests/golden/make_compressed_tensors.py.
+// See tests/golden/make_compressed_tensors.py, and make_ue8m0.py for what transformers makes.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -19,6 +19,7 @@ using testing::OwnedTensor;
 using testing::TempDir;
 
 const fs::path kGolden = SUTOR_TEST_DATA "/golden/compressed_tensors";
+const fs::path kUe8m0 = SUTOR_TEST_DATA "/golden/ue8m0";
 
 std::vector<std::byte> bytes_of(const SafetensorsFile& file, const std::string& name) {
   const SafetensorsEntry* entry = file.find(name);
@@ -35,9 +36,10 @@ std::vector<float> floats_of(const SafetensorsFile& file, const std::string& nam
   return values;
 }
 
-class CompressedTensors : public ::testing::Test {
+class FolderOfMatrices : public ::testing::Test {
  protected:
-  CompressedTensors() {
+  explicit FolderOfMatrices(const fs::path& folder)
+      : meant_(folder / "meant.safetensors"), again_(folder / "again.safetensors"), base_(folder) {
     for (const SafetensorsEntry& entry : meant_.tensors()) {
       map_.add({.name = entry.name, .shape = entry.shape});
     }
@@ -53,13 +55,49 @@ class CompressedTensors : public ::testing::Test {
     return all;
   }
 
-  const SafetensorsFile meant_{kGolden / "meant.safetensors"};
-  const SafetensorsFile again_{kGolden / "again.safetensors"};
-  const HfDirectory base_{kGolden};
+  void expect_values() {
+    for (const TensorEntry& entry : map_.entries()) {
+      OwnedTensor loaded(entry, DType::kF32);
+      base_.load(entry, loaded.view);
+      const std::vector<std::byte> expected = bytes_of(meant_, entry.name);
+      EXPECT_EQ(std::memcmp(loaded.view.data, expected.data(), expected.size()), 0) << entry.name;
+    }
+  }
+  // Exports all trained values, quantised again, into out/.
+  MergedExport expect_requantised() {
+    const QuantizedRule rule = QuantizedRule::kRequantize;
+    MergedExport made = export_merged(base_, map_, trained(), dir_ / "out", {"x", {}}, rule);
+    EXPECT_EQ(verify_merged(base_, map_, dir_ / "out", made.digests, rule).changed,
+              static_cast<int64_t>(map_.size()));
+    const SafetensorsFile merged(dir_ / "out/model.safetensors");
+    for (const SafetensorsEntry& entry : merged.tensors()) {
+      EXPECT_EQ(bytes_of(merged, entry.name), bytes_of(again_, entry.name)) << entry.name;
+    }
+    return made;
+  }
+
+  const SafetensorsFile meant_, again_;
+  const HfDirectory base_;
   TensorMap map_;
   std::vector<std::unique_ptr<OwnedTensor>> memory_;
   TempDir dir_;
 };
+
+class CompressedTensors : public FolderOfMatrices {
+ protected:
+  CompressedTensors() : FolderOfMatrices(kGolden) {}
+};
+
+class PowersOfTwo : public FolderOfMatrices {
+ protected:
+  PowersOfTwo() : FolderOfMatrices(kUe8m0) {}
+};
+
+TEST_F(PowersOfTwo, AreReadAndMadeAsByTransformersInBytesAndInFloats) {
+  base_.check(map_);
+  expect_values();
+  expect_requantised();
+}
 
 TEST_F(CompressedTensors, AllFormsAreKnownAndEveryTensorBelongsToOne) {
   base_.check(map_);
@@ -67,14 +105,7 @@ TEST_F(CompressedTensors, AllFormsAreKnownAndEveryTensorBelongsToOne) {
   EXPECT_TRUE(base_.unexpected(map_).empty());
 }
 
-TEST_F(CompressedTensors, ValuesHaveTheBitsOfTheLibrary) {
-  for (const TensorEntry& entry : map_.entries()) {
-    OwnedTensor loaded(entry, DType::kF32);
-    base_.load(entry, loaded.view);
-    const std::vector<std::byte> expected = bytes_of(meant_, entry.name);
-    EXPECT_EQ(std::memcmp(loaded.view.data, expected.data(), expected.size()), 0) << entry.name;
-  }
-}
+TEST_F(CompressedTensors, ValuesHaveTheBitsOfTheLibrary) { expect_values(); }
 
 TEST_F(CompressedTensors, SlicesOfRowsAndColumnsHaveTheSameValues) {
   for (const TensorEntry& entry : map_.entries()) {
@@ -107,14 +138,9 @@ TEST_F(CompressedTensors, SlicesOfRowsAndColumnsHaveTheSameValues) {
 
 TEST_F(CompressedTensors, QuantisedAgainTheyHaveTheBytesOfTheLibrary) {
   const QuantizedRule rule = QuantizedRule::kRequantize;
-  const MergedExport made = export_merged(base_, map_, trained(), dir_ / "out", {"x", {}}, rule);
+  const MergedExport made = expect_requantised();
   EXPECT_EQ(made.rounding.tensors.size(), map_.size());
-  EXPECT_EQ(verify_merged(base_, map_, dir_ / "out", made.digests, rule).changed,
-            static_cast<int64_t>(map_.size()));
   const SafetensorsFile merged(dir_ / "out/model.safetensors");
-  for (const SafetensorsEntry& entry : merged.tensors()) {
-    EXPECT_EQ(bytes_of(merged, entry.name), bytes_of(again_, entry.name)) << entry.name;
-  }
   EXPECT_EQ(dir_.read("out/config.json"), dir_.read(kGolden / "config.json"));
   // Of each stored tensor a byte that somebody changes is noticed.
   const std::string whole = dir_.read("out/model.safetensors");
