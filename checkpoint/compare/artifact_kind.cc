@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "checkpoint/export/adapter.h"
+#include "checkpoint/export/adapter_folder.h"
 #include "checkpoint/export/peft_adapter.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/store/store_manifest.h"
@@ -46,11 +46,11 @@ std::string_view name_of(ArtifactKind kind) {
 ArtifactKind artifact_kind(const fs::path& path) {
   if (!is_folder(path)) return ArtifactKind::kOther;
   if (is_base_store(path)) return ArtifactKind::kBaseStore;
+  if (is_adapter(path)) return ArtifactKind::kAdapter;
   if (is_there(path / "config.json")) return ArtifactKind::kModelDirectory;
   if (parse_step_directory(path.filename().string()) || is_there(path / kManifestFile)) {
     return ArtifactKind::kCheckpoint;
   }
-  if (is_adapter(path)) return ArtifactKind::kAdapter;
   if (is_there(path / kPeftConfigFile)) return ArtifactKind::kPeftAdapter;
   if (!steps_in(steps_folder(path)).empty()) return ArtifactKind::kCheckpointFolder;
   return ArtifactKind::kOther;

@@ -1,5 +1,6 @@
 // The kind of artifact at a path, among those that sutor reads and writes: decided by file names
-// only, whether the artifact is sound or not.
+// only, whether the artifact is sound or not; but a folder with both config.json and
+// expert_cfg.json is a model when it has all tensors of one.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +14,7 @@ enum class ArtifactKind {
   kModelDirectory,    // with config.json
   kCheckpoint,        // step-00000100/
   kCheckpointFolder,  // contains such; or a run's folder, which contains one as checkpoints/
-  kAdapter,           // with expert_cfg.json
+  kAdapter,           // with expert_cfg.json, be it what a trainer of transformers left
   kPeftAdapter,       // with adapter_config.json
   kOther,
 };

@@ -1,5 +1,7 @@
 #include "checkpoint/compare/verification.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <set>
 
@@ -135,8 +137,15 @@ bool check_shards(const fs::path& path, CorruptionList& corruption) {
   return complete;
 }
 
-void check_adapter_tensors(const fs::path& path, int threads, Verification& result,
-                           CorruptionList& corruption) {
+// "; no part of it: config.json, training_args.bin"
+std::string others_text(const fs::path& adapter) {
+  std::vector<std::string> names;
+  for (const fs::path& file : files_beside(adapter)) names.push_back(file.filename().string());
+  return names.empty() ? "" : fmt::format("; no part of it: {}", fmt::join(names, ", "));
+}
+
+void check_adapter_tensors(const fs::path& path, int threads, const TensorMap* model,
+                           Verification& result, CorruptionList& corruption) {
   const Adapter adapter(path);
   if (!adapter.recorded_files().empty()) {
     result.checked = fmt::format("every byte of every file against {}", kAdapterInfoFile);
@@ -148,6 +157,11 @@ void check_adapter_tensors(const fs::path& path, int threads, Verification& resu
   } else {
     result.checked = fmt::format("headers and expert config; {}", kNothingRecorded);
   }
+  if (model) {
+    adapter.check_tensors(*model, (path / "config.json").string());
+    result.checked += "; names and shapes against config.json";
+  }
+  result.checked += others_text(path);
   result.tensors = static_cast<int64_t>(adapter.tensors().size());
   std::vector<std::pair<const StoredTensor*, Digest*>> work;
   for (const auto& [name, stored] : adapter.tensors()) {
@@ -249,7 +263,7 @@ Verification verify_checkpoint(const fs::path& path, int threads) {
   return result;
 }
 
-Verification verify_adapter_files(const fs::path& path, int threads) {
+Verification verify_adapter_files(const fs::path& path, int threads, const TensorMap* model) {
   Verification result{.kind = "adapter", .path = path.string()};
   CorruptionList corruption(kExportAgain);
   std::vector<RecordedFile> files;
@@ -259,7 +273,7 @@ Verification verify_adapter_files(const fs::path& path, int threads) {
   }
   if (!files.empty()) check_recorded(path, kAdapterInfoFile, files, threads, corruption);
   CorruptionList of_content(kExportAgain);
-  of_content.check(path, [&] { check_adapter_tensors(path, threads, result, of_content); });
+  of_content.check(path, [&] { check_adapter_tensors(path, threads, model, result, of_content); });
   // What makes an adapter unreadable was told of its file.
   result.corruption = corruption.take();
   for (Corruption& found : of_content.take()) {

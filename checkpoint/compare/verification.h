@@ -33,7 +33,9 @@ Verification verify_model(const std::filesystem::path& path, const TensorMap* mo
 Verification verify_base_store(const std::filesystem::path& path, const TensorMap* model,
                                int threads);
 Verification verify_checkpoint(const std::filesystem::path& path, int threads);
-Verification verify_adapter_files(const std::filesystem::path& path, int threads);
+// `model`: of the config.json in the folder, if there is one.
+Verification verify_adapter_files(const std::filesystem::path& path, int threads,
+                                  const TensorMap* model = nullptr);
 Verification verify_peft_adapter(const std::filesystem::path& path, int threads);
 
 }  // namespace sutor

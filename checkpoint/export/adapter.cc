@@ -6,6 +6,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/text/json.h"
+#include "csrc/base/text/text.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -15,12 +16,13 @@ constexpr std::string_view kFormat = "sutor.adapter";
 constexpr int64_t kMaxInfoBytes = int64_t{1} << 28;  // a digest for each tensor
 constexpr const char* kRepair = "Fetch the adapter again, or export it again.";
 
-// The global name: the first published adapters start below `model.`.
-std::string global_name(const std::string& name) {
-  for (const char* start : {"layers.", "embed_tokens.", "norm."}) {
-    if (name.starts_with(start)) return "model." + name;
+// What stands before the name that the model has, as of a wrapper; "" when there is no such thing.
+std::string prefix_of(const std::string& name, const TensorMap& model) {
+  for (size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+    const std::string rest = global_adapter_name(name.substr(dot + 1));
+    if (model.find(rest)) return name.substr(0, dot + 1);
   }
-  return name;
+  return "";
 }
 
 std::vector<RecordedFile> write_shards(const fs::path& directory,
@@ -88,8 +90,13 @@ Adapter::Adapter(const fs::path& path) : path_(path) {
     fail(ErrorCode::kNotAdapter, "adapter {} is not a directory", path_.string());
   }
   if (!is_there(path_ / kExpertConfigFile)) {
-    fail(ErrorCode::kNotAdapter, "{} is not an adapter: it has no {}", path_.string(),
-         kExpertConfigFile);
+    const bool peft = is_there(path_ / "adapter_config.json");
+    fail(
+        ErrorCode::kNotAdapter, "{} is not an adapter: it has no {}. {}", path_.string(),
+        kExpertConfigFile,
+        peft
+            ? "It is one of peft, whose pairs go on training by `lora.init`, and which peft merges."
+            : "Put the expert config of the training there, under this name.");
   }
   const nlohmann::json info = read_info_body(path_);
   if (lists_files(info)) {
@@ -124,12 +131,45 @@ void Adapter::open_tensors() {
     files_.push_back(std::make_unique<SafetensorsShard>(file));
     for (const SafetensorsEntry& entry : files_.back()->tensors()) {
       const StoredTensor stored{files_.size() - 1, files_.back().get(), &entry};
-      if (!tensors_.emplace(global_name(entry.name), stored).second) {
+      if (!tensors_.emplace(global_adapter_name(entry.name), stored).second) {
         fail(ErrorCode::kNotAdapter, "{}: tensor `{}` occurs twice, the second time in {}",
-             path_.string(), global_name(entry.name), file.filename().string());
+             path_.string(), global_adapter_name(entry.name), file.filename().string());
       }
     }
   }
+  if (!is_there(path_ / kIndexFile)) return;
+  for (const auto& [name, file] : read_hf_index(path_ / kIndexFile).weight_map) {
+    if (tensors_.count(global_adapter_name(name))) continue;
+    fail(ErrorCode::kContradictoryShards, "{}: {} lists tensor `{}` in {}, but no file has it. {}",
+         path_.string(), kIndexFile, name, file, kRepair);
+  }
+}
+
+void Adapter::check_tensors(const TensorMap& model, const std::string& model_name) const {
+  std::vector<std::string> unknown;
+  for (const auto& [name, stored] : tensors_) {
+    const TensorEntry* entry = model.find(name);
+    if (!entry) {
+      unknown.push_back(name);
+    } else if (entry->shape != stored.entry->shape) {
+      fail(ErrorCode::kWrongShape, "{}: tensor `{}` has shape {}, but {} has {}",
+           stored.file->where(), name, shape_text(stored.entry->shape), model_name,
+           shape_text(entry->shape));
+    }
+  }
+  if (unknown.empty()) return;
+  const std::string prefix = prefix_of(unknown[0], model);
+  fail(ErrorCode::kUnusedTensor, "{}: tensor `{}`{} is of no module of {}. {}", path_.string(),
+       unknown[0],
+       unknown.size() > 1
+           ? fmt::format(" (and {} of the other {})", unknown.size() - 1, tensors_.size() - 1)
+           : "",
+       model_name,
+       prefix.empty()
+           ? "Was the adapter trained on another model, or does it hold more than trained weights?"
+           : fmt::format("Without `{}`, which a wrapper puts before all names, it would be: save "
+                         "what is in the wrapper.",
+                         prefix));
 }
 
 void Adapter::read_info(const nlohmann::json& info) {
@@ -205,10 +245,6 @@ std::vector<RecordedFile> recorded_adapter_files(const fs::path& path) {
   const nlohmann::json info = read_info_body(path);
   if (!lists_files(info)) return {};
   return listed_files(info, (path / kAdapterInfoFile).string());
-}
-
-bool is_adapter(const fs::path& path) {
-  return is_there(path / kExpertConfigFile) && !is_there(path / "config.json");
 }
 
 }  // namespace sutor

@@ -1,7 +1,7 @@
 // Adapters: only the trained tensors, as safetensors under Hugging Face names, beside the expert
 // config. There are two forms: sutor's, in which `sutor_adapter.json` records base and provenance,
 // and that of the ESFT authors: a folder of *.safetensors with expert_cfg.json, whose names may
-// lack the leading `model.`.
+// lack the leading `model.`, and in which a trainer may have left more.
 #pragma once
 
 #include <filesystem>
@@ -13,15 +13,16 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/export/adapter_folder.h"
 #include "checkpoint/export/trained_tensor.h"
 #include "checkpoint/files/recorded_files.h"
 #include "checkpoint/huggingface/hf_index.h"
 #include "parallel_state/model/expert_config.h"
+#include "parallel_state/model/tensor_map.h"
 
 namespace sutor {
 
 constexpr const char* kAdapterInfoFile = "sutor_adapter.json";
-constexpr const char* kExpertConfigFile = "expert_cfg.json";
 
 // What an export records of its origin.
 struct ExportOrigin {
@@ -39,7 +40,8 @@ void write_adapter(const std::filesystem::path& directory,
 
 // Opens headers only; checks expert_cfg.json and the sizes of all files where they are recorded
 // (E0342, E0344, E0347). Throws E0308 when the folder is not an adapter or has a tensor twice,
-// E0303 for a broken safetensors file, E0310 for a broken expert_cfg.json.
+// E0304 when an index lists what no file has, E0303 for a broken safetensors file, E0310 for a
+// broken expert_cfg.json.
 class Adapter {
  public:
   explicit Adapter(const std::filesystem::path& path);
@@ -62,6 +64,9 @@ class Adapter {
   const std::map<std::string, Digest>& recorded_digests() const { return recorded_digests_; }
   // By global name.
   const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
+  // Throws E0353 for tensors that no module of the model has, with the likely cause, E0302 for
+  // another shape.
+  void check_tensors(const TensorMap& model, const std::string& model_name) const;
   // All tensors, read on request; they must not outlive the adapter. Throws E0307 for a dtype that
   // sutor does not compute with.
   std::vector<TrainedTensor> trained_tensors() const;
@@ -87,8 +92,5 @@ class Adapter {
 // What sutor_adapter.json lists of the others, whatever they hold; empty as
 // Adapter::recorded_files. Throws E0342, E0343.
 std::vector<RecordedFile> recorded_adapter_files(const std::filesystem::path& path);
-
-// Whether a folder is an adapter: it has expert_cfg.json and no config.json.
-bool is_adapter(const std::filesystem::path& path);
 
 }  // namespace sutor

@@ -1,8 +1,5 @@
 #include "checkpoint/export/peft_adapter.h"
 
-#include <fmt/ranges.h>
-
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -10,7 +7,6 @@
 #include "csrc/base/error.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/text/json.h"
-#include "csrc/base/text/name_pattern.h"
 #include "csrc/base/text/text.h"
 
 namespace sutor {
@@ -24,15 +20,20 @@ constexpr int64_t kMaxInfoBytes = int64_t{1} << 20;
 // "model.layers.0.self_attn.q_proj" for the name of its lora_A or lora_B.
 std::string module_of(const std::string& name) { return name.substr(0, name.find(".lora_")); }
 
-// Whether a key of rank_pattern or alpha_pattern matches a module of the adapter: as in peft, it is
-// a regular expression for the end of the name.
-bool applies(const std::string& pattern,
-             const std::map<std::string, const SafetensorsEntry*>& tensors) {
-  NamePattern name("(.*\\.)?(" + pattern + ")");
-  const bool any = std::any_of(tensors.begin(), tensors.end(), [&](const auto& tensor) {
-    return name.matches(module_of(tensor.first));
-  });
-  return any || !name.problem().empty();  // better refused than ignored
+// What a tensor is that belongs to no pair, as far as peft writes such.
+std::string meaning_of(const std::string& name) {
+  const auto has = [&](std::string_view part) { return name.find(part) != std::string::npos; };
+  if (!name.starts_with(kPrefix)) return "its name does not begin with `base_model.model.`";
+  if (has("lora_magnitude")) return "the magnitudes of DoRA, which sutor does not compute";
+  if (has("lora_embedding_")) return "a pair of an embedding, which sutor does not adapt";
+  if (has(".lora_") && name.ends_with(".bias")) return "a bias of lora_bias";
+  if (has("lora_")) return "no lora_A.weight or lora_B.weight";
+  return "a weight that was trained whole (modules_to_save, bias or an embedding made larger)";
+}
+
+bool is_of_pair(const std::string& name) {
+  return name.starts_with(kPrefix) &&
+         (name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight"));
 }
 
 }  // namespace
@@ -77,41 +78,53 @@ void write_peft_adapter(const fs::path& directory, const std::vector<TrainedTens
 PeftAdapter::PeftAdapter(const fs::path& path) : path_(path) {
   const fs::path config_file = path / kPeftConfigFile;
   if (!is_there(config_file) || !is_there(path / kPeftWeightsFile)) {
-    fail(ErrorCode::kNotAdapter, "{} is not a peft adapter: it needs {} and {}", path.string(),
-         kPeftConfigFile, kPeftWeightsFile);
+    fail(ErrorCode::kNotAdapter, "{} is not a peft adapter: it needs {} and {}{}", path.string(),
+         kPeftConfigFile, kPeftWeightsFile,
+         is_there(path / "adapter_model.bin")
+             ? ", not adapter_model.bin: save it with safe_serialization=True"
+             : "");
   }
   require_recorded(path, recorded_files(path), /*threads=*/1, "Export the adapter again.");
-  const nlohmann::json config = parse_json(read_file(config_file)).value;
-  const auto refuse = [&](const std::string& reason) {
-    fail(ErrorCode::kNotAdapter, "{}: {}", config_file.string(), reason);
-  };
-  if (!config.is_object() || config.value("peft_type", nlohmann::json()) != "LORA")
-    refuse("not a LORA adapter");
-  for (const char* key : {"use_rslora", "use_dora", "fan_in_fan_out"}) {
-    const auto at = config.find(key);
-    if (at != config.end() && at->is_boolean() && at->get<bool>()) {
-      refuse(fmt::format("sutor does not compute `{}`", key));
-    }
-  }
-  if (!config.contains("r") || !config["r"].is_number_integer() || !config.contains("lora_alpha") ||
-      !config["lora_alpha"].is_number()) {
-    refuse("`r` and `lora_alpha` are missing");
-  }
-  rank_ = config["r"];
-  alpha_ = config["lora_alpha"];
   file_ = std::make_unique<SafetensorsShard>(path / kPeftWeightsFile);
+  std::set<std::string> modules;
   for (const SafetensorsEntry& entry : file_->tensors()) {
-    if (entry.name.starts_with(kPrefix)) tensors_[entry.name.substr(kPrefix.size())] = &entry;
+    if (!is_of_pair(entry.name)) continue;
+    const std::string name = entry.name.substr(kPrefix.size());
+    tensors_[name] = &entry;
+    modules.insert(module_of(name));
   }
-  for (const char* key : {"rank_pattern", "alpha_pattern"}) {
-    const auto patterns = config.find(key);
-    if (patterns == config.end() || !patterns->is_object()) continue;
-    for (const auto& [pattern, value] : patterns->items()) {
-      if (!applies(pattern, tensors_)) continue;
-      refuse(fmt::format("`{}` applies to `{}`; in sutor all pairs have the same rank and alpha",
-                         key, pattern));
+  config_ = read_peft_config(config_file, modules);
+  for (const SafetensorsEntry& entry : file_->tensors()) {
+    if (is_of_pair(entry.name)) continue;
+    fail(ErrorCode::kUnusedTensor,
+         "{}: tensor `{}` is not used: {}. Without it the adapter would "
+         "compute something else.",
+         (path / kPeftWeightsFile).string(), entry.name, meaning_of(entry.name));
+  }
+  for (const std::string& module : modules) {
+    for (const char* half : {".lora_A.weight", ".lora_B.weight"}) {
+      if (tensors_.count(module + half)) continue;
+      fail(ErrorCode::kNotAdapter, "{}: `{}` has one half of a pair, but no `{}`",
+           (path / kPeftWeightsFile).string(), module, half + 1);
     }
   }
+}
+
+void PeftAdapter::check_pairs(const TensorMap& model) const {
+  std::set<std::string> others;
+  for (const auto& [name, entry] : tensors_) {
+    if (!model.find(name)) others.insert(module_of(name));
+  }
+  if (others.empty()) return;
+  const std::string& first = *others.begin();
+  const bool expert = first.find(".experts.") != std::string::npos;
+  fail(ErrorCode::kUnusedTensor,
+       "{}: it adapts `{}`{}, which is not among lora.targets: that would be lost. {}",
+       path_.string(), first,
+       others.size() > 1 ? fmt::format(" and {} other modules", others.size() - 1) : "",
+       expert ? "Target `experts` has the routed experts of the expert config."
+              : "Target `attention` has the projections of attention, `linears` those of dense and "
+                "shared MLPs too; no target has embeddings, the head or the router.");
 }
 
 std::vector<RecordedFile> PeftAdapter::recorded_files(const fs::path& path) {

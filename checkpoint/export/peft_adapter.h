@@ -8,13 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/export/peft_config.h"
 #include "checkpoint/export/trained_tensor.h"
 #include "checkpoint/files/recorded_files.h"
 #include "checkpoint/huggingface/model_shard.h"
+#include "parallel_state/model/tensor_map.h"
 
 namespace sutor {
 
-inline constexpr const char* kPeftConfigFile = "adapter_config.json";
 inline constexpr const char* kPeftWeightsFile = "adapter_model.safetensors";
 // Sizes and digests of the other two; the peft library passes it over.
 inline constexpr const char* kPeftInfoFile = "sutor_peft.json";
@@ -33,12 +34,15 @@ void write_peft_adapter(const std::filesystem::path& directory,
 class PeftAdapter {
  public:
   // Checks every byte of both files where they are recorded (E0342, E0344, E0347), otherwise opens
-  // headers only. Throws E0308 for a folder that is not a LoRA adapter or asks for what sutor
-  // does not compute (rslora, dora, per-module ranks).
+  // headers only. Throws E0308 for a folder that is not a LoRA adapter or asks for what sutor does
+  // not compute (read_peft_config), E0353 for tensors that are not of a low-rank pair.
   explicit PeftAdapter(const std::filesystem::path& path);
 
-  int rank() const { return rank_; }
-  double alpha() const { return alpha_; }
+  int rank() const { return config_.rank; }
+  double alpha() const { return config_.alpha; }
+  // Throws E0353 for pairs that the model, with those of lora.targets, does not have: they would be
+  // lost.
+  void check_pairs(const TensorMap& model) const;
   // Fills a slice of a pair's tensor, by global name. Throws E0308 when there is no such tensor,
   // E0302 for another shape.
   void load(const ShardedTensor& destination) const;
@@ -51,8 +55,7 @@ class PeftAdapter {
   std::filesystem::path path_;
   std::unique_ptr<SafetensorsShard> file_;
   std::map<std::string, const SafetensorsEntry*> tensors_;  // by global name
-  int rank_ = 0;
-  double alpha_ = 0;
+  PeftConfig config_;
 };
 
 }  // namespace sutor

@@ -1,14 +1,18 @@
 #include "launch/inspect/inspect_model.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
 
 #include "checkpoint/export/adapter.h"
+#include "checkpoint/export/peft_adapter.h"
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/huggingface/tensor_fit.h"
 #include "checkpoint/store/open_model.h"
+#include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/model/model_config.h"
 
@@ -152,6 +156,20 @@ std::optional<ModelInfo> add_config(InspectReport& report, const fs::path& direc
   return model;
 }
 
+// What the config.json that a trainer put beside an adapter says of it.
+void add_model_of_adapter(InspectReport& report, const Adapter& adapter) {
+  const fs::path config = adapter.path() / "config.json";
+  if (!is_there(config)) return;
+  try {
+    const ModelInfo model = read_model_info(adapter.path());
+    report.add("family", model.family);
+    adapter.check_tensors(model.tensors, config.string());
+    report.add("tensors fit", true, "config.json beside it");
+  } catch (const Error& error) {
+    report.add("tensors fit", error.what());
+  }
+}
+
 }  // namespace
 
 InspectReport inspect_model(const fs::path& directory) {
@@ -214,11 +232,36 @@ InspectReport inspect_adapter(const fs::path& directory) {
   }
   report.add("tensors", static_cast<int64_t>(adapter.tensors().size()));
   report.add("parameters", parameters);
+  add_model_of_adapter(report, adapter);
   report.add("dtype", dtypes, dtype_text(dtypes));
   std::vector<Row> rows;
   for (const auto& [name, file] : files) rows.push_back({name, file.first, file.second});
   report.add_table("files", {"file", "tensors", "bytes"}, rows);
+  rows.clear();
+  for (const fs::path& file : files_beside(directory)) {
+    rows.push_back({file.filename().string(), is_file(file) ? bytes_of(file) : 0});
+  }
+  if (!rows.empty()) report.add_table("no part of the adapter", {"file", "bytes"}, rows);
   return report;
+}
+
+InspectReport inspect_peft_adapter(const fs::path& directory) {
+  const PeftAdapter adapter(directory);
+  InspectReport report("peft adapter", directory.string());
+  report.add("rank", adapter.rank());
+  report.add("alpha", adapter.alpha());
+  report.add("tensors", static_cast<int64_t>(adapter.num_tensors()));
+  const int64_t bytes = bytes_of(directory / kPeftWeightsFile);
+  report.add("bytes", bytes, bytes_text(bytes));
+  return report;
+}
+
+std::string trainer_text(const fs::path& path) {
+  if (!is_folder(path)) return "";
+  const std::vector<std::string> names = trainer_checkpoints(path);
+  if (names.empty()) return "";
+  return fmt::format(", but a trainer of transformers saved {} there: give one of them",
+                     fmt::join(names, ", "));
 }
 
 }  // namespace sutor

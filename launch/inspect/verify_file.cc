@@ -28,6 +28,15 @@ void check_token_store(const fs::path& path, Verification& result) {
 }
 
 void check_scores(const fs::path& path, Verification& result) {
+  if (path.extension() == ".json") {
+    result.kind = "expert scores of another tool";
+    const ScoreTable table = read_score_table(path);
+    result.checked = "its form and its sums; it has no digests, so other scores would not show";
+    for (const std::string& remark : remarks_on(table, /*gate=*/false, path.string())) {
+      result.checked += "; " + remark;
+    }
+    return;
+  }
   result.kind = "expert scores";
   read_scores(path);
   result.checked = against_sum(path, ErrorCode::kNotScores,
@@ -65,7 +74,7 @@ void check_config(const fs::path& path, Verification& result) {
 
 std::optional<FileKind> file_kind(const fs::path& path) {
   if (path.filename().string().ends_with(".tokens.h5")) return FileKind::kTokenStore;
-  if (path.extension() == ".h5") return FileKind::kScores;
+  if (path.extension() == ".h5" || path.filename() == "summary.json") return FileKind::kScores;
   if (path.extension() == ".json") return FileKind::kExpertConfig;
   return std::nullopt;
 }

@@ -11,7 +11,8 @@ namespace sutor {
 
 enum class FileKind { kTokenStore, kScores, kExpertConfig };
 
-// By the file's name, whether it is sound or not: *.tokens.h5, other *.h5, *.json.
+// By the file's name, whether it is sound or not: *.tokens.h5, other *.h5 and summary.json,
+// other *.json.
 std::optional<FileKind> file_kind(const std::filesystem::path& path);
 
 // Reads all of it, by the functions that the users of the file read it by.

@@ -177,6 +177,7 @@ void warn_of_base_config(const std::string& trained) {
 Overlay Overlay::of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model) {
   auto adapter = std::make_shared<const Adapter>(path);
+  adapter->check_tensors(model.tensors, directory.path().string());
   std::vector<TrainedTensor> tensors = adapter->trained_tensors();
   std::vector<TrainedTensor> checked = tensors;
   store_as_base(checked, directory, model.tensors);

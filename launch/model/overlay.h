@@ -49,7 +49,7 @@ class Overlay {
   // Throws E0305 when it records another base.
   void check_base(const Digest& base, const std::string& base_name) const;
 
-  // An adapter, in sutor's or in the authors' form. Throws E0308 for a broken one, E0301 / E0302
+  // An adapter, in sutor's or in the authors' form. Throws E0308 for a broken one, E0353 / E0302
   // for tensors that the model does not have.
   static Overlay of_adapter(const std::filesystem::path& path, const ModelDirectory& directory,
                             const ModelInfo& model);

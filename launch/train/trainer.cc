@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/error.h"
@@ -31,11 +32,15 @@ double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-void check_lora_init(const LoraOptions& options) {
+// `model`: with the pairs of lora.targets.
+void check_lora_init(const LoraOptions& options, const ModelInfo& model) {
   const PeftAdapter adapter(*options.init);
-  if (adapter.rank() == options.rank && adapter.alpha() == options.alpha) return;
+  adapter.check_pairs(model.tensors);
+  // alpha may be a root, as that of use_rslora.
+  const bool same_alpha = std::abs(adapter.alpha() - options.alpha) <= 1e-9 * adapter.alpha();
+  if (adapter.rank() == options.rank && same_alpha) return;
   fail(ErrorCode::kBadValue,
-       "lora.init: {} has rank {} and alpha {}, but lora.rank is {} and lora.alpha {}",
+       "lora.init: {} has rank {} and alpha {:.12g}, but lora.rank is {} and lora.alpha {}",
        *options.init, adapter.rank(), adapter.alpha(), options.rank, options.alpha);
 }
 
@@ -57,7 +62,7 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
   options_.expert_ranks = expert_ranks(recipe, plan_.model, plan_.trainable, world);
   options_.lora_seed = recipe.train.seed;
   options_.lora_init = recipe.lora.init;
-  if (recipe.lora.init) check_lora_init(recipe.lora);
+  if (recipe.lora.init) check_lora_init(recipe.lora, plan_.model);
 }
 
 void Trainer::load() {

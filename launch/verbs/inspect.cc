@@ -20,6 +20,7 @@
 #include "launch/data/token_store.h"
 #include "launch/inspect/inspect_model.h"
 #include "launch/inspect/inspect_report.h"
+#include "launch/inspect/inspect_scores.h"
 #include "launch/job/failure.h"
 #include "launch/log/metrics_log.h"
 #include "layers/esft/score_records.h"
@@ -188,34 +189,6 @@ Inspected inspect_token_store(const fs::path& path) {
   return inspected;
 }
 
-Inspected inspect_scores(const fs::path& path) {
-  const StoredScores stored = read_scores(path);
-  const ExpertScores& scores = stored.scores;
-  Inspected inspected{InspectReport("expert scores", path.string())};
-  InspectReport& report = inspected.report;
-  report.add("family", stored.origin.family);
-  report.add("layers", static_cast<int64_t>(scores.layers().size()));
-  report.add("experts a layer", scores.num_experts());
-  report.add("experts a token", scores.top_k());
-  report.add("tokens", scores.num_tokens());
-  report.add("base", stored.origin.base_digest);
-  report.add("data", stored.origin.data_digest);
-  report.add("made by", stored.origin.version);
-  std::vector<Row> rows;
-  for (const int layer : scores.layers()) {
-    int busiest = 0, unused = 0;
-    for (int expert = 0; expert < scores.num_experts(); ++expert) {
-      if (scores.counts(layer)[expert] > scores.counts(layer)[busiest]) busiest = expert;
-      unused += scores.counts(layer)[expert] == 0;
-    }
-    rows.push_back({std::to_string(layer), scores.num_tokens(layer), busiest,
-                    percent_text(scores.token_score(layer, busiest)), unused});
-  }
-  report.add_table("by layer", {"layer", "tokens", "busiest expert", "its share", "unused experts"},
-                   rows);
-  return inspected;
-}
-
 Inspected inspect_expert_config(const fs::path& path) {
   const ExpertConfig config = read_expert_config(path);
   Inspected inspected{InspectReport("expert config", path.string())};
@@ -235,8 +208,8 @@ Inspected inspect_expert_config(const fs::path& path) {
 [[noreturn]] void fail_unknown(const fs::path& path, const std::string& found) {
   fail(ErrorCode::kUnknownArtifact,
        "sutor does not know what {} is ({}). Known are: step-* directories and folders of them, "
-       "base stores, directories with config.json or expert_cfg.json, token stores, scores.h5, "
-       "expert configs.",
+       "base stores, directories with config.json or expert_cfg.json, adapters of peft, token "
+       "stores, scores.h5, records and summaries of scores, expert configs.",
        path.string(), found);
 }
 
@@ -253,11 +226,12 @@ Inspected inspect_directory(const fs::path& path, bool verify) {
     case ArtifactKind::kAdapter:
       return {inspect_adapter(path)};
     case ArtifactKind::kPeftAdapter:
-      fail_unknown(path, "an adapter of peft; sutor verify checks it, sutor diff compares it");
+      return {inspect_peft_adapter(path)};
     case ArtifactKind::kOther:
       break;
   }
-  fail_unknown(path, "a directory without any of these");
+  if (holds_records(path) || is_there(path / "summary.json")) return {inspect_foreign_scores(path)};
+  fail_unknown(path, "a directory without any of these" + trainer_text(path));
 }
 
 Inspected inspect_file(const fs::path& path) {
@@ -268,7 +242,7 @@ Inspected inspect_file(const fs::path& path) {
       if (file.has_attribute("/", "format")) format = file.get_text("/", "format");
     }
     if (format == "sutor.token_store") return inspect_token_store(path);
-    if (format.starts_with("sutor-scores")) return inspect_scores(path);
+    if (format.starts_with("sutor-scores")) return {inspect_scores(path)};
     fail_unknown(path, format.empty() ? "an HDF5 file without the attribute `format`"
                                       : fmt::format("an HDF5 file of format `{}`", format));
   }
@@ -278,6 +252,9 @@ Inspected inspect_file(const fs::path& path) {
   if (path.extension() == ".json") {
     const nlohmann::json json = parse_json(read_file(path)).value;
     if (json.is_object() && json.contains("model_type")) return {inspect_config(path)};
+    if (path.filename() == "summary.json" || (json.is_object() && json.contains("token_scores"))) {
+      return {inspect_foreign_scores(path)};
+    }
     return inspect_expert_config(path);
   }
   fail_unknown(path, "a file of another kind");

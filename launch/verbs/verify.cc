@@ -15,6 +15,7 @@
 #include "csrc/base/parallel.h"
 #include "launch/cli/command_line.h"
 #include "launch/data/sha256.h"
+#include "launch/inspect/inspect_model.h"
 #include "launch/inspect/verify_file.h"
 #include "launch/job/failure.h"
 #include "launch/log/metrics_log.h"
@@ -57,10 +58,10 @@ std::optional<ModelInfo> model_info(const fs::path& path) {
 
 Verification verify_one(const fs::path& path, ArtifactKind kind, int threads) {
   if (kind == ArtifactKind::kCheckpoint) return verify_checkpoint(path, threads);
-  if (kind == ArtifactKind::kAdapter) return verify_adapter_files(path, threads);
   if (kind == ArtifactKind::kPeftAdapter) return verify_peft_adapter(path, threads);
   const std::optional<ModelInfo> model = model_info(path);
   const TensorMap* tensors = model ? &model->tensors : nullptr;
+  if (kind == ArtifactKind::kAdapter) return verify_adapter_files(path, threads, tensors);
   return kind == ArtifactKind::kBaseStore ? verify_base_store(path, tensors, threads)
                                           : verify_model(path, tensors, threads);
 }
@@ -111,11 +112,11 @@ std::vector<Target> targets(const std::vector<std::string>& paths) {
     const ArtifactKind kind = artifact_kind(path);
     if (kind == ArtifactKind::kOther) {
       fail(ErrorCode::kUnknownArtifact,
-           "sutor verify does not know what {} is. Known are base stores, directories with "
+           "sutor verify does not know what {} is{}. Known are base stores, directories with "
            "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
            "adapter_config.json), token stores (*.tokens.h5), scores (*.h5) and expert configs "
            "(*.json).",
-           path.string());
+           path.string(), trainer_text(path));
     }
     if (kind != ArtifactKind::kCheckpointFolder) {
       found.push_back({path, kind});

@@ -96,7 +96,9 @@ bool looks_shifted(const ExpertConfig& config, const ModelInfo& model) {
 
 constexpr char kShiftFix[] =
     "The keys look shifted by one: they seem to count layers from 1, the model from 0. If so, give "
-    "`--layer-base 1` (recipe: `esft.layer_base: 1`).";
+    "`--layer-base 1` (recipe: `esft.layer_base: 1`). But the sample of AWS kept the numbers until "
+    "February 2026 and put layer 0 last: for a file of its scripts rename the last key to 0 "
+    "instead.";
 
 }  // namespace
 

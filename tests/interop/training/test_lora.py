@@ -21,12 +21,13 @@ TARGETS = {
 }
 
 
-def adapted(model, targets):
+def adapted(model, targets, **settings):
     """The model with peft's pairs beside the named modules, B not zero so that A learns at once."""
     modules = [name for name, module in model.named_modules()
                if isinstance(module, torch.nn.Linear) and name.split(".")[-1] in TARGETS[targets]]
-    config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, bias="none",
-                             target_modules=modules, task_type="CAUSAL_LM")
+    config = peft.LoraConfig(**{"r": RANK, "lora_alpha": ALPHA, "lora_dropout": 0.0,
+                                "bias": "none", "target_modules": modules,
+                                "task_type": "CAUSAL_LM", **settings})
     torch.manual_seed(0)  # peft draws A: the same whatever ran before
     wrapped = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(3)
@@ -51,9 +52,10 @@ def steps(model, parameters, ids, count=5, lr=1e-2):
     return losses, norms
 
 
-def lora_run(program, tmp_path, folder, ids, targets, config=None, init=None, **sections):
+def lora_run(program, tmp_path, folder, ids, targets, config=None, init=None, alpha=ALPHA,
+             **sections):
     tmp_path.mkdir(exist_ok=True)
-    lora = {"rank": RANK, "alpha": ALPHA, "targets": [targets]}
+    lora = {"rank": RANK, "alpha": alpha, "targets": [targets]}
     if init is not None:
         lora["init"] = str(init)
     run = runner.Run(program, tmp_path, folder, runner.write_rows(ids, tmp_path / "rows.jsonl"),
@@ -89,12 +91,25 @@ def test_pairs_of_all_linears(program, model_dir, tmp_path, as_named, name):
     compare_with_peft(program, model_dir, tmp_path, models.shape(name), "linears")
 
 
-def compare_with_peft(program, model_dir, tmp_path, shape, targets):
+# What a configuration of peft asks for in other words than `lora_alpha`, and lora.alpha for it.
+@pytest.mark.parametrize("settings, alpha", [
+    ({"use_rslora": True}, ALPHA * math.sqrt(RANK)),
+    ({"r": 2, "rank_pattern": {"self_attn.*": RANK}}, ALPHA),
+    ({"lora_alpha": 3, "alpha_pattern": {r"model\.layers\.\d+\.self_attn\..*": ALPHA}}, ALPHA),
+], ids=["rslora", "rank-pattern", "alpha-pattern"])
+def test_scales_in_other_words_compute_what_peft_computes(program, model_dir, tmp_path, settings,
+                                                          alpha):
+    compare_with_peft(program, model_dir, tmp_path, models.shape("qw-gqa"), "attention", alpha,
+                      **settings)
+
+
+def compare_with_peft(program, model_dir, tmp_path, shape, targets, alpha=ALPHA, **settings):
     """Five steps give the same losses; what is exported gives the same logits there."""
     folder, ids = model_dir(shape), models.sample_ids(shape)
-    theirs = adapted(models.load(folder), targets)
+    theirs = adapted(models.load(folder), targets, **settings)
     theirs.save_pretrained(tmp_path / "start")
-    run = lora_run(program, tmp_path, folder, ids, targets, init=tmp_path / "start").train_it()
+    run = lora_run(program, tmp_path, folder, ids, targets, init=tmp_path / "start",
+                   alpha=alpha).train_it()
     trained = [p for p in theirs.parameters() if p.requires_grad]
     losses, norms = steps(theirs, trained, ids)
     assert run.losses() == pytest.approx(losses, rel=1e-5)

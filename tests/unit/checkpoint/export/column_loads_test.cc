@@ -187,8 +187,11 @@ TEST(ColumnLoads, PairsOfAPeftAdapterGiveTheirColumns) {
   a.name = "model.layers.0.self_attn.o_proj.lora_A.weight";
   std::vector<float> values(24);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) / 16;
-  OwnedTensor memory(a, DType::kF32, values);
-  write_peft_adapter(dir / "pairs", {trained_tensor(memory.view)}, {.rank = 2});
+  TensorEntry b = single_tensor({12, 2});
+  b.name = "model.layers.0.self_attn.o_proj.lora_B.weight";
+  OwnedTensor memory(a, DType::kF32, values), other_half(b, DType::kF32, values);
+  write_peft_adapter(dir / "pairs", {trained_tensor(memory.view), trained_tensor(other_half.view)},
+                     {.rank = 2});
   const PeftAdapter adapter(dir / "pairs");
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     expect_columns_of_whole(a, dtype, [&](ShardedTensor& slice) { adapter.load(slice); });
