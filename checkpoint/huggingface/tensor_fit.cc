@@ -78,11 +78,12 @@ std::optional<Kind> rotary_buffer(std::string_view name) {
 // Models are computed with activations and a key-value cache that are not quantised.
 std::optional<Kind> activation_scale(std::string_view name) {
   const std::string_view last = components(name).back();
+  const Kind kind{"scales of activations and of the key-value cache", with_stars(name)};
+  // Of transformers' static FP8, and of fbgemm.
+  if (is_any(last, {"activation_scale", "input_scale_ub"})) return kind;
   for (const std::string_view whose : {"input", "output", "k", "v", "q", "prob"}) {
     for (const std::string_view which : {"_scale", "_global_scale", "_zero_point"}) {
-      if (last == std::string(whose) + std::string(which)) {
-        return Kind{"scales of activations and of the key-value cache", with_stars(name)};
-      }
+      if (last == std::string(whose) + std::string(which)) return kind;
     }
   }
   return std::nullopt;
