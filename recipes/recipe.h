@@ -57,7 +57,7 @@ struct DataOptions {
   std::string too_long = "drop";  // drop | truncate | split
   // The side on which truncate removes tokens, and on which split leaves the short piece.
   std::string truncation_side = "right";
-  int64_t workers = 0;            // processes of `prepare`; 0 = one a processor, up to 16
+  int64_t workers = 0;  // processes of `prepare`; 0 = one a processor, up to 16
 };
 
 struct ScheduleOptions {

@@ -74,10 +74,10 @@ def summary(done, spec, job):
 
 def run(job):
     from sutor_prepare.chat import read_json
-    from sutor_prepare.data_set import DataSet
+    from sutor_store.data_set import DataSet
     from sutor_prepare.encode import ModelTokenizer, vocabulary_of
-    from sutor_prepare.look import Look
-    from sutor_prepare.staging import remove_others
+    from sutor_store.look import Look
+    from sutor_store.staging import remove_others
     from sutor_prepare.templates import find_template
 
     tokenizer = once(lambda: ModelTokenizer(job["tokenizer"], job["model"]))

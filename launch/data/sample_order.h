@@ -64,10 +64,10 @@ struct SampleList {
 // The samples of `epoch` (0, 1, ...) in training order. The documents that the epoch takes of each
 // set (source_mix.h; options.train, or each once where that is empty) are shuffled by (seed,
 // epoch); with packing their segments go into packs of at most seq_len tokens (best fit within a
-// packing window), and the packs are shuffled again; authors_packs.h has the other way to pack. What
-// becomes of a document longer than seq_len: document_segments.h. Every sample has a target: what
-// has none is left out and counted. Throws E0334 when no token is in the loss, or every document
-// was dropped.
+// packing window), and the packs are shuffled again; authors_packs.h has the other way to pack.
+// What becomes of a document longer than seq_len: document_segments.h. Every sample has a target:
+// what has none is left out and counted. Throws E0334 when no token is in the loss, or every
+// document was dropped.
 SampleList build_samples(std::span<const TokenStore* const> stores, const DataOptions& options,
                          uint64_t seed, int64_t epoch);
 

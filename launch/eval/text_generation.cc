@@ -9,7 +9,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/json.h"
-#include "launch/data/row_files.h"
+#include "launch/data/rows/row_files.h"
 #include "launch/job/python_step.h"
 
 namespace sutor {

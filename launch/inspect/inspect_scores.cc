@@ -8,6 +8,7 @@
 #include "layers/esft/score_records.h"
 
 namespace sutor {
+namespace fs = std::filesystem;
 namespace {
 
 using Row = std::vector<nlohmann::ordered_json>;

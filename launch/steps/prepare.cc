@@ -12,7 +12,7 @@
 #include "csrc/base/error.h"
 #include "launch/cli/provenance.h"
 #include "launch/data/packing_report.h"
-#include "launch/data/row_files.h"
+#include "launch/data/rows/row_files.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/python_step.h"
 #include "launch/log/metrics_log.h"

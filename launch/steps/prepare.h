@@ -15,8 +15,8 @@ struct DataLook {
 // Makes tokens/<name>.tokens.h5 of every set of data.train and data.eval. Rows that cannot be used
 // are left out and named (W0110), unless they are the half; `strict`: the first ends it. One
 // process, which starts the script and its data.workers. A job that was stopped goes on when it is
-// started again. Returns the exit code of the script, which prints its own errors (E0330..E0339 bad rows or tokenizer,
-// E0232 missing package). Throws E0206 when the recipe names no data, and what
+// started again. Returns the exit code of the script, which prints its own errors (E0330..E0339 bad
+// rows or tokenizer, E0232 missing package). Throws E0206 when the recipe names no data, and what
 // launch/job/python_step.h does.
 int run_prepare(const Recipe& recipe, const DataLook& look = {}, bool strict = false);
 

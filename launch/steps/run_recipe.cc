@@ -13,7 +13,7 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
-#include "launch/data/row_files.h"
+#include "launch/data/rows/row_files.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
 #include "launch/job/python_step.h"

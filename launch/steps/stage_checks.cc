@@ -10,8 +10,8 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/json.h"
-#include "launch/data/row_files.h"
-#include "launch/data/sha256.h"
+#include "launch/data/rows/row_files.h"
+#include "launch/data/rows/sha256.h"
 #include "launch/data/token_stores.h"
 #include "launch/log/run_paths.h"
 #include "layers/esft/score_records.h"
@@ -49,7 +49,7 @@ std::string share_name(const DataSource& source) {
 
 std::string share_text(double share) { return share > 0 ? fmt::format("{}", share) : "none"; }
 
-// As tools/sutor_prepare/source.py writes it.
+// As tools/sutor_store/source.py writes it.
 std::string columns_text(const DataSource& source) {
   return source.columns.empty() ? "" : dump_json(row_columns(source.columns));
 }

@@ -5,7 +5,7 @@
 #include <torch/types.h>
 
 #include "csrc/base/profile.h"
-#include "launch/train/source_losses.h"
+#include "launch/train/losses/source_losses.h"
 #include "layers/moe/balance_loss.h"
 
 namespace sutor {

@@ -15,7 +15,7 @@
 #include "launch/data/token_stores.h"
 #include "launch/log/metrics_log.h"
 #include "launch/model/unbeaten_base.h"
-#include "launch/train/balance_loss.h"
+#include "launch/train/losses/balance_loss.h"
 #include "recipes/data_sets.h"
 
 namespace sutor {

@@ -14,7 +14,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
 #include "launch/cli/command_line.h"
-#include "launch/data/sha256.h"
+#include "launch/data/rows/sha256.h"
 #include "launch/inspect/inspect_model.h"
 #include "launch/inspect/verify_file.h"
 #include "launch/job/failure.h"

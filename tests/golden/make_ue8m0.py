@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/ue8m0: FP8 matrices whose scales are powers of two, as bytes and as fp32, what
-transformers takes them apart to, and what it makes of changed values.
+"""Writes tests/golden/ue8m0: FP8 matrices whose scales are powers of two, as bytes and as fp32,
+what transformers takes them apart to, and what it makes of changed values.
 Made with transformers 5.23.0, torch 2.11.0:
     .venv-reference/bin/python tests/golden/make_ue8m0.py
 """

@@ -39,9 +39,10 @@ def digests(tokenizer, model, template):
 
 def program_digest():
     """Of this program's part that makes tokens."""
-    here = os.path.dirname(os.path.abspath(__file__))
+    tools = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     total = hashlib.sha256()
-    for folder in (here, os.path.join(os.path.dirname(here), "sutor_rows")):
+    for name in ("sutor_prepare", "sutor_rows", "sutor_store"):
+        folder = os.path.join(tools, name)
         for name in sorted(os.listdir(folder)):
             if name.endswith(".py"):
                 total.update(read_input(os.path.join(folder, name), 331))

@@ -3,7 +3,7 @@ and names is escaped."""
 
 import html
 
-from sutor_prepare.look import seen
+from sutor_store.look import seen
 
 from .findings import findings_of
 

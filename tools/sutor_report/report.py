@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from sutor_prepare.workers import Workers
+from sutor_store.workers import Workers
 
 from . import duplicates, overlap
 from .answers import TokenKinds

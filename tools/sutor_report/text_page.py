@@ -1,6 +1,6 @@
 """The report as text for a terminal."""
 
-from sutor_prepare.look import seen
+from sutor_store.look import seen
 
 from .findings import findings_of
 

@@ -1,6 +1,6 @@
 """Iterates over the rows of a data set: of one file, or of all that a glob or a folder names.
 
-The files come from the program, which also compares the digest: launch/data/row_files.cc.
+The files come from the program, which also compares the digest: launch/data/rows/row_files.cc.
 """
 
 import hashlib

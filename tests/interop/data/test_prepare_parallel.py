@@ -115,7 +115,7 @@ def test_the_store_is_the_same_at_every_number_of_workers(trial, kind):
 
 
 def test_the_store_does_not_depend_on_where_batches_are_cut(trial, monkeypatch, capsys):
-    from sutor_prepare import batches
+    from sutor_store import batches
 
     write(trial.rows, chats(400))
     stores = []

@@ -1,11 +1,11 @@
 // Which files a data set's path names, and the digest by which a change of any of them is seen.
-#include "launch/data/row_files.h"
+#include "launch/data/rows/row_files.h"
 
 #include <gtest/gtest.h>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "launch/data/sha256.h"
+#include "launch/data/rows/sha256.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_dir.h"
 

@@ -1,5 +1,5 @@
 // SHA-256 as its standard and hashlib compute it.
-#include "launch/data/sha256.h"
+#include "launch/data/rows/sha256.h"
 
 #include <gtest/gtest.h>
 

@@ -5,7 +5,7 @@
 
 #include <fstream>
 
-#include "launch/data/sha256.h"
+#include "launch/data/rows/sha256.h"
 #include "launch/log/run_paths.h"
 #include "layers/esft/score_records.h"
 #include "layers/esft/select_experts.h"

@@ -1,5 +1,5 @@
 // Of what the load-balance loss is a mean: the recipe, else the model's config, decides.
-#include "launch/train/balance_loss.h"
+#include "launch/train/losses/balance_loss.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "launch/train/source_losses.h"
+#include "launch/train/losses/source_losses.h"
 
 #include <torch/types.h>
 

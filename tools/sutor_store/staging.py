@@ -14,8 +14,8 @@ import zlib
 
 import numpy as np
 
-from .errors import PrepareError
-from .files import open_input
+from sutor_prepare.errors import PrepareError
+from sutor_prepare.files import open_input
 
 TYPES = {"ids": "<i4", "mask": "u1", "lengths": "<i8"}
 BLOCK = 1 << 22  # entries that are read at once

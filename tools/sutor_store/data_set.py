@@ -15,12 +15,12 @@ import tokenizers
 from sutor_rows.reader import RowReader
 from sutor_rows.row_forms import form_of
 
-from . import inputs
+from sutor_prepare import inputs
 from .batches import batches_of
-from .ends import trained_ends
-from .errors import PrepareError
-from .holdout import Side
-from .row_faults import RowFaults
+from sutor_prepare.ends import trained_ends
+from sutor_prepare.errors import PrepareError
+from sutor_prepare.holdout import Side
+from sutor_prepare.row_faults import RowFaults
 from .source import Source
 from .staging import Staging
 from .store import write_store

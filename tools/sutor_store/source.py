@@ -9,12 +9,12 @@ import numpy as np
 
 from sutor_rows.reader import RowReader
 
-from . import rows as row_kinds
-from .documents import DocumentMaker
-from .encode import Encoder
-from .errors import PrepareError
-from .holdout import Side
-from .row_faults import OF_ROWS
+from sutor_prepare import rows as row_kinds
+from sutor_prepare.documents import DocumentMaker
+from sutor_prepare.encode import Encoder
+from sutor_prepare.errors import PrepareError
+from sutor_prepare.holdout import Side
+from sutor_prepare.row_faults import OF_ROWS
 
 
 @dataclasses.dataclass

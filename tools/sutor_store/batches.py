@@ -4,7 +4,7 @@ number of workers and when a job that was stopped starts again."""
 import dataclasses
 import hashlib
 
-from .rows import range_of
+from sutor_prepare.rows import range_of
 
 BATCH_ROWS = 512
 BATCH_BYTES = 1 << 19  # long rows do not pile up

@@ -7,7 +7,7 @@ import struct
 import h5py
 import numpy as np
 
-from .lines import temporary_name
+from sutor_prepare.lines import temporary_name
 
 BLOCK = 1 << 24  # bytes that are summed at once
 

@@ -1,4 +1,4 @@
-#include "launch/data/row_files.h"
+#include "launch/data/rows/row_files.h"
 
 #include <glob.h>
 
@@ -10,7 +10,7 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "launch/data/sha256.h"
+#include "launch/data/rows/sha256.h"
 
 namespace sutor {
 namespace fs = std::filesystem;

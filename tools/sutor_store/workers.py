@@ -17,9 +17,9 @@ import sys
 import threading
 import traceback
 
-from . import limits
-from .endings import StepEnd, ending_of, is_unexpected
-from .errors import PrepareError
+from sutor_prepare import limits
+from sutor_prepare.endings import StepEnd, ending_of, is_unexpected
+from sutor_prepare.errors import PrepareError
 
 TASKS_AHEAD = 2
 BYTES_AHEAD = 2 << 20  # for every worker

@@ -1,4 +1,4 @@
-#include "launch/train/balance_loss.h"
+#include "launch/train/losses/balance_loss.h"
 
 #include <fmt/format.h>
 #include <torch/types.h>

@@ -1,5 +1,5 @@
 // FIPS 180-4.
-#include "launch/data/sha256.h"
+#include "launch/data/rows/sha256.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,1 @@
+"""Rows -> a token store, by several processes, resumable: what `prepare` does with a data set."""
