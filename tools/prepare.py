@@ -37,9 +37,7 @@ def summary(done, spec, job):
         f"{done.tokens:,} tokens, {100 * done.supervised / done.tokens:.1f}% in loss; "
         f"{counts['longer_than_seq_len']:,} longer than {job['seq_len']:,} tokens "
         f"({'split' if spec['kind'] == 'eval' else job['too_long']}), {counts['all_masked']:,} "
-        f"all masked, {counts['empty']:,} empty dropped; {done.seconds:.1f} s, "
-        f"{done.processes()} worker{'s' if done.processes() > 1 else ''}, at most "
-        f"{done.peak_memory() >> 20:,} MiB of memory"
+        f"all masked, {counts['empty']:,} empty dropped"
     )
     notes = [note for note in [done.side.note(done.own_rows, done.reader.rows)] if note]
     if done.resumed:
@@ -72,6 +70,14 @@ def summary(done, spec, job):
     return "\n".join([line] + ["  " + note for note in notes])
 
 
+def cost(done, spec):
+    """What differs from run to run, and does not belong among the results."""
+    workers = done.processes()
+    return (f"{spec['kind']} {spec['name']}: {done.seconds:.1f} s, {workers} "
+            f"worker{'s' if workers > 1 else ''}, at most {done.peak_memory() >> 20:,} MiB of "
+            "memory")
+
+
 def run(job):
     from sutor_prepare.chat import read_json
     from sutor_store.data_set import DataSet
@@ -92,6 +98,7 @@ def run(job):
         done = DataSet(job, spec, tokenizer, template)
         done.run(lambda documents: Look(job, done.tokenizer).show(spec["name"], documents))
         print(summary(done, spec, job), flush=True)
+        print(cost(done, spec), file=sys.stderr, flush=True)
     if job["report"]:
         write_report(job, tokenizer)
 
