@@ -122,7 +122,7 @@ def run_prepare(work, options):
     seconds = time.perf_counter() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    peak = int(done.stdout.partition("at most ")[2].split(" MiB")[0].replace(",", ""))
+    peak = int(done.stderr.partition("at most ")[2].split(" MiB")[0].replace(",", ""))
     return seconds, used, peak
 
 

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import types
+from collections import Counter
 
 import h5py
 
@@ -48,11 +49,19 @@ def trained(model, messages, tools=None, loss_on="assistant", thinking=True):
     from sutor_prepare.masks import MaskMaker
     from sutor_prepare.spans import parts_of_spans
     from sutor_prepare.templates import find_template
+    from sutor_rows.normalize import Normalizer
+    from sutor_rows.row_forms import RowForms
 
     tokenizer = ModelTokenizer("auto", str(model))
     template = find_template("auto", tokenizer.folders, tokenizer.special_tokens)
     masks = MaskMaker(template, tokenizer, loss_on, thinking)
-    samples = masks.samples(messages, tools, "rows.jsonl:1")
+    where = "rows.jsonl:1"
+    forms, normalizer = RowForms("messages"), Normalizer(template.of(tools), Counter())
+    row = forms.of({"messages": messages, "tools": tools}, where)
+    made = normalizer.messages(row.messages)
+    for message, given in zip(made, messages):  # a test may say itself what is to be trained
+        message |= {key: given[key] for key in ("_train", "_train_thinking") if key in given}
+    samples = masks.samples(made, normalizer.tools(row.tools), where)
     encoded = Encoder(tokenizer).encode([parts_of_spans(*sample) for sample in samples])
     texts = []
     for ids, mask in encoded:

@@ -61,7 +61,7 @@ class DataSet:
         if first is None:
             raise PrepareError(334, f"{self._spec['path']} holds no rows")
         if self.guessed:
-            self.format = _form_of(first, self._spec.get("columns"))
+            self.format = self._form_of(first)
         self._load()
         staging = Staging(self._spec["out"], self._basis())
         try:
@@ -86,6 +86,23 @@ class DataSet:
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         return (own + self._workers.started * largest) << 10
+
+    def _form_of(self, first):
+        """That of the first row which has one; first: the first batch."""
+        for where, raw in first.items:
+            try:
+                return form_of(RowReader.row_of(raw, where), self._spec.get("columns"), where)
+            except PrepareError:
+                continue
+        faults = RowFaults(self._spec["path"], self._job["strict"])
+        reader = RowReader(self._spec["path"], self._spec.get("files"))
+        for where, raw in reader.raw():
+            try:
+                return form_of(RowReader.row_of(raw, where), self._spec.get("columns"), where)
+            except PrepareError as error:
+                faults.add(error)
+        faults.check(reader.rows)
+        raise AssertionError("rows without a form are faults")
 
     def _load(self):
         """What workers share with this process."""
@@ -245,14 +262,3 @@ def columns_text(columns):
     if not columns:
         return ""
     return json.dumps(columns, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _form_of(batch, columns):
-    """That of the first row which has one."""
-    failure = None
-    for where, raw in batch.items:
-        try:
-            return form_of(RowReader.row_of(raw, where), columns, where)
-        except PrepareError as error:
-            failure = failure or error
-    raise failure

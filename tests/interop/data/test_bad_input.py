@@ -189,11 +189,10 @@ def test_token_beyond_the_vocabulary(program, make, model_dir, tmp_path, good_co
     ids[2, 5] = SHAPE.values["vocab_size"]
     rows = runner.write_rows(ids, tmp_path / "beyond.jsonl")
     run = make(model_dir(SHAPE), good_config, rows=rows)
-    result = program.run("prepare", run.recipe, code=None)
-    if result.code == 0:
-        result = refuse(run, 3, ranks=ranks, prepare=False)
-    assert result.code == 3 or ranks > 1, str(result)
-    assert "160" in result.output, str(result)
+    result = program.run("prepare", run.recipe)
+    assert "W0110" in result.output and "beyond.jsonl:3: error[E0330]" in result.output, str(result)
+    result = program.run("prepare", run.recipe, "--strict", code=3)
+    assert "beyond.jsonl:3: error[E0330]: token id 160" in result.output, str(result)
 
 
 @pytest.mark.parametrize("corruption", ["missing", "truncated", "flipped"])

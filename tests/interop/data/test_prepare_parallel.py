@@ -348,8 +348,8 @@ def test_memory_does_not_grow_with_the_rows(trial):
     def peak(count):
         write(trial.rows, texts(count))
         done = trial.run(2)
-        assert "2 workers" in done.stdout, done.stderr
-        return int(done.stdout.partition("at most ")[2].split(" MiB")[0].replace(",", ""))
+        assert "2 workers" in done.stderr, done.stderr
+        return int(done.stderr.partition("at most ")[2].split(" MiB")[0].replace(",", ""))
 
     few, many = peak(3000), peak(40000)
     assert many < few + 40

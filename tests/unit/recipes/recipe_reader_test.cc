@@ -109,7 +109,7 @@ TEST(RecipeReader, TheBooleansAreThoseOfYaml12) {
   for (const char* word : {"yes", "no", "Yes", "on", "off", "ON", "y", "n", "1", "0", "\"true\"",
                            "'True'", "tRUE", "[true]"}) {
     expect_report(kLeast + std::string("data: {packing: ") + word + "}\n",
-                  "my.yaml:3:17: error[E0205]: `data.packing`: expected true or false");
+                  "my.yaml:3:17: error[E0205]: `data.packing`: expected true, false or authors");
   }
 }
 
