@@ -325,13 +325,13 @@ TEST_P(Layouts, P05_StagesAndRanksWithNothingToTrainTakePart) { compare_all(chos
 TEST_P(Layouts, FullTrainingIsAlike) { compare_all(full_trainable_set(source_.info)); }
 TEST_P(Layouts, SharedExpertsAndNonExpertModulesTrainAlike) { compare_all(chosen(uneven(), true)); }
 TEST_P(Layouts, OneDocumentForAllRanksIsEnough) { compare_all(chosen(uneven()), /*rows=*/1); }
-// Its weight is large beside the loss, so that the gradients are mostly its own. Of 7 rows, ranks
-// have different numbers.
+// Its weight is large beside the loss, so that the gradients are mostly its own; AdamW makes steps
+// of rounding where both nearly cancel. Of 7 rows, ranks have different numbers.
 TEST_P(Layouts, TheBalanceLossOverSequencesTrainsAlike) {
   compare_all(full_trainable_set(source_.info), /*rows=*/7, 0.5, BalanceOver::kSequences);
 }
 TEST_P(Layouts, TheBalanceLossOverTheBatchTrainsAlike) {
-  compare_all(full_trainable_set(source_.info), /*rows=*/7, 0.5, BalanceOver::kBatch);
+  compare_all(full_trainable_set(source_.info), /*rows=*/7, 0.1, BalanceOver::kBatch);
 }
 
 // Loads as uneven as the tokens; the most used frozen experts are on every rank.

@@ -62,6 +62,7 @@ class ModelTokenizer:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.path = path
+        self._written = {}
         self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
         self.folders = list(dict.fromkeys([os.path.dirname(path) or ".", model]))
         files = TokenFiles(self.folders[0])
@@ -102,17 +103,26 @@ class ModelTokenizer:
     def _adds_bos(self, files):
         if not files.config and not files.named:
             return True  # a bare tokenizer.json: what config.json names is used
-        ids = self.tokenizer.encode("x", add_special_tokens=True).ids
+        ids = self._ids_of("x", add_special_tokens=True)
         return bool(ids) and ids[0] == self.bos_id
 
     def written(self, key):
         """The text that becomes the token of this name; a tuple of none where no text does."""
+        if key not in self._written:
+            self._written[key] = self._text_that_becomes(key)
+        return self._written[key]
+
+    def _text_that_becomes(self, key):
         text = self.special_tokens.get(key)
-        if text is None or self.tokenizer.encode(text, add_special_tokens=False).ids != [
-            self.tokenizer.token_to_id(text)
-        ]:
+        if text is None:
             return ()
-        return text
+        ids = self._ids_of(text, add_special_tokens=False)
+        return text if ids == [self.tokenizer.token_to_id(text)] else ()
+
+    def _ids_of(self, text, add_special_tokens):
+        """Of a short text. As a batch, as for a single text the library lets no thread watch it."""
+        with Watched("the tokenizer", self.path, row_seconds(), 256):
+            return self.tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids
 
     def vocab_size(self):
         return self.model_vocab or self.tokenizer.get_vocab_size(with_added_tokens=True)

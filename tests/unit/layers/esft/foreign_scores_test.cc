@@ -130,7 +130,7 @@ TEST(ForeignSummary, WhatMultipliedWholeLayersIsDividedOut) {
   // Of records: shares that were rounded do not add up to 1, and dividing them moves a threshold.
   const ScoreTable exact = read_score_table(kGolden / "records");
   const ExpertConfig expected = select_experts({}, exact).config;
-  const auto top_k = [](int, size_t) { return 6.0; };       // a sum over tokens, not choices
+  const auto top_k = [](int, size_t) { return 6.0; };  // a sum over tokens, not choices
   const auto percent = [](int, size_t) { return 100.0; };
   const auto whole = [](int, size_t) { return 1 / 26.0; };  // by the sum of the whole table
   const auto first = [](int l, size_t) { return l == 1 ? 1 : .9; };  // by the tokens of one layer
