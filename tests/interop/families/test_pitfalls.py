@@ -285,10 +285,10 @@ def test_P11_a_frozen_router_is_bit_identical(program, model_dir, tmp_path, rank
 def test_P12_the_balance_loss_of_a_frozen_router_reaches_lower_layers(program, model_dir, tmp_path,
                                                                       ranks, parallel):
     """As in transformers: the logits of a frozen router carry its gradient into hidden states, so
-    the experts of lower layers learn from it; those of the top layer do not. One micro-batch, so
-    that the loss is the same at every layout."""
+    the experts of lower layers learn from it; those of the top layer do not."""
     case = make_case(program, model_dir, tmp_path, DS)
-    sections = ONE_STEP | {"train": {"balance_loss": 0.5, "micro_batch": 4}}
+    sections = ONE_STEP | {
+        "train": {"balance_loss": 0.5, "balance_over": "batch", "micro_batch": 4}}
     with_it = train(case.run("with", **sections), ranks, **parallel)
     plain = reference.gradients(case.model, case.ids, case.names())[1]
     case.model.zero_grad(set_to_none=True)
