@@ -58,7 +58,7 @@ BEYOND = {
     "ranks": ({"rank_pattern": {"q_proj": 2}}, "E0308", "rank_pattern"),
     "alphas": ({"alpha_pattern": {r".*\.0\.self_attn\.v_proj": 2}}, "E0308", "alpha_pattern"),
     "activated": ({"alora_invocation_tokens": [3, 4]}, "E0308", "alora_invocation_tokens"),
-    "embedding": ({"target_modules": [*ATTENTION, "embed_tokens"]}, "E0353", "lora_embedding_A"),
+    "embedding": ({"target_modules": [*ATTENTION, "embed_tokens"]}, "E0353", "embed_tokens"),
     "head": ({"target_modules": [*ATTENTION, "lm_head"]}, "E0353", "lm_head"),
 }
 
