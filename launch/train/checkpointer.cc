@@ -1,5 +1,6 @@
 #include "launch/train/checkpointer.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/core.h>
 #include <torch/types.h>
 
@@ -188,7 +189,7 @@ TrainState Checkpointer::read_from(const std::string& path, const TrainState& no
   const TrainState saved = train_state_from(reader.meta().state, path);
   check_same_training(saved, now, path, world_.rank() == 0);
   const std::vector<SaveJob::Part> pieces = in_pieces(parts());
-  parallel_tasks(0, static_cast<int64_t>(pieces.size()), [&](int64_t i) {
+  parallel_tasks(at::get_num_threads(), static_cast<int64_t>(pieces.size()), [&](int64_t i) {
     const auto& [kind, rows] = pieces[static_cast<size_t>(i)];
     fill_in_windows(rows, [&](ShardedTensor& window) { reader.read(kind, window); });
   });
