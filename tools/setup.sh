@@ -31,8 +31,9 @@ esac
 
 packages=(
   ca-certificates ccache clang-format cmake g++ hdf5-tools libbenchmark-dev
-  libboost-program-options-dev libfmt-dev libgtest-dev libhdf5-dev libmpich-dev libreadline8
-  libxxhash-dev libyaml-cpp-dev mpich ninja-build nlohmann-json3-dev pkg-config python3 python3-venv
+  libboost-program-options-dev libfmt-dev libgtest-dev libhdf5-dev libisal-dev libmpich-dev
+  libreadline8 libxxhash-dev libyaml-cpp-dev mpich ninja-build nlohmann-json3-dev pkg-config python3
+  python3-venv
 )
 if ((with_tests)); then
   packages+=(iproute2 munge slurm-wlm)  # tests/fault

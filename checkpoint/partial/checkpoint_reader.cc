@@ -5,6 +5,7 @@
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/strided_ranges.h"
 #include "checkpoint/format/tile_coverage.h"
+#include "checkpoint/format/tile_sums.h"
 #include "checkpoint/partial/state_file.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
@@ -199,13 +200,13 @@ void CheckpointReader::check_tile(int writer, const TileIndex& index, const Tile
   const InputFile& file = data_file(writer);
   std::vector<std::byte> bytes(static_cast<size_t>(index.bytes_of(tile)));
   file.read_at(tile.offset, bytes);
-  const Digest found = xxh3(bytes);
-  if (found == tile.digest && block_crcs(bytes) == tile.block_crcs) return;
+  const TileSums found = tile_sums(bytes, index.kinds[tile.kind].dtype);
+  if (found.digest == tile.digest && found.block_crcs == tile.block_crcs) return;
   corruption.add({.file = file.path().string(),
                   .location = "tile " + dataset_path(index.tensors[tile.tensor],
                                                      index.kinds[tile.kind].name, tile),
                   .expected = tile.digest.text(),
-                  .found = found.text()});
+                  .found = found.digest.text()});
 }
 
 std::vector<Corruption> CheckpointReader::find_corruption(int threads) const {

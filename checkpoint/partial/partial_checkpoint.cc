@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <map>
 #include <tuple>
 
 #include "checkpoint/format/checkpoint_paths.h"
 #include "checkpoint/format/tile_coverage.h"
+#include "checkpoint/format/tile_sums.h"
 #include "checkpoint/partial/checkpoint_check.h"
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/partial/checkpoint_reader.h"
@@ -29,25 +29,6 @@ namespace {
 
 constexpr int64_t kAlignment = 4096;  // of large arrays, so that direct reads are possible
 constexpr int64_t kMaxIndexBytes = int64_t{1} << 32;
-
-// T: an unsigned number of the element's size; `exponent`: its bits that are all set in a value
-// that is not finite.
-template <typename T>
-bool none_has_all_bits(std::span<const std::byte> bytes, T exponent) {
-  bool finite = true;
-  for (size_t at = 0; at < bytes.size(); at += sizeof(T)) {
-    T bits;
-    std::memcpy(&bits, bytes.data() + at, sizeof bits);
-    finite &= (bits & exponent) != exponent;
-  }
-  return finite;
-}
-
-bool all_finite(std::span<const std::byte> bytes, DType dtype) {
-  if (dtype == DType::kF32) return none_has_all_bits<uint32_t>(bytes, 0x7f800000u);
-  if (dtype == DType::kBF16) return none_has_all_bits<uint16_t>(bytes, 0x7f80u);
-  return true;
-}
 
 // Of the dataset that holds the tile: columns of rows have lost the other axes.
 std::vector<int64_t> shape_of(const IndexedTensor& tensor, const Tile& tile) {
@@ -219,16 +200,18 @@ h5::File::Finished CheckpointWriter::write_tiles(const fs::path& path,
     }
     const auto write = [&](const ShardedTensor& rows) {
       const std::span<const std::byte> bytes(rows.data, static_cast<size_t>(index.bytes_of(tile)));
-      if (!all_finite(bytes, kind.dtype)) {
+      const TileSums sums = tile_sums(bytes, kind.dtype);
+      if (!sums.all_finite) {
         fail(ErrorCode::kDiverged, "{} of {} holds a value that is not finite in {}: not saved",
              kind.name, tensor.name,
              extent_text(tensor, tile.row_begin, tile.row_end(), tile.col_begin, tile.col_end()));
       }
-      tile.block_crcs = block_crcs(bytes);
-      const h5::Dataset written = file.write(dataset_path(tensor, kind.name, tile),
-                                             name_of(kind.dtype), shape_of(tensor, tile), bytes);
+      const h5::Dataset written =
+          file.write(dataset_path(tensor, kind.name, tile), name_of(kind.dtype),
+                     shape_of(tensor, tile), bytes, sums.digest);
       file.start_writing(written.offset, written.bytes);
-      tile.digest = written.digest;
+      tile.block_crcs = sums.block_crcs;
+      tile.digest = sums.digest;
       tile.offset = written.offset;
     };
     const Part& part = *part_of_tile[i];

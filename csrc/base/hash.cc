@@ -1,15 +1,16 @@
 #include "csrc/base/hash.h"
 
+#include <isa-l/crc.h>
 #include <xxhash.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // the functions of xxhash.h by what the processor has: six times faster
+#endif
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
 #include "csrc/base/error.h"
-
-#if defined(__x86_64__)
-#include <nmmintrin.h>
-#endif
 
 namespace sutor {
 namespace {
@@ -20,41 +21,7 @@ std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-// Row n maps a byte to its effect n bytes later, so that one step processes eight bytes.
-constexpr std::array<std::array<uint32_t, 256>, 8> make_crc_tables() {
-  constexpr uint32_t kPolynomial = 0x82f63b78;  // 0x1edc6f41 reflected
-  std::array<std::array<uint32_t, 256>, 8> tables{};
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? kPolynomial : 0);
-    tables[0][byte] = crc;
-  }
-  for (size_t row = 1; row < 8; ++row) {
-    for (size_t byte = 0; byte < 256; ++byte) {
-      const uint32_t crc = tables[row - 1][byte];
-      tables[row][byte] = (crc >> 8) ^ tables[0][crc & 0xff];
-    }
-  }
-  return tables;
-}
-constexpr auto kCrcTables = make_crc_tables();
-
-#if defined(__x86_64__)
-__attribute__((target("sse4.2"))) uint32_t crc32c_by_instruction(std::span<const std::byte> bytes,
-                                                                 uint32_t crc) {
-  const std::byte* at = bytes.data();
-  size_t left = bytes.size();
-  uint64_t state = ~crc;
-  for (; left >= 8; at += 8, left -= 8) {
-    uint64_t word;
-    std::memcpy(&word, at, 8);
-    state = _mm_crc32_u64(state, word);
-  }
-  uint32_t tail = static_cast<uint32_t>(state);
-  for (; left > 0; ++at, --left) tail = _mm_crc32_u8(tail, std::to_integer<uint8_t>(*at));
-  return ~tail;
-}
-#endif
+constexpr size_t kMostCrcBytes = size_t{1} << 30;  // the library counts in int
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -117,24 +84,14 @@ Digest Hasher::digest() const {
 }
 
 uint32_t crc32c(std::span<const std::byte> bytes, uint32_t crc) {
-#if defined(__x86_64__)
-  static const bool has_instruction = __builtin_cpu_supports("sse4.2");
-  if (has_instruction) return crc32c_by_instruction(bytes, crc);
-#endif
-  return crc32c_by_table(bytes, crc);
-}
-
-uint32_t crc32c_by_table(std::span<const std::byte> bytes, uint32_t crc) {
   crc = ~crc;
-  size_t i = 0;
-  const auto at = [&](size_t k) { return std::to_integer<uint32_t>(bytes[i + k]); };
-  for (; i + 8 <= bytes.size(); i += 8) {
-    const uint32_t first = crc ^ (at(0) | at(1) << 8 | at(2) << 16 | at(3) << 24);
-    crc = kCrcTables[7][first & 0xff] ^ kCrcTables[6][first >> 8 & 0xff] ^
-          kCrcTables[5][first >> 16 & 0xff] ^ kCrcTables[4][first >> 24] ^ kCrcTables[3][at(4)] ^
-          kCrcTables[2][at(5)] ^ kCrcTables[1][at(6)] ^ kCrcTables[0][at(7)];
+  while (!bytes.empty()) {
+    const auto piece = bytes.first(std::min(bytes.size(), kMostCrcBytes));
+    // It only reads; its parameter lacks the const.
+    auto* data = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(piece.data()));
+    crc = crc32_iscsi(data, static_cast<int>(piece.size()), crc);
+    bytes = bytes.subspan(piece.size());
   }
-  for (; i < bytes.size(); ++i) crc = (crc >> 8) ^ kCrcTables[0][(crc ^ at(0)) & 0xff];
   return ~crc;
 }
 

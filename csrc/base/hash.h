@@ -1,4 +1,5 @@
-// Digests: xxh3-128 (libxxhash) identifies content, crc32c guards blocks and TensorBoard records.
+// Digests: xxh3-128 (libxxhash) identifies content, crc32c (ISA-L) guards blocks and TensorBoard
+// records.
 // Both detect accidents, not forgeries.
 #pragma once
 
@@ -49,9 +50,7 @@ class Hasher {
 };
 
 // CRC-32C (Castagnoli, reflected, as iSCSI and TFRecord use it). To continue, pass the crc of the
-// preceding bytes. Uses the SSE4.2 instruction where the processor has it, else tables.
+// preceding bytes.
 uint32_t crc32c(std::span<const std::byte> bytes, uint32_t crc = 0);
-// By tables on every machine: the reference of the tests.
-uint32_t crc32c_by_table(std::span<const std::byte> bytes, uint32_t crc = 0);
 
 }  // namespace sutor

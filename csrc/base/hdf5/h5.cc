@@ -191,9 +191,15 @@ Dataset File::create_dataset(const std::string& path, std::string_view type,
 
 Dataset File::write(const std::string& path, std::string_view type,
                     const std::vector<int64_t>& shape, std::span<const std::byte> bytes) {
+  return write(path, type, shape, bytes, xxh3(bytes));
+}
+
+Dataset File::write(const std::string& path, std::string_view type,
+                    const std::vector<int64_t>& shape, std::span<const std::byte> bytes,
+                    const Digest& digest) {
   Dataset dataset = create_dataset(path, type, shape);
   SUTOR_ASSERT(dataset.bytes == static_cast<int64_t>(bytes.size()));
-  dataset.digest = xxh3(bytes);
+  dataset.digest = digest;
   if (bytes.empty()) return dataset;
   write_at(dataset.offset, bytes);
   output_->arrays.back().digest = dataset.digest;

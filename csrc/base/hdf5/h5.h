@@ -111,6 +111,9 @@ class File {
   // Makes an array and writes its elements, last axis fastest; throws E0501 or E0502.
   Dataset write(const std::string& path, std::string_view type, const std::vector<int64_t>& shape,
                 std::span<const std::byte> bytes);
+  // As above, for a caller that knows the elements' xxh3.
+  Dataset write(const std::string& path, std::string_view type, const std::vector<int64_t>& shape,
+                std::span<const std::byte> bytes, const Digest& digest);
   template <typename T>
   Dataset write(const std::string& path, const std::vector<int64_t>& shape,
                 const std::vector<T>& values) {

@@ -49,13 +49,23 @@ TEST(Hash, Crc32cHasThePublishedValues) {
   EXPECT_EQ(crc32c({}), 0u);
 }
 
-TEST(Hash, Crc32cByTableAndByInstructionAgreeAtEveryLengthAndSplit) {
+// By its definition: a division of polynomials, bit by bit.
+uint32_t crc32c_by_definition(std::span<const std::byte> bytes) {
+  uint32_t crc = ~0u;
+  for (const std::byte byte : bytes) {
+    crc ^= std::to_integer<uint32_t>(byte);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? 0x82f63b78u : 0u);
+  }
+  return ~crc;
+}
+
+TEST(Hash, Crc32cIsItsDefinitionAtEveryLengthAndSplit) {
   std::vector<std::byte> data(67);
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 151 + 7);
   const std::span<const std::byte> all(data);
   for (size_t n = 0; n <= all.size(); ++n) {
     const uint32_t whole = crc32c(all.first(n));
-    EXPECT_EQ(crc32c_by_table(all.first(n)), whole);
+    EXPECT_EQ(crc32c_by_definition(all.first(n)), whole);
     for (size_t split = 0; split <= n; split += 5) {
       EXPECT_EQ(crc32c(all.subspan(split, n - split), crc32c(all.first(split))), whole);
     }
