@@ -157,6 +157,7 @@ class Planner {
       const TensorEntry& entry = *model_.find(name);
       if (!is_quantized(found)) {
         add_plain(slices_, entry, found);
+        if (const auto head = tied_copy(entry, found)) add_plain(slices_, entry, *head);
         continue;
       }
       check_scales(found, entry, base_.quantization());
@@ -190,6 +191,26 @@ class Planner {
       drop_beside(*found);
       plan_.dequantized_modules.insert(module_of(entry, *found));
     }
+  }
+
+  // Where the base stores the embedding again as the head that is tied to it (ModelSource checks
+  // that they are equal): other readers may take either.
+  std::optional<ResolvedSource> tied_copy(const TensorEntry& entry,
+                                          const ResolvedSource& found) const {
+    const auto head = base_.find("lm_head.weight");
+    const bool tied = head && entry.role == TensorRole::kEmbedding &&
+                      model_.find("lm_head.weight") == nullptr &&
+                      head->entry != found.stored.entry;
+    if (!tied || head->entry->dtype_name != found.stored.entry->dtype_name ||
+        head->entry->shape != found.stored.entry->shape) {
+      return std::nullopt;
+    }
+    ResolvedSource copy = found;
+    copy.stored = *head;
+    const int64_t shift = head->entry->begin - found.stored.entry->begin;
+    copy.origin += shift;
+    copy.matrix_begin += shift;
+    return copy;
   }
 
   // Drops what belongs to a matrix that is no longer quantised, the scales of its module's

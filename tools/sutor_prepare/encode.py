@@ -152,7 +152,8 @@ class Encoder:
         self._segmentable = model_tokenizer.is_segmentable()
 
     def encode(self, documents, where=""):
-        """For every document (ids, mask), lists of equal length. where: of the documents."""
+        """For every document (ids, mask), a list and bytes of equal length. where: of the
+        documents."""
         joined = [self._joined(parts) for parts in documents]
         # Offsets take time: only where a text is not in the loss as a whole.
         sorts = {False: [], True: []}
@@ -200,16 +201,17 @@ class Encoder:
 
     @staticmethod
     def _assemble(parts, encoded):
-        ids, mask = [], []
+        ids, mask = [], bytearray()
         for value, trained in parts:
             if not isinstance(value, str):
                 ids.append(value)
                 mask.append(int(trained))
                 continue
             encoding = next(encoded[isinstance(trained, list)])
-            ids += encoding.ids
+            own = encoding.ids  # a new list at every call
+            ids += own
             if isinstance(trained, list):
-                mask += flags_of_tokens(encoding.offsets, trained)
+                mask += bytes(flags_of_tokens(encoding.offsets, trained))
             else:
-                mask += [int(trained)] * len(encoding.ids)
+                mask += bytes([int(trained)]) * len(own)
         return ids, mask

@@ -26,21 +26,21 @@ class _Collector:
     def __init__(self):
         self.items = []
         self.size = 0
-        self._hash = hashlib.blake2b(digest_size=16)
+        self._parts = []  # of what the digest covers
 
     def add(self, where, raw):
         content = raw if isinstance(raw, bytes) else repr(raw).encode("utf-8", "surrogatepass")
         self.items.append((where, raw))
         self.size += len(content)
-        for part in (where.encode("utf-8", "surrogateescape"), content):
-            self._hash.update(len(part).to_bytes(8, "little"))
-            self._hash.update(part)
+        place = where.encode("utf-8", "surrogateescape")
+        self._parts += (b"%d %d:" % (len(place), len(content)), place, content)
 
     def is_full(self):
         return len(self.items) >= BATCH_ROWS or self.size >= BATCH_BYTES
 
     def batch(self):
-        return Batch(self.items, self.size, self._hash.hexdigest())
+        digest = hashlib.blake2b(b"".join(self._parts), digest_size=16).hexdigest()
+        return Batch(self.items, self.size, digest)
 
 
 def batches_of(raw_rows):

@@ -18,7 +18,7 @@ from sutor_prepare.errors import PrepareError
 from sutor_prepare.files import open_input
 
 TYPES = {"ids": "<i4", "mask": "u1", "lengths": "<i8"}
-BLOCK = 1 << 22  # entries that are read at once
+BLOCK = 1 << 18  # entries that are read at once: what comes of them stays in the cache
 
 
 def staging_folder(store):

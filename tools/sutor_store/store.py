@@ -9,7 +9,7 @@ import numpy as np
 
 from sutor_prepare.lines import temporary_name
 
-BLOCK = 1 << 24  # bytes that are summed at once
+BLOCK = 1 << 20  # bytes that are summed at once: what comes of them stays in the cache
 
 
 def write_store(path, staging, attributes):
