@@ -38,7 +38,8 @@ OutputSlice& add_to_slice(std::vector<OutputSlice>& slices, OutputSlice like,
 }
 
 // Trained values that replace plain ones.
-void add_plain(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource& found) {
+void add_plain(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource& found,
+               bool again = false) {
   const SafetensorsEntry& stored = *found.stored.entry;
   if (!stored.dtype) {
     fail(ErrorCode::kBadStoredDType,
@@ -50,9 +51,9 @@ void add_plain(SlicesOf& slices, const TensorEntry& entry, const ResolvedSource&
   slice.end = found.contiguous() ? found.end() : found.matrix_begin + found.matrix_bytes;
   slice.begin -= stored.begin;
   slice.end -= stored.begin;
-  OutputSlice& filled = add_to_slice(
-      slices[&stored], slice,
-      {&entry, found, true, found.origin - stored.begin, found.row_stride, found.col_stride});
+  OutputSlice& filled = add_to_slice(slices[&stored], slice,
+                                     {&entry, found, true, found.origin - stored.begin,
+                                      found.row_stride, found.col_stride, again});
   SUTOR_ASSERT(!found.contiguous() || filled.tensors.size() == 1);
 }
 
@@ -157,7 +158,7 @@ class Planner {
       const TensorEntry& entry = *model_.find(name);
       if (!is_quantized(found)) {
         add_plain(slices_, entry, found);
-        if (const auto head = tied_copy(entry, found)) add_plain(slices_, entry, *head);
+        if (const auto head = tied_copy(entry, found)) add_plain(slices_, entry, *head, true);
         continue;
       }
       check_scales(found, entry, base_.quantization());
@@ -199,18 +200,12 @@ class Planner {
                                           const ResolvedSource& found) const {
     const auto head = base_.find("lm_head.weight");
     const bool tied = head && entry.role == TensorRole::kEmbedding &&
-                      model_.find("lm_head.weight") == nullptr &&
-                      head->entry != found.stored.entry;
+                      model_.find("lm_head.weight") == nullptr && head->entry != found.stored.entry;
     if (!tied || head->entry->dtype_name != found.stored.entry->dtype_name ||
         head->entry->shape != found.stored.entry->shape) {
       return std::nullopt;
     }
-    ResolvedSource copy = found;
-    copy.stored = *head;
-    const int64_t shift = head->entry->begin - found.stored.entry->begin;
-    copy.origin += shift;
-    copy.matrix_begin += shift;
-    return copy;
+    return found.moved_to(*head);
   }
 
   // Drops what belongs to a matrix that is no longer quantised, the scales of its module's

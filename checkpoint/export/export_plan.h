@@ -37,6 +37,7 @@ struct TensorInSlice {
   ResolvedSource base;  // where the base has it
   bool trained = false;
   int64_t origin = 0, row_stride = 0, col_stride = 0;
+  bool again = false;  // the tensor is elsewhere, too: the head that is tied to the embedding
 };
 
 // A slice of a tensor of the export: consecutive bytes of it.

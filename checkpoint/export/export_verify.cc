@@ -96,7 +96,7 @@ class Verifier {
         check_tensor(slice, contained, found);
         trained = trained || contained.trained;
         // The scales belong to the tensor that their elements stand for, which counts once.
-        if (contained.trained && !is_beside(slice.form)) ++report.changed;
+        if (contained.trained && !is_beside(slice.form) && !contained.again) ++report.changed;
       }
     }
     if (tensor.dequantized) ++report.dequantized;
@@ -125,8 +125,10 @@ class Verifier {
                     const StoredTensor& stored) const {
     const TensorEntry& entry = *contained.entry;
     if (is_beside(slice.form)) return;  // checked with the elements
-    const auto found = merged_.resolve(entry);
-    SUTOR_ASSERT(found && found->stored.entry == stored.entry);
+    auto found = merged_.resolve(entry);
+    SUTOR_ASSERT(found);
+    if (contained.again) found = found->moved_to(stored);
+    SUTOR_ASSERT(found->stored.entry == stored.entry);
     const Digest digest = stored_digest(merged_, entry, *found);
     const bool elements = slice.form == SliceForm::kElements;
     if (!contained.trained) {

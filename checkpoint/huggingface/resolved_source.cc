@@ -154,6 +154,17 @@ StridedRanges ResolvedSource::ranges(int64_t row_begin, int64_t row_count, int64
   return {.begin = first, .bytes = bytes, .stride = row_stride, .count = row_count};
 }
 
+ResolvedSource ResolvedSource::moved_to(const StoredTensor& other) const {
+  SUTOR_ASSERT(encoding == Encoding::kPlain && other.entry->shape == stored.entry->shape &&
+               other.entry->dtype_name == stored.entry->dtype_name);
+  ResolvedSource moved = *this;
+  moved.stored = other;
+  const int64_t shift = other.entry->begin - stored.entry->begin;
+  moved.origin += shift;
+  moved.matrix_begin += shift;
+  return moved;
+}
+
 StridedRanges ResolvedSource::scale_ranges(int64_t row_begin, int64_t row_count) const {
   SUTOR_ASSERT(encoding == Encoding::kMxfp4);
   const int64_t first = origin + row_begin * row_stride - stored.entry->begin;

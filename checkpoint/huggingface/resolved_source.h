@@ -59,6 +59,8 @@ struct ResolvedSource {
   // per column; for packed ones whole rows, whatever the slice's columns.
   StridedRanges ranges(int64_t row_begin, int64_t row_count, int64_t col_begin,
                        int64_t col_count) const;
+  // The same place in another stored tensor of this dtype and shape. Plain ones only.
+  ResolvedSource moved_to(const StoredTensor& other) const;
   // For MXFP4: the ranges of the scales of whole rows.
   StridedRanges scale_ranges(int64_t row_begin, int64_t row_count) const;
 };

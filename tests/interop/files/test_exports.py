@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import safetensors.torch
 import torch
 
 import models
@@ -79,6 +80,38 @@ def test_no_other_copy_of_the_weights_is_exported(program, model_dir, copy_of, t
     line, = [line for line in told.splitlines() if "left out" in line]
     assert all(name in line for name in copies)
     assert json.loads((merged / "sutor_export.json").read_text())["left_out"] == sorted(copies)
+
+
+@pytest.mark.parametrize("form", [{}, {"max_shard_size": 150_000}], ids=str)
+def test_a_head_that_is_stored_and_tied_follows_the_trained_embedding(program, model_dir, copy_of,
+                                                                      tmp_path, form):
+    shape = models.shape("qw-odd-bias-tied")
+    base, ids = copy_of(model_dir(shape, **form)), models.sample_ids(shape)
+    store_head(base)
+    run = runner.Run(program, tmp_path, base, runner.write_rows(ids, tmp_path / "rows.jsonl"),
+                     steps=1, train={"method": "full"})
+    run.prepare().train()
+    merged = run.output / "export" / "merged"
+    program.run("export", run.recipe, "--format", "merged", "--verify")
+    head, embedding = (bytes_of(merged)[name] for name in ("lm_head.weight",
+                                                           "model.embed_tokens.weight"))
+    assert head == embedding
+    assert head != bytes_of(base)["lm_head.weight"]
+
+
+def store_head(folder):
+    """Stores the embedding once more, as the tied head: in the one file, or in one of its own."""
+    tensors = runner.read_tensors(folder)
+    head = {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        content = json.loads(index.read_text())
+        content["weight_map"]["lm_head.weight"] = "head.safetensors"
+        index.write_text(json.dumps(content))
+        safetensors.torch.save_file(head, folder / "head.safetensors", metadata={"format": "pt"})
+    else:
+        safetensors.torch.save_file({**tensors, **head}, folder / "model.safetensors",
+                                    metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("dtype,form", FORMS, ids=lambda v: str(v))
