@@ -8,5 +8,6 @@ source tools/common.sh
 bash tools/setup.sh
 bash tools/setup-reference.sh
 say "tests: pytest tests/interop"
-SUTOR="$PWD/$build_dir/sutor" .venv-reference/bin/python -m pytest -q tests/interop "$@"
+SUTOR="$PWD/$build_dir/sutor" .venv-reference/bin/python -m pytest -q -n "$(nproc)" \
+  --dist loadfile tests/interop "$@"
 say "all interop tests passed"
