@@ -43,10 +43,12 @@ class Program:
             pytest.fail(f"expected exit code {code}\n{result}")
         return result
 
-    def start(self, *arguments, ranks=1, env=None):
+    def start(self, *arguments, ranks=1, env=None, nice=0):
+        """nice: behind how many others its processes are; who watches one to kill it is before."""
         launcher = ["mpiexec", "-n", str(ranks)] if ranks > 1 else []
         return subprocess.Popen(
-            launcher + [str(self.path)] + [str(a) for a in arguments], text=True,
+            ["nice", "-n", str(nice)] + launcher + [str(self.path)] + [str(a) for a in arguments],
+            text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             start_new_session=True,
             env=dict(os.environ, OMP_NUM_THREADS="1", NO_COLOR="1") | (env or {}))

@@ -51,7 +51,7 @@ def test_resume_after_a_kill_is_bit_equal(program, model_dir, tmp_path, name):
     whole = make_run(program, model_dir, tmp_path / "whole", name)
     whole.train()
     broken = make_run(program, model_dir, tmp_path / "broken", name)
-    process = program.start("train", broken.recipe)
+    process = program.start("train", broken.recipe, nice=5)
     kill_after(process, broken, step=5)
     broken.train("--resume")
     assert broken.losses() == whole.losses()
@@ -67,7 +67,7 @@ def test_resume_of_ranks_after_a_kill_is_bit_equal(program, model_dir, tmp_path,
     whole.train(ranks=ep * replicas, ep=ep)
     broken = make_run(program, model_dir, tmp_path / "broken")
     process = program.start("train", broken.recipe, "--set", f"parallel.ep={ep}",
-                            ranks=ep * replicas)
+                            ranks=ep * replicas, nice=5)
     kill_after(process, broken, step=5)
     broken.train("--resume", ranks=ep * replicas, ep=ep)
     assert broken.losses() == whole.losses()
