@@ -25,6 +25,11 @@ TASKS_AHEAD = 2
 BYTES_AHEAD = 2 << 20  # for every worker
 PR_SET_PDEATHSIG = 1
 
+# Of workers. In its own pool, here of one thread, the tokenizer library takes a quarter less time
+# than without: that thread has memory of its own. A pool does not outlive a fork, so the process
+# that starts them uses none.
+OF_WORKERS = {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": "1"}
+
 # Signals that end what went beyond a limit, as launch/job/python_step.cc has them.
 OF_LIMITS = (signal.SIGKILL, signal.SIGABRT, signal.SIGXCPU, signal.SIGVTALRM, signal.SIGPROF)
 
@@ -214,6 +219,7 @@ def _serve(work, connection, parent):
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks for it asks the parent, too
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.update(OF_WORKERS)
     sending = threading.Lock()
 
     def send(failed, result):
