@@ -3,7 +3,7 @@
 import sys
 
 from .errors import PrepareError
-from .limits import OutOfTime, setting
+from .limits import OutOfTime, is_out_of_memory, setting
 
 
 class StepEnd(Exception):
@@ -29,6 +29,12 @@ def ending_of(error, packages="all packages of this step"):
         return error.line, error.code
     if isinstance(error, PrepareError):
         return error.report(), error.exit_code()
+    if is_out_of_memory(error):
+        gib = setting("SUTOR_STEP_MEMORY", "8")
+        return (
+            f"error[E0504]: out of memory: the step may have {gib:g} GiB (SUTOR_STEP_MEMORY)",
+            5,
+        )
     if isinstance(error, ImportError):
         return (
             f"error[E0232]: {sys.executable} lacks the package {error.name}. Run "
@@ -40,12 +46,6 @@ def ending_of(error, packages="all packages of this step"):
         return f"error[{code}]: {error}", 5
     if isinstance(error, OutOfTime):
         return "error[E0504]: out of processor time (SUTOR_ROW_SECONDS)", 5
-    if isinstance(error, MemoryError):
-        gib = setting("SUTOR_STEP_MEMORY", "8")
-        return (
-            f"error[E0504]: out of memory: the step may have {gib:g} GiB (SUTOR_STEP_MEMORY)",
-            5,
-        )
     if isinstance(error, KeyboardInterrupt):
         return "", 130
     text = " ".join(str(error).split())[:1000]

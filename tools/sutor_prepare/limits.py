@@ -5,6 +5,7 @@ scorer or a tokenizer, may take; SUTOR_STEP_MEMORY (8) the GiB of memory of a Py
 beyond ends with E0504, which names the row, instead of running for ever or filling the machine.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -17,6 +18,7 @@ from .errors import PrepareError
 MIB = 1 << 20
 BEFORE = resource.getrlimit(resource.RLIMIT_DATA)
 PAGE = resource.getpagesize()
+NEARLY = 32 * MIB  # so near below the limit, what fails may have failed for want of memory
 GRACE = 2.0  # seconds after which what is over its time is ended by a signal
 
 
@@ -40,9 +42,13 @@ def row_seconds():
 
 
 def limit_step():
-    """Sets the limit of memory of the whole step. Returns it in GiB."""
+    """Sets the limit of memory of the whole step. Returns it in GiB. A MemoryError where the step
+    could not even begin with it: then is better than somewhere within an import."""
     gib = setting("SUTOR_STEP_MEMORY", "8")
-    _limit_data(int(gib * 1024) * MIB)
+    size = int(gib * 1024) * MIB
+    if size < data_bytes() + NEARLY:
+        raise MemoryError
+    _limit_data(size)
     return gib
 
 
@@ -55,6 +61,19 @@ def data_bytes():
     """What RLIMIT_DATA counts, but for the stack."""
     with open("/proc/self/statm", "rb") as stream:
         return int(stream.read().split()[5]) * PAGE
+
+
+def is_out_of_memory(error):
+    """True for a MemoryError, and for what the interpreter and its imports make of one when they
+    have no memory left to report it: an OSError, a SystemError, an ImportError."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    if not isinstance(error, (SystemError, ImportError)):
+        return False
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return soft != resource.RLIM_INFINITY and data_bytes() + NEARLY > soft
 
 
 def _limit_data(size):
@@ -100,6 +119,7 @@ class Limited(_Limit):
         Limited._active = None
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        short = is_out_of_memory(error)  # the limit is still this one's
         _limit_data(self._soft)
         if kind is None or issubclass(kind, PrepareError):
             return
@@ -110,7 +130,7 @@ class Limited(_Limit):
                 "(SUTOR_ROW_SECONDS)",
                 self._where,
             ) from None
-        if issubclass(kind, MemoryError):
+        if short:
             raise PrepareError(
                 504, f"{self._what} wants more than {self._mebibytes} MiB of memory", self._where
             ) from None
