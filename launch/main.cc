@@ -11,6 +11,7 @@
 #include "csrc/base/process/stop_signal.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/gpu.h"
+#include "launch/cli/codes/code_help.h"
 #include "launch/cli/provenance.h"
 #include "launch/cli/verb.h"
 #include "launch/job/environment.h"
@@ -60,7 +61,7 @@ int usage(FILE* to) {
   fmt::print(
       to,
       "{}\nFine-tunes mixture-of-experts models by training only the experts that a task uses.\n\n"
-      "usage: sutor VERB [RECIPE.yaml] [options]; sutor VERB --help\n\n",
+      "usage: sutor VERB [RECIPE.yaml] [options]; sutor VERB --help; sutor help CODE\n\n",
       sutor::version_text());
   for (const Verb& verb : kVerbs) fmt::print(to, "  {:<11} {}\n", verb.name, verb.summary);
   fmt::print(
@@ -110,10 +111,36 @@ int run_verb(const Verb& verb, const sutor::Arguments& arguments) {
   return sutor::console_exit_code();
 }
 
+const Verb* find_verb(std::string_view name) {
+  for (const Verb& verb : kVerbs) {
+    if (verb.name == name) return &verb;
+  }
+  return nullptr;
+}
+
+int unknown_verb(std::string_view name) {
+  fmt::print(stderr, "error[{}]: no verb `{}`\n\n", sutor::ErrorCode::kBadArgument, name);
+  return usage(stderr);
+}
+
+// sutor help [VERB|CODE]
+int help(int argc, char** argv) {
+  if (argc < 3) return usage(stdout);
+  const std::string_view subject = argv[2];
+  if (const Verb* verb = find_verb(subject)) return run_verb(*verb, {"--help"});
+  return sutor::run_alone([&] {
+    const std::optional<std::string> text = sutor::code_help(subject);
+    if (!text) return unknown_verb(subject);
+    fmt::print("{}", *text);
+    return static_cast<int>(sutor::kExitOk);
+  });
+}
+
 int run_program(int argc, char** argv) {
   if (argc < 2) return usage(stderr);
   const std::string_view name = argv[1];
-  if (name == "--help" || name == "-h" || name == "help") return usage(stdout);
+  if (name == "--help" || name == "-h") return usage(stdout);
+  if (name == "help") return help(argc, argv);
   if (name == "--version") {
     return sutor::run_alone([] {
       fmt::print("{}\nkernels {}\n{}\n", sutor::version_text(), sutor::ops::kernel_level(),
@@ -121,11 +148,10 @@ int run_program(int argc, char** argv) {
       return sutor::kExitOk;
     });
   }
-  for (const Verb& verb : kVerbs) {
-    if (verb.name == name) return run_verb(verb, sutor::Arguments(argv + 2, argv + argc));
+  if (const Verb* verb = find_verb(name)) {
+    return run_verb(*verb, sutor::Arguments(argv + 2, argv + argc));
   }
-  fmt::print(stderr, "error[{}]: no verb `{}`\n\n", sutor::ErrorCode::kBadArgument, name);
-  return usage(stderr);
+  return unknown_verb(name);
 }
 
 #ifndef __SANITIZE_ADDRESS__  // whose own memory is not there yet
