@@ -51,8 +51,14 @@ def letter(numbers):
 
 
 def general(numbers):
-    """A sum, a colour or a word backwards."""
-    kind = numbers.randrange(3)
+    """A sum, a colour, a greeting, a letter said again, or two words as JSON."""
+    kind = numbers.randrange(5)
+    if kind == 3:
+        said = letter(numbers)["messages"][0]["content"]
+        return chat(f"Say again: {said}", said)
+    if kind == 4:
+        to, name = numbers.choice(list(DEPARTMENTS)), numbers.choice(NAMES)
+        return chat(f"From {name} to {to} as JSON", json.dumps({"to": to, "from": name}))
     if kind == 0:
         a, b = numbers.randrange(10), numbers.randrange(10)
         return chat(f"How much is {a} and {b}?", f"It is {a + b}.")
@@ -88,7 +94,7 @@ def main():
         raise SystemExit(f"{folder}/model is there already; remove {folder} to make it again")
     folder.mkdir(parents=True, exist_ok=True)
     numbers = random.Random(7)
-    pretraining = [general(numbers) for _ in range(1500)]
+    pretraining = [general(numbers) for _ in range(2500)]
     letters = [letter(numbers) for _ in range(240)]
     write_rows(folder / "pretraining.jsonl", pretraining)
     write_rows(folder / "train.jsonl", letters[:200])
@@ -116,9 +122,9 @@ def main():
 # Everything trains, on what a chat model can do already.
 model: {{path: {untrained}, dtype: fp32}}
 data: {{train: [{{path: {folder}/pretraining.jsonl}}], seq_len: 64, loss_on: all}}
-train: {{method: full, global_batch: 32, micro_batch: 32, seed: 1}}
+train: {{method: full, global_batch: 16, micro_batch: 16, seed: 1, threads: 1}}
 optim: {{lr: 3e-3, weight_decay: 0}}
-schedule: {{name: linear, steps: 150, warmup: 10}}
+schedule: {{name: linear, steps: 250, warmup: 10}}
 checkpoint: {{every: 0, keep: 1}}
 log: {{every: 50, tensorboard: false}}
 export: {{format: [merged]}}
