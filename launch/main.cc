@@ -30,6 +30,13 @@ struct Verb {
 };
 
 constexpr Verb kVerbs[] = {
+    {"doctor", "whether this machine, the launcher and a folder can carry a run",
+     sutor::verb_doctor},
+    {"models", "families and published models that are supported, and what proves it",
+     sutor::verb_models},
+    {"init", "a commented recipe for a model and rows", sutor::verb_init},
+    {"config", "every value of a recipe with its origin; --reference: all keys",
+     sutor::verb_config},
     {"run", "all stages of a recipe in order, skipping what is still valid", sutor::verb_run,
      Kind::kTrains},
     {"convert", "Hugging Face directory -> base store, and back, byte for byte",

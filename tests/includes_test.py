@@ -15,6 +15,8 @@ from pathlib import Path
 ROOMS = (
     "launch",
     "launch/verbs",
+    "launch/doctor",
+    "launch/start",
     "launch/steps",
     "launch/preflight",
     "launch/train",
