@@ -1,14 +1,19 @@
 // The sutor program: finds the verb and runs it.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "csrc/base/crash_report.h"
 #include "csrc/base/error.h"
 #include "csrc/base/process/console.h"
 #include "csrc/base/process/stop_signal.h"
+#include "csrc/base/text/nearest.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/gpu.h"
 #include "launch/cli/codes/code_help.h"
@@ -78,6 +83,25 @@ int usage(FILE* to) {
   return to == stdout ? sutor::kExitOk : sutor::kExitUsage;
 }
 
+// The nearest verb where one is near, else all of them.
+int unknown_verb(std::string_view name) {
+  std::vector<std::string> verbs;
+  for (const Verb& verb : kVerbs) verbs.emplace_back(verb.name);
+  const std::string meant = sutor::nearest(name, verbs);
+  const bool recipe = name.ends_with(".yaml") || name.ends_with(".yml");
+  if (recipe) {
+    fmt::print(stderr, "error[{}]: `{}` is no verb: which one? For all of it: sutor run {}\n",
+               sutor::ErrorCode::kBadArgument, name, name);
+  } else if (sutor::edit_distance(name, meant) <= std::max<size_t>(2, name.size() / 3)) {
+    fmt::print(stderr, "error[{}]: no verb `{}`: did you mean `{}`? `sutor --help` lists all\n",
+               sutor::ErrorCode::kBadArgument, name, meant);
+  } else {
+    fmt::print(stderr, "error[{}]: no verb `{}`. There are {}; `sutor --help` explains them\n",
+               sutor::ErrorCode::kBadArgument, name, fmt::join(verbs, ", "));
+  }
+  return sutor::kExitUsage;
+}
+
 // "CUDA 13.0, NCCL 2.28.9; no device: no CUDA-capable device is detected"
 std::string devices_text() {
   const std::string versions = sutor::ops::cuda_versions();
@@ -118,23 +142,13 @@ int run_verb(const Verb& verb, const sutor::Arguments& arguments) {
   return sutor::console_exit_code();
 }
 
-const Verb* find_verb(std::string_view name) {
-  for (const Verb& verb : kVerbs) {
-    if (verb.name == name) return &verb;
-  }
-  return nullptr;
-}
-
-int unknown_verb(std::string_view name) {
-  fmt::print(stderr, "error[{}]: no verb `{}`\n\n", sutor::ErrorCode::kBadArgument, name);
-  return usage(stderr);
-}
-
 // sutor help [VERB|CODE]
 int help(int argc, char** argv) {
   if (argc < 3) return usage(stdout);
   const std::string_view subject = argv[2];
-  if (const Verb* verb = find_verb(subject)) return run_verb(*verb, {"--help"});
+  for (const Verb& verb : kVerbs) {
+    if (verb.name == subject) return run_verb(verb, {"--help"});
+  }
   return sutor::run_alone([&] {
     const std::optional<std::string> text = sutor::code_help(subject);
     if (!text) return unknown_verb(subject);
@@ -155,8 +169,8 @@ int run_program(int argc, char** argv) {
       return sutor::kExitOk;
     });
   }
-  if (const Verb* verb = find_verb(name)) {
-    return run_verb(*verb, sutor::Arguments(argv + 2, argv + argc));
+  for (const Verb& verb : kVerbs) {
+    if (verb.name == name) return run_verb(verb, sutor::Arguments(argv + 2, argv + argc));
   }
   return unknown_verb(name);
 }
