@@ -21,6 +21,7 @@ set(strip \"${CMAKE_STRIP}\")
 ")
 install(CODE "include(\"${CMAKE_BINARY_DIR}/install_values.cmake\")")
 install(CODE [[
+  cmake_policy(VERSION 3.25)
   set(root "$ENV{DESTDIR}${CMAKE_INSTALL_PREFIX}")
   set(program "${root}/bin/sutor")
 
@@ -42,7 +43,7 @@ install(CODE [[
     string(FIND "${library}" "${site_packages}/" of_wheel)
     if(name IN_LIST taken)
       continue()
-    elseif(of_wheel EQUAL 0 OR
+    elseif(of_wheel EQUAL 0 OR library MATCHES "/site-packages/" OR
         name MATCHES "^lib(boost_program_options|yaml-cpp|fmt|isal|xxhash|cudart|nccl)\\.so")
       file(INSTALL "${library}" DESTINATION "${CMAKE_INSTALL_PREFIX}/lib" FOLLOW_SYMLINK_CHAIN)
       list(APPEND taken "${name}")
