@@ -2,6 +2,7 @@
 #include "recipes/recipe_values.h"
 
 #include <cctype>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <set>
 #include "csrc/base/text/json.h"
@@ -31,6 +32,11 @@ std::string quoted(const std::string& text) {
                     text[0] != '-' && text[0] != '.' && !reserved.count(lower) &&
                     !parse_number<double>(YAML::Node(text));
   return good ? text : dump_json(nlohmann::json(text));
+}
+
+std::string with_home(const std::string& path) {
+  const char* home = path.starts_with("~/") ? std::getenv("HOME") : nullptr;
+  return home == nullptr || *home == '\0' ? path : home + path.substr(1);
 }
 
 }  // namespace sutor

@@ -39,7 +39,8 @@ std::string joined(const std::string& section, const std::string& name) {
 
 constexpr size_t kMaxValue = size_t{64} << 10;  // bytes of a text with its variables replaced
 
-// Replaces ${NAME} in a text; `where` is for the error.
+// Replaces ${NAME} in a text, and ${NAME:-TEXT} by TEXT where the variable is not set or empty.
+// `where` is for the error.
 std::string expand(const std::string& text, const std::string& where) {
   std::string result;
   size_t at = 0;
@@ -47,11 +48,18 @@ std::string expand(const std::string& text, const std::string& where) {
     const size_t begin = text.find("${", at);
     const size_t end = begin == std::string::npos ? begin : text.find('}', begin);
     if (end == std::string::npos) return result.append(text, at);
-    const std::string name = text.substr(begin + 2, end - begin - 2);
+    std::string name = text.substr(begin + 2, end - begin - 2), otherwise;
+    const size_t dash = name.find(":-");
+    if (dash != std::string::npos) {
+      otherwise = name.substr(dash + 2);
+      name.resize(dash);
+    }
     const char* value = std::getenv(name.c_str());
+    if (dash != std::string::npos && (!value || *value == '\0')) value = otherwise.c_str();
     if (!value) {
-      fail(ErrorCode::kUnsetVariable, "{}: the environment variable {} of `{}` is not set", where,
-           name, text);
+      fail(ErrorCode::kUnsetVariable,
+           "{}: the environment variable {} of `{}` is not set (`${{{}:-TEXT}}` has a default)",
+           where, name, text, name);
     }
     result.append(text, at, begin - at).append(value);
     if (result.size() > kMaxValue) {

@@ -6,6 +6,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/process/console.h"
+#include "csrc/base/process/help_hint.h"
 #include "csrc/base/process/stop_signal.h"
 #include "launch/job/current_error.h"
 
@@ -23,6 +24,7 @@ Failure failure_of(const std::function<int()>& body) {
 void print_failure(const std::string& message) {
   std::fflush(stdout);
   std::fprintf(stderr, "%s\n", message.c_str());
+  print_help_hint(message);
   std::fflush(stderr);
 }
 
