@@ -154,8 +154,8 @@ def page_of(table, texts):
         "",
         "An error is printed as `error[E0201]: message` and ends the program with the exit code of",
         "its group: the number without its last two digits. A message says what was expected, what",
-        "was found, where, and how to mend it; this page says what a number stands for, what mostly",
-        "causes it, and what to do. `sutor help E0201` prints the same.",
+        "was found, where, and how to mend it; this page says what a number stands for, what",
+        "mostly causes it, and what to do. `sutor help E0201` prints the same.",
     ]
     by_exit = {}
     for number, (name, exit_code, line) in table.errors.items():

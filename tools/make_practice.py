@@ -24,8 +24,8 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 DEPARTMENTS = {
     "repair": ["the heel came off", "the sole is loose", "a seam is torn", "the zip is stuck",
                "an eyelet broke", "the lining has a hole"],
-    "order": ["I need a new pair", "please make boots", "can you make sandals", "I would like clogs",
-              "two pairs for my children", "dancing shoes for May"],
+    "order": ["I need a new pair", "please make boots", "can you make sandals",
+              "I would like clogs", "two pairs for my children", "dancing shoes for May"],
     "invoice": ["the bill is too high", "I paid twice", "the receipt is missing",
                 "may I pay in June", "the sum is wrong", "I have no invoice"],
     "visit": ["when are you open", "may I come on Monday", "where is the shop",

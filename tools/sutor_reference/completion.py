@@ -81,7 +81,8 @@ def zsh(program):
         for option in verb.options:
             value = ""
             if option.argument:
-                value = f":value:({' '.join(option.choices)})" if option.choices else ":value:_files"
+                words = f"({' '.join(option.choices)})" if option.choices else "_files"
+                value = f":value:{words}"
             repeats = "*" if option.name == "--set" else ""
             specs.append(f"        '{repeats}{option.name}[{zsh_text(option.meaning)}]{value}'")
         lines = " \\\n".join([*specs, "        '--help[the help page]'", "        '*:file:_files'"])

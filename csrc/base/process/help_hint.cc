@@ -1,12 +1,9 @@
 #include "csrc/base/process/help_hint.h"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cctype>
 #include <cstdio>
-
-#include "csrc/base/error.h"
 
 namespace sutor {
 
@@ -25,8 +22,8 @@ std::string error_named_in(const std::string& message) {
 void print_help_hint(const std::string& message) {
   if (::isatty(STDERR_FILENO) == 0) return;
   const std::string code = error_named_in(message);
-  const bool stopped = code == fmt::format("{}", ErrorCode::kStopped);
-  if (code.empty() || stopped) return;  // a stop says what to do, and is no fault
+  const bool stopped = code.substr(0, 3) == "E75";  // which says what to do, and is no fault
+  if (code.empty() || stopped) return;
   std::fprintf(stderr, "(`sutor help %s`: causes, and what to do)\n", code.c_str());
 }
 
