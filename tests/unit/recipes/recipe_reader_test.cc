@@ -181,8 +181,7 @@ TEST(RecipeReader, RefusesARateThatWouldRiseToTheEnd) {
 }
 
 TEST(RecipeReader, RefusesKeysOfThingsThatItDoesNotHave) {
-  for (const char* set : {"train.z_loss=0", "train.early_stop=null", "log.wandb=null",
-                          "log.experts=brief", "checkpoint.on_signal=[]",
+  for (const char* set : {"train.z_loss=0", "train.early_stop=null", "checkpoint.on_signal=[]",
                           "export.dtype=same_as_base", "data.train=[{path: a, share: 5%}]"}) {
     const std::string got = report(kLeast, {set});
     EXPECT_NE(got.find("E0201"), std::string::npos) << set << ": " << got;
