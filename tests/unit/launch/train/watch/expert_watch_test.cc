@@ -80,7 +80,9 @@ TEST(ExpertWatch, WarnsOfADriftOnce) {
   for (int step = 1; step <= 40; ++step) {
     const ExpertMetrics metrics = watch.observe(step, counts_of({100, 400, 400, 100}, {1, 9, 9, 9}));
     warned += watch.warning().has_value();
-    if (step > 20) EXPECT_EQ(metrics.json["drifted_layers"], (std::vector<int>{1, 7}));
+    if (step > 20) {
+      EXPECT_EQ(metrics.json["drifted_layers"], (std::vector<int>{1, 7}));
+    }
   }
   EXPECT_EQ(warned, 1);
 }
