@@ -113,7 +113,8 @@ class Counts(Experts):
                     of = sum(wanted[layer][which][i] for layer, ids in trained.items()
                              for i in ids)
                     share = of / sum(sum(wanted[layer][which]) for layer in trained)
-                    self.assertAlmostEqual(found[key], share, delta=1e-15)
+                    # Weights of other layouts may differ in their last bits, choices do not.
+                    self.assertAlmostEqual(found[key], share, delta=1e-6 if which else 1e-15)
                     self.assertAlmostEqual(found[f"{key}_at_scoring"], share, delta=1e-15)
                 self.assertRegex(result.out,
                                  r"\| load \d+\.\d \(L\d+:e\d+\) dead \d+ share (\d+)% "
@@ -195,7 +196,7 @@ class Verdicts(Experts):
         job = self.job(rows_of(40))
         self.verb(job, "prepare")
         found = []
-        for sets, ranks in (([], 1), (["parallel.ep=2"], 2), ([], 2), (["parallel.cp=2"], 2)):
+        for sets, ranks in (([], 1), (["parallel.ep=2"], 2), ([], 2), (["parallel.pp=2"], 2)):
             result = self.verb(job, "score", *sets, ranks=ranks)
             said = [line for line in (result.out + result.err).splitlines()
                     if re.match(r"(halves|dead|hot|warning\[W030)", line)]

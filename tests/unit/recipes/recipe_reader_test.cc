@@ -189,6 +189,19 @@ TEST(RecipeReader, RefusesKeysOfThingsThatItDoesNotHave) {
   }
 }
 
+TEST(RecipeReader, TakesAProjectOfWeightsAndBiasesOrNone) {
+  const std::string with = kLeast + std::string("log: {wandb: {project: mine, tags: [a]}}\n");
+  EXPECT_FALSE(read(kLeast, {}).log.wandb.project);
+  EXPECT_FALSE(read(kLeast + std::string("log: {wandb: null}\n"), {}).log.wandb.project);
+  const Recipe recipe = read(with, {"log.wandb.mode=offline"});
+  EXPECT_EQ(recipe.log.wandb.project, "mine");
+  EXPECT_EQ(recipe.log.wandb.mode, "offline");
+  EXPECT_EQ(recipe.log.wandb.tags, std::vector<std::string>{"a"});
+  EXPECT_FALSE(read(with, {"log.wandb=null"}).log.wandb.project);
+  EXPECT_NE(report(kLeast, {"log.wandb.mode=offline"}).find("E0206"), std::string::npos);
+  EXPECT_NE(report(with, {"log.wandb.mode=disabled"}).find("E0205"), std::string::npos);
+}
+
 TEST(RecipeReader, TakesEveryAxisOfRanks) {
   const Recipe recipe =
       read(kLeast, {"parallel.tp=2", "parallel.cp=3", "parallel.pp=4", "parallel.ep=8",
