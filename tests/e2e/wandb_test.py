@@ -169,7 +169,7 @@ class Wandb(unittest.TestCase):
         self.assertEqual(result.code, 2, result)
         self.assertIn("error[E0232]", result.err)
         self.assertIn("the package wandb is not installed in", result.err)
-        self.assertIn("--set log.wandb.project", result.err.replace("log.wandb:", "log.wandb."))
+        self.assertIn("--set log.wandb", result.err)
         job, result, told = self.train("log.wandb.project=mine")
         self.assertEqual((result.code, told), (2, []), result)
         self.assertIn("no account is known here", result.err)
