@@ -162,8 +162,7 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
                              const at::Tensor& unscaled) {
       const int64_t k = idx.size(1);
       const at::Tensor i = idx.cpu().contiguous(), w = unscaled.cpu().contiguous();
-      const std::span<const int64_t> part(parts.data() + own.begin,
-                                          static_cast<size_t>(i.size(0)));
+      const std::span<const int64_t> part(parts.data() + own.begin, static_cast<size_t>(i.size(0)));
       for (const auto& [half, into] :
            {std::pair{kFirstHalf, &result.first_half}, {kSecondHalf, &result.scores}}) {
         const CountedRows rows = counted_rows(i, w, part, half);

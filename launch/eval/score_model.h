@@ -14,7 +14,7 @@
 namespace sutor {
 
 struct ScoreResult {
-  ExpertScores scores;   // over all ranks
+  ExpertScores scores;  // over all ranks
   // Those of the first half of the sample, which ends where a document does: how far two samples
   // of that size agree tells whether the whole one is large enough.
   ExpertScores first_half;

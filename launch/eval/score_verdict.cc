@@ -13,7 +13,7 @@
 namespace sutor {
 namespace {
 
-constexpr size_t kNamed = 8;   // dead experts that are named
+constexpr size_t kNamed = 8;  // dead experts that are named
 constexpr size_t kHottest = 3;
 constexpr int kCoarse = 16;  // routed experts a layer, at most
 
@@ -87,9 +87,8 @@ std::string coarse_warning(const Recipe& recipe, const ModelInfo& model,
 std::optional<HalfOverlap> half_overlap(const ExpertScores& scores, const ExpertScores& first_half,
                                         const SelectOptions& options) {
   const ExpertScores second = second_half(scores, first_half);
-  HalfOverlap overlap{.worst = 2,
-                      .first_tokens = first_half.num_tokens(),
-                      .second_tokens = second.num_tokens()};
+  HalfOverlap overlap{
+      .worst = 2, .first_tokens = first_half.num_tokens(), .second_tokens = second.num_tokens()};
   if (overlap.first_tokens == 0 || overlap.second_tokens == 0) return {};
   std::map<int, std::vector<int>> one, other;
   try {

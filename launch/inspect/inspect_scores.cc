@@ -24,9 +24,9 @@ double sum_of(const std::vector<double>& values) {
 void add_halves(InspectReport& report, const StoredScores& stored) {
   for (const char* method : {"token", "gate"}) {
     const std::string label = fmt::format("halves agree by {}", method);
-    const auto overlap =
-        stored.first_half ? half_overlap(stored.scores, *stored.first_half, {.method = method})
-                          : std::nullopt;
+    const auto overlap = stored.first_half
+                             ? half_overlap(stored.scores, *stored.first_half, {.method = method})
+                             : std::nullopt;
     if (!overlap) {
       report.add(label, nullptr,
                  stored.first_half ? "cannot be said of so small a sample" : "not recorded");

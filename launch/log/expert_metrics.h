@@ -9,8 +9,8 @@
 namespace sutor {
 
 struct ExpertMetrics {
-  std::string text;             // for the line of the console
-  nlohmann::ordered_json json;  // "experts" of metrics.jsonl
+  std::string text;                                     // for the line of the console
+  nlohmann::ordered_json json;                          // "experts" of metrics.jsonl
   std::vector<std::pair<std::string, double>> scalars;  // for TensorBoard: "experts/dead" ...
   // Layers x experts as a PNG; empty: none at this step.
   std::string picture;

@@ -1,6 +1,6 @@
-// A TensorBoard event file of scalars and pictures, written without protobuf: TFRecord frames (length and data,
-// each with a masked crc32c) around hand-encoded Event messages.
-// Formats: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto.
+// A TensorBoard event file of scalars and pictures, written without protobuf: TFRecord frames
+// (length and data, each with a masked crc32c) around hand-encoded Event messages. Formats:
+// tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto.
 #pragma once
 
 #include <cstdint>

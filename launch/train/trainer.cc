@@ -245,12 +245,12 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
   const size_t sources = stream_->stores().size();
   if (sources > 1) input.supervised_by_source = supervised_by_store(batch, sources);
   StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
-                            .balance_loss = recipe_.train.balance_loss,
-                            .balance_over = balance_over(recipe_, source_.directory.config()),
-                            .recompute = parse_recompute(recipe_.train.recompute),
-                            .clip = recipe_.optim.clip,
-                            .lr = lr,
-                            .step = step};
+                      .balance_loss = recipe_.train.balance_loss,
+                      .balance_over = balance_over(recipe_, source_.directory.config()),
+                      .recompute = parse_recompute(recipe_.train.recompute),
+                      .clip = recipe_.optim.clip,
+                      .lr = lr,
+                      .step = step};
   if (watches(step)) {
     options.on_routing = [this](int layer, const at::Tensor& topk_idx, const at::Tensor&,
                                 const at::Tensor& unscaled) {

@@ -17,8 +17,7 @@ LayerLoad layer_load(const ExpertScores& scores, int layer) {
   const std::span<const int64_t> counts = scores.counts(layer);
   LayerLoad load{.layer = layer, .tokens = scores.num_tokens(layer)};
   const auto experts = static_cast<double>(counts.size());
-  const double all =
-      static_cast<double>(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
+  const double all = static_cast<double>(std::accumulate(counts.begin(), counts.end(), int64_t{0}));
   const double mean = all / experts;
   for (size_t e = 0; e < counts.size(); ++e) {
     if (counts[e] == 0) load.dead.push_back(static_cast<int>(e));

@@ -13,7 +13,7 @@ struct LayerLoad {
   int64_t tokens = 0;  // each chooses top_k experts
   // Of the numbers of choices of the layer's experts; all 0 for a layer without tokens.
   double max_over_mean = 0;
-  int busiest = 0;  // the expert with most; the lowest id of several
+  int busiest = 0;           // the expert with most; the lowest id of several
   double p95_over_mean = 0;  // 95% of the experts have at most this (nearest rank)
   double cv = 0;             // standard deviation over mean
   double entropy = 0;        // over that of even use: 1 is even, 0 one expert alone

@@ -176,7 +176,8 @@ class Drift(Experts):
                            "optim.lr=1e-7", "log.experts=brief")
         told = [line for line in result.err.splitlines() if "W0307" in line]
         self.assertEqual(len(told), 1, result)
-        self.assertRegex(told[0], r"fell from [\d.]+% at scoring to [\d.]+% now \(layers? [\d, ]+\)")
+        self.assertRegex(told[0], r"fell from [\d.]+% at scoring to [\d.]+% now "
+                         r"\(layers? [\d, ]+\)")
         last = self.metrics(other)[-1]["experts"]
         self.assertLess(last["share"], 0.75 * last["share_at_scoring"])
         self.assertTrue(last["drifted_layers"])

@@ -16,7 +16,7 @@ namespace sutor {
 class ExpertWatch {
  public:
   struct Options {
-    bool by_layer = false;  // log.experts: detailed
+    bool by_layer = false;      // log.experts: detailed
     int64_t picture_every = 0;  // steps; 0: no picture
     int64_t last_step = 0;      // has one in any case
   };

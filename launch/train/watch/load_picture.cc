@@ -9,7 +9,7 @@
 namespace sutor {
 namespace {
 
-constexpr int kLevels = 7;  // of each hue
+constexpr int kLevels = 7;      // of each hue
 constexpr double kDarkest = 4;  // times the mean
 
 // 0 white, 1-7 grey, 8-14 orange; both hues fall in brightness, so that the picture reads in grey.

@@ -25,8 +25,8 @@ class RoutingCounter {
   ExpertScores take(Comm& world);
 
  private:
-  ExpertScores scores_;   // empty; has the shape
-  at::Tensor values_;     // int64 [layers, 2 E + 1], as ExpertScores::flat()
+  ExpertScores scores_;          // empty; has the shape
+  at::Tensor values_;            // int64 [layers, 2 E + 1], as ExpertScores::flat()
   std::vector<int64_t> tokens_;  // of each layer
 };
 

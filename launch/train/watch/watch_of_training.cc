@@ -56,9 +56,8 @@ std::unique_ptr<ExpertWatch> watch_of_training(const Recipe& recipe, const Model
   const int64_t lines = std::max<int64_t>(1, last_step / recipe.log.every);
   const ExpertWatch::Options options{
       .by_layer = recipe.log.experts == "detailed",
-      .picture_every = recipe.log.tensorboard
-                           ? recipe.log.every * ((lines + kPictures - 1) / kPictures)
-                           : 0,
+      .picture_every =
+          recipe.log.tensorboard ? recipe.log.every * ((lines + kPictures - 1) / kPictures) : 0,
       .last_step = last_step};
   const auto scored = trained.empty() ? std::nullopt : scores_of(recipe, model, base_digest);
   return std::make_unique<ExpertWatch>(std::move(trained), scored, options);

@@ -78,7 +78,8 @@ TEST(ExpertWatch, WarnsOfADriftOnce) {
   ExpertWatch watch(kTrained, counts_of({500, 0, 0, 500}, {0, 500, 0, 500}), {});
   int warned = 0;
   for (int step = 1; step <= 40; ++step) {
-    const ExpertMetrics metrics = watch.observe(step, counts_of({100, 400, 400, 100}, {1, 9, 9, 9}));
+    const ExpertMetrics metrics =
+        watch.observe(step, counts_of({100, 400, 400, 100}, {1, 9, 9, 9}));
     warned += watch.warning().has_value();
     if (step > 20) {
       EXPECT_EQ(metrics.json["drifted_layers"], (std::vector<int>{1, 7}));
@@ -109,9 +110,9 @@ TEST(Png, HasTheChecksumsAndRowsOfItsFormat) {
     hex += digits[static_cast<uint8_t>(c) & 15];
   }
   EXPECT_EQ(hex,
-      "89504e470d0a1a0a0000000d49484452000000030000000204030000006f5a7b2900000009504c54"
-      "45ff000000ff000000ff2d4acd8a00000011494441547801010600f9ff00012000210000cd00438b"
-      "01ac610000000049454e44ae426082");
+            "89504e470d0a1a0a0000000d49484452000000030000000204030000006f5a7b2900000009504c54"
+            "45ff000000ff000000ff2d4acd8a00000011494441547801010600f9ff00012000210000cd00438b"
+            "01ac610000000049454e44ae426082");
 }
 
 TEST(LoadPicture, HasACellForEveryExpert) {
