@@ -322,6 +322,15 @@ void add_outputs(std::vector<Field>& fields) {
   fields.push_back(pin_field());
   fields.push_back(field("log.every", at(&Recipe::log, &LogOptions::every), whole(1)));
   fields.push_back(field("log.tensorboard", at(&Recipe::log, &LogOptions::tensorboard), boolean()));
+  fields.push_back(field("log.experts", at(&Recipe::log, &LogOptions::experts),
+                         one_of({"brief", "detailed", "none"})));
+  const auto wandb = [](auto member) { return at(&Recipe::log, &LogOptions::wandb, member); };
+  fields.push_back(field("log.wandb.project", wandb(&WandbOptions::project), text_or_null()));
+  fields.push_back(field("log.wandb.entity", wandb(&WandbOptions::entity), text_or_null()));
+  fields.push_back(field("log.wandb.name", wandb(&WandbOptions::name), text_or_null()));
+  fields.push_back(
+      field("log.wandb.mode", wandb(&WandbOptions::mode), one_of({"online", "offline"})));
+  fields.push_back(field("log.wandb.tags", wandb(&WandbOptions::tags), texts()));
   fields.push_back(field("eval.every", at(&Recipe::eval, &EvalOptions::every), whole(0)));
   fields.push_back(field("eval.metrics", at(&Recipe::eval, &EvalOptions::metrics),
                          texts({"loss", "ppl", "token_acc", "exact_match"})));

@@ -93,7 +93,9 @@ YAML::Node expand(const YAML::Node& node, const std::string& where) {
 // Adds the keys of YAML trees to RecipeValues.
 class Walker {
  public:
-  Walker(RecipeValues& values, std::string file) : values_(values), file_(std::move(file)) {}
+  // `set`: where the values are from that have no file: "--set optim".
+  Walker(RecipeValues& values, std::string file, std::string set = "")
+      : values_(values), file_(std::move(file)), set_(std::move(set)) {}
 
   // A whole mapping whose keys start with `prefix` ("" or "esft.").
   void map(const YAML::Node& node, const std::string& prefix) {
@@ -124,6 +126,8 @@ class Walker {
       if (node.IsMap()) fail(ErrorCode::kBadValue, "{}: `{}` is a value, got a mapping", at, name);
       values_[name] = {expand(node, at), at};
     } else if (is_section(name)) {
+      // A recipe may take back what its base turned on.
+      if (node.IsNull() && name == "log.wandb") values_["log.wandb.project"] = {node, at};
       if (node.IsNull()) return;
       if (!node.IsMap()) {
         fail(ErrorCode::kBadValue, "{}: `{}` is a section with the keys {}; got {}", at, name,
@@ -137,7 +141,7 @@ class Walker {
 
  private:
   std::string position(const YAML::Node& node, const std::string& otherwise = "") const {
-    if (file_.empty()) return otherwise;
+    if (file_.empty()) return otherwise.empty() ? set_ : otherwise;
     return fmt::format("{}:{}:{}", file_, node.Mark().line + 1, node.Mark().column + 1);
   }
 
@@ -193,6 +197,7 @@ class Walker {
 
   RecipeValues& values_;
   std::string file_;  // "" for --set
+  std::string set_;
 };
 
 constexpr size_t kMaxChain = 32;  // recipes that inherit from each other
@@ -238,7 +243,7 @@ void apply_set(const std::string& set, RecipeValues& values) {
   const std::string key = set.substr(0, equals);
   const std::string where = "--set " + key;
   const YAML::Node node = parse_yaml(set.substr(equals + 1), where);
-  Walker(values, "").place(key, node, where);
+  Walker(values, "", where).place(key, node, where);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "csrc/base/error_codes.h"
 
@@ -24,6 +25,9 @@ struct PythonOutput {
 
 // The same for a script whose stdout is the result.
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job);
+
+// The command that starts tools/<script> with `job`, for whoever runs it in another way.
+std::vector<std::string> python_step_command(const std::string& script, const nlohmann::json& job);
 
 // The JSON that a script printed. Throws E7099 when it is none.
 nlohmann::json printed_json(const PythonOutput& output, const std::string& script);

@@ -108,7 +108,9 @@ void MetricsLog::add(const StepMetrics& metrics) {
     Json& of = row["sources"][source.name] = {{"supervised_tokens", source.supervised_tokens}};
     if (source.supervised_tokens > 0) of["loss"] = source.loss;
   }
+  if (metrics.experts) row["experts"] = metrics.experts->json;
   keep_error([&] { metrics_.append(dump_json(row) + "\n"); });
+  if (hear_) hear_(row);
   if (!tensorboard_) return;
   std::vector<std::pair<std::string, double>> scalars = {
       {"train/loss", metrics.loss},
@@ -121,7 +123,16 @@ void MetricsLog::add(const StepMetrics& metrics) {
     if (source.supervised_tokens == 0) continue;
     scalars.emplace_back("train/loss/" + source.name, source.loss);
   }
+  if (metrics.experts) {
+    const auto& experts = metrics.experts->scalars;
+    scalars.insert(scalars.end(), experts.begin(), experts.end());
+  }
   keep_error([&] { tensorboard_->add(metrics.step, scalars); });
+  if (!metrics.experts || metrics.experts->picture.empty()) return;
+  keep_error([&] {
+    tensorboard_->add_picture(metrics.step, "experts/load", metrics.experts->picture,
+                              metrics.experts->width, metrics.experts->height);
+  });
 }
 
 void MetricsLog::add(const EvalMetrics& metrics) {
@@ -137,6 +148,7 @@ void MetricsLog::add(const EvalMetrics& metrics) {
     scalars.emplace_back("eval/" + metrics.set + "/" + name, value);
   }
   keep_error([&] { evaluations_.append(dump_json(row) + "\n"); });
+  if (hear_) hear_(row);
   if (!tensorboard_ || scalars.empty()) return;
   keep_error([&] { tensorboard_->add(metrics.step, scalars); });
 }
@@ -148,6 +160,7 @@ std::string step_line(const StepMetrics& metrics, int64_t total_steps, double se
                                  colour ? "\x1b[1m" + loss + "\x1b[0m" : loss);
   if (!metrics.sources.empty()) line += " (" + source_losses_text(metrics.sources) + ")";
   if (metrics.balance_loss) line += fmt::format(" | balance {:.4f}", *metrics.balance_loss);
+  if (metrics.experts) line += " | " + metrics.experts->text;
   return line + fmt::format(" | grad norm {:.3g} | lr {:.3g} | {} tok/s | {} | left {}",
                             metrics.grad_norm, metrics.lr,
                             format_count(std::llround(metrics.tokens_per_s)),

@@ -12,6 +12,7 @@
 
 #include "csrc/base/error.h"
 #include "launch/log/append_file.h"
+#include "launch/log/expert_metrics.h"
 #include "launch/log/run_paths.h"
 #include "launch/log/tensorboard.h"
 
@@ -38,6 +39,7 @@ struct StepMetrics {
   int64_t epoch = 0;                                // of the step's samples; 0 = the first
   double step_seconds = 0;                          // wall time
   std::vector<SourceMetrics> sources;               // empty where there is one alone
+  std::optional<ExpertMetrics> experts;             // of steps that are watched
 };
 
 struct EvalMetrics {
@@ -60,6 +62,8 @@ class MetricsLog {
   // the disk refuses, the error is kept: a training is not lost for its log.
   void add(const StepMetrics& metrics);
   void add(const EvalMetrics& metrics);
+  // From now on every line of metrics.jsonl and eval.jsonl is also told to `hear`.
+  void tell(std::function<void(const nlohmann::ordered_json&)> hear) { hear_ = std::move(hear); }
   // Before a checkpoint is published: every line of its steps survives a power cut from now on.
   // Tries again what the disk refused before; an error is kept likewise.
   void sync();
@@ -72,6 +76,7 @@ class MetricsLog {
   AppendFile metrics_;
   AppendFile evaluations_;
   std::unique_ptr<TensorboardWriter> tensorboard_;
+  std::function<void(const nlohmann::ordered_json&)> hear_;
   std::optional<Error> error_;
 };
 

@@ -22,6 +22,7 @@
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
+#include "launch/python/wandb_run.h"
 #include "launch/steps/export.h"
 #include "launch/steps/prepare.h"
 #include "launch/steps/score.h"
@@ -59,7 +60,10 @@ class RecipeRun {
   }
 
   void go() {
-    on_rank_0(world_, "look at what the output holds", [&] { check_output(); });
+    on_rank_0(world_, "look at what the output holds", [&] {
+      check_output();
+      check_wandb(recipe_);
+    });
     step(RecipeStep::kPrepare, &RecipeRun::prepare_files, &RecipeRun::prepare);
     if (selects()) {
       step(RecipeStep::kScore, &RecipeRun::score_files, &RecipeRun::score);

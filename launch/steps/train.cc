@@ -13,6 +13,7 @@
 #include "launch/model/session.h"
 #include "launch/output/replaced_training.h"
 #include "launch/preflight/preflight.h"
+#include "launch/python/wandb_run.h"
 #include "launch/steps/step_ledger.h"
 #include "recipes/recipe_reader.h"
 
@@ -41,7 +42,10 @@ void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, con
   require_optimizer_dtype(recipe);
   const SessionOptions session = session_options(recipe, world);
   set_threads(recipe.train.threads);
-  on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
+  on_rank_0(world, "look at the output folder", [&] {
+    check_output(recipe, mode);
+    check_wandb(recipe);
+  });
   std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
   preflight(recipe, trainer.plan(), trainer.session_options(), trainer.last_step(), world);

@@ -27,7 +27,8 @@ struct StepOptions {
   Recompute recompute = Recompute::kNone;
   double clip = 1.0;  // OptimOptions::clip
   double lr = 0;
-  int64_t step = 1;  // counts from 1
+  int64_t step = 1;                                      // counts from 1
+  decltype(ForwardContext::on_routing) on_routing = {};  // as in PipelineOptions
 };
 
 struct StepResult {

@@ -21,6 +21,7 @@
 #include "launch/train/losses/balance_loss.h"
 #include "launch/train/memory_report.h"
 #include "launch/train/train_report.h"
+#include "launch/train/watch/watch_of_training.h"
 #include "recipes/data_sets.h"
 #include "recipes/recipe_reader.h"
 #include "recipes/recipe_steps.h"
@@ -114,8 +115,29 @@ void Trainer::start(const ResumeMode& mode) {
   on_rank_0(world_, "open the logs", [&] {
     write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
     log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
+    if (recipe_.log.wandb.project) {
+      wandb_ = std::make_unique<WandbRun>(recipe_, paths_, mode.resume);
+      log_->tell([this](const nlohmann::ordered_json& row) { wandb_->log(row); });
+    }
+    watch_ = watch_of_training(recipe_, plan_.model, plan_.trainable, base_.text(), total_steps_);
   });
+  routing_ = std::make_unique<RoutingCounter>(plan_.model, session_->store().device());
   if (state_.step > 0) restore_best();
+}
+
+void Trainer::end_wandb(int exit_code) {
+  if (!wandb_) return;
+  nlohmann::ordered_json summary = {{"steps", state_.step}, {"tokens", tokens_seen_}};
+  if (state_.best_step >= 0) {
+    summary["best_metric"] = state_.best_metric;
+    summary["best_value"] = state_.best_value;
+    summary["best_step"] = state_.best_step;
+  }
+  wandb_->finish(exit_code, summary);
+}
+
+bool Trainer::watches(int64_t step) const {
+  return is_watched(recipe_, plan_.model, step, total_steps_);
 }
 
 // BEST may lead elsewhere after a crash, and another metric may decide from now on: what counts are
@@ -180,6 +202,7 @@ void Trainer::run_steps(const ResumeMode& mode) {
     throw;
   }
   check_frozen_weights();
+  end_wandb(kExitOk);
 }
 
 void Trainer::train_to_end() {
@@ -221,13 +244,19 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
   StepInput input{micro, supervised_tokens(batch), sequence_count(batch), token_count(batch)};
   const size_t sources = stream_->stores().size();
   if (sources > 1) input.supervised_by_source = supervised_by_store(batch, sources);
-  const StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
-                            .balance_loss = recipe_.train.balance_loss,
-                            .balance_over = balance_over(recipe_, source_.directory.config()),
-                            .recompute = parse_recompute(recipe_.train.recompute),
-                            .clip = recipe_.optim.clip,
-                            .lr = lr,
-                            .step = step};
+  StepOptions options{.lowest_layer = plan_.trainable.lowest_layer(),
+                      .balance_loss = recipe_.train.balance_loss,
+                      .balance_over = balance_over(recipe_, source_.directory.config()),
+                      .recompute = parse_recompute(recipe_.train.recompute),
+                      .clip = recipe_.optim.clip,
+                      .lr = lr,
+                      .step = step};
+  if (watches(step)) {
+    options.on_routing = [this](int layer, const at::Tensor& topk_idx, const at::Tensor&,
+                                const at::Tensor& unscaled) {
+      routing_->add(layer, topk_idx, unscaled);
+    };
+  }
   return {train_step(*session_, *optimizer_, input, options), input.tokens, input.supervised,
           input.supervised_by_source};
 }
@@ -244,6 +273,8 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
   const StepEnd end{
       .saves_progress = most[3], .signal = static_cast<int>(most[4]), .log_failed = most[5] != 0};
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
+  std::optional<ExpertScores> counts;
+  if (watches(step)) counts = routing_->take(world_);
   if (!is_root()) return end;
   StepMetrics metrics{
       .step = step, .loss = result.step.loss, .grad_norm = result.step.grad_norm, .lr = lr};
@@ -260,7 +291,9 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
     metrics.sources.push_back({data_set_name(recipe_.data.train[s]), result.step.source_losses[s],
                                result.supervised_by_source[s]});
   }
+  if (counts) metrics.experts = watch_->observe(step, *counts);
   log_->add(metrics);
+  if (counts && watch_->warning()) fmt::print(stderr, "{}\n", *watch_->warning());
   if (step % std::max<int64_t>(1, recipe_.log.every) == 0 || step == total_steps_) {
     const double left = seconds_per_step_ * static_cast<double>(total_steps_ - step);
     fmt::print("{}\n", step_line(metrics, total_steps_, left, use_colour(STDOUT_FILENO)));
@@ -321,9 +354,11 @@ void Trainer::evaluate_or_stop(int64_t step, const std::set<std::string>& done) 
 }
 
 void Trainer::stop(int signal, const std::string& in) {
+  if (state_.step == 0) end_wandb(kExitStopped);
   if (state_.step == 0) leave(signal, in + ". Nothing is lost, nothing new is saved");
   save(/*last=*/true);
   checkpointer_->finish();
+  end_wandb(kExitStopped);
   leave(signal,
         fmt::format("{}. step-{:08} is saved: `--resume` goes on from it, `sutor run` by the "
                     "same command",

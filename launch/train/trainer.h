@@ -14,10 +14,13 @@
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
+#include "launch/python/wandb_run.h"
 #include "launch/train/checkpointer.h"
 #include "launch/train/lr_schedule.h"
 #include "launch/train/train_plan.h"
 #include "launch/train/train_step.h"
+#include "launch/train/watch/expert_watch.h"
+#include "launch/train/watch/routing_counter.h"
 #include "recipes/recipe.h"
 
 namespace sutor {
@@ -79,6 +82,8 @@ class Trainer {
   [[noreturn]] void stop(int signal, const std::string& in);
   void save(bool last);
   void check_frozen_weights();
+  bool watches(int64_t step) const;
+  void end_wandb(int exit_code);
   bool is_root() const { return world_.rank() == 0; }
 
   const Recipe& recipe_;
@@ -96,6 +101,9 @@ class Trainer {
   std::vector<EvalSet> eval_sets_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<MetricsLog> log_;
+  std::unique_ptr<RoutingCounter> routing_;
+  std::unique_ptr<ExpertWatch> watch_;  // of rank 0
+  std::unique_ptr<WandbRun> wandb_;     // of rank 0, where the recipe asks for one
   std::unique_ptr<LrSchedule> schedule_;
   TrainState state_;
   int64_t total_steps_ = 0;

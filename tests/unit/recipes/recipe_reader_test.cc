@@ -181,13 +181,25 @@ TEST(RecipeReader, RefusesARateThatWouldRiseToTheEnd) {
 }
 
 TEST(RecipeReader, RefusesKeysOfThingsThatItDoesNotHave) {
-  for (const char* set : {"train.z_loss=0", "train.early_stop=null", "log.wandb=null",
-                          "log.experts=brief", "checkpoint.on_signal=[]",
+  for (const char* set : {"train.z_loss=0", "train.early_stop=null", "checkpoint.on_signal=[]",
                           "export.dtype=same_as_base", "data.train=[{path: a, share: 5%}]"}) {
     const std::string got = report(kLeast, {set});
     EXPECT_NE(got.find("E0201"), std::string::npos) << set << ": " << got;
     EXPECT_NE(got.find("unknown key"), std::string::npos) << set << ": " << got;
   }
+}
+
+TEST(RecipeReader, TakesAProjectOfWeightsAndBiasesOrNone) {
+  const std::string with = kLeast + std::string("log: {wandb: {project: mine, tags: [a]}}\n");
+  EXPECT_FALSE(read(kLeast, {}).log.wandb.project);
+  EXPECT_FALSE(read(kLeast + std::string("log: {wandb: null}\n"), {}).log.wandb.project);
+  const Recipe recipe = read(with, {"log.wandb.mode=offline"});
+  EXPECT_EQ(recipe.log.wandb.project, "mine");
+  EXPECT_EQ(recipe.log.wandb.mode, "offline");
+  EXPECT_EQ(recipe.log.wandb.tags, std::vector<std::string>{"a"});
+  EXPECT_FALSE(read(with, {"log.wandb=null"}).log.wandb.project);
+  EXPECT_NE(report(kLeast, {"log.wandb.mode=offline"}).find("E0206"), std::string::npos);
+  EXPECT_NE(report(with, {"log.wandb.mode=disabled"}).find("E0205"), std::string::npos);
 }
 
 TEST(RecipeReader, TakesEveryAxisOfRanks) {
