@@ -68,6 +68,13 @@ struct ScheduleOptions {
   double epochs = 1;
 };
 
+// Ends a training early when an evaluation does not get better any more; off without a metric.
+struct EarlyStopOptions {
+  std::optional<std::string> metric;  // "task.loss"
+  int64_t patience = 3;               // evaluations in a row without an improvement
+  double min_delta = 0;               // what is less better than this is no improvement
+};
+
 struct TrainOptions {
   std::string method = "esft";  // esft | full | lora
   int64_t global_batch = 32;    // packs when packing, else documents
@@ -78,6 +85,7 @@ struct TrainOptions {
   std::string threads = "auto";
   // What the backward pass computes again instead of keeping it: none | attention | layer.
   std::string recompute = "none";
+  EarlyStopOptions early_stop;
 };
 
 struct LogOptions {
@@ -88,7 +96,7 @@ struct LogOptions {
 struct EvalOptions {
   int64_t every = 100;  // steps; 0 = only at the end
   std::vector<std::string> metrics = {"loss", "ppl", "token_acc"};
-  std::optional<std::string> best;   // "<set>.loss"; default: the first eval set's loss
+  std::optional<std::string> best;   // "<set>.<metric>"; default: the first eval set's loss
   std::optional<std::string> judge;  // command line of the scorer judge
   bool before_training = true;
 };

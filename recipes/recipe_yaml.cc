@@ -116,6 +116,8 @@ class Walker {
       if (node.IsMap()) fail(ErrorCode::kBadValue, "{}: `{}` is a value, got a mapping", at, name);
       values_[name] = {expand(node, at), at};
     } else if (is_section(name)) {
+      // A recipe may take back what its base turned on.
+      if (node.IsNull() && name == "train.early_stop") values_[name + ".metric"] = {node, at};
       if (node.IsNull()) return;
       if (!node.IsMap()) {
         fail(ErrorCode::kBadValue, "{}: `{}` is a section with the keys {}; got {}", at, name,
