@@ -26,7 +26,7 @@ void check_name(const Recipe& recipe, const char* key, const std::string& name) 
 }
 
 void check_early_stop(const Recipe& recipe) {
-  const EarlyStopOptions& stop = recipe.train.early_stop;
+  const EarlyStopOptions& stop = recipe.early_stop;
   if (!stop.metric) {
     for (const char* key : {kPatience, kMinDelta}) {
       // A metric of null switches it off, whatever else is written.
@@ -75,8 +75,7 @@ std::vector<std::string> metric_names(const Recipe& recipe) {
 bool needs_completions(const Recipe& recipe, const DataSource& set) {
   if (!set.scorer) return false;
   const std::vector<std::string> scorers = split_at_commas(*set.scorer);
-  for (const std::optional<std::string>& name :
-       {recipe.eval.best, recipe.train.early_stop.metric}) {
+  for (const std::optional<std::string>& name : {recipe.eval.best, recipe.early_stop.metric}) {
     if (!name) continue;
     const MetricName metric = parse_metric_name(*name);
     if (metric.set != set.name) continue;

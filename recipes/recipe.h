@@ -85,7 +85,6 @@ struct TrainOptions {
   std::string threads = "auto";
   // What the backward pass computes again instead of keeping it: none | attention | layer.
   std::string recompute = "none";
-  EarlyStopOptions early_stop;
 };
 
 struct LogOptions {
@@ -129,6 +128,8 @@ struct Recipe {
   std::string file;  // the YAML file that it was read from
   // Where the value of a key was written ("my.yaml:14:3", "--set"); without keys at their default.
   std::map<std::string, std::string> origins;
+
+  EarlyStopOptions early_stop;  // the section train.early_stop
 };
 
 }  // namespace sutor

@@ -307,9 +307,7 @@ void add_training(std::vector<Field>& fields) {
       as_written(field("train.threads", at(&Recipe::train, &TrainOptions::threads), read_threads)));
   fields.push_back(field("train.recompute", at(&Recipe::train, &TrainOptions::recompute),
                          one_of({"none", "attention", "layer"})));
-  const auto early = [](auto member) {
-    return at(&Recipe::train, &TrainOptions::early_stop, member);
-  };
+  const auto early = [](auto member) { return at(&Recipe::early_stop, member); };
   fields.push_back(
       field("train.early_stop.metric", early(&EarlyStopOptions::metric), text_or_null()));
   fields.push_back(

@@ -59,7 +59,7 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
       options_(session),
       provenance_(provenance),
       stores_(recipe, source.info.vocab_size),
-      early_stop_(recipe.train.early_stop) {
+      early_stop_(recipe.early_stop) {
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   options_.decay_matrices_only = recipe.optim.decay == "matrices";
@@ -322,7 +322,7 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
 
 bool Trainer::log_evaluation(EvalMetrics metrics, const std::set<std::string>& kept) {
   const std::string best = parse_metric_name(state_.best_metric).key;
-  const std::string stop = parse_metric_name(recipe_.train.early_stop.metric.value_or("")).key;
+  const std::string stop = parse_metric_name(recipe_.early_stop.metric.value_or("")).key;
   std::erase_if(metrics.values, [&](const auto& value) {
     const std::vector<std::string>& wanted = recipe_.eval.metrics;
     return value.first != best && value.first != stop && kept.count(value.first) == 0 &&

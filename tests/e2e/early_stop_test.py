@@ -12,6 +12,7 @@ import tempfile
 import unittest
 
 import recipes
+import tokenizers
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "fault"))
 import jobs  # noqa: E402
@@ -147,6 +148,40 @@ class TheBest(EarlyStopTest):
                 self.assertEqual((job / "run/checkpoints/BEST").read_text().strip(),
                                  f"step-{step:08}")
                 self.assertIn(f"best task.{metric} ", result.out)
+
+
+class AScore(unittest.TestCase):
+    """Of completions, which are generated in every evaluation when it decides."""
+
+    def test_may_decide_which_is_the_best_and_when_to_stop(self):
+        with tempfile.TemporaryDirectory(prefix="sutor-score-") as path:
+            folder = recipes.Folder(SUTOR, path)
+            model = folder.path / "model"
+            size = json.loads((model / "config.json").read_text())["vocab_size"]
+            tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(
+                {f"w{i}": i for i in range(size)}, unk_token="w0"))
+            tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+            tokenizer.save(str(model / "tokenizer.json"))
+            rows = folder.path / "answers.jsonl"
+            rows.write_text("".join(json.dumps({"prompt": f"w{i} w7", "completion": "not so"}) + "\n"
+                                    for i in range(3, 9)))
+            job = folder.job()
+            result = folder.run(job, *options_of(
+                f"data.eval=[{{path: {rows}, name: task, scorer: exact}}]", "eval.best=task.exact",
+                "train.early_stop={metric: task.exact, patience: 2}", "eval.every=2",
+                "schedule.steps=12", "generate.max_new_tokens=4"))
+            self.check_stopped(job, result)
+
+    def check_stopped(self, job, result):
+        lines = list(map(json.loads, (job / "run/eval.jsonl").open()))
+        self.assertEqual([(line["step"], line["exact"]) for line in lines],
+                         [(0, 0.0), (2, 0.0), (4, 0.0)], result)
+        self.assertIn("early stop at step 4 of 12: task.exact", result.out)
+        self.assertIn("best task.exact 0.000000 at step 2", result.out)
+        self.assertEqual(len((job / "run/evaluation/training/task.jsonl").read_text().splitlines()),
+                         6)
+        self.assertEqual(result.code, 1, result)  # no better than the base, which is said
+        self.assertIn("no evaluation beat the base: task.exact", result.errors()[0])
 
 
 if __name__ == "__main__":

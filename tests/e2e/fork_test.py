@@ -131,14 +131,17 @@ class AFork(ForkTest):
 
     def test_that_was_killed_before_its_first_checkpoint_is_still_a_fork(self):
         job = self.new_job()
-        sets = options_of("output=fork", "eval.every=2", "checkpoint.every=0",
-                          "eval.before_training=false", "schedule.steps=3")
-        command = self.folder.command("--from", self.parent, *sets)
-        self.folder.run_and_kill(job, "step 1/3", command=command)
-        result = self.folder.run(job, command=self.folder.command(*sets))
+        sets = options_of("output=fork", "eval.every=0", "checkpoint.every=0",
+                          "eval.before_training=false")
+        command = self.folder.command("--from", self.parent, *sets, "--set", "schedule.steps=2000")
+        self.folder.run_and_kill(job, "step 1/2000", command=command)
+        self.assertEqual(list((job / "fork/checkpoints").glob("step-*")), [])
+        result = self.folder.run(job, command=self.folder.command(*sets, "--set",
+                                                                  "schedule.steps=2"))
         self.assertEqual(result.code, 0, result)
-        fork = self.lines(job / "fork/metrics.jsonl", "loss")
-        self.assertEqual(fork[:2], self.lines(job / "run/metrics.jsonl", "loss")[4:6])
+        self.assertIn("fork     of ", result.out)
+        self.assertEqual(self.lines(job / "fork/metrics.jsonl", "loss"),
+                         self.lines(job / "run/metrics.jsonl", "loss")[4:6])
 
     def test_of_what_does_not_fit_is_refused(self):
         job = self.new_job()
