@@ -65,6 +65,7 @@ constexpr Verb kVerbs[] = {
      sutor::verb_verify},
     {"diff", "compare two stores, models, checkpoints or adapters", sutor::verb_diff},
     {"generate", "completions of prompts, greedy or sampled", sutor::verb_generate, Kind::kWorks},
+    {"chat", "a conversation with a model, answers as they come", sutor::verb_chat},
     {"logits", "logits and router choices of given ids, for comparison", sutor::verb_logits},
     {"init-model", "a randomly initialised model directory", sutor::verb_init_model, Kind::kWorks},
 };

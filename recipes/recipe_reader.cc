@@ -12,6 +12,7 @@
 
 #include "csrc/base/error.h"
 #include "recipes/data_sets.h"
+#include "recipes/eval_metrics.h"
 #include "recipes/recipe_schema.h"
 #include "recipes/recipe_values.h"
 #include "recipes/recipe_yaml.h"
@@ -130,18 +131,7 @@ void check_eval(const Recipe& recipe) {
          "give their file instead of a token store",
          recipe.file, source.name);
   }
-  if (!recipe.eval.best) return;
-  std::vector<std::string> choices;
-  for (const DataSource& source : recipe.data.eval) choices.push_back(source.name + ".loss");
-  const std::string together = held_out_together(recipe);
-  if (!together.empty()) choices.push_back(together + ".loss");
-  if (std::find(choices.begin(), choices.end(), *recipe.eval.best) == choices.end()) {
-    fail(ErrorCode::kBadValue, "{}: `eval.best`: expected {}, got `{}`",
-         place_of(recipe, "eval.best"),
-         choices.empty() ? "nothing, as data.eval is empty"
-                         : fmt::format("one of {}", fmt::join(choices, ", ")),
-         *recipe.eval.best);
-  }
+  check_deciding_metrics(recipe);
 }
 
 void check_schedule(const Recipe& recipe) {

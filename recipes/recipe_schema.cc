@@ -310,6 +310,13 @@ void add_training(std::vector<Field>& fields) {
       as_written(field("train.threads", at(&Recipe::train, &TrainOptions::threads), read_threads)));
   fields.push_back(field("train.recompute", at(&Recipe::train, &TrainOptions::recompute),
                          one_of({"none", "attention", "layer"})));
+  const auto early = [](auto member) { return at(&Recipe::early_stop, member); };
+  fields.push_back(
+      field("train.early_stop.metric", early(&EarlyStopOptions::metric), text_or_null()));
+  fields.push_back(
+      field("train.early_stop.patience", early(&EarlyStopOptions::patience), whole(1)));
+  fields.push_back(field("train.early_stop.min_delta", early(&EarlyStopOptions::min_delta),
+                         number(kNotNegative)));
 }
 
 void add_outputs(std::vector<Field>& fields) {

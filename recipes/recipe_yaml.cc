@@ -128,6 +128,7 @@ class Walker {
     } else if (is_section(name)) {
       // A recipe may take back what its base turned on.
       if (node.IsNull() && name == "log.wandb") values_["log.wandb.project"] = {node, at};
+      if (node.IsNull() && name == "train.early_stop") values_[name + ".metric"] = {node, at};
       if (node.IsNull()) return;
       if (!node.IsMap()) {
         fail(ErrorCode::kBadValue, "{}: `{}` is a section with the keys {}; got {}", at, name,

@@ -17,6 +17,7 @@ int verb_select(const Arguments& arguments);
 int verb_plan(const Arguments& arguments);
 int verb_params(const Arguments& arguments);
 int verb_train(const Arguments& arguments);
+int verb_chat(const Arguments& arguments);
 int verb_generate(const Arguments& arguments);
 int verb_eval(const Arguments& arguments);
 int verb_logits(const Arguments& arguments);

@@ -188,21 +188,23 @@ std::set<int64_t> stop_ids(const ModelSource& source) {
 }
 
 GenerationResult generate(const Session& session, std::span<const std::vector<int64_t>> prompts,
-                          const std::set<int64_t>& stop, const GenerateOptions& options) {
+                          const std::set<int64_t>& stop, const GenerateOptions& options,
+                          const GenerationWatch* watch) {
   at::NoGradGuard no_grad;
   const auto begin = std::chrono::steady_clock::now();
   check_prompts(prompts, session.source().info.vocab_size);
   Comm& world = session.parallel().world();
   Generator generator(session, prompts, stop, options);
   for (;;) {
-    int64_t most[] = {generator.has_work(), stop_signal()};
+    int64_t most[] = {generator.has_work(), stop_signal(), watch && watch->ends()};
     world.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "generation goes on");
-    if (most[0] == 0) break;
+    if (most[0] == 0 || most[2] != 0) break;
     if (most[1] != 0) {
       leave(static_cast<int>(most[1]),
             "while generating. Nothing is written; the same command starts it again");
     }
     generator.step();
+    if (watch && world.rank() == 0) watch->on_token(generator.completions().front());
   }
   GenerationResult result;
   result.completions = std::move(generator.completions());

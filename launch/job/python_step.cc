@@ -70,7 +70,9 @@ std::string find_python(const fs::path& tree, const std::string& script) {
        python, script);
 }
 
-std::vector<std::string> command_of(const std::string& script, const nlohmann::json& job) {
+}  // namespace
+
+std::vector<std::string> python_command(const std::string& script, const nlohmann::json& job) {
   const fs::path tree = tree_of(script);
   std::string text;
   try {
@@ -83,6 +85,8 @@ std::vector<std::string> command_of(const std::string& script, const nlohmann::j
   // -B: writes no byte code into a source tree that may be read-only or shared.
   return {find_python(tree, script), "-B", (tree / "tools" / script).string(), std::move(text)};
 }
+
+namespace {
 
 // How long a script has to end after it was told to, and how long this process waits for a signal
 // of its own when one ended the script: a launcher sends it to both.
@@ -104,14 +108,16 @@ void set_signals(posix_spawnattr_t& attributes) {
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 }
 
-// Starts a program whose stdout is `out`, unless that is negative.
-pid_t start(const std::vector<std::string>& command, int out) {
+}  // namespace
+
+pid_t start_python(const std::vector<std::string>& command, int in, int out) {
   std::vector<char*> arguments;
   for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
   arguments.push_back(nullptr);
   std::fflush(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
+  if (in >= 0) posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
   if (out >= 0) posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
@@ -127,6 +133,8 @@ pid_t start(const std::vector<std::string>& command, int out) {
   set_child_to_end(child);
   return child;
 }
+
+namespace {
 
 // What ended a script that a signal ended, when that is a limit rather than a person: the system
 // out of memory, a library that was given no more memory or time.
@@ -222,21 +230,21 @@ std::string read_to_end(int fd, Ending& ending) {
 }  // namespace
 
 int run_python_step(const std::string& script, const nlohmann::json& job) {
-  const std::vector<std::string> command = command_of(script, job);
-  const pid_t child = start(command, -1);
+  const std::vector<std::string> command = python_command(script, job);
+  const pid_t child = start_python(command, -1, -1);
   Ending ending(child);
   return wait_for(child, script, ending);
 }
 
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job) {
-  const std::vector<std::string> command = command_of(script, job);
+  const std::vector<std::string> command = python_command(script, job);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) {
     fail(ErrorCode::kWriteFailed, "cannot make a pipe: {}", std::strerror(errno));
   }
   const FileDescriptor reading(ends[0]);
   FileDescriptor writing(ends[1]);
-  const pid_t child = start(command, writing.get());
+  const pid_t child = start_python(command, -1, writing.get());
   writing.close();  // the child has the last copy, so the text ends when the child closes it
   PythonOutput output;
   Ending ending(child);

@@ -7,6 +7,8 @@
 // signal asks this process to stop, the script is told to end, and both throw E7500.
 #pragma once
 
+#include <sys/types.h>
+
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -14,6 +16,12 @@
 #include "csrc/base/error_codes.h"
 
 namespace sutor {
+
+// For programs that keep a script running (python_dialog.h): the command line that starts it, and
+// its start with these file descriptors as stdin and stdout (negative: those of this process). The
+// child is one that a second signal ends, too (csrc/base/process/stop_signal.h).
+std::vector<std::string> python_command(const std::string& script, const nlohmann::json& job);
+pid_t start_python(const std::vector<std::string>& command, int in, int out);
 
 // Runs tools/<script> with `job`; it inherits stdout. Returns its exit code.
 int run_python_step(const std::string& script, const nlohmann::json& job);

@@ -17,6 +17,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/owner/staged_directory.h"
 #include "csrc/base/parallel.h"
+#include "launch/checkpoints/choose_checkpoint.h"
 #include "launch/convert/rounding_report.h"
 #include "launch/data/token_stores.h"
 #include "launch/log/run_paths.h"
@@ -227,10 +228,14 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
   std::vector<const Overlay*> layers;
   for (const Overlay& adapter : source.adapters) layers.push_back(&adapter);
   std::optional<Overlay> checkpoint;
-  if (request.checkpoint != "none") {
-    const std::filesystem::path path = find_checkpoint(paths.checkpoints(), request.checkpoint);
+  if (request.checkpoint == "none") {
+    fmt::print("{}\n",
+               checkpoint_line(choose_checkpoint(paths.checkpoints(), "none"), recipe.model.path));
+  } else {
+    const ChosenCheckpoint chosen = choose_checkpoint(paths.checkpoints(), request.checkpoint);
+    fmt::print("{}\n", checkpoint_line(chosen, recipe.model.path));
+    const std::filesystem::path& path = chosen.path;
     checkpoint.emplace(source.checkpoint(path, source.digest()));
-    fmt::print("checkpoint {}\n", path.string());
     warn_of_base_config(*checkpoint);
     check_learned(*checkpoint, source, recipe, request.formats);
     layers.push_back(&*checkpoint);

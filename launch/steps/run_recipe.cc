@@ -13,6 +13,7 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
+#include "launch/checkpoints/choose_checkpoint.h"
 #include "launch/data/rows/row_files.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
@@ -32,6 +33,7 @@
 #include "launch/steps/step_ledger.h"
 #include "launch/steps/train.h"
 #include "launch/steps/training_basis.h"
+#include "launch/train/fork.h"
 #include "launch/train/train_plan.h"
 
 namespace sutor {
@@ -47,10 +49,12 @@ struct StepFiles {
 
 class RecipeRun {
  public:
-  RecipeRun(const Recipe& recipe, Comm& world, bool overwrite, const nlohmann::json& provenance)
+  RecipeRun(const Recipe& recipe, Comm& world, const RunMode& mode,
+            const nlohmann::json& provenance)
       : recipe_(recipe),
         world_(world),
-        overwrite_(overwrite),
+        overwrite_(mode.overwrite),
+        from_(mode.from),
         provenance_(provenance),
         paths_(recipe.output),
         source_(recipe.model),
@@ -88,6 +92,11 @@ class RecipeRun {
   // program's, or a person's.
   void check_output() {
     if (selects()) require_unedited(checks_.expert_config());
+    if (!from_.empty()) {
+      const bool resume = paths_.holds_training() && !overwrite_;
+      const nlohmann::json parent = fork_to_begin(paths_, from_, resume);
+      if (!parent.is_null()) check_parent_base(parent, base_);
+    }
     if (overwrite_ || !trained_before()) return require_own_training(paths_);
     refuse_other_basis(recipe_, base_, selects(), checks_);
   }
@@ -252,11 +261,12 @@ class RecipeRun {
         from_rank_0(world_, "look for a training", [&] {
           return std::string(paths_.holds_training() && !overwrite_ ? "resume" : "start");
         }) == "resume";
-    run_train(recipe_, source_, world_, {.resume = resume, .overwrite = overwrite_}, provenance_);
+    run_train(recipe_, source_, world_, {.resume = resume, .overwrite = overwrite_}, provenance_,
+              from_);
   }
 
   StepFiles export_files() const {
-    const std::filesystem::path chosen = find_checkpoint(paths_.checkpoints(), "best");
+    const std::filesystem::path chosen = choose_checkpoint(paths_.checkpoints(), "best").path;
     Paths outputs;
     for (const std::string& format : recipe_.export_.format) {
       outputs.push_back(paths_.adapter().parent_path() / format);
@@ -279,6 +289,7 @@ class RecipeRun {
   const Recipe& recipe_;
   Comm& world_;
   bool overwrite_;
+  std::string from_;
   const nlohmann::json& provenance_;
   RunPaths paths_;
   ModelSource source_;  // opened once: its digest is computed once, by rank 0
@@ -290,10 +301,10 @@ class RecipeRun {
 
 }  // namespace
 
-void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
+void run_recipe(const Recipe& recipe, Comm& world, const RunMode& mode,
                 const nlohmann::json& provenance) {
   on_rank_0(world, "preflight of the output", [&] { check_output(RunPaths(recipe.output)); });
-  RecipeRun(recipe, world, overwrite, provenance).go();
+  RecipeRun(recipe, world, mode, provenance).go();
 }
 
 }  // namespace sutor

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "checkpoint/partial/checkpoint_list.h"
@@ -15,6 +16,7 @@
 #include "launch/preflight/preflight.h"
 #include "launch/python/wandb_run.h"
 #include "launch/steps/step_ledger.h"
+#include "launch/train/fork.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
@@ -35,10 +37,18 @@ void check_output(const Recipe& recipe, const ResumeMode& mode) {
   }
 }
 
+// The checkpoint that the training begins from; null: none.
+nlohmann::json find_fork(const Recipe& recipe, Comm& world, const ResumeMode& mode,
+                         const std::string& from) {
+  return nlohmann::json::parse(from_rank_0(world, "look for the parent of a fork", [&] {
+    return fork_to_begin(RunPaths(recipe.output), from, mode.resume).dump();
+  }));
+}
+
 }  // namespace
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
-               const nlohmann::json& provenance) {
+               const nlohmann::json& provenance, const std::string& from) {
   require_optimizer_dtype(recipe);
   const SessionOptions session = session_options(recipe, world);
   set_threads(recipe.train.threads);
@@ -46,9 +56,16 @@ void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, con
     check_output(recipe, mode);
     check_wandb(recipe);
   });
+  const nlohmann::json fork = find_fork(recipe, world, mode, from);
   std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
   preflight(recipe, trainer.plan(), trainer.session_options(), trainer.last_step(), world);
+  if (!fork.is_null()) {
+    const std::string base = base_digest(source, world).text();
+    on_rank_0(world, "look at the parent of the fork", [&] {
+      check_parent(fork, base, trainer.plan().digest.text(), trainer.state().lora);
+    });
+  }
   if (mode.check) {
     if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
     return;
@@ -62,6 +79,7 @@ void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, con
     if (mode.overwrite) replaced.emplace(paths);
   });
   ResumeMode watched = mode;
+  watched.fork = fork;
   watched.published = [&] {
     if (replaced) replaced->remove();
   };

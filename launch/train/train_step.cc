@@ -77,7 +77,7 @@ StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& i
          options.step, result.loss, result.grad_norm);
   }
   clip_gradients(buffers, result.grad_norm, options.clip);
-  optimizer.step(options.lr, options.step);
+  optimizer.step(options.lr, options.optimizer_step > 0 ? options.optimizer_step : options.step);
   for (FlatBuffer* buffer : buffers) buffer->gather_values();
   return result;
 }

@@ -10,14 +10,17 @@
 #include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/text/json.h"
 #include "csrc/ops/device/memory.h"
+#include "launch/checkpoints/best_checkpoint.h"
 #include "launch/data/run_length.h"
+#include "launch/eval/set_scores.h"
 #include "launch/job/agreement.h"
 #include "launch/job/stop_request.h"
 #include "launch/log/evaluation_rows.h"
-#include "launch/model/best_checkpoint.h"
 #include "launch/model/expert_ranks.h"
 #include "launch/train/best_metric.h"
+#include "launch/train/fork.h"
 #include "launch/train/losses/balance_loss.h"
 #include "launch/train/memory_report.h"
 #include "launch/train/train_report.h"
@@ -56,7 +59,8 @@ Trainer::Trainer(const Recipe& recipe, const ModelSource& source, Comm& world,
       plan_(make_train_plan(recipe, source.info)),
       options_(session),
       provenance_(provenance),
-      stores_(recipe, source.info.vocab_size) {
+      stores_(recipe, source.info.vocab_size),
+      early_stop_(recipe.early_stop) {
   open_data();
   check_same_plan(plan_, resolved_yaml(recipe), world);
   options_.decay_matrices_only = recipe.optim.decay == "matrices";
@@ -108,12 +112,15 @@ void Trainer::start(const ResumeMode& mode) {
     fmt::print("{} holds no checkpoint: starting from the beginning\n",
                paths_.checkpoints().string());
   }
+  if (last_saved_ < 0) begin(mode);
   frozen_before_ = digest_of(session_->store().frozen_tensors());
   resident_bytes_ = ops::memory_use(session_->store().device()).allocated;
   const int64_t every = recipe_.checkpoint.every;
   if (recipe_.checkpoint.async && every > 0 && every < total_steps_) checkpointer_->reserve();
   on_rank_0(world_, "open the logs", [&] {
-    write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
+    const std::string origin =
+        state_.fork.is_null() ? "" : fmt::format("# a fork of {}\n", fork_text(state_.fork));
+    write_file_atomic(paths_.resolved_recipe(), origin + resolved_yaml(recipe_));
     log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
     if (recipe_.log.wandb.project) {
       wandb_ = std::make_unique<WandbRun>(recipe_, paths_, mode.resume);
@@ -122,7 +129,46 @@ void Trainer::start(const ResumeMode& mode) {
     watch_ = watch_of_training(recipe_, plan_.model, plan_.trainable, base_.text(), total_steps_);
   });
   routing_ = std::make_unique<RoutingCounter>(plan_.model, session_->store().device());
-  if (state_.step > 0) restore_best();
+  if (state_.step > 0) {
+    restore_best();
+    restore_early_stop();
+  }
+}
+
+// What is on the disk says from now on whether the training is a fork, also before its first
+// checkpoint.
+void Trainer::begin(const ResumeMode& mode) {
+  state_.fork = mode.fork;
+  if (!state_.fork.is_null()) {
+    checkpointer_->begin_from(state_);
+    if (is_root()) {
+      fmt::print("fork     of {}: its {}\n", fork_text(state_.fork),
+                 state_.fork.at("takes").get<std::string>());
+    }
+  }
+  on_rank_0(world_, "note the fork", [&] {
+    if (!state_.fork.is_null()) {
+      write_file_atomic(paths_.fork(), dump_json(state_.fork, 2) + "\n");
+      return;
+    }
+    std::error_code error;
+    std::filesystem::remove(paths_.fork(), error);  // of a training that is gone
+  });
+}
+
+void Trainer::restore_early_stop() {
+  const std::string found = from_rank_0(world_, "read evaluations", [&] {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const EvalMetrics& row : read_evaluations(paths_.evaluations())) {
+      rows.push_back({row.step, row.set, row.values});
+    }
+    return rows.dump();
+  });
+  for (const nlohmann::json& row : nlohmann::json::parse(found)) {
+    EvalMetrics metrics{.step = row[0], .set = row[1]};
+    row[2].get_to(metrics.values);
+    early_stop_.add(metrics);
+  }
 }
 
 void Trainer::end_wandb(int exit_code) {
@@ -206,7 +252,7 @@ void Trainer::run_steps(const ResumeMode& mode) {
 }
 
 void Trainer::train_to_end() {
-  while (state_.step < total_steps_) {
+  while (state_.step < total_steps_ && !early_stop_.due()) {
     const double begin = now_seconds();
     const int64_t step = state_.step + 1;
     const double lr = schedule_->at(step);
@@ -216,13 +262,17 @@ void Trainer::train_to_end() {
     const StepEnd end = log_step(result, step, lr, now_seconds() - begin);
     checkpointer_->at_step(end.saves_progress);
     if (end.signal != 0) stop(end.signal, fmt::format("after step {} of {}", step, total_steps_));
-    const bool last = step == total_steps_;
     if (evaluation_due(step)) evaluate_or_stop(step);
+    const bool last = step == total_steps_ || early_stop_.due();
     if (last || end.log_failed ||
         (recipe_.checkpoint.every > 0 && step % recipe_.checkpoint.every == 0)) {
       save(last || end.log_failed);
     }
     if (end.log_failed) break;
+  }
+  if (early_stop_.due() && is_root()) {
+    fmt::print("early stop at step {} of {}: {}\n", state_.step, total_steps_, early_stop_.text());
+    std::fflush(stdout);
   }
   checkpointer_->finish();
   on_rank_0(world_, "write the logs", [&] {
@@ -250,7 +300,8 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
                       .recompute = parse_recompute(recipe_.train.recompute),
                       .clip = recipe_.optim.clip,
                       .lr = lr,
-                      .step = step};
+                      .step = step,
+                      .optimizer_step = state_.optimizer_steps + step};
   if (watches(step)) {
     options.on_routing = [this](int layer, const at::Tensor& topk_idx, const at::Tensor&,
                                 const at::Tensor& unscaled) {
@@ -302,11 +353,12 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
   return end;
 }
 
-bool Trainer::log_evaluation(EvalMetrics metrics) {
+bool Trainer::log_evaluation(EvalMetrics metrics, const std::set<std::string>& kept) {
   const std::string best = parse_metric_name(state_.best_metric).key;
+  const std::string stop = parse_metric_name(recipe_.early_stop.metric.value_or("")).key;
   std::erase_if(metrics.values, [&](const auto& value) {
     const std::vector<std::string>& wanted = recipe_.eval.metrics;
-    return value.first != best &&
+    return value.first != best && value.first != stop && kept.count(value.first) == 0 &&
            std::find(wanted.begin(), wanted.end(), value.first) == wanted.end();
   });
   if (is_root()) {
@@ -315,6 +367,7 @@ bool Trainer::log_evaluation(EvalMetrics metrics) {
     std::fflush(stdout);
   }
   remember_base(state_, metrics);
+  early_stop_.add(metrics);
   const std::optional<double> value = better_value(state_, metrics);
   if (!value) return false;
   state_.best_value = *value;
@@ -324,17 +377,28 @@ bool Trainer::log_evaluation(EvalMetrics metrics) {
 
 void Trainer::evaluate_all(int64_t step, const std::set<std::string>& done) {
   bool is_best = false;
-  const auto add = [&](EvalMetrics metrics) { is_best |= log_evaluation(std::move(metrics)); };
+  const auto add = [&](EvalMetrics metrics, const std::set<std::string>& kept = {}) {
+    is_best |= log_evaluation(std::move(metrics), kept);
+  };
   std::vector<EvalMetrics> held_out;  // of each training set
   for (size_t i = 0; i < eval_sets_.size(); ++i) {
     const EvalSet& set = eval_sets_[i];
     if (done.count(set.name) > 0) continue;
     const double begin = now_seconds();
     EvalMetrics metrics = evaluate(session_->model(), set, step);
+    std::set<std::string> scorers;
+    if (needs_completions(recipe_, recipe_.data.eval[i])) {
+      const auto out = paths_.evaluation() / "training" / (set.name + ".jsonl");
+      for (const auto& [scorer, mean] :
+           score_set(recipe_, *session_, recipe_.data.eval[i], out).means) {
+        metrics.values[scorer] = mean;
+        scorers.insert(scorer);
+      }
+    }
     metrics.epoch = state_.cursor.epoch;
     metrics.eval_seconds = now_seconds() - begin;
     if (!recipe_.data.eval[i].held_out_of.empty()) held_out.push_back(metrics);
-    add(metrics);
+    add(metrics, scorers);
   }
   const std::string together = held_out_together(recipe_);
   if (!together.empty() && !held_out.empty()) add(taken_together(together, held_out));
@@ -375,6 +439,9 @@ void Trainer::save(bool last) {
 
 void Trainer::print_banner() const {
   print_train_banner(recipe_, plan_, *session_, *optimizer_, stream_->report(), total_steps_);
+  if (const std::string rule = early_stop_.rule(); !rule.empty()) {
+    fmt::print("stop     early: {}\n", rule);
+  }
 }
 
 void Trainer::check_frozen_weights() {
@@ -382,7 +449,7 @@ void Trainer::check_frozen_weights() {
   const FrozenWeightsCheck check =
       run_frozen_weights_check(plan_, *session_, *optimizer_, frozen_before_);
   if (is_root()) {
-    print_frozen_weights_check(check, state_, tokens_seen_, total_steps_);
+    print_frozen_weights_check(check, state_, tokens_seen_, state_.step);
     fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}{}\n",
                format_bytes(use.peak), format_bytes(resident_bytes_),
                format_bytes(use.peak - resident_bytes_),

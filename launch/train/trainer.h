@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "launch/checkpoints/early_stop.h"
 #include "launch/data/sample_order.h"
 #include "launch/data/token_stores.h"
 #include "launch/eval/evaluate.h"
@@ -31,6 +32,8 @@ struct ResumeMode {
   bool overwrite = false;
   // Called on rank 0 whenever a checkpoint has been published.
   std::function<void()> published = {};
+  // Null, or the checkpoint that a new training begins from (fork_to_begin()).
+  nlohmann::json fork = nullptr;
   bool check = false;  // only whether it can start: nothing is loaded, written or deleted
 };
 
@@ -44,6 +47,7 @@ class Trainer {
   const TrainPlan& plan() const { return plan_; }
   const SessionOptions& session_options() const { return options_; }
   int64_t last_step() const { return total_steps_; }
+  const TrainState& state() const { return state_; }
   // Reads the model; once, before run(). Collective.
   void load();
   // Trains to the end. Prints on rank 0. Collective.
@@ -63,6 +67,9 @@ class Trainer {
   void print_banner() const;
   BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
   void restore_best();
+  void restore_early_stop();
+  // A new training: takes what its parent has, when it is a fork.
+  void begin(const ResumeMode& mode);
   bool evaluation_due(int64_t step) const;
   void evaluate_missing();
   struct StepEnd {
@@ -72,8 +79,8 @@ class Trainer {
   };
   // Collective.
   StepEnd log_step(const BatchResult& result, int64_t step, double lr, double seconds);
-  // Returns whether it makes its step the best.
-  bool log_evaluation(EvalMetrics metrics);
+  // Returns whether it makes its step the best. kept: values that are logged beside eval.metrics.
+  bool log_evaluation(EvalMetrics metrics, const std::set<std::string>& kept);
   // Measures every set but those in `done`, and saves when one makes this step the best.
   void evaluate_all(int64_t step, const std::set<std::string>& done = {});
   // The same, but saves before it leaves for a signal.
@@ -106,6 +113,7 @@ class Trainer {
   std::unique_ptr<WandbRun> wandb_;     // of rank 0, where the recipe asks for one
   std::unique_ptr<LrSchedule> schedule_;
   TrainState state_;
+  EarlyStop early_stop_;
   int64_t total_steps_ = 0;
   int64_t tokens_seen_ = 0, last_saved_ = -1;
   double seconds_per_step_ = 0;  // smoothed

@@ -181,8 +181,8 @@ TEST(RecipeReader, RefusesARateThatWouldRiseToTheEnd) {
 }
 
 TEST(RecipeReader, RefusesKeysOfThingsThatItDoesNotHave) {
-  for (const char* set : {"train.z_loss=0", "train.early_stop=null", "checkpoint.on_signal=[]",
-                          "export.dtype=same_as_base", "data.train=[{path: a, share: 5%}]"}) {
+  for (const char* set : {"train.z_loss=0", "checkpoint.on_signal=[]", "export.dtype=same_as_base",
+                          "data.train=[{path: a, share: 5%}]"}) {
     const std::string got = report(kLeast, {set});
     EXPECT_NE(got.find("E0201"), std::string::npos) << set << ": " << got;
     EXPECT_NE(got.find("unknown key"), std::string::npos) << set << ": " << got;

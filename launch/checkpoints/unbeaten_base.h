@@ -8,6 +8,8 @@
 
 namespace sutor {
 
+// Whether more of the metric ("task.token_acc") is better: of all but losses and perplexities.
+bool larger_is_better(const std::string& metric);
 // Whether a value of the metric ("task.loss") is better than another one.
 bool is_better(const std::string& metric, double value, double than);
 
@@ -16,6 +18,8 @@ struct UnbeatenBase {
   double base = 0;     // before training
   double trained = 0;  // the best after it began
   int64_t step = 0;    // of that
+  // What the training began from: "the base", or the checkpoint of which it is a fork.
+  std::string start = "the base";
 
   // "no evaluation beat the base: task.loss was 3.1 before training and 3.2 at best (step 40)"
   std::string text() const;

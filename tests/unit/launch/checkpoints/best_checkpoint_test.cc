@@ -1,5 +1,5 @@
 // The best checkpoint is the one that the evaluations on the disk say, wherever BEST points.
-#include "launch/model/best_checkpoint.h"
+#include "launch/checkpoints/best_checkpoint.h"
 
 #include <gtest/gtest.h>
 

@@ -29,5 +29,7 @@ BestValue best_of(BestValue known, const std::vector<EvalMetrics>& evaluations,
 // which it is. Throws E0301 when the evaluations cannot be read.
 std::optional<CheckpointEntry> best_checkpoint(const std::filesystem::path& checkpoints,
                                                const NewestCheckpoint& newest);
+// Its metric and value, "task.loss 2.912345"; empty when there is none.
+std::string best_text(const std::filesystem::path& checkpoints, const NewestCheckpoint& newest);
 
 }  // namespace sutor

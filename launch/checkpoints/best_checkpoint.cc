@@ -1,11 +1,13 @@
-#include "launch/model/best_checkpoint.h"
+#include "launch/checkpoints/best_checkpoint.h"
+
+#include <fmt/format.h>
 
 #include <cmath>
 
 #include "checkpoint/format/checkpoint_paths.h"
+#include "launch/checkpoints/unbeaten_base.h"
 #include "launch/log/evaluation_rows.h"
 #include "launch/log/run_paths.h"
-#include "launch/model/unbeaten_base.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -34,8 +36,10 @@ BestValue best_of(BestValue known, const std::vector<EvalMetrics>& evaluations,
   return best;
 }
 
-std::optional<CheckpointEntry> best_checkpoint(const fs::path& checkpoints,
-                                               const NewestCheckpoint& newest) {
+namespace {
+
+// By the state of the newest checkpoint and the evaluations on the disk; step -1: none.
+BestValue best_value(const fs::path& checkpoints, const NewestCheckpoint& newest) {
   if (!newest.entry) return {};
   BestValue known;
   try {
@@ -45,9 +49,21 @@ std::optional<CheckpointEntry> best_checkpoint(const fs::path& checkpoints,
     return {};  // of another program's state
   }
   const auto evaluations = read_evaluations(RunPaths(checkpoints.parent_path()).evaluations());
-  const BestValue best = best_of(known, evaluations, checkpoints, newest.entry->step);
+  return best_of(known, evaluations, checkpoints, newest.entry->step);
+}
+
+}  // namespace
+
+std::optional<CheckpointEntry> best_checkpoint(const fs::path& checkpoints,
+                                               const NewestCheckpoint& newest) {
+  const BestValue best = best_value(checkpoints, newest);
   if (best.step < 0) return {};
   return CheckpointEntry{best.step, checkpoints / step_directory(best.step)};
+}
+
+std::string best_text(const fs::path& checkpoints, const NewestCheckpoint& newest) {
+  const BestValue best = best_value(checkpoints, newest);
+  return best.step < 0 ? "" : fmt::format("{} {:.6f}", best.metric, best.value);
 }
 
 }  // namespace sutor

@@ -1,5 +1,5 @@
 // Whether a training made anything better than its base.
-#include "launch/model/unbeaten_base.h"
+#include "launch/checkpoints/unbeaten_base.h"
 
 #include <gtest/gtest.h>
 
@@ -28,6 +28,19 @@ TEST(UnbeatenBaseTest, SaysBothValuesAndTheStep) {
   for (const char* word : {"no evaluation beat the base", "task.loss", "3.0", "3.125", "step 40"}) {
     EXPECT_NE(text.find(word), std::string::npos) << text;
   }
+}
+
+TEST(UnbeatenBaseTest, OfScoresMoreIsBetterAndOfLossesLess) {
+  EXPECT_FALSE(unbeaten_base(state_of("task.rouge_l", 0.5, 0.6, 10)));
+  EXPECT_TRUE(unbeaten_base(state_of("task.rouge_l", 0.5, 0.4, 10)));
+  EXPECT_TRUE(unbeaten_base(state_of("v1.loss.ppl", 3.0, 3.5, 10)));
+}
+
+TEST(UnbeatenBaseTest, AForkIsMeasuredByItsParent) {
+  nlohmann::json state = state_of("task.loss", 3.0, 3.125, 40);
+  state["fork"] = {{"from", "old/step-00000002"}};
+  EXPECT_NE(unbeaten_base(state)->text().find("no evaluation beat old/step-00000002:"),
+            std::string::npos);
 }
 
 TEST(UnbeatenBaseTest, WithoutAnEvaluationOfEitherNothingIsSaid) {
