@@ -26,5 +26,6 @@ int verb_inspect(const Arguments& arguments);
 int verb_verify(const Arguments& arguments);
 int verb_diff(const Arguments& arguments);
 int verb_run(const Arguments& arguments);
+int verb_report(const Arguments& arguments);
 
 }  // namespace sutor

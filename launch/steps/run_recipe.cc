@@ -22,6 +22,7 @@
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
+#include "launch/report/report_page.h"
 #include "launch/steps/export.h"
 #include "launch/steps/prepare.h"
 #include "launch/steps/score.h"
@@ -67,6 +68,9 @@ class RecipeRun {
     }
     step(RecipeStep::kTrain, &RecipeRun::train_files, &RecipeRun::train);
     step(RecipeStep::kExport, &RecipeRun::export_files, &RecipeRun::export_);
+    on_rank_0(world_, "draw the report", [&] {
+      if (did_something_ || !has_report(paths_)) leave_report(paths_);
+    });
   }
 
  private:
@@ -163,6 +167,7 @@ class RecipeRun {
       fmt::print("== {}\n", name_of(step));
       std::fflush(stdout);
     }
+    did_something_ = true;
     (this->*body)();
     world_.barrier("end of a step");
     on_rank_0(world_, "record a step", [&] {
@@ -276,6 +281,7 @@ class RecipeRun {
   Comm& world_;
   bool overwrite_;
   const nlohmann::json& provenance_;
+  bool did_something_ = false;
   RunPaths paths_;
   ModelSource source_;  // opened once: its digest is computed once, by rank 0
   std::string base_;

@@ -13,6 +13,7 @@
 #include "csrc/ops/device/memory.h"
 #include "launch/data/run_length.h"
 #include "launch/job/agreement.h"
+#include "launch/job/current_error.h"
 #include "launch/job/stop_request.h"
 #include "launch/log/evaluation_rows.h"
 #include "launch/model/best_checkpoint.h"
@@ -20,6 +21,7 @@
 #include "launch/train/best_metric.h"
 #include "launch/train/losses/balance_loss.h"
 #include "launch/train/memory_report.h"
+#include "launch/train/record/training_facts.h"
 #include "launch/train/train_report.h"
 #include "recipes/data_sets.h"
 #include "recipes/recipe_reader.h"
@@ -114,6 +116,10 @@ void Trainer::start(const ResumeMode& mode) {
   on_rank_0(world_, "open the logs", [&] {
     write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
     log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
+    record_ = std::make_unique<RunRecord>(
+        run_record_path(paths_), state_.step > 0,
+        training_facts(recipe_, plan_.model, plan_.trainable, *session_, provenance_, base_,
+                       stream_->report(), state_.step, total_steps_));
   });
   if (state_.step > 0) restore_best();
 }
@@ -159,7 +165,21 @@ bool Trainer::evaluation_due(int64_t step) const {
 }
 
 void Trainer::run(const ResumeMode& mode) {
-  with_memory_report(recipe_, *session_, *optimizer_, [&] { run_steps(mode); });
+  with_memory_report(recipe_, *session_, *optimizer_, [&] { run_recorded(mode); });
+}
+
+void Trainer::run_recorded(const ResumeMode& mode) {
+  try {
+    run_steps(mode);
+  } catch (...) {
+    const Error error = current_error();
+    if (record_) {
+      record_->end(error.code() == ErrorCode::kStopped ? "stopped" : "failed",
+                   fmt::format("error[{}]: {}", error.code(), error.what()));
+    }
+    throw;
+  }
+  if (record_) record_->end("finished", "");
 }
 
 void Trainer::run_steps(const ResumeMode& mode) {
@@ -346,6 +366,15 @@ void Trainer::check_frozen_weights() {
   const ops::MemoryUse use = ops::memory_use(session_->store().device());  // before its own buffers
   const FrozenWeightsCheck check =
       run_frozen_weights_check(plan_, *session_, *optimizer_, frozen_before_);
+  nlohmann::ordered_json ranks = rank_facts(*session_, *optimizer_);
+  if (record_) {
+    record_->add("check", {{"trained", check.trained},
+                           {"changed", check.changed},
+                           {"frozen", check.frozen},
+                           {"frozen_unchanged", check.frozen_unchanged}});
+    record_->add("tokens", tokens_seen_);
+    record_->add("by_rank", std::move(ranks));
+  }
   if (is_root()) {
     print_frozen_weights_check(check, state_, tokens_seen_, total_steps_);
     fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}{}\n",

@@ -13,6 +13,7 @@
 #include "launch/eval/evaluate.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
+#include "launch/log/run_record.h"
 #include "launch/model/session.h"
 #include "launch/train/checkpointer.h"
 #include "launch/train/lr_schedule.h"
@@ -55,6 +56,8 @@ class Trainer {
 
   void open_data();
   void run_steps(const ResumeMode& mode);
+  // The same; the record says how it ended.
+  void run_recorded(const ResumeMode& mode);
   void train_to_end();
   void start(const ResumeMode& mode);
   void print_banner() const;
@@ -96,6 +99,7 @@ class Trainer {
   std::vector<EvalSet> eval_sets_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<MetricsLog> log_;
+  std::unique_ptr<RunRecord> record_;  // of rank 0
   std::unique_ptr<LrSchedule> schedule_;
   TrainState state_;
   int64_t total_steps_ = 0;
