@@ -6,7 +6,9 @@
         metrics         metrics.jsonl
         evaluations     eval.jsonl
         plan            plan.json: what `plan` expected, and what was measured
-        samples         samples.json: completions of the base and of what was trained
+        evaluation      folder of `sutor eval`: evaluation.json, and completions of the base and of
+                        what was trained
+        samples         how many completions of each set are shown
 Files that are not there leave their section out. Prints the page to stdout.
 """
 

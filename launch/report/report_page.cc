@@ -53,15 +53,16 @@ void require_run(const RunPaths& paths) {
        paths.output.string());
 }
 
-void draw_report(const RunPaths& paths, const fs::path& out,
-                 const nlohmann::ordered_json& receipt) {
+void draw_report(const RunPaths& paths, const fs::path& out, const nlohmann::ordered_json& receipt,
+                 int samples) {
   require_plain_file(out);
   const FactsFile facts(out, run_facts(paths, receipt));
   const nlohmann::json job = {{"facts", facts.path().string()},
                               {"metrics", paths.metrics().string()},
                               {"evaluations", paths.evaluations().string()},
                               {"plan", (paths.output / "plan.json").string()},
-                              {"samples", (paths.output / "samples.json").string()}};
+                              {"evaluation", paths.evaluation().string()},
+                              {"samples", samples}};
   const PythonOutput page = read_python_step(kScript, job);
   if (page.exit_code != kExitOk) {
     fail(step_error(page.exit_code), "the page was not drawn, see the message above");

@@ -14,8 +14,9 @@ inline constexpr const char* kReportFile = "report.html";
 // Draws the run in this folder as one HTML file that needs no network. `receipt`: of
 // make_receipt(). One process. Throws E0220 when something else stands at `out`, and what the
 // Python step throws.
+// `samples`: how many completions of each set that `sutor eval` generated for are shown.
 void draw_report(const RunPaths& paths, const std::filesystem::path& out,
-                 const nlohmann::ordered_json& receipt);
+                 const nlohmann::ordered_json& receipt, int samples = 3);
 // Throws E0349 when the folder holds no run.
 void require_run(const RunPaths& paths);
 

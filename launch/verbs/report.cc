@@ -24,7 +24,8 @@ constexpr VerbHelp kHelp{
     "Draws a run as one HTML page that opens without a network: what ran, curves, experts, "
     "evaluations,\nchecks, plan beside measurement. `run` and `train` leave one at their end; this "
     "draws it again, also\nwhile a training runs or after it was interrupted.",
-    "sutor report OUTPUT_FOLDER | RECIPE [--set key=value]... [--out FILE.html] [--receipt]",
+    "sutor report OUTPUT_FOLDER | RECIPE [--set key=value]... [--out FILE.html] [--samples N]\n"
+    "[--receipt]",
     "sutor report runs/my\n"
     "sutor report my.yaml --out /tmp/my.html"};
 
@@ -52,6 +53,8 @@ int report(const Arguments& arguments) {
   add("set", po::value<std::vector<std::string>>()->composing(),
       "key=value: sets a recipe key; may be repeated");
   add("out", po::value<std::string>(), "the page; default: report.html in the folder");
+  add("samples", po::value<int>()->default_value(3),
+      "completions of base and trained model to show of each set that `sutor eval` generated for");
   add("receipt", po::bool_switch(),
       "also write receipt.json anew, of what the folder holds now; no job may be writing there");
   po::positional_options_description positional;
@@ -62,6 +65,8 @@ int report(const Arguments& arguments) {
   fs::path out = paths.output / kReportFile;
   if (values->count("out")) out = (*values)["out"].as<std::string>();
   require_plain_file(out);
+  const int samples = (*values)["samples"].as<int>();
+  if (samples < 0) fail(ErrorCode::kBadArgument, "--samples is {}; it is a number from 0", samples);
   require_run(paths);
   const nlohmann::ordered_json receipt = make_receipt(paths);
   if ((*values)["receipt"].as<bool>()) {
@@ -69,7 +74,7 @@ int report(const Arguments& arguments) {
     write_receipt(paths, receipt);
     fmt::print("-> {}\n", (paths.output / kReceiptFile).string());
   }
-  draw_report(paths, out, receipt);
+  draw_report(paths, out, receipt, samples);
   fmt::print("-> {}\n", out.string());
   return kExitOk;
 }

@@ -84,7 +84,8 @@ def layer_rows(scores, selection, live):
 
 
 HEAD = [("layer", "n"), ("chosen", "n"), ("share covered", "n"), ("max / mean", "n"),
-        ("never chosen", "n"), ("live share", "n"), ("at scoring", "n"), ("live max / mean", "n"), ("live dead", "n"),
+        ("never chosen", "n"), ("live share", "n"), ("at scoring", "n"),
+        ("live max / mean", "n"), ("live dead", "n"),
         ("experts", "t")]
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from itertools import islice, zip_longest
 
 
 def read_json(path):
@@ -30,6 +31,32 @@ def read_lines(path):
     return rows
 
 
+def read_samples(folder, most):
+    """[(set, [(completion of the base, of what was trained), ...])]: rows of `sutor eval`."""
+    found = []
+    base, trained = os.path.join(folder, "base"), os.path.join(folder, "trained")
+    names = sorted(os.listdir(base)) if os.path.isdir(base) else []
+    for name in names:
+        pair = [list(islice(completions(os.path.join(side, name)), most))
+                for side in (base, trained)]
+        if name.endswith(".jsonl") and pair[0]:
+            found.append((name[:-len(".jsonl")], list(zip_longest(*pair, fillvalue={}))))
+    return found
+
+
+def completions(path):
+    """The examples of a file of completions; none when it is not there."""
+    if not os.path.isfile(path):
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            yield table(table(row).get("example"))
+
+
 def number(value):
     """A finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -50,8 +77,8 @@ class Run:
         self.evaluations = [row for row in read_lines(job["evaluations"])
                             if isinstance(row.get("set"), str)]
         self.plan = table(read_json(job["plan"]))
-        samples = read_json(job["samples"])
-        self.samples = samples if isinstance(samples, dict) else {}
+        self.evaluation = table(read_json(os.path.join(job["evaluation"], "evaluation.json")))
+        self.samples = read_samples(job["evaluation"], job["samples"])
         self.folder = str(self.facts.get("folder", ""))
         self.name = os.path.basename(self.folder) or "run"
 

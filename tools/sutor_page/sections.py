@@ -161,9 +161,27 @@ def before_and_after(run):
         said = (f"<p>The best checkpoint is <b>{_step_folder(best['step'])}</b>, by "
                 f"{escaped(best.get('metric'))}: what evaluation, generation and export use "
                 "unless told otherwise.</p>")
+    said += _evaluated(run)
     if all(number(row.get("before")) is None for row in rows):
         said += note("The base was not evaluated, so nothing says whether the training helped.")
     return table_text + said
+
+
+def _evaluated(run):
+    """What `sutor eval` measured, scores of completions too."""
+    base, trained = table(run.evaluation.get("base")), table(run.evaluation.get("trained"))
+    before, after = table(base.get("sets")), table(trained.get("sets"))
+    rows = []
+    for name in sorted(set(before) | set(after)):
+        a, b = table(before.get(name)), table(after.get(name))
+        rows += [(name, metric, loss_text(a.get(metric)), loss_text(b.get(metric)))
+                 for metric in sorted((set(a) | set(b)) - {"targets"})]
+    if not rows:
+        return ""
+    of = escaped(trained.get("of", NONE))
+    return (f"<h3>By <code>sutor eval</code></h3><p>Trained: {of}.</p>"
+            + grid([("set", ""), ("metric", ""), ("base", "n"), ("trained", "n")], rows,
+                   "measured by sutor eval"))
 
 
 def curves(run, charts):
@@ -315,15 +333,22 @@ def plan(run):
 
 
 def samples(run):
-    rows = [table(row) for row in run.samples.get("rows") or []]
-    if not rows:
+    parts = []
+    for name, rows in run.samples:
+        parts.append(f"<h3>{escaped(name)}</h3>" + grid(
+            [("prompt", "w"), ("base", "w"), ("trained", "w"), ("expected", "w")],
+            [(base.get("prompt", trained.get("prompt", "")), base.get("raw_prediction", NONE),
+              trained.get("raw_prediction", NONE), _answers(base or trained))
+             for base, trained in rows], f"samples of {name}"))
+    if not parts:
         return ""
-    named = run.samples.get("checkpoint")
-    said = f"<p>Base and {escaped(named)}, on held-out prompts.</p>" if named else ""
-    return said + grid(
-        [("prompt", "w"), ("base", "w"), ("trained", "w"), ("expected", "w")],
-        [(row.get("prompt", ""), row.get("base", ""), row.get("trained", ""),
-          row.get("expected", "")) for row in rows], "samples")
+    of = table(run.evaluation.get("trained")).get("of", "the trained model")
+    return f"<p>By <code>sutor eval</code>, of the base and of {escaped(of)}.</p>" + "".join(parts)
+
+
+def _answers(example):
+    answers = example.get("raw_answers", NONE)
+    return "\n".join(map(str, answers)) if isinstance(answers, list) else answers
 
 
 def files(run):

@@ -1,4 +1,4 @@
-"""Text of the page: everything that comes from a run is escaped here; numbers as people read them."""
+"""Text of the page: what comes from a run is escaped here; numbers as people read them."""
 
 import html
 
