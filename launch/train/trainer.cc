@@ -117,7 +117,7 @@ void Trainer::start(const ResumeMode& mode) {
     write_file_atomic(paths_.resolved_recipe(), resolved_yaml(recipe_));
     log_ = std::make_unique<MetricsLog>(paths_, recipe_.log.tensorboard, state_.step);
     record_ = std::make_unique<RunRecord>(
-        run_record_path(paths_), state_.step > 0,
+        run_record_path(paths_), mode.resume,
         training_facts(recipe_, plan_.model, plan_.trainable, *session_, provenance_, base_,
                        stream_->report(), state_.step, total_steps_));
   });
