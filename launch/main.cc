@@ -59,6 +59,8 @@ constexpr Verb kVerbs[] = {
     {"export", "adapter and merged model directory", sutor::verb_export, Kind::kWorks},
     {"merge", "several adapters onto one base, conflicts reported", sutor::verb_merge,
      Kind::kWorks},
+    {"report", "one offline HTML page of a run: curves, experts, checks, what ran",
+     sutor::verb_report},
     {"inspect", "print the contents of a checkpoint, adapter, store or model directory",
      sutor::verb_inspect},
     {"verify", "check every digest of stores, checkpoints, adapters and models",

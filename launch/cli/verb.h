@@ -31,5 +31,6 @@ int verb_init(const Arguments& arguments);
 int verb_config(const Arguments& arguments);
 int verb_models(const Arguments& arguments);
 int verb_doctor(const Arguments& arguments);
+int verb_report(const Arguments& arguments);
 
 }  // namespace sutor

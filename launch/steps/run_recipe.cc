@@ -24,6 +24,7 @@
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
 #include "launch/python/wandb_run.h"
+#include "launch/report/report_page.h"
 #include "launch/steps/export.h"
 #include "launch/steps/prepare.h"
 #include "launch/steps/score.h"
@@ -75,6 +76,9 @@ class RecipeRun {
     }
     step(RecipeStep::kTrain, &RecipeRun::train_files, &RecipeRun::train);
     step(RecipeStep::kExport, &RecipeRun::export_files, &RecipeRun::export_);
+    on_rank_0(world_, "draw the report", [&] {
+      if (did_something_ || !has_report(paths_)) leave_report(paths_);
+    });
   }
 
  private:
@@ -176,6 +180,7 @@ class RecipeRun {
       fmt::print("== {}\n", name_of(step));
       std::fflush(stdout);
     }
+    did_something_ = true;
     (this->*body)();
     world_.barrier("end of a step");
     on_rank_0(world_, "record a step", [&] {
@@ -291,6 +296,7 @@ class RecipeRun {
   bool overwrite_;
   std::string from_;
   const nlohmann::json& provenance_;
+  bool did_something_ = false;
   RunPaths paths_;
   ModelSource source_;  // opened once: its digest is computed once, by rank 0
   std::string base_;

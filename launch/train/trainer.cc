@@ -16,6 +16,7 @@
 #include "launch/data/run_length.h"
 #include "launch/eval/set_scores.h"
 #include "launch/job/agreement.h"
+#include "launch/job/current_error.h"
 #include "launch/job/stop_request.h"
 #include "launch/log/evaluation_rows.h"
 #include "launch/model/expert_ranks.h"
@@ -23,6 +24,7 @@
 #include "launch/train/fork.h"
 #include "launch/train/losses/balance_loss.h"
 #include "launch/train/memory_report.h"
+#include "launch/train/record/training_facts.h"
 #include "launch/train/train_report.h"
 #include "launch/train/watch/watch_of_training.h"
 #include "recipes/data_sets.h"
@@ -127,6 +129,10 @@ void Trainer::start(const ResumeMode& mode) {
       log_->tell([this](const nlohmann::ordered_json& row) { wandb_->log(row); });
     }
     watch_ = watch_of_training(recipe_, plan_.model, plan_.trainable, base_.text(), total_steps_);
+    record_ = std::make_unique<RunRecord>(
+        run_record_path(paths_), mode.resume,
+        training_facts(recipe_, plan_.model, plan_.trainable, *session_, provenance_, base_,
+                       stream_->report(), state_.step, total_steps_));
   });
   routing_ = std::make_unique<RoutingCounter>(plan_.model, session_->store().device());
   if (state_.step > 0) {
@@ -227,7 +233,21 @@ bool Trainer::evaluation_due(int64_t step) const {
 }
 
 void Trainer::run(const ResumeMode& mode) {
-  with_memory_report(recipe_, *session_, *optimizer_, [&] { run_steps(mode); });
+  with_memory_report(recipe_, *session_, *optimizer_, [&] { run_recorded(mode); });
+}
+
+void Trainer::run_recorded(const ResumeMode& mode) {
+  try {
+    run_steps(mode);
+  } catch (...) {
+    const Error error = current_error();
+    if (record_) {
+      record_->end(error.code() == ErrorCode::kStopped ? "stopped" : "failed",
+                   fmt::format("error[{}]: {}", error.code(), error.what()));
+    }
+    throw;
+  }
+  if (record_) record_->end("finished", "");
 }
 
 void Trainer::run_steps(const ResumeMode& mode) {
@@ -448,6 +468,15 @@ void Trainer::check_frozen_weights() {
   const ops::MemoryUse use = ops::memory_use(session_->store().device());  // before its own buffers
   const FrozenWeightsCheck check =
       run_frozen_weights_check(plan_, *session_, *optimizer_, frozen_before_);
+  nlohmann::ordered_json ranks = rank_facts(*session_, *optimizer_);
+  if (record_) {
+    record_->add("check", {{"trained", check.trained},
+                           {"changed", check.changed},
+                           {"frozen", check.frozen},
+                           {"frozen_unchanged", check.frozen_unchanged}});
+    record_->add("tokens", tokens_seen_);
+    record_->add("by_rank", std::move(ranks));
+  }
   if (is_root()) {
     print_frozen_weights_check(check, state_, tokens_seen_, state_.step);
     fmt::print("memory   peak of the steps {} = weights and training state {} + activations {}{}\n",

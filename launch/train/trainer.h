@@ -14,6 +14,7 @@
 #include "launch/eval/evaluate.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
+#include "launch/log/run_record.h"
 #include "launch/model/session.h"
 #include "launch/python/wandb_run.h"
 #include "launch/train/checkpointer.h"
@@ -62,6 +63,8 @@ class Trainer {
 
   void open_data();
   void run_steps(const ResumeMode& mode);
+  // The same; the record says how it ended.
+  void run_recorded(const ResumeMode& mode);
   void train_to_end();
   void start(const ResumeMode& mode);
   void print_banner() const;
@@ -111,6 +114,7 @@ class Trainer {
   std::unique_ptr<RoutingCounter> routing_;
   std::unique_ptr<ExpertWatch> watch_;  // of rank 0
   std::unique_ptr<WandbRun> wandb_;     // of rank 0, where the recipe asks for one
+  std::unique_ptr<RunRecord> record_;  // of rank 0
   std::unique_ptr<LrSchedule> schedule_;
   TrainState state_;
   EarlyStop early_stop_;
