@@ -1,14 +1,19 @@
 // The sutor program: finds the verb and runs it.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "csrc/base/crash_report.h"
 #include "csrc/base/error.h"
 #include "csrc/base/process/console.h"
 #include "csrc/base/process/stop_signal.h"
+#include "csrc/base/text/nearest.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/gpu.h"
 #include "launch/cli/provenance.h"
@@ -70,6 +75,25 @@ int usage(FILE* to) {
   return to == stdout ? sutor::kExitOk : sutor::kExitUsage;
 }
 
+// The nearest verb where one is near, else all of them.
+int unknown_verb(std::string_view name) {
+  std::vector<std::string> verbs;
+  for (const Verb& verb : kVerbs) verbs.emplace_back(verb.name);
+  const std::string meant = sutor::nearest(name, verbs);
+  const bool recipe = name.ends_with(".yaml") || name.ends_with(".yml");
+  if (recipe) {
+    fmt::print(stderr, "error[{}]: `{}` is no verb: which one? For all of it: sutor run {}\n",
+               sutor::ErrorCode::kBadArgument, name, name);
+  } else if (sutor::edit_distance(name, meant) <= std::max<size_t>(2, name.size() / 3)) {
+    fmt::print(stderr, "error[{}]: no verb `{}`: did you mean `{}`? `sutor --help` lists all\n",
+               sutor::ErrorCode::kBadArgument, name, meant);
+  } else {
+    fmt::print(stderr, "error[{}]: no verb `{}`. There are {}; `sutor --help` explains them\n",
+               sutor::ErrorCode::kBadArgument, name, fmt::join(verbs, ", "));
+  }
+  return sutor::kExitUsage;
+}
+
 // "CUDA 13.0, NCCL 2.28.9; no device: no CUDA-capable device is detected"
 std::string devices_text() {
   const std::string versions = sutor::ops::cuda_versions();
@@ -124,8 +148,7 @@ int run_program(int argc, char** argv) {
   for (const Verb& verb : kVerbs) {
     if (verb.name == name) return run_verb(verb, sutor::Arguments(argv + 2, argv + argc));
   }
-  fmt::print(stderr, "error[{}]: no verb `{}`\n\n", sutor::ErrorCode::kBadArgument, name);
-  return usage(stderr);
+  return unknown_verb(name);
 }
 
 #ifndef __SANITIZE_ADDRESS__  // whose own memory is not there yet

@@ -20,6 +20,8 @@
 #include "launch/job/stop_request.h"
 #include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
+#include "launch/model/layout_check.h"
+#include "launch/model/model_path.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
 #include "launch/steps/export.h"
@@ -52,13 +54,14 @@ class RecipeRun {
         overwrite_(overwrite),
         provenance_(provenance),
         paths_(recipe.output),
-        source_(recipe.model),
+        source_((require_model_path(recipe), recipe.model)),
         base_(base_digest(source_, world).text()),
         checks_(recipe, base_) {
     on_rank_0(world, "read the ledger of steps", [&] { ledger_.emplace(paths_.step_ledger()); });
   }
 
   void go() {
+    require_layout(recipe_.parallel, source_.info, world_.size());
     on_rank_0(world_, "look at what the output holds", [&] { check_output(); });
     step(RecipeStep::kPrepare, &RecipeRun::prepare_files, &RecipeRun::prepare);
     if (selects()) {
@@ -289,6 +292,7 @@ class RecipeRun {
 void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
                 const nlohmann::json& provenance) {
   on_rank_0(world, "preflight of the output", [&] { check_output(RunPaths(recipe.output)); });
+  require_exports(recipe);
   RecipeRun(recipe, world, overwrite, provenance).go();
 }
 
