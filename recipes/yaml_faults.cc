@@ -42,8 +42,9 @@ struct Opened {
   int line = 0, column = 0;
 };
 
-// Follows quotes, brackets and comments. In block context a quote counts at the beginning of a
-// value alone, so that an apostrophe in a text is one.
+// The first that is, or that a bracket of the other kind closes. Follows quotes and comments. In
+// block context a quote counts at the beginning of a value alone, so that an apostrophe in a text
+// is one.
 std::optional<Opened> left_open(const std::vector<std::string_view>& lines) {
   std::vector<Opened> open;
   char quote = 0;
@@ -72,6 +73,7 @@ std::optional<Opened> left_open(const std::vector<std::string_view>& lines) {
         at_value = true;
         continue;
       } else if ((at == ']' || at == '}') && !open.empty()) {
+        if ((at == ']') != (open.back().mark == '[')) return open.back();  // the other kind
         open.pop_back();
       }
       if (is_blank(at)) continue;
