@@ -10,32 +10,14 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/text/nearest.h"
 #include "csrc/base/text/text.h"
+#include "recipes/key_suggestion.h"
 #include "recipes/recipe_file.h"
 #include "recipes/recipe_schema.h"
 #include "recipes/recipe_values.h"
 
 namespace sutor {
 namespace {
-
-// All keys that have values, as {section, name}.
-std::vector<std::pair<std::string, std::string>> all_keys() {
-  std::vector<std::pair<std::string, std::string>> keys = {{"data", "train"}, {"data", "eval"}};
-  for (const Field& field : recipe_fields()) {
-    const size_t dot = field.key.rfind('.');
-    if (dot == std::string::npos) {
-      keys.emplace_back("", field.key);
-    } else {
-      keys.emplace_back(field.key.substr(0, dot), field.key.substr(dot + 1));
-    }
-  }
-  return keys;
-}
-
-std::string joined(const std::string& section, const std::string& name) {
-  return section.empty() ? name : section + "." + name;
-}
 
 constexpr size_t kMaxValue = size_t{64} << 10;  // bytes of a text with its variables replaced
 
@@ -248,36 +230,6 @@ void apply_set(const std::string& set, RecipeValues& values) {
 }
 
 }  // namespace
-
-std::string suggestion(const std::string& name) {
-  const size_t dot = name.rfind('.');
-  std::string section = dot == std::string::npos ? "" : name.substr(0, dot);
-  const std::string leaf = dot == std::string::npos ? name : name.substr(dot + 1);
-  section = section.substr(0, section.find('['));
-  const size_t near = leaf.size() <= 3 ? 1 : std::max<size_t>(2, leaf.size() / 3);
-  std::vector<std::string> siblings = keys_under(section);
-  if (siblings.empty()) return fmt::format("sections are {}", fmt::join(keys_under(""), ", "));
-
-  const auto closer = [&](const std::string& a, const std::string& b) {
-    return edit_distance(a, leaf) < edit_distance(b, leaf);
-  };
-  const std::string sibling = *std::min_element(siblings.begin(), siblings.end(), closer);
-  if (edit_distance(sibling, leaf) <= 1) return fmt::format("did you mean `{}`?", sibling);
-  for (const auto& [owner, key] : all_keys()) {
-    if (key != leaf) continue;
-    if (owner.empty()) return fmt::format("`{}` belongs to the top level", leaf);
-    return fmt::format("`{}` belongs to `{}`: write `{}.{}`", leaf, owner, owner, leaf);
-  }
-  if (edit_distance(sibling, leaf) <= near) return fmt::format("did you mean `{}`?", sibling);
-  for (const auto& [owner, key] : all_keys()) {
-    if (edit_distance(key, leaf) <= near) {
-      return fmt::format("did you mean `{}`?", joined(owner, key));
-    }
-  }
-  return fmt::format("{} {}",
-                     section.empty() ? "sections are" : fmt::format("`{}` has the keys", section),
-                     fmt::join(siblings, ", "));
-}
 
 RecipeValues read_recipe_values(const std::filesystem::path& path,
                                 const std::vector<std::string>& sets) {

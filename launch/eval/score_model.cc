@@ -6,6 +6,7 @@
 #include <random>
 
 #include "csrc/base/error.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/base/random.h"
 #include "launch/data/micro_batch.h"
 #include "launch/data/source_mix.h"
@@ -144,6 +145,7 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
 
   const int64_t count =
       micro_batch_count(static_cast<int64_t>(samples.size()), dp_size, /*micro_batch=*/1);
+  Progress progress("score", result.tokens, "tokens", parallel.world().rank() == 0);
   for (int64_t index = 0; index < count; ++index) {
     leave_if_asked(parallel.world(),
                    fmt::format("while scoring, at batch {} of {}. Nothing is written; the same "
@@ -179,6 +181,7 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
       }
     };
     session.model().hidden_states(context);
+    progress.set(result.tokens * (index + 1) / count);
   }
   if (writer) writer->close();
   parallel.world().all_reduce(result.first_half.flat(), ReduceOp::kSum, "scores of a half");

@@ -61,15 +61,15 @@ int run_job(const std::function<int(Comm& world)>& body) {
     }
   });
   if (world == nullptr || world->size() == 1) {
-    if (!result.message.empty()) print_failure(result.message);
+    print_failure(result);
     return result.exit_code;
   }
   if (!result.message.empty()) {
     if (!world->all_failed(result.exit_code, kSameErrorSeconds)) {
-      print_failure("rank " + std::to_string(world->rank()) + ": " + result.message);
+      print_failure(result, "rank " + std::to_string(world->rank()) + ": ");
       world->abort(result.exit_code);
     }
-    if (world->rank() == 0) print_failure(result.message);
+    if (world->rank() == 0) print_failure(result);
   }
   world->finish(result.exit_code);
   return result.exit_code;

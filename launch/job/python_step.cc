@@ -21,6 +21,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/base/text/json.h"
 #include "launch/job/stop_request.h"
 
@@ -200,6 +201,7 @@ int wait_for(pid_t child, const std::string& script, Ending& ending) {
       fail(ErrorCode::kNoPythonStep, "cannot wait for tools/{}: {}", script, std::strerror(errno));
     }
     ending.tell_if_asked();
+    note_progress();  // a script that comes to no end meets its own limits
     std::this_thread::sleep_for(kPoll);
   }
   set_child_to_end(0);
@@ -220,6 +222,7 @@ std::string read_to_end(int fd, Ending& ending) {
     pollfd polled{fd, POLLIN, 0};
     const int ready = ::poll(&polled, 1, /*milliseconds=*/100);
     ending.tell_if_asked();
+    note_progress();
     if (ready <= 0) continue;
     const ssize_t count = ::read(fd, buffer, sizeof buffer);
     if (count > 0) text.append(buffer, static_cast<size_t>(count));

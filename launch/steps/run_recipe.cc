@@ -21,6 +21,8 @@
 #include "launch/job/stop_request.h"
 #include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
+#include "launch/model/layout_check.h"
+#include "launch/model/model_path.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
 #include "launch/python/wandb_run.h"
@@ -58,13 +60,14 @@ class RecipeRun {
         from_(mode.from),
         provenance_(provenance),
         paths_(recipe.output),
-        source_(recipe.model),
+        source_((require_model_path(recipe), recipe.model)),
         base_(base_digest(source_, world).text()),
         checks_(recipe, base_) {
     on_rank_0(world, "read the ledger of steps", [&] { ledger_.emplace(paths_.step_ledger()); });
   }
 
   void go() {
+    require_layout(recipe_.parallel, source_.info, world_.size());
     on_rank_0(world_, "look at what the output holds", [&] {
       check_output();
       check_wandb(recipe_);
@@ -310,6 +313,7 @@ class RecipeRun {
 void run_recipe(const Recipe& recipe, Comm& world, const RunMode& mode,
                 const nlohmann::json& provenance) {
   on_rank_0(world, "preflight of the output", [&] { check_output(RunPaths(recipe.output)); });
+  require_exports(recipe);
   RecipeRun(recipe, world, mode, provenance).go();
 }
 

@@ -10,6 +10,7 @@
 #include "checkpoint/huggingface/base_config.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/base/text/json.h"
 #include "csrc/ops/device/memory.h"
 #include "launch/checkpoints/best_checkpoint.h"
@@ -24,6 +25,7 @@
 #include "launch/train/fork.h"
 #include "launch/train/losses/balance_loss.h"
 #include "launch/train/memory_report.h"
+#include "launch/train/model_flops.h"
 #include "launch/train/record/training_facts.h"
 #include "launch/train/train_report.h"
 #include "launch/train/watch/watch_of_training.h"
@@ -33,6 +35,8 @@
 
 namespace sutor {
 namespace {
+
+constexpr double kLineSeconds = 1;  // between lines of steps on a terminal
 
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -77,6 +81,9 @@ void Trainer::load() {
   session_ = std::make_unique<Session>(source_, plan_.model, plan_.trainable, world_, options_);
   check_marked(plan_.trainable, session_->store());
   optimizer_ = make_optimizer(recipe_.optim, recipe_.train.seed, session_->store().buffers());
+  flops_per_token_ = training_flops_per_token(plan_.model, plan_.trainable);
+  peak_flops_ = peak_flops(options_.device_text, recipe_.model.dtype);
+  if (peak_flops_) *peak_flops_ *= world_.size();
   checkpointer_ = std::make_unique<Checkpointer>(paths_.checkpoints(), base_, plan_,
                                                  session_->store(), *optimizer_, provenance_,
                                                  computing_config(source_.directory.config()));
@@ -276,7 +283,7 @@ void Trainer::train_to_end() {
     const double begin = now_seconds();
     const int64_t step = state_.step + 1;
     const double lr = schedule_->at(step);
-    const BatchResult result = train_batch(stream_->next_batch(), step, lr);
+    const BatchResult result = train_batch(step, lr);
     state_.step = step;
     state_.cursor = stream_->cursor();
     const StepEnd end = log_step(result, step, lr, now_seconds() - begin);
@@ -305,12 +312,15 @@ void Trainer::train_to_end() {
   });
 }
 
-Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t step, double lr) {
+Trainer::BatchResult Trainer::train_batch(int64_t step, double lr) {
+  const double begin = now_seconds();
+  const std::span<const Sample> batch = stream_->next_batch();
   const int dp_rank = session_->parallel().coordinates().dp;
   const int dp_size = session_->parallel().layout().dp();
   const int64_t micro_batch = recipe_.train.micro_batch;
   const std::vector<MicroBatch> micro =
       rank_micro_batches(stream_->stores(), batch, dp_rank, dp_size, micro_batch);
+  const double data_seconds = now_seconds() - begin;
   StepInput input{micro, supervised_tokens(batch), sequence_count(batch), token_count(batch)};
   const size_t sources = stream_->stores().size();
   if (sources > 1) input.supervised_by_source = supervised_by_store(batch, sources);
@@ -329,7 +339,7 @@ Trainer::BatchResult Trainer::train_batch(std::span<const Sample> batch, int64_t
     };
   }
   return {train_step(*session_, *optimizer_, input, options), input.tokens, input.supervised,
-          input.supervised_by_source};
+          data_seconds, input.supervised_by_source};
 }
 
 Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, double lr,
@@ -357,6 +367,12 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
   metrics.reserved_bytes = most[2];
   metrics.epoch = state_.cursor.epoch;
   metrics.step_seconds = seconds;
+  metrics.supervised_tokens_per_s = static_cast<double>(result.supervised) / seconds;
+  metrics.epochs = static_cast<double>(state_.cursor.epoch) +
+                   static_cast<double>(state_.cursor.position) /
+                       static_cast<double>(std::max<int64_t>(1, stream_->report().samples));
+  metrics.data_seconds = result.data_seconds;
+  if (peak_flops_) metrics.mfu = flops_per_token_ * metrics.tokens_per_s / *peak_flops_;
   if (recipe_.train.balance_loss > 0) metrics.balance_loss = result.step.balance_loss;
   for (size_t s = 0; s < result.supervised_by_source.size(); ++s) {
     metrics.sources.push_back({data_set_name(recipe_.data.train[s]), result.step.source_losses[s],
@@ -365,12 +381,25 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
   if (counts) metrics.experts = watch_->observe(step, *counts);
   log_->add(metrics);
   if (counts && watch_->warning()) fmt::print(stderr, "{}\n", *watch_->warning());
-  if (step % std::max<int64_t>(1, recipe_.log.every) == 0 || step == total_steps_) {
+  if (prints_step(step)) {
     const double left = seconds_per_step_ * static_cast<double>(total_steps_ - step);
     fmt::print("{}\n", step_line(metrics, total_steps_, left, use_colour(STDOUT_FILENO)));
     std::fflush(stdout);
   }
   return end;
+}
+
+// A person at a terminal reads a line a second; who gives log.every, or reads a file, gets what it
+// says.
+bool Trainer::prints_step(int64_t step) {
+  if (progress_is_silent()) return false;
+  if (step == total_steps_) return true;
+  if (step % std::max<int64_t>(1, recipe_.log.every) != 0) return false;
+  const double now = now_seconds();
+  const bool paced = recipe_.origins.count("log.every") == 0 && ::isatty(STDOUT_FILENO) != 0;
+  if (paced && line_printed_ > 0 && now - line_printed_ < kLineSeconds) return false;
+  line_printed_ = now;
+  return true;
 }
 
 bool Trainer::log_evaluation(EvalMetrics metrics, const std::set<std::string>& kept) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -58,6 +59,7 @@ class Trainer {
   struct BatchResult {
     StepResult step;
     int64_t tokens = 0, supervised = 0;
+    double data_seconds = 0;  // to get the data
     std::vector<int64_t> supervised_by_source;
   };
 
@@ -68,7 +70,8 @@ class Trainer {
   void train_to_end();
   void start(const ResumeMode& mode);
   void print_banner() const;
-  BatchResult train_batch(std::span<const Sample> batch, int64_t step, double lr);
+  BatchResult train_batch(int64_t step, double lr);
+  bool prints_step(int64_t step);
   void restore_best();
   void restore_early_stop();
   // A new training: takes what its parent has, when it is a fork.
@@ -121,6 +124,9 @@ class Trainer {
   int64_t total_steps_ = 0;
   int64_t tokens_seen_ = 0, last_saved_ = -1;
   double seconds_per_step_ = 0;  // smoothed
+  double line_printed_ = 0;      // when the last line of a step was printed
+  double flops_per_token_ = 0;
+  std::optional<double> peak_flops_;  // of all ranks together
   Digest frozen_before_;
   int64_t resident_bytes_ = 0;  // weights and training state of this rank
 };

@@ -13,6 +13,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/process/progress.h"
 #include "launch/cli/command_line.h"
 #include "launch/data/rows/sha256.h"
 #include "launch/inspect/inspect_model.h"
@@ -56,6 +57,16 @@ struct Target {
   bool receipt = false;
 };
 
+void add_files(const fs::path& path, std::vector<fs::path>& files);
+
+int64_t bytes_below(const fs::path& path) {
+  std::vector<fs::path> files;
+  add_files(path, files);
+  int64_t bytes = 0;
+  for (const fs::path& file : files) bytes += bytes_of(file);
+  return bytes;
+}
+
 Verification verify_target(const Target& target, int threads) {
   if (target.receipt) return verify_receipt(target.path, threads);
   return target.file ? verify_file(target.path, *target.file)
@@ -63,6 +74,8 @@ Verification verify_target(const Target& target, int threads) {
 }
 
 Timed verify_timed(const Target& target, int threads) {
+  const Progress progress = Progress::of_reading(fmt::format("verify {}", target.path.string()),
+                                                 bytes_below(target.path));
   const auto begin = std::chrono::steady_clock::now();
   Timed timed{verify_target(target, threads)};
   timed.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -78,6 +91,8 @@ void add_files(const fs::path& path, std::vector<fs::path>& files) {
 
 // Of all files of a target, in the order of their names. What is no regular file has none.
 FileSums file_sums(const fs::path& path, int threads) {
+  const Progress progress =
+      Progress::of_reading(fmt::format("SHA-256 of {}", path.string()), bytes_below(path));
   std::vector<fs::path> files;
   add_files(path, files);
   FileSums sums(files.size());
