@@ -30,6 +30,7 @@ ROOMS = (
     "launch/cli",
     "launch/output",
     "launch/job",
+    "launch/torchrun",
     "launch/log",
     "recipes",
     "checkpoint/compare",

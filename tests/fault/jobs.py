@@ -210,7 +210,7 @@ def state_of(pid):
         return ""
 
 
-def wait_for_pending(pid, number, seconds=30):
+def wait_for_pending(pid, number, seconds=90):
     """Until a signal has come to a stopped process, which takes it when it goes on."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

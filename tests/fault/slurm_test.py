@@ -23,7 +23,8 @@ import jobs
 
 SUTOR = None  # set by main
 
-# cred_expire: a job that is requeued waits for so many seconds.
+# cred_expire: a job that is requeued waits for so many seconds. OverTimeLimit: minutes that a job may
+# go on behind its limit, on a busy machine.
 SLURM_CONF = """\
 ClusterName=sutor-test
 SlurmctldHost={host}(127.0.0.1)
@@ -47,6 +48,8 @@ SlurmdParameters=config_overrides
 MpiDefault=none
 ReturnToService=2
 SlurmctldTimeout=30
+MessageTimeout=60
+OverTimeLimit=10
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
@@ -234,15 +237,16 @@ class SlurmTest(jobs.JobTest):
     def stopped_ranks(self, recipe):
         return [pid for pid in jobs.pids_of(str(recipe.parent)) if jobs.state_of(pid) == "T"]
 
-    def signal_once_and_go_on(self, job, recipe):
-        """For ranks that stop at a step: the first one goes on when its job has been told to save,
-        later ones at once. Returns what does this again and again."""
+    def go_on_when_signalled(self, recipe, job=None):
+        """For ranks that stop at a step: the first one goes on when its job has been told to save -
+        here, or by SLURM for its time limit - later ones at once. Returns what does this again and
+        again."""
         told = []
         def tick():
             for pid in self.stopped_ranks(recipe):
                 if not told:
-                    self.slurm.command("scancel", "--signal=USR1", job)
-                    told.append(job)
+                    told.append(self.slurm.command("scancel", "--signal=USR1", job) if job else "")
+                    self.assertEqual(told, [""])
                     jobs.wait_for_pending(pid, signal.SIGUSR1)
                 jobs.kill(pid, signal.SIGCONT)
         return tick
@@ -252,33 +256,32 @@ class SlurmTest(jobs.JobTest):
         plain = self.jobs.run(jobs.mpiexec(SUTOR, "train", expected, ranks=2), ranks=2)
         self.assertEqual(plain.code, 0, plain)
         text = log.read_text()
-        self.assertEqual(text.count("error[E7500]: stopped by SIGUSR1"), 1, text)
+        self.assertGreaterEqual(text.count("error[E7500]: stopped by SIGUSR1"), 1, text)
         self.assertIn("resumed at step", text)
         self.assertEqual(len(self.jobs.losses(recipe)), steps, text)
         self.assertEqual(self.jobs.losses(recipe), self.jobs.losses(expected), text)
 
-    STOPS = {"SUTOR_FAULT": "stop:rank=0:op=end of step:count=6"}
+    # (On a busy machine a rank that is stopped may wait for long.)
+    STOPS = {"SUTOR_FAULT": "stop:rank=0:op=end of step:count=6", "SUTOR_HEARTBEAT_TIMEOUT": "120"}
 
     def test_a_signalled_job_is_requeued_and_its_losses_are_as_if_nothing_had_happened(self):
         recipe, log = self.jobs.recipe(steps=15), self.jobs.folder / "requeued.log"
         job = self.submit("train.sbatch", 2, log, f"RECIPE={recipe}", env=self.STOPS)
-        self.wait_for_end(job, self.signal_once_and_go_on(job, recipe))
+        self.wait_for_end(job, self.go_on_when_signalled(recipe, job))
         self.check_as_if_never_stopped(recipe, log, 15)
         self.assertIn("Restarts=1", self.slurm.command("scontrol", "show", "job", job))
         self.assertTrue((recipe.parent / "run" / "export" / "adapter").is_dir())
 
-    def test_tasks_of_an_array_train_by_a_line_each_and_one_of_them_is_requeued(self):
+    def test_tasks_of_an_array_train_by_a_line_each_and_are_requeued_at_their_time_limit(self):
         recipes = [self.jobs.recipe(steps=15), self.jobs.recipe(steps=15)]
         tasks, log = self.jobs.folder / "tasks.txt", self.jobs.folder / "array-%a.log"
         tasks.write_text(f"# two trainings\n{recipes[0]}\n\n{recipes[1]} --set optim.lr=2e-3\n")
-        job = self.submit("array.sbatch", 2, log, f"TASKS={tasks}", "--array=1-3%2",
-                          env=self.STOPS)
-        first = self.signal_once_and_go_on(f"{job}_1", recipes[0])
-        def tick():
-            first()
-            for pid in self.stopped_ranks(recipes[1]):
-                jobs.kill(pid, signal.SIGCONT)
-        self.wait_for_end(job, tick)
+        # SLURM looks every half minute which jobs have less than a minute left, and so signals each
+        # of these at its first look.
+        job = self.submit("array.sbatch", 2, log, f"TASKS={tasks}", "--array=1-3", "--time=1",
+                          "--signal=USR1@60", env=self.STOPS)
+        ticks = [self.go_on_when_signalled(recipe) for recipe in recipes]
+        self.wait_for_end(job, lambda: [tick() for tick in ticks])
         self.check_as_if_never_stopped(recipes[0], self.jobs.folder / "array-1.log", 15)
         second = self.jobs.losses(recipes[1])
         self.assertEqual(len(second), 15)
