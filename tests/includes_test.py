@@ -39,6 +39,7 @@ ROOMS = (
     "launch/python",
     "launch/output",
     "launch/job",
+    "launch/torchrun",
     "launch/log",
     "recipes",
     "checkpoint/compare",

@@ -12,6 +12,7 @@
 #include "launch/job/failure.h"
 #include "launch/job/kernel_agreement.h"
 #include "launch/job/launcher.h"
+#include "launch/torchrun/join.h"
 
 namespace sutor {
 namespace {
@@ -46,8 +47,10 @@ int run_job(const std::function<int(Comm& world)>& body) {
     if (speaks_for_all(environment)) print_failure(start.message);
     return start.exit_code;
   }
+  std::unique_ptr<JoinedRanks> joined;  // outlives the world, which ends by it
   std::unique_ptr<Comm> world;
   const Failure result = failure_of([&] {
+    joined = join_torch_ranks(environment);
     world = make_world_comm();
     ops::install_counting_allocator();
     check_same_kernels(world->all_gather_text(ops::kernel_level(), "kernels"));
