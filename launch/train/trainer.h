@@ -12,6 +12,7 @@
 #include "launch/data/token_stores.h"
 #include "launch/eval/evaluate.h"
 #include "launch/log/metrics_log.h"
+#include "launch/log/plan_file.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/train/checkpointer.h"
@@ -43,6 +44,9 @@ class Trainer {
   int64_t last_step() const { return total_steps_; }
   // Reads the model; once, before run(). Collective.
   void load();
+  // What was planned of this training, to be set beside what is measured: in plan.json, and in a
+  // line after the first steps. Before run(); on all ranks or on none, but only rank 0's counts.
+  void compare_with(PlannedRun planned) { planned_ = std::move(planned); }
   // Trains to the end. Prints on rank 0. Collective.
   void run(const ResumeMode& mode);
 
@@ -79,6 +83,8 @@ class Trainer {
   [[noreturn]] void stop(int signal, const std::string& in);
   void save(bool last);
   void check_frozen_weights();
+  // Collective.
+  void set_plan_beside_measurement(bool print);
   bool is_root() const { return world_.rank() == 0; }
 
   const Recipe& recipe_;
@@ -101,6 +107,9 @@ class Trainer {
   int64_t total_steps_ = 0;
   int64_t tokens_seen_ = 0, last_saved_ = -1;
   double seconds_per_step_ = 0;  // smoothed
+  std::optional<PlannedRun> planned_;
+  int64_t steps_done_ = 0;        // in this start
+  double measured_seconds_ = 0;   // of them but the first
   Digest frozen_before_;
   int64_t resident_bytes_ = 0;  // weights and training state of this rank
 };
