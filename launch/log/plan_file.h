@@ -22,6 +22,11 @@ struct PlannedRun {
   double flops_per_token = 0;  // of a training step, forward and backward; 0 = not planned
 };
 
+// In the output folder of a run.
+inline std::filesystem::path plan_file(const std::filesystem::path& output) {
+  return output / "plan.json";
+}
+
 // {"planned": {"peak_bytes", "items", "parameters", "step_seconds"}, "measured": the same or null,
 // "flops_per_token", "ranks"}. Throws E0501 or E0502 as write_file_atomic().
 void write_plan_file(const std::filesystem::path& path, const PlannedRun& planned,

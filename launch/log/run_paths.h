@@ -28,7 +28,6 @@ struct RunPaths {
   std::filesystem::path checkpoints() const { return output / "checkpoints"; }
   std::filesystem::path adapter() const { return output / "export" / "adapter"; }
   std::filesystem::path merged() const { return output / "export" / "merged"; }
-  std::filesystem::path plan() const { return output / "plan.json"; }
   std::filesystem::path resolved_recipe() const { return output / "recipe.resolved.yaml"; }
   // Digests of inputs and recipe keys that the finished steps had (`sutor run`).
   std::filesystem::path step_ledger() const { return output / "stages.json"; }

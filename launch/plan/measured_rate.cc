@@ -42,7 +42,7 @@ MeasuredRate rate_of_run(const fs::path& folder, const fs::path& metrics) {
     fail(ErrorCode::kBadArgument, "{} has no training step with tokens and step_seconds",
          metrics.string());
   }
-  const fs::path plan_path = RunPaths(folder).plan();
+  const fs::path plan_path = plan_file(folder);
   const nlohmann::json plan =
       is_there(plan_path)
           ? nlohmann::json::parse(read_file(plan_path), nullptr, /*allow_exceptions=*/false)
@@ -98,7 +98,7 @@ MeasuredRate measured_rate(const std::string& text) {
 
 std::optional<MeasuredRate> own_rate(const std::string& output) {
   const RunPaths paths(output);
-  if (!is_there(paths.metrics()) || !is_there(paths.plan())) return std::nullopt;
+  if (!is_there(paths.metrics()) || !is_there(plan_file(output))) return std::nullopt;
   try {
     return rate_of_run(output, paths.metrics());
   } catch (const Error&) {

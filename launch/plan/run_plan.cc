@@ -12,6 +12,7 @@
 #include "csrc/base/error.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/expert_ranks.h"
+#include "launch/train/planned_training.h"
 #include "layers/esft/score_records.h"
 #include "layers/esft/select_experts.h"
 #include "layers/optim/optimizer.h"
@@ -107,10 +108,10 @@ class RankLoads {
     const StageMap stages = make_stage_map(
         plan.model, basis.recipe.parallel.pp, basis.recipe.parallel.stages,
         [&](const TensorEntry& entry) { return plan.trainable.contains(entry.name); });
-    // One rank for each place in pp, ep and etp; tp by its first rank, which has most.
+    // The last rank of each place in pp and ep: where sizes do not divide, the last ones have more.
     for (int rank = 0; rank < layout_.world_size(); ++rank) {
       const RankCoordinates at = layout_.coordinates(rank);
-      if (seen_.insert({at.pp, at.ep, at.etp, 0}).second) loads_[{at.pp, at.ep}].rank = rank;
+      loads_[{at.pp, at.ep}].rank = rank;
     }
     const double frozen = basis.recipe.model.dtype == "fp32" ? 4 : 2;
     for (const TensorEntry& entry : plan.model.tensors.entries()) {
@@ -159,7 +160,6 @@ class RankLoads {
 
   RankLayout layout_;
   ExpertPlacement placement_;
-  std::set<std::array<int, 4>> seen_;
   std::map<std::pair<int, int>, RankLoad> loads_;  // by (pp, ep)
 };
 

@@ -7,6 +7,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/log/run_paths.h"
+#include "launch/train/planned_training.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {

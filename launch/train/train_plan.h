@@ -25,9 +25,6 @@ bool needs_expert_config(const Recipe& recipe);
 // Reads esft.config, or the expert config in the output folder that `select` left. Throws E0219
 // when there is none, E031x when it does not fit the model.
 TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model);
-// The same with a config that was checked against the model.
-TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model,
-                          const ExpertConfig& config);
 
 // Collective. Throws E0604 naming the ranks whose plan differs from rank 0's, and the first
 // difference: of the recipe's keys, of how far down the backward pass goes, or of what trains.

@@ -373,7 +373,7 @@ void Trainer::set_plan_beside_measurement(bool print) {
     measured.items[ops::name_of(static_cast<ops::MemoryItem>(i))] = items[i];
   }
   try {
-    write_plan_file(paths_.plan(), *planned_, measured);
+    write_plan_file(plan_file(paths_.output), *planned_, measured);
   } catch (const Error& error) {
     fmt::print(stderr, "note: {}\n", error.what());  // a training is not lost for it
   }

@@ -9,7 +9,7 @@ namespace sutor::ops::shapes {
 namespace {
 
 constexpr int64_t kQueryBlock = 128;  // as in csrc/ops/cpu/attention.cc
-constexpr int64_t kFloat = 4;         // bytes
+constexpr int64_t kFloatBytes = 4;
 
 // Pairs of a query and a key that it sees, times the width of a head's key and value.
 void count_products(const AttentionInputs& in, const AttentionRuns& runs, double factor) {
@@ -38,7 +38,7 @@ Attended attention(const AttentionInputs& in, const AttentionRuns& runs) {
     if (queries == 0) continue;
     const int64_t keys = runs.keys.counts[run], block = std::min(queries, kQueryBlock);
     const int64_t floats = (keys + block) * widths + block * keys;
-    units.insert(units.end(), static_cast<size_t>(in.k.size(1)), floats * kFloat);
+    units.insert(units.end(), static_cast<size_t>(in.k.size(1)), floats * kFloatBytes);
   }
   unit_scratch(std::move(units));
   count_products(in, runs, 1);
@@ -66,7 +66,7 @@ AttentionGradients attention_gradients(const AttentionInputs& in, const Attentio
     }
     if (keys == 0) continue;
     const int64_t floats = 2 * (keys + kQueryBlock) * widths + 2 * kQueryBlock * keys;
-    units.insert(units.end(), static_cast<size_t>(in.k.size(1)), floats * kFloat);
+    units.insert(units.end(), static_cast<size_t>(in.k.size(1)), floats * kFloatBytes);
   }
   unit_scratch(std::move(units));
   count_products(in, runs, 2.5);  // five products of matrices, two in the forward pass

@@ -28,8 +28,6 @@ at::Tensor& logical_and_out(const at::Tensor& self, const at::Tensor& other, at:
   return out;
 }
 
-at::Tensor& masked_fill_(at::Tensor& self, const at::Tensor&, const at::Scalar&) { return self; }
-
 at::Tensor where(const at::Tensor& condition, const at::Tensor& self, const at::Tensor& other) {
   const auto sizes = at::infer_size(at::infer_size(condition.sizes(), self.sizes()), other.sizes());
   return at::empty(sizes, (self.dim() > 0 ? self : other).options());
@@ -44,7 +42,6 @@ void register_torch_shapes() {
     lib.impl("embedding_dense_backward", embedding_dense_backward);
     lib.impl("_fused_adamw_", fused_adamw_);
     lib.impl("logical_and.out", logical_and_out);
-    lib.impl("masked_fill_.Scalar", masked_fill_);
     lib.impl("where.self", where);
     return lib;
   }();
