@@ -50,7 +50,7 @@ constexpr Verb kVerbs[] = {
     {"score", "route a sample through the frozen model and count experts", sutor::verb_score,
      Kind::kWorks},
     {"select", "choose the experts to train from scores", sutor::verb_select},
-    {"plan", "process groups of a layout, or placement of experts, without ranks",
+    {"plan", "memory, disk and time of a recipe; groups of a layout, placement of experts",
      sutor::verb_plan},
     {"params", "names and regexes of the trainable parameters, per rank", sutor::verb_params},
     {"train", "train the chosen experts (or everything)", sutor::verb_train, Kind::kTrains},

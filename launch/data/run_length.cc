@@ -77,6 +77,11 @@ void warn_of_two_lengths(const Recipe& recipe, int64_t total_steps) {
 
 }  // namespace
 
+std::string one_step_text() {
+  return "the training is one step: almost nothing will be learned. Lower train.global_batch, or "
+         "raise schedule.epochs or schedule.steps";
+}
+
 void check_run_length(const Recipe& recipe, const SampleStream& stream, int64_t total_steps,
                       bool print) {
   check_warmup(recipe, total_steps, print);

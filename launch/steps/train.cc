@@ -1,5 +1,6 @@
 #include "launch/steps/train.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -7,12 +8,14 @@
 
 #include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
+#include "csrc/ops/device/memory.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
 #include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/output/replaced_training.h"
+#include "launch/plan/run_plan.h"
 #include "launch/preflight/preflight.h"
 #include "launch/python/wandb_run.h"
 #include "launch/steps/step_ledger.h"
@@ -45,6 +48,28 @@ nlohmann::json find_fork(const Recipe& recipe, Comm& world, const ResumeMode& mo
   }));
 }
 
+// The plan of this training, by rank 0, which alone sets it beside the measurement. Without
+// weights, so that it costs a moment; a training is not lost for it.
+PlannedRun plan_of(const Recipe& recipe, const ModelSource& source, const Trainer& trainer,
+                   Comm& world) {
+  PlannedRun planned;
+  if (world.rank() != 0) return planned;
+  try {
+    planned = planned_run(make_run_plan({.recipe = recipe,
+                                         .config = source.directory.config(),
+                                         .family = source.family,
+                                         .model = source.info,
+                                         .world = world.size(),
+                                         .threads = at::get_num_threads(),
+                                         .gpu = trainer.session_options().device.is_cuda(),
+                                         .print = false}));
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "note: no plan of this training: {}\n", error.what());
+  }
+  ops::reset_peak();
+  return planned;
+}
+
 }  // namespace
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
@@ -70,6 +95,7 @@ void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, con
     if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
     return;
   }
+  trainer.compare_with(plan_of(recipe, source, trainer, world));
   trainer.load();
   // Recipe, data, layout, disk, memory and model are good.
   on_rank_0(world, "make room for the training", [&] {

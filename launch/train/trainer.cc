@@ -37,6 +37,8 @@ namespace sutor {
 namespace {
 
 constexpr double kLineSeconds = 1;  // between lines of steps on a terminal
+// Then most of what a step ever takes has been seen.
+constexpr int64_t kStepsBeforePlan = 3;
 
 double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -107,6 +109,7 @@ void Trainer::open_data() {
   total_steps_ = total_steps(recipe_.schedule, *stream_);
   schedule_ = std::make_unique<LrSchedule>(recipe_.schedule, recipe_.optim.lr, total_steps_);
   check_run_length(recipe_, *stream_, total_steps_, is_root());
+  if (total_steps_ == 1 && is_root()) fmt::print(stderr, "note: {}\n", one_step_text());
 }
 
 void Trainer::start(const ResumeMode& mode) {
@@ -288,6 +291,9 @@ void Trainer::train_to_end() {
     state_.cursor = stream_->cursor();
     const StepEnd end = log_step(result, step, lr, now_seconds() - begin);
     checkpointer_->at_step(end.saves_progress);
+    if (planned_ && (steps_done_ == kStepsBeforePlan || step == total_steps_)) {
+      set_plan_beside_measurement(/*print=*/steps_done_ <= kStepsBeforePlan);
+    }
     if (end.signal != 0) stop(end.signal, fmt::format("after step {} of {}", step, total_steps_));
     if (evaluation_due(step)) evaluate_or_stop(step);
     const bool last = step == total_steps_ || early_stop_.due();
@@ -353,6 +359,7 @@ Trainer::StepEnd Trainer::log_step(const BatchResult& result, int64_t step, doub
   world_.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "end of step");
   const StepEnd end{
       .saves_progress = most[3], .signal = static_cast<int>(most[4]), .log_failed = most[5] != 0};
+  if (++steps_done_ > 1) measured_seconds_ += seconds;
   seconds_per_step_ = seconds_per_step_ == 0 ? seconds : 0.9 * seconds_per_step_ + 0.1 * seconds;
   std::optional<ExpertScores> counts;
   if (watches(step)) counts = routing_->take(world_);
@@ -491,6 +498,38 @@ void Trainer::print_banner() const {
   if (const std::string rule = early_stop_.rule(); !rule.empty()) {
     fmt::print("stop     early: {}\n", rule);
   }
+}
+
+void Trainer::set_plan_beside_measurement(bool print) {
+  const at::Device device = session_->store().device();
+  PlanFigures measured{.peak_bytes = ops::memory_use(device).peak};
+  if (steps_done_ > 1) {
+    measured.step_seconds = measured_seconds_ / static_cast<double>(steps_done_ - 1);
+  }
+  const auto own = ops::items_of_peak();
+  const int64_t mine = measured.peak_bytes;
+  world_.all_reduce(std::span(&measured.peak_bytes, 1), ReduceOp::kMax, "measured peak");
+  // Of the rank with the peak.
+  std::vector<int64_t> items(own.begin(), own.end());
+  if (mine != measured.peak_bytes) std::fill(items.begin(), items.end(), 0);
+  world_.all_reduce(std::span(items), ReduceOp::kMax, "what the peak is made of");
+  for (const FlatBuffer* buffer : session_->store().buffers()) {
+    measured.parameters += buffer->chunk_size();
+  }
+  world_.all_reduce(std::span(&measured.parameters, 1), ReduceOp::kSum, "trained parameters");
+  if (!is_root()) return;
+  // The counters of items are the CPU's.
+  for (size_t i = 0; i < items.size() && device.is_cpu(); ++i) {
+    measured.items[ops::name_of(static_cast<ops::MemoryItem>(i))] = items[i];
+  }
+  try {
+    write_plan_file(plan_file(paths_.output), *planned_, measured);
+  } catch (const Error& error) {
+    fmt::print(stderr, "note: {}\n", error.what());  // a training is not lost for it
+  }
+  if (!print || planned_->figures.peak_bytes == 0) return;
+  fmt::print("{}\n", plan_line(*planned_, measured));
+  std::fflush(stdout);
 }
 
 void Trainer::check_frozen_weights() {

@@ -14,6 +14,7 @@
 #include "launch/data/token_stores.h"
 #include "launch/eval/evaluate.h"
 #include "launch/log/metrics_log.h"
+#include "launch/log/plan_file.h"
 #include "launch/log/run_paths.h"
 #include "launch/log/run_record.h"
 #include "launch/model/session.h"
@@ -52,6 +53,9 @@ class Trainer {
   const TrainState& state() const { return state_; }
   // Reads the model; once, before run(). Collective.
   void load();
+  // What was planned of this training, to be set beside what is measured: in plan.json, and in a
+  // line after the first steps. Before run(); on all ranks or on none, but only rank 0's counts.
+  void compare_with(PlannedRun planned) { planned_ = std::move(planned); }
   // Trains to the end. Prints on rank 0. Collective.
   void run(const ResumeMode& mode);
 
@@ -97,6 +101,8 @@ class Trainer {
   void check_frozen_weights();
   bool watches(int64_t step) const;
   void end_wandb(int exit_code);
+  // Collective.
+  void set_plan_beside_measurement(bool print);
   bool is_root() const { return world_.rank() == 0; }
 
   const Recipe& recipe_;
@@ -127,6 +133,9 @@ class Trainer {
   double line_printed_ = 0;      // when the last line of a step was printed
   double flops_per_token_ = 0;
   std::optional<double> peak_flops_;  // of all ranks together
+  std::optional<PlannedRun> planned_;
+  int64_t steps_done_ = 0;        // in this start
+  double measured_seconds_ = 0;   // of them but the first
   Digest frozen_before_;
   int64_t resident_bytes_ = 0;  // weights and training state of this rank
 };
