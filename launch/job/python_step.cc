@@ -256,10 +256,6 @@ PythonOutput read_python_step(const std::string& script, const nlohmann::json& j
   return output;
 }
 
-std::vector<std::string> python_step_command(const std::string& script, const nlohmann::json& job) {
-  return command_of(script, job);
-}
-
 nlohmann::json printed_json(const PythonOutput& output, const std::string& script) {
   ParsedJson parsed = parse_json(output.text);
   if (!parsed.problem.empty()) {

@@ -17,7 +17,7 @@
 
 namespace sutor {
 
-// For programs that keep a script running (python_dialog.h): the command line that starts it, and
+// For those who keep a script running (python_dialog.h, side_process.h): the command line that starts it, and
 // its start with these file descriptors as stdin and stdout (negative: those of this process). The
 // child is one that a second signal ends, too (csrc/base/process/stop_signal.h).
 std::vector<std::string> python_command(const std::string& script, const nlohmann::json& job);
@@ -33,9 +33,6 @@ struct PythonOutput {
 
 // The same for a script whose stdout is the result.
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job);
-
-// The command that starts tools/<script> with `job`, for whoever runs it in another way.
-std::vector<std::string> python_step_command(const std::string& script, const nlohmann::json& job);
 
 // The JSON that a script printed. Throws E7099 when it is none.
 nlohmann::json printed_json(const PythonOutput& output, const std::string& script);

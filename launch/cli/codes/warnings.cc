@@ -68,6 +68,18 @@ constexpr WarningText kTexts[] = {
      "Nothing to do; they were turned away."},
     {WarningCode::kTrainedUnchanged, "Some chosen experts got no token.",
      "Harmless if few; score more tokens for a better choice."},
+    {WarningCode::kRoutingDrift,
+     "The rows that train are not like those that were scored: another template, mix or file.",
+     "Score and select again (`run --overwrite`), or put the rows right."},
+    {WarningCode::kCoarseExperts,
+     "With 16 experts a layer or fewer, the chosen ones are a large part of the model.",
+     "Train it all the same, or compare with `train.method: lora` or `full`."},
+    {WarningCode::kUnsureScores,
+     "The two halves of the scored sample would select different experts.",
+     "Raise `esft.score.tokens` (-1: all rows), or bring more rows."},
+    {WarningCode::kSideLogLost,
+     "The process of Weights & Biases died, hung or was too slow; the training never waits for it.",
+     "`wandb/messages.txt` has its last words; metrics.jsonl is complete without it."},
 };
 
 }  // namespace
