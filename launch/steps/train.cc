@@ -7,6 +7,7 @@
 
 #include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
+#include "launch/checkpoints/fork.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
 #include "launch/log/run_contents.h"
@@ -15,7 +16,6 @@
 #include "launch/output/replaced_training.h"
 #include "launch/preflight/preflight.h"
 #include "launch/steps/step_ledger.h"
-#include "launch/train/fork.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
