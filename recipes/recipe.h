@@ -87,9 +87,20 @@ struct TrainOptions {
   std::string recompute = "none";
 };
 
+// A copy of the log in a project of Weights & Biases; off without a project.
+struct WandbOptions {
+  std::optional<std::string> project;
+  std::optional<std::string> entity;  // team or user; default: that of the account
+  std::optional<std::string> name;    // of the run; default: one that the service makes up
+  std::string mode = "online";        // or offline: files alone, which `wandb sync` sends later
+  std::vector<std::string> tags;
+};
+
 struct LogOptions {
   int64_t every = 1;
   bool tensorboard = true;
+  std::string experts = "brief";  // of the routed experts: brief, detailed (each layer) or none
+  WandbOptions wandb;
 };
 
 struct EvalOptions {

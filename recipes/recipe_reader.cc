@@ -143,6 +143,18 @@ void check_schedule(const Recipe& recipe) {
        place_of(recipe, "schedule.min_lr"), recipe.optim.lr, recipe.schedule.min_lr);
 }
 
+void check_wandb(const Recipe& recipe) {
+  if (recipe.log.wandb.project) return;
+  for (const char* key : {"entity", "name", "mode", "tags"}) {
+    const std::string full = fmt::format("log.wandb.{}", key);
+    if (recipe.origins.count(full) == 0 || recipe.origins.count("log.wandb.project") > 0) continue;
+    fail(ErrorCode::kMissingKey,
+         "{}: `{}` is given, but `log.wandb.project` is not, without which nothing is logged to "
+         "Weights & Biases. Name a project, or leave `log.wandb` out",
+         place_of(recipe, full), full);
+  }
+}
+
 void check_required(const Recipe& recipe) {
   for (const auto& [key, value] :
        {std::pair{"model.path", &recipe.model.path}, std::pair{"output", &recipe.output}}) {
@@ -214,6 +226,7 @@ Recipe recipe_from(const RecipeValues& values, const std::string& file) {
   check_select(recipe);
   check_eval(recipe);
   check_schedule(recipe);
+  check_wandb(recipe);
   return recipe;
 }
 

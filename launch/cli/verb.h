@@ -27,5 +27,10 @@ int verb_inspect(const Arguments& arguments);
 int verb_verify(const Arguments& arguments);
 int verb_diff(const Arguments& arguments);
 int verb_run(const Arguments& arguments);
+int verb_init(const Arguments& arguments);
+int verb_config(const Arguments& arguments);
+int verb_models(const Arguments& arguments);
+int verb_doctor(const Arguments& arguments);
+int verb_report(const Arguments& arguments);
 
 }  // namespace sutor

@@ -1,5 +1,6 @@
 // Runs the Python halves of verbs: a script of tools/, with one JSON object that says what to do.
-// Python is $SUTOR_PYTHON, else .venv/bin/python of the source tree; both functions throw E0232
+// Python is $SUTOR_PYTHON, else share/sutor/venv/bin/python of the tree that the program is
+// installed in, else .venv/bin/python of the source tree; both functions throw E0232
 // when it or the script does not exist, E0205 for a job with bytes that are not UTF-8, E0504 when a
 // limit ended the script by a signal, and E7099 when it died otherwise. A script prints its own
 // errors to stderr and exits with their exit code; 130 and 143 stand for SIGINT and SIGTERM. When a
@@ -32,6 +33,9 @@ struct PythonOutput {
 
 // The same for a script whose stdout is the result.
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job);
+
+// The command that starts tools/<script> with `job`, for whoever runs it in another way.
+std::vector<std::string> python_step_command(const std::string& script, const nlohmann::json& job);
 
 // The JSON that a script printed. Throws E7099 when it is none.
 nlohmann::json printed_json(const PythonOutput& output, const std::string& script);

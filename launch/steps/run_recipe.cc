@@ -22,8 +22,12 @@
 #include "launch/job/stop_request.h"
 #include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
+#include "launch/model/layout_check.h"
+#include "launch/model/model_path.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
+#include "launch/python/wandb_run.h"
+#include "launch/report/report_page.h"
 #include "launch/steps/export.h"
 #include "launch/steps/prepare.h"
 #include "launch/steps/score.h"
@@ -56,14 +60,18 @@ class RecipeRun {
         from_(mode.from),
         provenance_(provenance),
         paths_(recipe.output),
-        source_(recipe.model),
+        source_((require_model_path(recipe), recipe.model)),
         base_(base_digest(source_, world).text()),
         checks_(recipe, base_) {
     on_rank_0(world, "read the ledger of steps", [&] { ledger_.emplace(paths_.step_ledger()); });
   }
 
   void go() {
-    on_rank_0(world_, "look at what the output holds", [&] { check_output(); });
+    require_layout(recipe_.parallel, source_.info, world_.size());
+    on_rank_0(world_, "look at what the output holds", [&] {
+      check_output();
+      check_wandb(recipe_);
+    });
     step(RecipeStep::kPrepare, &RecipeRun::prepare_files, &RecipeRun::prepare);
     if (selects()) {
       step(RecipeStep::kScore, &RecipeRun::score_files, &RecipeRun::score);
@@ -71,6 +79,9 @@ class RecipeRun {
     }
     step(RecipeStep::kTrain, &RecipeRun::train_files, &RecipeRun::train);
     step(RecipeStep::kExport, &RecipeRun::export_files, &RecipeRun::export_);
+    on_rank_0(world_, "draw the report", [&] {
+      if (did_something_ || !has_report(paths_)) leave_report(paths_);
+    });
   }
 
  private:
@@ -172,6 +183,7 @@ class RecipeRun {
       fmt::print("== {}\n", name_of(step));
       std::fflush(stdout);
     }
+    did_something_ = true;
     (this->*body)();
     world_.barrier("end of a step");
     on_rank_0(world_, "record a step", [&] {
@@ -287,6 +299,7 @@ class RecipeRun {
   bool overwrite_;
   std::string from_;
   const nlohmann::json& provenance_;
+  bool did_something_ = false;
   RunPaths paths_;
   ModelSource source_;  // opened once: its digest is computed once, by rank 0
   std::string base_;
@@ -300,6 +313,7 @@ class RecipeRun {
 void run_recipe(const Recipe& recipe, Comm& world, const RunMode& mode,
                 const nlohmann::json& provenance) {
   on_rank_0(world, "preflight of the output", [&] { check_output(RunPaths(recipe.output)); });
+  require_exports(recipe);
   RecipeRun(recipe, world, mode, provenance).go();
 }
 

@@ -1,5 +1,6 @@
 #include "launch/steps/train.h"
 
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -7,6 +8,7 @@
 
 #include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
+#include "csrc/ops/device/memory.h"
 #include "launch/checkpoints/fork.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
@@ -14,7 +16,9 @@
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/output/replaced_training.h"
+#include "launch/plan/run_plan.h"
 #include "launch/preflight/preflight.h"
+#include "launch/python/wandb_run.h"
 #include "launch/steps/step_ledger.h"
 #include "recipes/recipe_reader.h"
 
@@ -44,6 +48,28 @@ nlohmann::json find_fork(const Recipe& recipe, Comm& world, const ResumeMode& mo
   }));
 }
 
+// The plan of this training, by rank 0, which alone sets it beside the measurement. Without
+// weights, so that it costs a moment; a training is not lost for it.
+PlannedRun plan_of(const Recipe& recipe, const ModelSource& source, const Trainer& trainer,
+                   Comm& world) {
+  PlannedRun planned;
+  if (world.rank() != 0) return planned;
+  try {
+    planned = planned_run(make_run_plan({.recipe = recipe,
+                                         .config = source.directory.config(),
+                                         .family = source.family,
+                                         .model = source.info,
+                                         .world = world.size(),
+                                         .threads = at::get_num_threads(),
+                                         .gpu = trainer.session_options().device.is_cuda(),
+                                         .print = false}));
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "note: no plan of this training: {}\n", error.what());
+  }
+  ops::reset_peak();
+  return planned;
+}
+
 }  // namespace
 
 void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, const ResumeMode& mode,
@@ -51,7 +77,10 @@ void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, con
   require_optimizer_dtype(recipe);
   const SessionOptions session = session_options(recipe, world);
   set_threads(recipe.train.threads);
-  on_rank_0(world, "look at the output folder", [&] { check_output(recipe, mode); });
+  on_rank_0(world, "look at the output folder", [&] {
+    check_output(recipe, mode);
+    check_wandb(recipe);
+  });
   const nlohmann::json fork = find_fork(recipe, world, mode, from);
   std::optional<ReplacedTraining> replaced;  // of rank 0; ends after the trainer
   Trainer trainer(recipe, source, world, session, provenance);
@@ -66,6 +95,7 @@ void run_train(const Recipe& recipe, const ModelSource& source, Comm& world, con
     if (world.rank() == 0) fmt::print("check    the training can start; nothing was written\n");
     return;
   }
+  trainer.compare_with(plan_of(recipe, source, trainer, world));
   trainer.load();
   // Recipe, data, layout, disk, memory and model are good.
   on_rank_0(world, "make room for the training", [&] {

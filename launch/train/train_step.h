@@ -30,6 +30,7 @@ struct StepOptions {
   int64_t step = 1;  // counts from 1
   // That of the optimizer's moments, which a fork may have from its parent; 0: `step`.
   int64_t optimizer_step = 0;
+  decltype(ForwardContext::on_routing) on_routing = {};  // as in PipelineOptions
 };
 
 struct StepResult {

@@ -9,6 +9,7 @@
 #include "launch/job/job.h"
 #include "launch/model/session.h"
 #include "launch/output/output_lock.h"
+#include "launch/report/report_page.h"
 #include "launch/steps/stage_checks.h"
 #include "launch/train/train_plan.h"
 
@@ -76,6 +77,9 @@ int verb_train(const Arguments& arguments) {
       const ModelSource source(recipe.model);
       check_stages_before(recipe, source, world);
       run_train(recipe, source, world, mode, provenance("train", arguments), option_from(*values));
+      on_rank_0(world, "draw the report", [&] {
+        if (!mode.check) leave_report(RunPaths(recipe.output));
+      });
     });
     return kExitOk;
   });
