@@ -13,9 +13,9 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "launch/checkpoints/best_checkpoint.h"
+#include "launch/checkpoints/unbeaten_base.h"
 #include "launch/log/evaluation_rows.h"
-#include "launch/model/best_checkpoint.h"
-#include "launch/model/unbeaten_base.h"
 
 namespace sutor {
 namespace {
