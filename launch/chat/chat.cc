@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string_view>
+#include <vector>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
@@ -39,7 +42,8 @@ Order shared(Comm& world, const Order& order) {
       nlohmann::json::array({order.quit, order.prompt, order.stop, order.max_new_tokens}).dump(), 0,
       "chat");
   const nlohmann::json json = nlohmann::json::parse(told);
-  return {json[0], json[1], json[2].get<std::set<int64_t>>(), json[3]};
+  return {json[0].get<bool>(), json[1].get<std::vector<int64_t>>(),
+          json[2].get<std::set<int64_t>>(), json[3].get<int64_t>()};
 }
 
 // Text of tokens that come one by one: what is complete of it. A character may need several tokens.
@@ -194,7 +198,7 @@ class Host {
     if (path.empty()) return console_.tell("/save needs the name of a file");
     const Failure failure = failure_of([&] {
       require_plain_file(path);
-      write_file_atomic(path, dump_json({{"messages", messages_}}) + "\n");
+      write_file_atomic(path, dump_json(nlohmann::json{{"messages", messages_}}) + "\n");
       return 0;
     });
     console_.tell(failure.message.empty() ? "(saved to " + path + ")" : failure.message);

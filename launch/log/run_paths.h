@@ -33,7 +33,7 @@ struct RunPaths {
   std::filesystem::path adapter() const { return output / "export" / "adapter"; }
   std::filesystem::path merged() const { return output / "export" / "merged"; }
   std::filesystem::path resolved_recipe() const { return output / "recipe.resolved.yaml"; }
-  // Of which checkpoint the training is a fork (launch/train/fork.h).
+  // Of which checkpoint the training is a fork (launch/checkpoints/fork.h).
   std::filesystem::path fork() const { return output / "fork.json"; }
   // Digests of inputs and recipe keys that the finished steps had (`sutor run`).
   std::filesystem::path step_ledger() const { return output / "stages.json"; }

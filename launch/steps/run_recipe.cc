@@ -14,6 +14,7 @@
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
 #include "launch/checkpoints/choose_checkpoint.h"
+#include "launch/checkpoints/fork.h"
 #include "launch/data/rows/row_files.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
@@ -36,7 +37,6 @@
 #include "launch/steps/step_ledger.h"
 #include "launch/steps/train.h"
 #include "launch/steps/training_basis.h"
-#include "launch/train/fork.h"
 #include "launch/train/train_plan.h"
 
 namespace sutor {

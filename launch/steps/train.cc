@@ -9,6 +9,7 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "csrc/base/error.h"
 #include "csrc/ops/device/memory.h"
+#include "launch/checkpoints/fork.h"
 #include "launch/job/agreement.h"
 #include "launch/job/job.h"
 #include "launch/log/run_contents.h"
@@ -19,7 +20,6 @@
 #include "launch/preflight/preflight.h"
 #include "launch/python/wandb_run.h"
 #include "launch/steps/step_ledger.h"
-#include "launch/train/fork.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {

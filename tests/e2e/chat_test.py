@@ -64,8 +64,8 @@ class ChatTest(unittest.TestCase):
     def generated(self, rows, *options, model="model"):
         """The completions of these rows by `generate`."""
         (self.path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        result = self.run_it([SUTOR, "generate", "--model", model, "--prompts", "rows.jsonl", "--out",
-                              "out.jsonl", *SHORT, *options])
+        result = self.run_it([SUTOR, "generate", "--model", model, "--prompts", "rows.jsonl",
+                              "--out", "out.jsonl", *SHORT, *options])
         self.assertEqual(result.returncode, 0, result)
         return [json.loads(line)["example"]["raw_prediction"]
                 for line in (self.path / "out.jsonl").read_text().splitlines()]
@@ -135,7 +135,8 @@ class ATerminal(ChatTest):
         child, self.fd = pty.fork()
         if child == 0:
             os.chdir(self.path)
-            os.execve(SUTOR, [SUTOR, "chat", "model", "--set", "generate.max_new_tokens=20000"], ENV)
+            os.execve(SUTOR, [SUTOR, "chat", "model", "--set",
+                              "generate.max_new_tokens=20000"], ENV)
         self.child, self.text = child, ""
 
     def tearDown(self):

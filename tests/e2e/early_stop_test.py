@@ -56,8 +56,8 @@ class EarlyStopTest(unittest.TestCase):
 class AnEarlyStop(EarlyStopTest):
     def test_is_said_saved_and_complete(self):
         self.assertIn("stop     early: task.loss, 2 evaluations", self.first.out)
-        self.assertIn("early stop at step 4 of 12: task.loss did not get better by more than 100 in 2 "
-                      "evaluations", self.first.out)
+        self.assertIn("early stop at step 4 of 12: task.loss did not get better by more than 100 "
+                      "in 2 evaluations", self.first.out)
         self.assertEqual(self.steps(self.whole), [1, 2, 3, 4])
         self.assertTrue((self.whole / "run/checkpoints/step-00000004/MANIFEST.json").is_file())
         # The run goes on with the best; or says that there is none, when the base is it.
@@ -163,8 +163,8 @@ class AScore(unittest.TestCase):
             tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
             tokenizer.save(str(model / "tokenizer.json"))
             rows = folder.path / "answers.jsonl"
-            rows.write_text("".join(json.dumps({"prompt": f"w{i} w7", "completion": "not so"}) + "\n"
-                                    for i in range(3, 9)))
+            answers = [{"prompt": f"w{i} w7", "completion": "not so"} for i in range(3, 9)]
+            rows.write_text("".join(json.dumps(row) + "\n" for row in answers))
             job = folder.job()
             result = folder.run(job, *options_of(
                 f"data.eval=[{{path: {rows}, name: task, scorer: exact}}]", "eval.best=task.exact",

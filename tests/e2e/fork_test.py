@@ -64,8 +64,9 @@ class AFork(ForkTest):
         job = self.new_job()
         result = self.fork(job, "--set", "schedule.steps=2")
         self.assertEqual(result.code, 0, result)
-        self.assertRegex(result.out, r"fork +of .*step-00000004 \(step 4, manifest xxh3:[0-9a-f]{32}\)"
-                                     ": its weights and moments")
+        self.assertRegex(result.out,
+                         r"fork +of .*step-00000004 \(step 4, manifest xxh3:[0-9a-f]{32}\)"
+                         ": its weights and moments")
         # Its first steps are the parent's next ones, to the last digit.
         parent = self.lines(job / "run/metrics.jsonl", "loss", "grad_norm")
         fork = self.lines(job / "fork/metrics.jsonl", "step", "loss", "grad_norm")

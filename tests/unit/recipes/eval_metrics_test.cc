@@ -57,8 +57,8 @@ TEST(EvalMetricsTest, AnEarlyStopHasAMetricAndEvaluations) {
 }
 
 TEST(EvalMetricsTest, NullSwitchesItOffAndAResolvedRecipeReadsBack) {
-  const Recipe off = recipe_of({"train.early_stop={metric: task.ppl, patience: 5}",
-                                "train.early_stop=null"});
+  const Recipe off =
+      recipe_of({"train.early_stop={metric: task.ppl, patience: 5}", "train.early_stop=null"});
   EXPECT_FALSE(off.early_stop.metric);
   EXPECT_NE(resolved_yaml(off).find("early_stop:"), std::string::npos);
   const Recipe on = recipe_of({"train.early_stop={metric: task.ppl, patience: 5, min_delta: 0.5}"});

@@ -21,7 +21,8 @@ int64_t stops_at(const EarlyStopOptions& options, const std::vector<double>& val
                  int64_t first = 0) {
   EarlyStop stop(options);
   int64_t step = first;
-  const std::string key = options.metric ? options.metric->substr(options.metric->find('.') + 1) : "loss";
+  const std::string key =
+      options.metric ? options.metric->substr(options.metric->find('.') + 1) : "loss";
   for (const double value : values) {
     stop.add(evaluation(step, "task", key, value));
     if (stop.due()) return step;

@@ -44,10 +44,11 @@ TEST_F(PythonDialogTest, ItEndsWithTheDialog) {
 }
 
 TEST_F(PythonDialogTest, AScriptThatEndsInsteadEndsTheJobWithItsCode) {
-  for (const auto& [script, code] :
-       {std::pair{"exit 3", ErrorCode::kPythonStepData}, {"exit 2", ErrorCode::kPythonStepUsage},
-        {"exit 0", ErrorCode::kPythonStepDied}, {"kill -KILL $$", ErrorCode::kPythonStepDied},
-        {"echo no json; read -r line", ErrorCode::kPythonStepDied}}) {
+  for (const auto& [script, code] : {std::pair{"exit 3", ErrorCode::kPythonStepData},
+                                     {"exit 2", ErrorCode::kPythonStepUsage},
+                                     {"exit 0", ErrorCode::kPythonStepDied},
+                                     {"kill -KILL $$", ErrorCode::kPythonStepDied},
+                                     {"echo no json; read -r line", ErrorCode::kPythonStepDied}}) {
     stand_in(script);
     expect_error(code, [] {
       PythonDialog dialog("score.py", {});

@@ -58,8 +58,9 @@ TEST(SameTrainingTest, AKeyIsNotFreeBecauseItsNameBeginsLikeAFreeOne) {
 
 TEST(SameTrainingTest, WhatMayChangeIsAllowedAndTold) {
   const TrainState saved = state_of({});
-  for (const std::string set : {"schedule.steps=500", "schedule.epochs=3", "train.micro_batch=1",
-                                "train.early_stop.metric=held.loss", "eval.every=7", "eval.before_training=false"}) {
+  for (const std::string set :
+       {"schedule.steps=500", "schedule.epochs=3", "train.micro_batch=1",
+        "train.early_stop.metric=held.loss", "eval.every=7", "eval.before_training=false"}) {
     const std::string key = set.substr(0, set.find('='));
     const std::string told = printed(saved, state_of({set}));
     EXPECT_NE(told.find("resumed with other keys than before"), std::string::npos) << set;

@@ -1,4 +1,4 @@
-#include "launch/train/fork.h"
+#include "launch/checkpoints/fork.h"
 
 #include <fmt/format.h>
 

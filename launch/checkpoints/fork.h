@@ -6,7 +6,6 @@
 #include <string>
 
 #include "launch/log/run_paths.h"
-#include "launch/train/checkpointer.h"
 
 namespace sutor {
 
