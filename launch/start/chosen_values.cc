@@ -17,7 +17,8 @@ constexpr int64_t kWantedSteps = 100;  // in which a model begins to learn a tas
 constexpr int64_t kMostEpochs = 5;     // beyond, rows are learned by heart
 constexpr int64_t kFewSteps = 20;
 constexpr double kFullPacks = 0.95;
-constexpr int64_t kHeldOutRows = 20;  // enough to see whether a training helps
+constexpr int64_t kHeldOutRows = 20;   // enough to see whether a training helps
+constexpr int64_t kFewestHeldOut = 5;  // fewer say nothing
 
 int64_t ceil_of(double x) { return static_cast<int64_t>(std::ceil(x)); }
 
@@ -74,7 +75,7 @@ void choose_held_out(const RowFacts& rows, const StartRequest& request, ChosenVa
   for (size_t i = 0; i < shares.size() && i < rows.held_out.size(); ++i) {
     if (held_out >= kHeldOutRows || rows.held_out[i] >= rows.rows) break;
     held_out = rows.held_out[i];
-    chosen.share = held_out > 0 ? shares[i] : 0;
+    chosen.share = held_out >= kFewestHeldOut ? shares[i] : 0;
   }
   if (chosen.share == 0) {
     chosen.warnings.push_back(
