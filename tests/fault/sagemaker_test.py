@@ -191,7 +191,8 @@ class OneHost(SagemakerTest):
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         for pid in stopped:
-            jobs.wait_for_pending(pid, signal.SIGTERM)
+            while not jobs.has_pending(pid, signal.SIGTERM) and time.monotonic() < deadline:
+                time.sleep(0.1)
             jobs.kill(pid, signal.SIGCONT)
         result = self.containers.end(process)
         self.assertTrue(stopped, result)
