@@ -206,7 +206,7 @@ class OneHost(SagemakerTest):
         again = self.containers.make(two)
         shutil.rmtree(again / "checkpoints")
         shutil.copytree(opt / "checkpoints", again / "checkpoints")
-        # The run's own records hold the paths of the first machine, which are the same on a real one.
+        # The run's records hold the paths of the first machine; real ones have the same.
         shutil.rmtree(opt)
         again.rename(opt)
         result = self.containers.run(opt)

@@ -23,8 +23,8 @@ import jobs
 
 SUTOR = None  # set by main
 
-# cred_expire: a job that is requeued waits for so many seconds. OverTimeLimit: minutes that a job may
-# go on behind its limit, on a busy machine.
+# cred_expire: a job that is requeued waits for so many seconds. OverTimeLimit: minutes that a job
+# may go on behind its limit, on a busy machine.
 SLURM_CONF = """\
 ClusterName=sutor-test
 SlurmctldHost={host}(127.0.0.1)
