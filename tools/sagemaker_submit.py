@@ -2,8 +2,9 @@
 """Submits a training job to SageMaker, with the container of tools/container/sagemaker.Dockerfile:
 
     sagemaker_submit.py --sagemaker_image IMAGE --role ARN --bucket BUCKET \\
-        --model_data s3://models/Qwen3-30B-A3B/ --train_dataset train.jsonl --eval_dataset held.jsonl \\
-        --instance_type ml.p4d.24xlarge --gpus_per_process 8 --expert_parallel 8 --spot --wait
+        --model_data s3://models/Qwen3-30B-A3B/ --train_dataset train.jsonl \\
+        --eval_dataset held.jsonl --instance_type ml.p4d.24xlarge --gpus_per_process 8 \\
+        --expert_parallel 8 --spot --wait
 
 Options have the names of the AWS sample for ESFT; --set takes any recipe key. Only what is given is
 sent: the rest is as the recipe has it, or sutor's default. --dry-run prints the request alone.

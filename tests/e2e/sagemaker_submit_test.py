@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""tools/sagemaker_submit.py against a stand-in of the service's API and of S3: what it sends, what it
-refuses before it sends anything, and how it ends.
+"""tools/sagemaker_submit.py against a stand-in of the service's API and of S3: what it sends, what
+it refuses before it sends anything, and how it ends.
 
   .venv/bin/python tests/e2e/sagemaker_submit_test.py build/sutor [-v] [Class.test]...
 
@@ -204,7 +204,7 @@ class Submit(unittest.TestCase):
 class Metrics(unittest.TestCase):
     LINES = """\
 step 12/300 | loss 1.2345 | grad norm 0.52 | lr 1e-05 | 1,234 tok/s | 2.1 GiB | left 3m02s
-step 13/300 | loss 0.9 (law 0.7110, chat -) | balance 0.01 | grad norm 1.2e+03 | lr 7.5e-06 | 9 tok/s
+step 13/300 | loss 0.9 (law 0.7110, chat -) | balance 0.01 | grad norm 1.2e+03 | lr 7.5e-06
 eval 100 | task: loss 0.4321, ppl 1.5405, token_acc 0.8765
 """.splitlines()
 

@@ -191,7 +191,8 @@ class OneHost(SagemakerTest):
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         for pid in stopped:
-            jobs.wait_for_pending(pid, signal.SIGTERM)
+            while not jobs.has_pending(pid, signal.SIGTERM) and time.monotonic() < deadline:
+                time.sleep(0.1)
             jobs.kill(pid, signal.SIGCONT)
         result = self.containers.end(process)
         self.assertTrue(stopped, result)
@@ -205,7 +206,7 @@ class OneHost(SagemakerTest):
         again = self.containers.make(two)
         shutil.rmtree(again / "checkpoints")
         shutil.copytree(opt / "checkpoints", again / "checkpoints")
-        # The run's own records hold the paths of the first machine, which are the same on a real one.
+        # The run's records hold the paths of the first machine; real ones have the same.
         shutil.rmtree(opt)
         again.rename(opt)
         result = self.containers.run(opt)

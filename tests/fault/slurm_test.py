@@ -23,8 +23,8 @@ import jobs
 
 SUTOR = None  # set by main
 
-# cred_expire: a job that is requeued waits for so many seconds. OverTimeLimit: minutes that a job may
-# go on behind its limit, on a busy machine.
+# cred_expire: a job that is requeued waits for so many seconds. OverTimeLimit: minutes that a job
+# may go on behind its limit, on a busy machine.
 SLURM_CONF = """\
 ClusterName=sutor-test
 SlurmctldHost={host}(127.0.0.1)
@@ -241,14 +241,16 @@ class SlurmTest(jobs.JobTest):
         """For ranks that stop at a step: the first one goes on when its job has been told to save -
         here, or by SLURM for its time limit - later ones at once. Returns what does this again and
         again."""
-        told = []
+        asked, told = [], []
         def tick():
             for pid in self.stopped_ranks(recipe):
-                if not told:
-                    told.append(self.slurm.command("scancel", "--signal=USR1", job) if job else "")
-                    self.assertEqual(told, [""])
-                    jobs.wait_for_pending(pid, signal.SIGUSR1)
-                jobs.kill(pid, signal.SIGCONT)
+                if job and not asked:
+                    asked.append(self.slurm.command("scancel", "--signal=USR1", job))
+                    self.assertEqual(asked, [""])
+                if jobs.has_pending(pid, signal.SIGUSR1):
+                    told.append(pid)
+                if told:
+                    jobs.kill(pid, signal.SIGCONT)
         return tick
 
     def check_as_if_never_stopped(self, recipe, log, steps):
@@ -276,9 +278,8 @@ class SlurmTest(jobs.JobTest):
         recipes = [self.jobs.recipe(steps=15), self.jobs.recipe(steps=15)]
         tasks, log = self.jobs.folder / "tasks.txt", self.jobs.folder / "array-%a.log"
         tasks.write_text(f"# two trainings\n{recipes[0]}\n\n{recipes[1]} --set optim.lr=2e-3\n")
-        # SLURM looks every half minute which jobs have less than a minute left, and so signals each
-        # of these at its first look.
-        job = self.submit("array.sbatch", 2, log, f"TASKS={tasks}", "--array=1-3", "--time=1",
+        # SLURM looks every half minute which jobs have only so much left.
+        job = self.submit("array.sbatch", 2, log, f"TASKS={tasks}", "--array=1-3", "--time=2",
                           "--signal=USR1@60", env=self.STOPS)
         ticks = [self.go_on_when_signalled(recipe) for recipe in recipes]
         self.wait_for_end(job, lambda: [tick() for tick in ticks])

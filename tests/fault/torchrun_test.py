@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Processes that torchrun, or a script with its environment, started: they become one job, also over
-two hosts without ssh, or end with a message; never do they train side by side in one folder.
+"""Processes that torchrun, or a script with its environment, started: they become one job, also
+over two hosts without ssh, or end with a message; never do they train side by side in one folder.
 
   .venv/bin/python tests/fault/torchrun_test.py build/sutor [-v] [Class.test]...
 
@@ -82,8 +82,8 @@ class OneHost(TorchrunTest):
                 self.assertIn(f"error[E0605]: rank {rank} died", result.err, result)
 
     def test_an_error_of_all_ranks_is_said_once(self):
-        result = self.jobs.run(started(2, SUTOR, "train", self.jobs.recipe(), "--set", "optim.lr=x"),
-                               ranks=2)
+        command = [SUTOR, "train", self.jobs.recipe(), "--set", "optim.lr=x"]
+        result = self.jobs.run(started(2, *command), ranks=2)
         self.assertEqual(result.code, 2, result)
         self.assertEqual(result.err.count("error[E0205]"), 1, result)
 
@@ -117,7 +117,8 @@ class OneHost(TorchrunTest):
         result = self.jobs.run(started(3, SUTOR, "train", recipe, count=2),
                                {"SUTOR_COMM_TIMEOUT": "3"}, ranks=2)
         self.assertEqual(result.code, 6, result)
-        self.assertRegex(result.err, r"error\[E0602\]: 1 of the 3 ranks have not come to .*: rank 2")
+        self.assertRegex(result.err,
+                         r"error\[E0602\]: 1 of the 3 ranks have not come to .*: rank 2")
         self.check_nothing_written(recipe)
 
     def test_nobody_at_the_meeting_place(self):

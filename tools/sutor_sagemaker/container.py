@@ -40,8 +40,8 @@ class Container:
         hosts = sorted(resources.get("hosts", ["localhost"]))
         current = resources.get("current_host", hosts[0] if hosts else "")
         if current not in hosts:
-            raise BadParameter(f"{self.config / 'resourceconfig.json'}: current_host {current!r} is "
-                               f"none of hosts {hosts}")
+            path = self.config / "resourceconfig.json"
+            raise BadParameter(f"{path}: current_host {current!r} is none of hosts {hosts}")
         return hosts, hosts.index(current), resources.get("network_interface_name")
 
     def channel(self, *names):

@@ -1,5 +1,6 @@
-"""Hyperparameters of a job, which the service hands on as strings -> options of a recipe. Used by the
-container, and by the script that submits, so that a mistake is found before a machine is paid for.
+"""Hyperparameters of a job, which the service hands on as strings -> options of a recipe. Used by
+the container, and by the script that submits, so that a mistake is found before a machine is paid
+for.
 
 Beside the names below, which are those of the AWS sample for ESFT, every recipe key is one:
 `optim.lr`, `train.global_batch`, ...

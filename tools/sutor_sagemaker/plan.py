@@ -135,8 +135,8 @@ class Plan:
             missing = [name for name, there in (("model", model), ("train", data.get("train")))
                        if not there]
             if missing:
-                raise BadParameter(f"there is no channel `{missing[0]}` and no recipe that would say "
-                                   "what stands in its place; the channels of the job are "
+                raise BadParameter(f"there is no channel `{missing[0]}` and no recipe that would "
+                                   "say what stands in its place; the channels of the job are "
                                    f"{self.channels()}")
         return recipe
 
