@@ -18,6 +18,7 @@ import unittest
 
 SECONDS = 120  # the longest that one start may take
 AT_ONCE = 2
+LOCKS = (".lock", )
 
 RECIPE = """\
 model: {path: model, dtype: fp32}
@@ -185,7 +186,7 @@ VALUES = [
     Mistake("min_lr above lr", ("E0205", "at most optim.lr"),
             change=(("{steps: 2}", "{steps: 2, min_lr: 2}"),)),
     Mistake("warm-up far beyond the run", ("E0205", "Shorten the warm-up"),
-            verb="train", args=("--check",), left=("tokens",),
+            verb="train", args=("--check", "--set", "train.method=full"), left=("tokens",),
             change=(("{steps: 2}", "{steps: 2, warmup: 90000}"),), make=lambda job: prepared(job)),
     Mistake("metric of a set that is not there", ("E0205", "eval.best"),
             recipe=RECIPE + "eval: {best: task.loss}\n"),
@@ -348,7 +349,7 @@ class Mistakes(unittest.TestCase):
             return []
         paths = [str(path.relative_to(run)) for path in run.rglob("*") if not path.is_dir()]
         return [path for path in paths
-                if path.split("/")[0] not in allowed and path not in (".sutor.lock", "run.lock")]
+                if path.split("/")[0] not in (*allowed, "stages.json", *LOCKS)]
 
     def check(self, mistakes, begin):
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
