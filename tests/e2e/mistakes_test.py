@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What people get wrong, and what they are told: one message with the place and the remedy, the exit
-code, and nothing half-written.
+"""What people get wrong, and what they are told: one message with the place and the remedy, the
+exit code, and nothing half-written.
 
   mistakes_test.py SUTOR [unittest options]
 """
@@ -138,7 +138,8 @@ KEYS = [
     key("micro_batch_size: 1", "train.micro_batch"),
     Mistake("weight_decay at the top", ("my.yaml:15:1", "write `optim.weight_decay`"),
             recipe=RECIPE + "weight_decay: 0.1\n"),
-    Mistake("lora_dropout", ("my.yaml:15:1", "Leave it out"), recipe=RECIPE + "lora_dropout: 0.1\n"),
+    Mistake("lora_dropout", ("my.yaml:15:1", "Leave it out"),
+            recipe=RECIPE + "lora_dropout: 0.1\n"),
     Mistake("a key of another trainer in a section",
             ("my.yaml:9:9", "`optim.lr`"), change=(("{lr: 1e-3}", "{learning_rate: 1e-3}"),)),
     Mistake("misspelt key", ("my.yaml:4:3", "did you mean `seq_len`?"),
