@@ -85,7 +85,8 @@ void require_rows(const Recipe& recipe, const std::string& list) {
 
 int run_prepare(const Recipe& recipe, const DataLook& look, bool strict) {
   if (recipe.data.train.empty() && recipe.data.eval.empty()) require_train_data(recipe);
-  require_model_path(recipe);
+  // A tokenizer alone is enough here; only what is no folder at all is refused.
+  if (!is_folder(recipe.model.path)) require_model_path(recipe);
   for (const char* list : {"data.train", "data.eval"}) require_rows(recipe, list);
   const nlohmann::json job = job_of(recipe, look, strict);
   if (job["sources"].empty()) {

@@ -50,6 +50,12 @@ struct StepFiles {
   Paths outputs;  // files or folders
 };
 
+// The digest reads the whole base: what can be refused before is.
+std::string checked_base(const Recipe& recipe, const ModelSource& source, Comm& world) {
+  require_layout(recipe.parallel, source.info, world.size());
+  return base_digest(source, world).text();
+}
+
 class RecipeRun {
  public:
   RecipeRun(const Recipe& recipe, Comm& world, const RunMode& mode,
@@ -61,13 +67,12 @@ class RecipeRun {
         provenance_(provenance),
         paths_(recipe.output),
         source_((require_model_path(recipe), recipe.model)),
-        base_(base_digest(source_, world).text()),
+        base_(checked_base(recipe, source_, world)),
         checks_(recipe, base_) {
     on_rank_0(world, "read the ledger of steps", [&] { ledger_.emplace(paths_.step_ledger()); });
   }
 
   void go() {
-    require_layout(recipe_.parallel, source_.info, world_.size());
     on_rank_0(world_, "look at what the output holds", [&] {
       check_output();
       check_wandb(recipe_);

@@ -54,7 +54,7 @@ std::optional<double> peak_flops(const std::string& device_text, const std::stri
     const double tflops = std::atof(given);
     if (tflops > 0) return tflops * kTera;
   }
-  if (dtype != "bf16") return std::nullopt;
+  if (dtype != "bf16" || !device_text.starts_with("cuda")) return std::nullopt;
   for (const KnownPeak& peak : kPeaks) {
     if (device_text.find(peak.name) != std::string::npos) return peak.tflops * kTera;
   }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What people get wrong, and what they are told: one message with the place and the remedy, the exit
-code, and nothing half-written.
+"""What people get wrong, and what they are told: one message with the place and the remedy, the
+exit code, and nothing half-written.
 
   mistakes_test.py SUTOR [unittest options]
 """
@@ -18,6 +18,7 @@ import unittest
 
 SECONDS = 120  # the longest that one start may take
 AT_ONCE = 2
+LOCKS = (".lock", )
 
 RECIPE = """\
 model: {path: model, dtype: fp32}
@@ -137,7 +138,8 @@ KEYS = [
     key("micro_batch_size: 1", "train.micro_batch"),
     Mistake("weight_decay at the top", ("my.yaml:15:1", "write `optim.weight_decay`"),
             recipe=RECIPE + "weight_decay: 0.1\n"),
-    Mistake("lora_dropout", ("my.yaml:15:1", "Leave it out"), recipe=RECIPE + "lora_dropout: 0.1\n"),
+    Mistake("lora_dropout", ("my.yaml:15:1", "Leave it out"),
+            recipe=RECIPE + "lora_dropout: 0.1\n"),
     Mistake("a key of another trainer in a section",
             ("my.yaml:9:9", "`optim.lr`"), change=(("{lr: 1e-3}", "{learning_rate: 1e-3}"),)),
     Mistake("misspelt key", ("my.yaml:4:3", "did you mean `seq_len`?"),
@@ -185,7 +187,7 @@ VALUES = [
     Mistake("min_lr above lr", ("E0205", "at most optim.lr"),
             change=(("{steps: 2}", "{steps: 2, min_lr: 2}"),)),
     Mistake("warm-up far beyond the run", ("E0205", "Shorten the warm-up"),
-            verb="train", args=("--check",), left=("tokens",),
+            verb="train", args=("--check", "--set", "train.method=full"), left=("tokens",),
             change=(("{steps: 2}", "{steps: 2, warmup: 90000}"),), make=lambda job: prepared(job)),
     Mistake("metric of a set that is not there", ("E0205", "eval.best"),
             recipe=RECIPE + "eval: {best: task.loss}\n"),
@@ -348,7 +350,7 @@ class Mistakes(unittest.TestCase):
             return []
         paths = [str(path.relative_to(run)) for path in run.rglob("*") if not path.is_dir()]
         return [path for path in paths
-                if path.split("/")[0] not in allowed and path not in (".sutor.lock", "run.lock")]
+                if path.split("/")[0] not in (*allowed, "stages.json", *LOCKS)]
 
     def check(self, mistakes, begin):
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What long work says while it goes on: on a terminal, in a file, with --quiet; and that other ranks
-wait for it as long as it goes on.
+"""What long work says while it goes on: on a terminal, in a file, with --quiet; and that other
+ranks wait for it as long as it goes on.
 
   progress_test.py SUTOR [unittest options]
 """

@@ -1,5 +1,5 @@
-"""How far a long piece of work is, on stderr, as csrc/base/process/progress.h has it: on a terminal a
-line that is rewritten at most five times a second, else a line a minute, the first after a minute
+"""How far a long piece of work is, on stderr, as csrc/base/process/progress.h has it: on a terminal
+a line that is rewritten at most five times a second, else a line a minute, the first after a minute
 (SUTOR_PROGRESS_SECONDS: another time for both)."""
 
 import os
@@ -21,10 +21,8 @@ def duration(seconds):
 
 
 class Progress:
-    """what: "prepare train"; the line is "prepare train: 12,345 rows, 1,234 rows/s, 45%, 3m10s left".
-
-    quiet: says nothing.
-    """
+    """what: "prepare train"; the line is
+    "prepare train: 12,345 rows, 1,234 rows/s, 45%, 3m10s left". quiet: says nothing."""
 
     def __init__(self, what, quiet=False, stream=None, now=time.monotonic):
         self._what = what

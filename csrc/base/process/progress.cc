@@ -79,8 +79,8 @@ Progress::Progress(std::string what, int64_t total, std::string name, bool speak
   start(speaks);
 }
 
-Progress::Progress(std::string what, int64_t total, bool speaks, bool reads)
-    : what_(std::move(what)), total_(total), unit_(Unit::kBytes), reads_(reads) {
+Progress::Progress(std::string what, int64_t total, Counts counts, bool speaks)
+    : what_(std::move(what)), total_(total), unit_(Unit::kBytes), reads_(counts == Counts::kReads) {
   start(speaks);
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <utility>
 
 namespace sutor {
 
@@ -32,10 +33,10 @@ class Progress {
   Progress(std::string what, int64_t total, std::string name, bool speaks = true);
   // Of bytes that this process reads through InputFile, too, when `reads`.
   static Progress of_bytes(std::string what, int64_t total, bool speaks = true) {
-    return Progress(std::move(what), total, speaks, /*reads=*/false);
+    return Progress(std::move(what), total, Counts::kCalls, speaks);
   }
   static Progress of_reading(std::string what, int64_t total, bool speaks = true) {
-    return Progress(std::move(what), total, speaks, /*reads=*/true);
+    return Progress(std::move(what), total, Counts::kReads, speaks);
   }
   ~Progress();
   Progress(const Progress&) = delete;
@@ -56,7 +57,8 @@ class Progress {
 
  private:
   using Clock = std::chrono::steady_clock;
-  Progress(std::string what, int64_t total, bool speaks, bool reads);
+  enum class Counts { kCalls, kReads };  // of add() alone, or what files are read as well
+  Progress(std::string what, int64_t total, Counts counts, bool speaks);
   void start(bool speaks);
   void show();
 
