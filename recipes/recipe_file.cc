@@ -10,8 +10,8 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/text.h"
+#include "csrc/base/text/yaml_faults.h"
 #include "recipes/recipe_values.h"
-#include "recipes/yaml_faults.h"
 
 namespace sutor {
 namespace {

@@ -8,6 +8,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "launch/log/plan_file.h"
 #include "launch/log/run_record.h"
 
 namespace sutor {
@@ -104,8 +105,9 @@ void require_plain_contents(const RunPaths& paths) {
   for (const fs::path& file :
        {paths.lock(), paths.data_report(), paths.scores(), paths.expert_config(), paths.heat_map(),
         paths.metrics(), paths.evaluations(), paths.wandb_run(), paths.resolved_recipe(), paths.fork(),
-        paths.step_ledger(), run_record_path(paths), paths.output / "receipt.json",
-        paths.output / "report.html", paths.evaluation() / "evaluation.json",
+        paths.step_ledger(), run_record_path(paths), plan_file(paths.output),
+        paths.output / "receipt.json", paths.output / "report.html",
+        paths.evaluation() / "evaluation.json",
         paths.checkpoints() / kLatestPointer, paths.checkpoints() / kBestPointer}) {
     require_plain_file(file);
   }

@@ -11,7 +11,7 @@ import pathlib
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e" / "plan"))
 
 import plan_cases  # pylint: disable=wrong-import-position
 from plan_cases import Case  # pylint: disable=wrong-import-position

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 
+#include "launch/data/sample_order.h"
 #include "launch/log/run_record.h"
 #include "launch/model/session.h"
 #include "layers/esft/trainable_params.h"

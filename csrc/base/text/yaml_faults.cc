@@ -1,4 +1,4 @@
-#include "recipes/yaml_faults.h"
+#include "csrc/base/text/yaml_faults.h"
 
 #include <fmt/ranges.h>
 

@@ -2,7 +2,7 @@
 """The recipes for known models (recipes/models): each has a card, holds only keys that exist, and
 passes `sutor plan` with the published config.json of its model, without weights.
 
-  .venv/bin/python tests/e2e/model_recipes_test.py build/sutor [-v] [Class.test]...
+  .venv/bin/python tests/build/model_recipes_test.py build/sutor [-v] [Class.test]...
 """
 
 import json

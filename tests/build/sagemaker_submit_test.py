@@ -2,7 +2,7 @@
 """tools/sagemaker_submit.py against a stand-in of the service's API and of S3: what it sends, what
 it refuses before it sends anything, and how it ends.
 
-  .venv/bin/python tests/e2e/sagemaker_submit_test.py build/sutor [-v] [Class.test]...
+  .venv/bin/python tests/build/sagemaker_submit_test.py build/sutor [-v] [Class.test]...
 
 Needs boto3 (tools/setup.sh --tests); exits 77 without.
 """
