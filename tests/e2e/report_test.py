@@ -181,7 +181,7 @@ class Numbers(ReportTest):
         shown = {row["layer"]: row for row in self.page.rows("experts by layer")}
         for layer, ids in chosen.items():
             self.assertEqual(shown[layer]["experts"], " ".join(map(str, ids)))
-            shares = self.page.data["scores"]["layers"][layer]
+            shares = self.page.data["heat"]["scores"][layer]
             self.assertAlmostEqual(sum(shares), 1)
             self.assertEqual(shown[layer]["share covered"],
                              f"{100 * sum(shares[e] for e in ids):.1f}%")
@@ -374,7 +374,7 @@ class Standings(ReportTest):
         self.assertEqual(page.charts["loss"]["lines"][0]["values"][2], None)
         self.assertEqual(len(page.charts["loss"]["lines"][0]["steps"]), 6)
         self.assertNotIn("evaluations before and after", page.tables)
-        self.assertEqual(page.data["scores"], None)
+        self.assertEqual(page.data["heat"], {"scores": None, "live": {}})
         rows = [{**row, "loss": None} for row in rows]
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         page = self.drawn(job)
@@ -391,7 +391,7 @@ class Standings(ReportTest):
             row["experts"] = {"load_max_over_mean": 2 + row["step"] / 7, "cv": 0.5, "dead": 3,
                               "share": 0.4, "share_at_scoring": 0.31, "drifted_layers": [1],
                               "layers": [{"layer": 1, "share": 0.4567, "dead": [2, 3],
-                                          "load_max_over_mean": 2.5}]}
+                                          "load_max_over_mean": 2.5, "counts": [1, 0, 3]}]}
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (run / "plan.json").write_text(json.dumps({
             "planned": {"peak_bytes": 3 << 20, "items": {"weights": 1 << 20}, "parameters": 7,
@@ -401,6 +401,7 @@ class Standings(ReportTest):
         page = self.drawn(job)
         self.assertEqual(page.charts["experts-load"]["lines"][0]["values"],
                          [2 + step / 7 for step in range(1, 7)])
+        self.assertEqual(page.data["heat"]["live"], {"1": [0.25, 0, 0.75]})
         self.assertIn("40.0%", page.words)
         self.assertIn("+9.0 points", page.words)
         layer = page.rows("experts by layer")[0]
@@ -419,7 +420,7 @@ class Standings(ReportTest):
         loads = [float(load) for load in re.findall(r"rank \d+ +(\d\.\d{3})", page.words)]
         self.assertEqual(len(loads), 2)
         self.assertAlmostEqual(sum(loads), 2, places=2)
-        layers = page.data["scores"]["layers"].values()
+        layers = page.data["heat"]["scores"].values()
         first = sum(sum(shares[:len(shares) // 2]) for shares in layers) / len(layers)
         self.assertAlmostEqual(loads[0], 2 * first, places=3)
         self.assertEqual(self.sutor(job, "verify", job / "run/receipt.json").code, 0)

@@ -91,7 +91,8 @@ class Charts:
             return HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
         parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" tabindex="0" role="img" '
-                 f'data-chart="{escaped(name)}" aria-label="{escaped(self._spoken(title, lines))}">']
+                 f'data-chart="{escaped(name)}" '
+                 f'aria-label="{escaped(self._spoken(title, lines))}">']
         parts += self._axes(x_low, x_high, y_low, y_high, x_of, y_of)
         for number, (_, at, values) in enumerate(lines):
             parts.append(self._line(number, at, values, x_of, y_of))

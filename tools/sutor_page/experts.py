@@ -10,21 +10,33 @@ DARKEST = 0.6
 LEFT, TOP, ROW = 34, 20, 15
 
 
-def layers_of(scores):
+def layers_of(layers):
     """[(layer, shares)] by rising layer."""
-    layers = table(table(scores).get("layers"))
+    layers = table(layers)
     return [(layer, [number(share) or 0 for share in layers[layer]])
             for layer in sorted(layers, key=int) if isinstance(layers[layer], list)]
 
 
-def heat_map(scores, selection):
+def live_shares(live):
+    """{layer: shares of its selections} of a step's counts."""
+    shares = {}
+    for layer, of in live.items():
+        counts = of.get("counts")
+        if isinstance(counts, list) and sum(number(count) or 0 for count in counts) > 0:
+            known = [number(count) or 0 for count in counts]
+            shares[layer] = [count / sum(known) for count in known]
+    return shares
+
+
+def heat_map(name, layers, selection, when):
     """Layers x experts. One path a shade, so that thousands of experts stay a small page; the
-    values are read from the page's data."""
-    rows = layers_of(scores)
+    values are read from the page's data, `name` of its heat maps. when: "when the sample was
+    scored"."""
+    rows = layers_of(layers)
     columns = max((len(shares) for _, shares in rows), default=0)
     highest = max((share for _, shares in rows for share in shares), default=0)
     if not columns or highest <= 0:
-        return note("The scores hold no selections.")
+        return note("No expert was selected: there is nothing to show.")
     cell = max(9, min(18, 900 // columns))
     paths = [[] for _ in range(LEVELS + 1)]
     outlines = []
@@ -38,9 +50,10 @@ def heat_map(scores, selection):
                             f"h-{cell - 2}z")
     width, height = LEFT + columns * cell + 2, TOP + len(rows) * ROW + 2
     parts = [
-        f'<div class="scroll"><svg class="heat" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" tabindex="0" role="img" data-cell="{cell}" '
-        f'data-left="{LEFT}" data-top="{TOP}" data-row="{ROW}" aria-label="Scores of {columns} '
+        f'<figure><div class="scroll"><svg class="heat" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" tabindex="0" role="img" data-heat="{name}" '
+        f'data-cell="{cell}" '
+        f'data-left="{LEFT}" data-top="{TOP}" data-row="{ROW}" aria-label="Shares of {columns} '
         f'experts in {len(rows)} layers. Arrow keys read the values.">']
     for level, path in enumerate(paths):
         if path and level:
@@ -58,15 +71,15 @@ def heat_map(scores, selection):
     parts.append(
         '<output class="readout" aria-live="polite">Point at an expert, or focus the picture and '
         "use the arrow keys.</output>"
-        f'<p class="dim">Rows are layers, columns experts. Darker: a larger share of the layer\'s '
-        f"selections when the sample was scored, up to {percent_text(highest, 2)}; an even share "
-        f"is {percent_text(1 / columns, 2)}. Outlined: chosen to train.</p>")
+        f'<p class="dim">Rows are layers, columns experts. The stronger the shade, the larger the '
+        f"share of the layer's selections {when}, up to {percent_text(highest, 2)}; an even share "
+        f"is {percent_text(1 / columns, 2)}. Outlined: chosen to train.</p></figure>")
     return "".join(parts)
 
 
-def layer_rows(scores, selection, live):
+def layer_rows(layers, selection, live):
     """A row a layer: what was chosen, and how much of the work it covers."""
-    shares_of = dict(layers_of(scores))
+    shares_of = dict(layers_of(layers))
     chosen = table(selection)
     for layer in sorted(set(shares_of) | set(chosen), key=int):
         shares, ids = shares_of.get(layer, []), chosen.get(layer, [])
@@ -89,8 +102,8 @@ HEAD = [("layer", "n"), ("chosen", "n"), ("share covered", "n"), ("max / mean", 
         ("experts", "t")]
 
 
-def layer_table(scores, selection, live):
-    rows = list(layer_rows(scores, selection, live))
+def layer_table(layers, selection, live):
+    rows = list(layer_rows(layers, selection, live))
     keep = [at for at in range(len(HEAD)) if any(row[at] not in ("", "–") for row in rows)]
     return grid([HEAD[at] for at in keep], [[row[at] for at in keep] for row in rows],
                 "experts by layer")

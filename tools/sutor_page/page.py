@@ -4,6 +4,8 @@ import json
 
 from . import sections
 from .curves import Charts
+from .experts import live_shares
+from .run import table
 from .script import SCRIPT
 from .style import STYLE
 from .text import escaped
@@ -41,8 +43,9 @@ def page(run):
                     f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">'
                     f"{escaped(title)}</h2>{text}</section>")
     body[0], body[1] = body[1], body[0]  # the summary comes before the links
-    data = {"receipt": run.receipt, "scores": run.facts.get("scores"),
-            "selection": run.facts.get("selection"), "charts": charts.data}
+    data = {"receipt": run.receipt, "selection": run.facts.get("selection"),
+            "heat": {"scores": table(run.facts.get("scores")).get("layers"),
+                     "live": live_shares(run.live_layers()[0])}, "charts": charts.data}
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'

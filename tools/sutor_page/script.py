@@ -48,16 +48,17 @@ for (const svg of document.querySelectorAll("[data-chart]")) {
   }, (dx, dy) => show(now + (dx || -dy)));
 }
 
-for (const svg of document.querySelectorAll(".heat")) {
-  const layers = Object.keys(data.scores.layers).sort((a, b) => a - b);
+for (const svg of document.querySelectorAll("[data-heat]")) {
+  const of = data.heat[svg.dataset.heat];
+  const layers = Object.keys(of).sort((a, b) => a - b);
   const [cell, left, top, row] =
     ["cell", "left", "top", "row"].map(name => Number(svg.dataset[name]));
   const cursor = svg.querySelector(".cursor");
-  const readout = svg.parentElement.parentElement.querySelector(".readout");
+  const readout = svg.closest("figure").querySelector(".readout");
   let x = 0, y = 0;
   const show = (expert, line) => {
     y = Math.max(0, Math.min(layers.length - 1, line));
-    const layer = layers[y], shares = data.scores.layers[layer];
+    const layer = layers[y], shares = of[layer];
     x = Math.max(0, Math.min(shares.length - 1, expert));
     const chosen = ((data.selection || {})[layer] || []).includes(x);
     cursor.setAttribute("x", left + x * cell);

@@ -1,6 +1,6 @@
 """The sections of the page; each returns HTML, or "" when the run has nothing for it."""
 
-from .experts import heat_map, layer_table
+from .experts import heat_map, layer_table, live_shares
 from .run import number, table
 from .text import (NONE, bytes_text, count_text, escaped, grid, loss_text, note, pairs,
                    percent_text, seconds_text, short_text)
@@ -223,6 +223,7 @@ def _memory(run, charts):
 def experts(run, charts):
     scores, selection = run.facts.get("scores"), run.facts.get("selection")
     live, step = run.live_layers()
+    shares = table(table(scores).get("layers"))
     lines = [charts.chart(f"experts-{key}", title, "", [line for line in these if line[1]])
              for key, title, these in (
                  ("load", "Load of the busiest expert over the mean",
@@ -239,14 +240,19 @@ def experts(run, charts):
     parts = []
     if scores:
         parts.append(f"<h3>Scores of {count_text(scores.get('tokens'))} tokens, and the "
-                     "selection</h3>" + heat_map(scores, selection))
+                     "selection</h3>"
+                     + heat_map("scores", shares, selection, "when the sample was scored"))
     if selection or scores:
         parts.append(f"<details><summary>A line a layer{_live_text(step)}</summary>"
-                     + layer_table(scores, selection, live) + "</details>")
+                     + layer_table(shares, selection, live) + "</details>")
     parts.append("<h3>While training</h3>")
     if lines:
         parts.append(f'<div class="charts">{"".join(lines)}</div>')
         parts += _drift(run)
+        now = live_shares(live)
+        if now:
+            parts.append(f"<h3>Shares of the experts in step {step}</h3>"
+                         + heat_map("live", now, selection, f"in step {step}"))
     else:
         parts.append(note("This run recorded no load of its experts while it trained."))
     return "".join(parts)
