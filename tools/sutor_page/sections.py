@@ -58,7 +58,7 @@ def _verdict(receipt):
         return [note("No evaluation says which checkpoint is the best.")] if receipt.get(
             "checkpoints") else []
     if best.get("unbeaten"):
-        return [note(f"{best['unbeaten']}. The base model is the best.", "bad")]
+        return [note(f"{best['unbeaten']}. What the training began from is the best.", "bad")]
     return [note(f"Best: {best.get('metric')} {loss_text(best.get('value'))} at step "
                  f"{best.get('step')}, checkpoint {_step_folder(best.get('step', 0))}.")]
 
@@ -184,6 +184,16 @@ def _evaluated(run):
                    "measured by sutor eval"))
 
 
+CURVES = (
+    ("Learning rate", "", [("lr", "learning rate")]),
+    ("Norm of the gradient before the clip", "", [("grad_norm", "norm")]),
+    ("Balance loss", "", [("balance_loss", "balance loss")]),
+    ("Tokens a second", "", [("tokens_per_s", "all"), ("supervised_tokens_per_s", "in the loss")]),
+    ("Seconds a step", " s", [("step_seconds", "step")]),
+    ("Share of the machine's rate that is used (MFU)", "", [("mfu", "MFU")]),
+)
+
+
 def curves(run, charts):
     if not run.metrics:
         return ""
@@ -195,14 +205,11 @@ def curves(run, charts):
         if metric != "loss":
             parts.append(charts.chart(f"eval-{metric}", f"Evaluation: {metric}", "",
                                       [(name, *line) for name, line in sets.items()]))
-    for key, title, unit in (("lr", "Learning rate", ""),
-                             ("grad_norm", "Norm of the gradient before the clip", ""),
-                             ("balance_loss", "Balance loss", ""),
-                             ("tokens_per_s", "Tokens a second", ""),
-                             ("step_seconds", "Seconds a step", " s")):
-        line = run.series(key)
-        if line[0]:
-            parts.append(charts.chart(key, title, unit, [(title.lower(), *line)]))
+    for title, unit, keys in CURVES:
+        lines = [(name, *run.series(key)) for key, name in keys]
+        lines = [line for line in lines if line[1]]
+        if lines:
+            parts.append(charts.chart(keys[0][0], title, unit, lines))
     parts += _memory(run, charts)
     return f'<div class="charts">{"".join(parts)}</div>'
 
