@@ -12,7 +12,7 @@ namespace fs = std::filesystem;
 std::string missing_path_text(const std::string& path, const Recipe& recipe) {
   std::string text = path + " does not exist";
   if (path.starts_with("~")) {
-    return text + ": `~` is not replaced here. Write ${HOME} instead";
+    return text + ": of `~` only a leading `~/` is replaced, by ${HOME}. Write the whole path";
   }
   std::error_code error;
   const fs::path start = fs::current_path(error);

@@ -36,7 +36,8 @@ Finding slurm_finding(const Environment& environment, int world, int tasks) {
 
 Findings unconnected(const std::string& message) {
   return {{"ranks", Grade::kFailed, message,
-           "sutor is linked with MPICH: `srun --mpi=pmi2` or MPICH's `mpiexec` start it"}};
+           "sutor is linked with MPICH: `srun --mpi=pmi2`, MPICH's `mpiexec`, or `torchrun "
+           "--no-python` start it"}};
 }
 
 Findings check_launcher(const Environment& environment, int world) {
@@ -48,7 +49,9 @@ Findings check_launcher(const Environment& environment, int world) {
          fmt::format("the launcher started {} processes, MPI sees {}", launcher.world_size, world),
          "two MPI libraries are mixed: start with the mpiexec of MPICH, and look at "
          "LD_LIBRARY_PATH and loaded modules"});
-  } else if (const auto tasks = number(environment, "SLURM_NTASKS"); tasks && *tasks != world) {
+  } else if (const auto tasks = number(environment, "SLURM_NTASKS");
+             // A task of SLURM is then one torchrun, which starts the ranks of its host.
+             tasks && *tasks != world && launcher.kind != Launcher::Kind::kTorchrun) {
     findings.push_back(slurm_finding(environment, world, *tasks));
   } else {
     findings.push_back({"ranks", Grade::kOk,

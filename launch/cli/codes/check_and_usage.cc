@@ -117,8 +117,9 @@ constexpr ErrorText kTexts[] = {
      "judge.py'`."},
     {ErrorCode::kRanksApart,
      "The launcher and the program belong to different MPIs, so that every process would do the "
-     "whole job by itself.",
-     "Start with MPICH's `mpiexec` or with `srun --mpi=pmi2`."},
+     "whole job by itself; or the variables of torchrun are incomplete.",
+     "Start with MPICH's `mpiexec`, with `srun --mpi=pmi2`, or with `torchrun --no-python`, which "
+     "sets `RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT`."},
     {ErrorCode::kBadFault, "`SUTOR_FAULT`, a variable for tests, is not of the form that it has.",
      "Unset it: `unset SUTOR_FAULT`."},
     {ErrorCode::kNoFaults, "`SUTOR_FAULT` is set, but this build does not inject faults.",
