@@ -1,5 +1,7 @@
 """Markdown of docs/reference/: the verbs and the keys of a recipe."""
 
+import re
+
 MADE = "Made by `tools/make_reference.py {page}` from what the program says; do not edit."
 
 
@@ -18,7 +20,7 @@ def verbs_page(program):
 def recipe_page(keys):
     """One table a section; `keys` as Program.recipe_keys() has them."""
     lines = ["# Keys of a recipe", "", MADE.format(page="build/sutor --write"), "",
-             "A key without a default has to be given. Any key can be set on the command line: "
+             "A key that is required has to be given. Any key can be set on the command line: "
              "`--set optim.lr=1e-4`.", "An unknown key is an error that names the nearest one. How "
              "a recipe is written, with", "`base:` and `${NAME}`: [recipes](recipes.md). `sutor "
              "config my.yaml` prints every value of yours", "with its origin."]
@@ -29,7 +31,10 @@ def recipe_page(keys):
             section = name
             lines += ["", f"## {section or key['key']}", "", "| key | type | default | meaning |",
                       "|---|---|---|---|"]
-        default = "" if key.get("default") is None else f"`{key['default']}`"
+        default = key.get("default") or ""
+        # Words about a default are no value that could be written.
+        if default and (default[0] in "[{" or not re.search(r" |^required", default)):
+            default = f"`{default}`"
         meaning = key["meaning"]
         if key.get("unit"):
             meaning += f" ({key['unit']})"
