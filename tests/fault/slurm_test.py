@@ -44,6 +44,7 @@ SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 MpiDefault=none
 ReturnToService=2
@@ -237,19 +238,20 @@ class SlurmTest(jobs.JobTest):
     def stopped_ranks(self, recipe):
         return [pid for pid in jobs.pids_of(str(recipe.parent)) if jobs.state_of(pid) == "T"]
 
-    def go_on_when_signalled(self, recipe, job=None):
-        """For ranks that stop at a step: the first one goes on when its job has been told to save -
-        here, or by SLURM for its time limit - later ones at once. Returns what does this again and
+    def go_on_when_signalled(self, recipe, tell, told=lambda: None):
+        """For ranks that stop at a step: at the first one tell(pid) is called, and it goes on when
+        SIGUSR1 has come, behind told(); later ones go on at once. Returns what does this again and
         again."""
-        asked, told = [], []
+        asked, signalled = [], []
         def tick():
             for pid in self.stopped_ranks(recipe):
-                if job and not asked:
-                    asked.append(self.slurm.command("scancel", "--signal=USR1", job))
-                    self.assertEqual(asked, [""])
-                if jobs.has_pending(pid, signal.SIGUSR1):
-                    told.append(pid)
-                if told:
+                if not asked:
+                    asked.append(pid)
+                    tell(pid)
+                if not signalled and jobs.has_pending(pid, signal.SIGUSR1):
+                    signalled.append(pid)
+                    told()
+                if signalled:
                     jobs.kill(pid, signal.SIGCONT)
         return tick
 
@@ -264,30 +266,44 @@ class SlurmTest(jobs.JobTest):
         self.assertEqual(self.jobs.losses(recipe), self.jobs.losses(expected), text)
 
     # (On a busy machine a rank that is stopped may wait for long.)
-    STOPS = {"SUTOR_FAULT": "stop:rank=0:op=end of step:count=6", "SUTOR_HEARTBEAT_TIMEOUT": "120"}
+    STOPS = {"SUTOR_FAULT": "stop:rank=0:op=end of step:count=4", "SUTOR_HEARTBEAT_TIMEOUT": "120"}
 
-    def test_a_signalled_job_is_requeued_and_its_losses_are_as_if_nothing_had_happened(self):
-        recipe, log = self.jobs.recipe(steps=15), self.jobs.folder / "requeued.log"
+    def set_minutes(self, job, minutes):
+        self.assertEqual(
+            self.slurm.command("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}"), "")
+
+    def test_a_job_near_its_time_limit_is_requeued_and_its_losses_are_as_if_nothing_had_happened(
+            self):
+        recipe, log = self.jobs.recipe(steps=8), self.jobs.folder / "requeued.log"
         job = self.submit("train.sbatch", 2, log, f"RECIPE={recipe}", env=self.STOPS)
-        self.wait_for_end(job, self.go_on_when_signalled(recipe, job))
-        self.check_as_if_never_stopped(recipe, log, 15)
+        # Of a job with five minutes left SLURM sends the signal that the script asks for when it
+        # looks next: it does so every half minute.
+        self.wait_for_end(job, self.go_on_when_signalled(
+            recipe, lambda _: self.set_minutes(job, 5), lambda: self.set_minutes(job, 1440)))
+        self.check_as_if_never_stopped(recipe, log, 8)
         self.assertIn("Restarts=1", self.slurm.command("scontrol", "show", "job", job))
         self.assertTrue((recipe.parent / "run" / "export" / "adapter").is_dir())
 
-    def test_tasks_of_an_array_train_by_a_line_each_and_are_requeued_at_their_time_limit(self):
-        recipes = [self.jobs.recipe(steps=15), self.jobs.recipe(steps=15)]
+    def test_tasks_of_an_array_train_by_a_line_each_and_are_requeued_when_signalled(self):
+        recipes = [self.jobs.recipe(steps=8), self.jobs.recipe(steps=8)]
         tasks, log = self.jobs.folder / "tasks.txt", self.jobs.folder / "array-%a.log"
         tasks.write_text(f"# two trainings\n{recipes[0]}\n\n{recipes[1]} --set optim.lr=2e-3\n")
-        # SLURM looks every half minute which jobs have only so much left.
-        job = self.submit("array.sbatch", 2, log, f"TASKS={tasks}", "--array=1-3", "--time=2",
-                          "--signal=USR1@60", env=self.STOPS)
-        ticks = [self.go_on_when_signalled(recipe) for recipe in recipes]
+        job = self.submit("array.sbatch", 2, log, f"TASKS={tasks}", "--array=1-3", env=self.STOPS)
+        # Straight to the ranks: scancel repeats a signal to a task of an array, and the second one
+        # would end the training at once.
+        ticks = [self.go_on_when_signalled(recipe, lambda _, recipe=recipe: [
+            jobs.kill(pid, signal.SIGUSR1) for pid in jobs.pids_of(str(recipe.parent))])
+                 for recipe in recipes]
         self.wait_for_end(job, lambda: [tick() for tick in ticks])
-        self.check_as_if_never_stopped(recipes[0], self.jobs.folder / "array-1.log", 15)
-        second = self.jobs.losses(recipes[1])
-        self.assertEqual(len(second), 15)
-        self.assertEqual(second[0], self.jobs.losses(recipes[0])[0])
-        self.assertNotEqual(second[5], self.jobs.losses(recipes[0])[5])
+        for recipe, name in zip(recipes, ("array-1.log", "array-2.log")):
+            text = (self.jobs.folder / name).read_text()
+            self.assertEqual(text.count("error[E7500]: stopped by SIGUSR1"), 1, text)
+            self.assertEqual(text.count("resumed at step"), 1, text)
+            self.assertEqual(len(self.jobs.losses(recipe)), 8, text)
+        self.check_as_if_never_stopped(recipes[0], self.jobs.folder / "array-1.log", 8)
+        losses = [self.jobs.losses(recipe) for recipe in recipes]
+        self.assertEqual(losses[0][0], losses[1][0])
+        self.assertNotEqual(losses[0][2], losses[1][2])
         self.assertIn(f"{tasks} holds 2; submit with --array=1-2",
                       (self.jobs.folder / "array-3.log").read_text())
 

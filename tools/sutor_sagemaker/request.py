@@ -7,7 +7,7 @@ from sutor_sagemaker.parameters import BadParameter, Parameters
 # Of sutor's step and evaluation lines. The service wants one group, a number.
 NUMBER = r"([-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)"
 METRICS = {
-    "train:loss": rf"step [0-9]+/[0-9]+ \| loss {NUMBER}",
+    "train:loss": rf"step [0-9]+/[0-9]+ \| epoch [0-9.]+ \| loss {NUMBER}",
     "train:grad_norm": rf"\| grad norm {NUMBER}",
     "train:lr": rf"\| lr {NUMBER}",
     "eval:loss": rf"eval [0-9]+ \| [^:]+:.* loss {NUMBER}",
