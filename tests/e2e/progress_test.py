@@ -194,7 +194,8 @@ class ProgressTest(unittest.TestCase):
     def test_steps_have_epoch_rates_and_time_left(self):
         self.assertRegex(
             self.silent.out,
-            r"(?m)^step 6/6 \| epoch 2\.00 \| loss [\d.]+ \| grad norm [\d.e-]+ \| lr 0\.001 \| "
+            r"(?m)^step 6/6 \| epoch 2\.00 \| loss [\d.]+ \| (?:load [^|]* \| )?"
+            r"grad norm [\d.e-]+ \| lr 0\.001 \| "
             r"[\d,]+ tok/s \([\d,]+ in loss\)( \| data \d+%)? \| [\d.]+ MiB \| left 0s$")
         rows = [json.loads(line)
                 for line in (self.done / "run/metrics.jsonl").read_text().splitlines()]

@@ -84,7 +84,9 @@ def _wanted_seconds():
 
 
 def _width(stream):
+    """Of the terminal; some do not tell."""
     try:
-        return max(os.get_terminal_size(stream.fileno()).columns, 2)
+        columns = os.get_terminal_size(stream.fileno()).columns
     except OSError:
-        return 80
+        columns = 0
+    return columns if columns > 1 else 80
