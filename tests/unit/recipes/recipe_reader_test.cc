@@ -356,7 +356,7 @@ TEST(RecipeReader, TakesSharesAsPercentages) {
       read(kLeast, {"esft.select.top_p=20%", "esft.select.budget=5%", "esft.select.method=budget"});
   EXPECT_DOUBLE_EQ(*recipe.esft.select.top_p, 0.2);
   EXPECT_DOUBLE_EQ(*recipe.esft.select.budget, 0.05);
-  for (const char* value : {"120%", "0%", "%", "'20%'", "1e400%"}) {
+  for (const char* value : {"120%", "0%", "'20%'", "1e400%"}) {
     expect_report(std::string(kLeast) + "esft: {select: {top_p: " + value + "}}\n",
                   "my.yaml:3:24: error[E0205]: `esft.select.top_p`: expected a number above 0 and "
                   "at most 1 (as 0.2 or 20%), or auto");
