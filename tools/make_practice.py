@@ -94,7 +94,7 @@ def main():
         raise SystemExit(f"{folder}/model is there already; remove {folder} to make it again")
     folder.mkdir(parents=True, exist_ok=True)
     numbers = random.Random(7)
-    pretraining = [general(numbers) for _ in range(2500)]
+    pretraining = [general(numbers) for _ in range(5000)]
     letters = [letter(numbers) for _ in range(240)]
     write_rows(folder / "pretraining.jsonl", pretraining)
     write_rows(folder / "train.jsonl", letters[:200])
@@ -124,7 +124,7 @@ model: {{path: {untrained}, dtype: fp32}}
 data: {{train: [{{path: {folder}/pretraining.jsonl}}], seq_len: 64, loss_on: all}}
 train: {{method: full, global_batch: 16, micro_batch: 16, seed: 1, threads: 1}}
 optim: {{lr: 3e-3, weight_decay: 0}}
-schedule: {{name: linear, steps: 160, warmup: 10}}
+schedule: {{name: linear, steps: 320, warmup: 10}}
 checkpoint: {{every: 0, keep: 1}}
 log: {{every: 50, tensorboard: false}}
 export: {{format: [merged]}}
