@@ -63,8 +63,8 @@ WandbRun::WandbRun(const Recipe& recipe, const RunPaths& paths, bool goes_on)
                               {"id", id},
                               {"folder", paths.output.string()},
                               {"recipe", resolved_yaml(recipe)}};
-  process_ = std::make_unique<SideProcess>(python_command(kScript, job),
-                                           paths.wandb() / "messages.txt");
+  process_ =
+      std::make_unique<SideProcess>(python_command(kScript, job), paths.wandb() / "messages.txt");
   fmt::print("wandb    project {}, run {} ({}); files in {}\n", *options.project, id, options.mode,
              folder_);
 }
