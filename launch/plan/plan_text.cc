@@ -36,7 +36,7 @@ std::string trains_text(const RunPlan& plan) {
     experts += static_cast<int64_t>(ids.size());
   }
   return fmt::format("trains   {}{} of {} parameters ({:.2f}%), {} experts ({})\n",
-                     plan.is_estimate ? "at most " : "", format_count(trained),
+                     plan.is_estimate ? "about " : "", format_count(trained),
                      format_count(plan.parameters), percent(trained, plan.parameters), experts,
                      plan.selection);
 }
@@ -51,7 +51,8 @@ std::string layout_text(const PlanReport& report) {
                             ? fmt::format("{}", plan.trained_most)
                             : fmt::format("{} to {}", plan.trained_least, plan.trained_most));
   }
-  if (!report.basis.gpu) text += fmt::format("; {} threads", report.basis.threads);
+  text += report.basis.gpu ? "; counted for a GPU"
+                           : fmt::format("; on the CPU, {} threads", report.basis.threads);
   return text + "\n";
 }
 
@@ -168,6 +169,7 @@ nlohmann::ordered_json plan_json(const PlanReport& report) {
   }
   json["layout"] = {{"text", plan.layout},
                     {"ranks", plan.world},
+                    {"device", report.basis.gpu ? "cuda" : "cpu"},
                     {"dp", plan.dp},
                     {"experts_a_rank", plan.experts_a_rank},
                     {"trained_experts_a_rank", {plan.trained_least, plan.trained_most}}};

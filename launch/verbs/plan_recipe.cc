@@ -31,10 +31,11 @@ nlohmann::json read_config(const fs::path& path) {
        config.problem.empty() ? "" : ": ", config.problem);
 }
 
-// A plan is for GPUs where the job would compute on them, as far as this machine tells.
-bool is_for_gpu(const Recipe& recipe, const std::vector<ops::GpuInfo>& gpus) {
+// A plan is for GPUs where the job would compute on them, as far as this machine and the command
+// line tell.
+bool is_for_gpu(const Recipe& recipe, const std::vector<ops::GpuInfo>& gpus, bool device_named) {
   if (recipe.device != "auto") return recipe.device == "cuda";
-  return !gpus.empty();
+  return !gpus.empty() || device_named;
 }
 
 int threads_of(const Recipe& recipe, int world) {
@@ -81,7 +82,7 @@ void add_plan_recipe_options(po::options_description& options) {
   add("ranks", po::value<int>()->default_value(0),
       "ranks of the job; 0 = the fewest that the recipe's layout allows");
   add("device-memory", po::value<std::string>(),
-      "memory of a rank's device, as 24GiB; else that of this machine");
+      "memory of a rank's device, as 24GiB (with device: auto, a GPU's); else that of this machine");
   add("measured", po::value<std::string>(),
       "a rate for the time: the folder of a run, its metrics.jsonl, or tokens a second");
   add("model-config", po::value<std::string>(),
@@ -102,7 +103,7 @@ int plan_recipe(const po::variables_map& values) {
   const int world = asked > 0 ? asked : smallest_world(recipe.parallel);
   std::string ignored;
   const std::vector<ops::GpuInfo> gpus = ops::visible_gpus(&ignored);
-  const bool gpu = is_for_gpu(recipe, gpus);
+  const bool gpu = is_for_gpu(recipe, gpus, values.count("device-memory") > 0);
   const PlanBasis basis{.recipe = recipe,
                         .config = config,
                         .family = family,

@@ -172,7 +172,7 @@ ExpertsGradients expert_mlp_backward(const ExpertRows& in, const ExpertWeights& 
                                      const at::Tensor& d_source, bool want_rows,
                                      bool want_weights) {
   if (d_source.is_meta()) {
-    return shapes::expert_mlp_backward(in, experts, d_source, want_rows, want_weights);
+    return shapes::expert_mlp_backward(in, experts, saved, d_source, want_rows, want_weights);
   }
   const Offsets offsets = offsets_of(in);
   const int64_t rows = offsets.back(), width = experts.width, hidden = experts.hidden;

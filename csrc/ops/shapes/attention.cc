@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "csrc/ops/device/planned_device.h"
 #include "csrc/ops/shapes/planned_routing.h"
 #include "csrc/ops/shapes/shapes.h"
 
@@ -25,11 +26,29 @@ void count_products(const AttentionInputs& in, const AttentionRuns& runs, double
   add_attention_products(factor * pairs * static_cast<double>(in.q.size(1)) * widths);
 }
 
+// What the GPU's attention makes beside its results, `copies` times: keys with their shared part,
+// values, outputs and gradients as wide as the queries, and where plain products serve, scores.
+at::Tensor gpu_scratch(const AttentionInputs& in, int64_t copies) {
+  if (!is_planned_for_gpu()) return {};
+  constexpr int64_t kScores = int64_t{1} << 25;  // as in csrc/ops/attention_by_products.cc
+  const at::Tensor& q = in.q;
+  const int64_t width = q.size(2), element = static_cast<int64_t>(q.element_size());
+  int64_t bytes = 0;
+  if (in.k_shared.defined()) bytes += copies * in.k.size(0) * in.k.size(1) * width * element;
+  if (in.v.size(2) != width) bytes += copies * in.v.size(0) * q.size(1) * width * element;
+  const bool flash = q.scalar_type() != at::kFloat && !in.sinks.defined() && width <= 256;
+  if (!flash) {
+    bytes += (copies + 1) * kFloatBytes * std::min(kScores, q.size(1) * q.size(0) * in.k.size(0));
+  }
+  return at::empty({bytes}, q.options().dtype(at::kByte));
+}
+
 }  // namespace
 
 Attended attention(const AttentionInputs& in, const AttentionRuns& runs) {
   const at::Tensor& q = in.q;
   const int64_t widths = q.size(2) + in.v.size(2);
+  const at::Tensor scratch = gpu_scratch(in, 1);
   const Attended result{at::empty({q.size(0), q.size(1), in.v.size(2)}, q.options()),
                         at::empty({q.size(1), q.size(0)}, q.options().dtype(at::kFloat))};
   std::vector<int64_t> units;
@@ -40,13 +59,14 @@ Attended attention(const AttentionInputs& in, const AttentionRuns& runs) {
     const int64_t floats = (keys + block) * widths + block * keys;
     units.insert(units.end(), static_cast<size_t>(in.k.size(1)), floats * kFloatBytes);
   }
-  unit_scratch(std::move(units));
+  if (!is_planned_for_gpu()) unit_scratch(std::move(units));
   count_products(in, runs, 1);
   return result;
 }
 
 AttentionGradients attention_gradients(const AttentionInputs& in, const AttentionRuns& runs) {
   const at::Tensor& q = in.q;
+  const at::Tensor scratch = gpu_scratch(in, 3);
   AttentionGradients grads{at::empty(q.sizes(), q.options()),
                            at::empty(in.k.sizes(), in.k.options()),
                            {},
@@ -68,7 +88,7 @@ AttentionGradients attention_gradients(const AttentionInputs& in, const Attentio
     const int64_t floats = 2 * (keys + kQueryBlock) * widths + 2 * kQueryBlock * keys;
     units.insert(units.end(), static_cast<size_t>(in.k.size(1)), floats * kFloatBytes);
   }
-  unit_scratch(std::move(units));
+  if (!is_planned_for_gpu()) unit_scratch(std::move(units));
   count_products(in, runs, 2.5);  // five products of matrices, two in the forward pass
   if (shared.defined()) grads.k_shared = shared.sum(0).to(q.scalar_type());
   return grads;

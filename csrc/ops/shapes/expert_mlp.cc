@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <span>
 
+#include "csrc/ops/device/planned_device.h"
 #include "csrc/ops/shapes/shapes.h"
 
 namespace sutor::ops::shapes {
@@ -70,6 +71,34 @@ void bias_gradients(const Sizes& sizes, const ExpertWeights& experts) {
                 (2 * sizes.width + sizes.hidden) * kFloat});
 }
 
+// All rows of all slots at a time.
+at::Tensor expert_mlp_of_gpu(const ExpertRows& in, const ExpertWeights& experts,
+                             ExpertsSaved* saved) {
+  const int64_t rows = in.row_index_R.size(0);
+  const at::Tensor x = in.source.index_select(0, in.row_index_R);
+  const at::Tensor gate_up = at::empty({rows, 2 * experts.width}, x.options());
+  const at::Tensor act = at::empty({rows, experts.width}, x.options());
+  at::Tensor y = at::empty({rows, experts.hidden}, x.options());
+  if (saved) *saved = {.gate_up = gate_up, .inputs = in.source};
+  return y;
+}
+
+ExpertsGradients expert_mlp_backward_of_gpu(const ExpertRows& in, const ExpertWeights& experts,
+                                            const ExpertsSaved& saved, const at::Tensor& d_source,
+                                            bool want_rows, bool want_weights) {
+  const auto options = d_source.options();
+  const int64_t rows = in.row_index_R.size(0);
+  ExpertsGradients result;
+  if (want_weights) result.weights_R = at::empty({rows}, options.dtype(at::kFloat));
+  if (!want_rows && !want_weights && experts.num_trainable() == 0) return result;
+  const at::Tensor dy = d_source.index_select(0, in.row_index_R);
+  const at::Tensor d_act = at::empty({rows, experts.width}, options);
+  const at::Tensor d_gate_up = at::empty({rows, 2 * experts.width}, options);
+  if (want_rows) result.rows = at::empty({rows, experts.hidden}, options);
+  if (experts.num_trainable() > 0) saved.inputs.index_select(0, in.row_index_R);
+  return result;
+}
+
 }  // namespace
 
 at::Tensor unit_scratch(std::vector<int64_t> unit_bytes) {
@@ -83,6 +112,7 @@ at::Tensor unit_scratch(std::vector<int64_t> unit_bytes) {
 }
 
 at::Tensor expert_mlp(const ExpertRows& in, const ExpertWeights& experts, ExpertsSaved* saved) {
+  if (is_planned_for_gpu()) return expert_mlp_of_gpu(in, experts, saved);
   const Sizes sizes(in, experts, static_cast<int64_t>(in.source.element_size()));
   at::Tensor y = at::empty({sizes.rows, sizes.hidden}, in.source.options());
   if (saved) {
@@ -100,8 +130,11 @@ at::Tensor expert_mlp(const ExpertRows& in, const ExpertWeights& experts, Expert
 }
 
 ExpertsGradients expert_mlp_backward(const ExpertRows& in, const ExpertWeights& experts,
-                                     const at::Tensor& d_source, bool want_rows,
-                                     bool want_weights) {
+                                     const ExpertsSaved& saved, const at::Tensor& d_source,
+                                     bool want_rows, bool want_weights) {
+  if (is_planned_for_gpu()) {
+    return expert_mlp_backward_of_gpu(in, experts, saved, d_source, want_rows, want_weights);
+  }
   const auto options = d_source.options();
   const Sizes sizes(in, experts, static_cast<int64_t>(d_source.element_size()));
   ExpertsGradients result;

@@ -1,5 +1,6 @@
-// The CPU's operators on tensors without values: each makes the tensors that the operator of the
-// same name in csrc/ops/cpu makes, scratch of its threads included, and computes nothing. A dry run
+// The operators on tensors without values: each makes the tensors that the operator of the same
+// name in csrc/ops/cpu makes, scratch of its threads included, or that in csrc/ops/cuda where
+// is_planned_for_gpu(), and computes nothing. A dry run
 // of a training step through them counts the memory of the real one. What an operator allocates and
 // its twin here are changed together: tests/e2e/plan_test.py compares them.
 #pragma once
@@ -16,7 +17,8 @@ AttentionGradients attention_gradients(const AttentionInputs& in, const Attentio
 // in.offsets has values, and is in host memory.
 at::Tensor expert_mlp(const ExpertRows& in, const ExpertWeights& experts, ExpertsSaved* saved);
 ExpertsGradients expert_mlp_backward(const ExpertRows& in, const ExpertWeights& experts,
-                                     const at::Tensor& d_source, bool want_rows, bool want_weights);
+                                     const ExpertsSaved& saved, const at::Tensor& d_source,
+                                     bool want_rows, bool want_weights);
 
 // The offsets have values, by planned_counts(); so has slot_of_number, unless every number is its
 // own slot.

@@ -81,7 +81,7 @@ class Trial:
     def prepare(self):
         self.verb("prepare")
         if self.case.scored:
-            self.verb("score")
+            self.verb("score", ranks=self.case.ranks)
             self.verb("select")
 
     def plan(self, *options):
