@@ -9,7 +9,7 @@
 
 namespace sutor {
 
-// Used by one thread at a time. Every call may throw when the board cannot be reached any more.
+// Used by one thread at a time. Every call throws E0605 when the board cannot be reached any more.
 class Board {
  public:
   virtual ~Board() = default;

@@ -145,12 +145,6 @@ void PmiRelay::run() {
         ::send(own_end_, answer.data(), answer.size(), MSG_NOSIGNAL);
       } catch (const Error& error) {
         end_with(error);
-      } catch (const std::exception& error) {  // of the store
-        const std::string text = error.what();
-        end_with(Error(ErrorCode::kRankDied,
-                       fmt::format("the meeting place of the ranks is gone: {}. The process that "
-                                   "kept it, rank 0 or torchrun, has ended",
-                                   text.substr(0, text.find('\n')))));
       }
     }
   }

@@ -19,25 +19,48 @@ namespace {
 constexpr double kQuietSeconds = 10;  // so long nothing is said about a wait
 constexpr auto kLookAgain = std::chrono::milliseconds(100);
 
+// "msg" of "msg\nException raised from ...".
+std::string first_line(const std::exception& error) {
+  const std::string text = error.what();
+  return text.substr(0, text.find('\n'));
+}
+
 class StoreBoard : public Board {
  public:
-  StoreBoard(c10::intrusive_ptr<c10d::TCPStore> store, std::string prefix)
-      : store_(std::move(store)), prefix_(std::move(prefix)) {}
+  StoreBoard(c10::intrusive_ptr<c10d::TCPStore> store, TorchEnvironment torch)
+      : store_(std::move(store)), torch_(std::move(torch)), prefix_("sutor/" + torch_.job + "/") {}
 
   void put(const std::string& key, const std::string& value) override {
-    store_->set(prefix_ + key, std::vector<uint8_t>(value.begin(), value.end()));
+    asked([&] { store_->set(prefix_ + key, std::vector<uint8_t>(value.begin(), value.end())); });
   }
   std::optional<std::string> get(const std::string& key) override {
-    if (!store_->check({prefix_ + key})) return std::nullopt;
-    const std::vector<uint8_t> value = store_->get(prefix_ + key);
-    return std::string(value.begin(), value.end());
+    return asked([&]() -> std::optional<std::string> {
+      if (!store_->check({prefix_ + key})) return std::nullopt;
+      const std::vector<uint8_t> value = store_->get(prefix_ + key);
+      return std::string(value.begin(), value.end());
+    });
   }
   int64_t add(const std::string& key, int64_t number) override {
-    return store_->add(prefix_ + key, number);
+    return asked([&] { return store_->add(prefix_ + key, number); });
   }
 
  private:
+  // The store ends with the process that keeps it: when rank 0 failed, the others hear of it so.
+  template <typename Ask>
+  auto asked(const Ask& ask) -> decltype(ask()) {
+    try {
+      return ask();
+    } catch (const std::exception& error) {
+      fail(
+          ErrorCode::kRankDied,
+          "the meeting place of the ranks, {}, is gone: {}. {}, which kept it, has ended: see what "
+          "it said",
+          torch_.meeting_place(), first_line(error), torch_.agent_store ? "torchrun" : "Rank 0");
+    }
+  }
+
   c10::intrusive_ptr<c10d::TCPStore> store_;
+  TorchEnvironment torch_;
   std::string prefix_;
 };
 
@@ -84,12 +107,6 @@ void wait_for_connection(const TorchEnvironment& torch, double seconds) {
   }
 }
 
-// "msg" of "msg\nException raised from ...".
-std::string first_line(const std::exception& error) {
-  const std::string text = error.what();
-  return text.substr(0, text.find('\n'));
-}
-
 }  // namespace
 
 std::shared_ptr<Board> open_store_board(const TorchEnvironment& torch, double seconds) {
@@ -101,7 +118,7 @@ std::shared_ptr<Board> open_store_board(const TorchEnvironment& torch, double se
   if (!options.isServer) wait_for_connection(torch, seconds);
   try {
     return std::make_shared<StoreBoard>(c10::make_intrusive<c10d::TCPStore>(torch.address, options),
-                                        "sutor/" + torch.job + "/");
+                                        torch);
   } catch (const std::exception& error) {
     fail(ErrorCode::kRanksApart,
          "rank {} cannot {} {} (MASTER_ADDR, MASTER_PORT), where the {} ranks of this job are to "

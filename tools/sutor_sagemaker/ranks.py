@@ -36,7 +36,8 @@ class Ranks:
             "RANK": str(plan.host * plan.ranks_here + local_rank),
             "WORLD_SIZE": str(plan.world_size), "LOCAL_RANK": str(local_rank),
             "LOCAL_WORLD_SIZE": str(plan.ranks_here), "GROUP_RANK": str(plan.host),
-            "MASTER_ADDR": plan.hosts[0],
+            # (The name of a host that is alone need not be known to anybody.)
+            "MASTER_ADDR": plan.hosts[0] if len(plan.hosts) > 1 else "127.0.0.1",
             "MASTER_PORT": os.environ.get("MASTER_PORT", str(MASTER_PORT))}
 
     def start(self, command, environment):
