@@ -220,7 +220,7 @@ class OneHost(SagemakerTest):
         opt = self.containers.make({"learning_rate": "1e30"})
         self.check_refused(opt, "error[E0701]", code=7)
         opt = self.containers.make({"gpus_per_process": "2", "expert_parallel": "3"})
-        self.check_refused(opt, "error[E0211]")
+        self.check_refused(opt, "error[E0210]")
 
     def test_what_cannot_work_is_refused_before_sutor_is_started(self):
         make = self.containers.make
