@@ -61,7 +61,8 @@ def read_page(name, summary, page):
     options, examples = rest.split("\nexamples:\n")
     usage = re.sub(r"\s*\n\s*", "\n", usage.strip())
     choices = dict(re.findall(r"(--[a-z-]+)[ =]([a-z0-9_]+(?:\|[A-Za-z0-9_]+)+)", usage))
-    return Verb(name, summary, page.rstrip("\n"), description.strip(), usage.split("\n"),
+    return Verb(name, summary, re.sub(r" +$", "", page, flags=re.MULTILINE).rstrip("\n"),
+                description.strip(), usage.split("\n"),
                 list(read_options(options, choices)),
                 [line.strip() for line in examples.strip().split("\n")])
 
