@@ -50,7 +50,8 @@ class EarlyStopTest(unittest.TestCase):
         return self.folder.run(job, command=self.folder.command(*options, verb=verb))
 
     def steps(self, job):
-        return [line["step"] for line in map(json.loads, (job / "run/metrics.jsonl").open())]
+        lines = (job / "run/metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["step"] for line in lines]
 
 
 class AnEarlyStop(EarlyStopTest):
@@ -131,7 +132,7 @@ class AnEarlyStop(EarlyStopTest):
 class TheBest(EarlyStopTest):
     def best(self, job, metric, better):
         """The step that is best by eval.jsonl; the first of equal ones."""
-        lines = [line for line in map(json.loads, (job / "run/eval.jsonl").open())
+        lines = [line for line in map(json.loads, (job / "run/eval.jsonl").read_text().splitlines())
                  if line["step"] > 0]
         values = [line[metric] for line in lines]
         return lines[values.index(better(values))]["step"]
@@ -173,7 +174,7 @@ class AScore(unittest.TestCase):
             self.check_stopped(job, result)
 
     def check_stopped(self, job, result):
-        lines = list(map(json.loads, (job / "run/eval.jsonl").open()))
+        lines = list(map(json.loads, (job / "run/eval.jsonl").read_text().splitlines()))
         self.assertEqual([(line["step"], line["exact"]) for line in lines],
                          [(0, 0.0), (2, 0.0), (4, 0.0)], result)
         self.assertIn("early stop at step 4 of 12: task.exact", result.out)
