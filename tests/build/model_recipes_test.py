@@ -18,7 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "recipes" / "models").glob("*.yaml"))
 CARDS = (ROOT / "recipes" / "models" / "CARDS.md").read_text()
 SUTOR = None  # set by main
-SECONDS = 2  # of processor time, the most that a plan may take (the least of three on a busy machine)
+# Of processor time, the most that a plan may take (the least of three on a busy machine).
+SECONDS = 2
 # Models that are computed like a published one with another name.
 LIKE = {"ESFT-vanilla-lite": "DeepSeek-V2-Lite", "DeepSeek-V2-Lite-Chat": "DeepSeek-V2-Lite",
         "Qwen1.5-MoE-A2.7B-Chat": "Qwen1.5-MoE-A2.7B",
