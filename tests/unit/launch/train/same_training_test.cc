@@ -58,9 +58,8 @@ TEST(SameTrainingTest, AKeyIsNotFreeBecauseItsNameBeginsLikeAFreeOne) {
 
 TEST(SameTrainingTest, WhatMayChangeIsAllowedAndTold) {
   const TrainState saved = state_of({});
-  for (const std::string set :
-       {"schedule.steps=500", "schedule.epochs=3", "train.micro_batch=1",
-        "train.early_stop.metric=held.loss", "eval.every=7", "eval.before_training=false"}) {
+  for (const std::string set : {"schedule.steps=500", "schedule.epochs=3", "train.micro_batch=1",
+                                "eval.every=7", "eval.before_training=false"}) {
     const std::string key = set.substr(0, set.find('='));
     const std::string told = printed(saved, state_of({set}));
     EXPECT_NE(told.find("resumed with other keys than before"), std::string::npos) << set;
@@ -70,6 +69,19 @@ TEST(SameTrainingTest, WhatMayChangeIsAllowedAndTold) {
         << told;
     EXPECT_EQ(printed(saved, state_of({set}), /*print=*/false), "");
   }
+}
+
+TEST(SameTrainingTest, AnEarlyStopMayComeGoAndChange) {
+  const TrainState without = state_of({}), loss = state_of({"train.early_stop.metric=held.loss"}),
+                   ppl = state_of({"train.early_stop.metric=held.ppl"});
+  const std::string on = printed(without, loss), off = printed(loss, without),
+                    other = printed(loss, ppl);
+  EXPECT_NE(on.find("\n  now  train.early_stop.metric: held.loss"), std::string::npos) << on;
+  EXPECT_EQ(on.find("\n  then "), std::string::npos) << on;
+  EXPECT_NE(off.find("\n  then train.early_stop.metric: held.loss"), std::string::npos) << off;
+  EXPECT_EQ(off.find("\n  now "), std::string::npos) << off;
+  EXPECT_NE(other.find("\n  then train.early_stop.metric: held.loss"), std::string::npos) << other;
+  EXPECT_NE(other.find("\n  now  train.early_stop.metric: held.ppl"), std::string::npos) << other;
 }
 
 TEST(SameTrainingTest, WithoutADifferenceNothingIsSaid) {
