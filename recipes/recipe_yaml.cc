@@ -158,7 +158,7 @@ class Walker {
                    const std::string& key_at, const std::string& at) {
     const auto& [list, index, key] = source;
     const std::string item = fmt::format("{}[{}]", list, index);
-    const auto is_set = [&](const char* of) {
+    const auto is_set = [this, &list = list, &index = index](const char* of) {
       return values_.count(fmt::format("{}[{}].{}", list, index - 1, of)) > 0;
     };
     if (index > 0 && !is_set("path") && !is_set("share")) {
