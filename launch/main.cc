@@ -1,16 +1,22 @@
 // The sutor program: finds the verb and runs it.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "csrc/base/crash_report.h"
 #include "csrc/base/error.h"
 #include "csrc/base/process/console.h"
 #include "csrc/base/process/stop_signal.h"
+#include "csrc/base/text/nearest.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/gpu.h"
+#include "launch/cli/codes/code_help.h"
 #include "launch/cli/provenance.h"
 #include "launch/cli/verb.h"
 #include "launch/job/environment.h"
@@ -29,6 +35,13 @@ struct Verb {
 };
 
 constexpr Verb kVerbs[] = {
+    {"doctor", "whether this machine, the launcher and a folder can carry a run",
+     sutor::verb_doctor},
+    {"models", "families and published models that are supported, and what proves it",
+     sutor::verb_models},
+    {"init", "a commented recipe for a model and rows", sutor::verb_init},
+    {"config", "every value of a recipe with its origin; --reference: all keys",
+     sutor::verb_config},
     {"run", "all stages of a recipe in order, skipping what is still valid", sutor::verb_run,
      Kind::kTrains},
     {"convert", "Hugging Face directory -> base store, and back, byte for byte",
@@ -37,7 +50,7 @@ constexpr Verb kVerbs[] = {
     {"score", "route a sample through the frozen model and count experts", sutor::verb_score,
      Kind::kWorks},
     {"select", "choose the experts to train from scores", sutor::verb_select},
-    {"plan", "process groups of a layout, or placement of experts, without ranks",
+    {"plan", "memory, disk and time of a recipe; groups of a layout, placement of experts",
      sutor::verb_plan},
     {"params", "names and regexes of the trainable parameters, per rank", sutor::verb_params},
     {"train", "train the chosen experts (or everything)", sutor::verb_train, Kind::kTrains},
@@ -46,12 +59,15 @@ constexpr Verb kVerbs[] = {
     {"export", "adapter and merged model directory", sutor::verb_export, Kind::kWorks},
     {"merge", "several adapters onto one base, conflicts reported", sutor::verb_merge,
      Kind::kWorks},
+    {"report", "one offline HTML page of a run: curves, experts, checks, what ran",
+     sutor::verb_report},
     {"inspect", "print the contents of a checkpoint, adapter, store or model directory",
      sutor::verb_inspect},
     {"verify", "check every digest of stores, checkpoints, adapters and models",
      sutor::verb_verify},
     {"diff", "compare two stores, models, checkpoints or adapters", sutor::verb_diff},
     {"generate", "completions of prompts, greedy or sampled", sutor::verb_generate, Kind::kWorks},
+    {"chat", "a conversation with a model, answers as they come", sutor::verb_chat},
     {"logits", "logits and router choices of given ids, for comparison", sutor::verb_logits},
     {"init-model", "a randomly initialised model directory", sutor::verb_init_model, Kind::kWorks},
 };
@@ -60,7 +76,7 @@ int usage(FILE* to) {
   fmt::print(
       to,
       "{}\nFine-tunes mixture-of-experts models by training only the experts that a task uses.\n\n"
-      "usage: sutor VERB [RECIPE.yaml] [options]; sutor VERB --help\n\n",
+      "usage: sutor VERB [RECIPE.yaml] [options]; sutor VERB --help; sutor help CODE\n\n",
       sutor::version_text());
   for (const Verb& verb : kVerbs) fmt::print(to, "  {:<11} {}\n", verb.name, verb.summary);
   fmt::print(
@@ -68,6 +84,25 @@ int usage(FILE* to) {
       "\nexit codes: 0 done, 1 check failed, 2 recipe or usage, 3 data or checkpoint invalid,\n"
       "4 directory busy, 5 memory or disk, 6 communication, 7 diverged, 70 internal, 75 requeue\n");
   return to == stdout ? sutor::kExitOk : sutor::kExitUsage;
+}
+
+// The nearest verb where one is near, else all of them.
+int unknown_verb(std::string_view name) {
+  std::vector<std::string> verbs;
+  for (const Verb& verb : kVerbs) verbs.emplace_back(verb.name);
+  const std::string meant = sutor::nearest(name, verbs);
+  const bool recipe = name.ends_with(".yaml") || name.ends_with(".yml");
+  if (recipe) {
+    fmt::print(stderr, "error[{}]: `{}` is no verb: which one? For all of it: sutor run {}\n",
+               sutor::ErrorCode::kBadArgument, name, name);
+  } else if (sutor::edit_distance(name, meant) <= std::max<size_t>(2, name.size() / 3)) {
+    fmt::print(stderr, "error[{}]: no verb `{}`: did you mean `{}`? `sutor --help` lists all\n",
+               sutor::ErrorCode::kBadArgument, name, meant);
+  } else {
+    fmt::print(stderr, "error[{}]: no verb `{}`. There are {}; `sutor --help` explains them\n",
+               sutor::ErrorCode::kBadArgument, name, fmt::join(verbs, ", "));
+  }
+  return sutor::kExitUsage;
 }
 
 // "CUDA 13.0, NCCL 2.28.9; no device: no CUDA-capable device is detected"
@@ -110,10 +145,26 @@ int run_verb(const Verb& verb, const sutor::Arguments& arguments) {
   return sutor::console_exit_code();
 }
 
+// sutor help [VERB|CODE]
+int help(int argc, char** argv) {
+  if (argc < 3) return usage(stdout);
+  const std::string_view subject = argv[2];
+  for (const Verb& verb : kVerbs) {
+    if (verb.name == subject) return run_verb(verb, {"--help"});
+  }
+  return sutor::run_alone([&] {
+    const std::optional<std::string> text = sutor::code_help(subject);
+    if (!text) return unknown_verb(subject);
+    fmt::print("{}", *text);
+    return static_cast<int>(sutor::kExitOk);
+  });
+}
+
 int run_program(int argc, char** argv) {
   if (argc < 2) return usage(stderr);
   const std::string_view name = argv[1];
-  if (name == "--help" || name == "-h" || name == "help") return usage(stdout);
+  if (name == "--help" || name == "-h") return usage(stdout);
+  if (name == "help") return help(argc, argv);
   if (name == "--version") {
     return sutor::run_alone([] {
       fmt::print("{}\nkernels {}\n{}\n", sutor::version_text(), sutor::ops::kernel_level(),
@@ -124,8 +175,7 @@ int run_program(int argc, char** argv) {
   for (const Verb& verb : kVerbs) {
     if (verb.name == name) return run_verb(verb, sutor::Arguments(argv + 2, argv + argc));
   }
-  fmt::print(stderr, "error[{}]: no verb `{}`\n\n", sutor::ErrorCode::kBadArgument, name);
-  return usage(stderr);
+  return unknown_verb(name);
 }
 
 #ifndef __SANITIZE_ADDRESS__  // whose own memory is not there yet

@@ -68,6 +68,13 @@ struct ScheduleOptions {
   double epochs = 1;
 };
 
+// Ends a training early when an evaluation does not get better any more; off without a metric.
+struct EarlyStopOptions {
+  std::optional<std::string> metric;  // "task.loss"
+  int64_t patience = 3;               // evaluations in a row without an improvement
+  double min_delta = 0;               // what is less better than this is no improvement
+};
+
 struct TrainOptions {
   std::string method = "esft";  // esft | full | lora
   int64_t global_batch = 32;    // packs when packing, else documents
@@ -80,15 +87,26 @@ struct TrainOptions {
   std::string recompute = "none";
 };
 
+// A copy of the log in a project of Weights & Biases; off without a project.
+struct WandbOptions {
+  std::optional<std::string> project;
+  std::optional<std::string> entity;  // team or user; default: that of the account
+  std::optional<std::string> name;    // of the run; default: one that the service makes up
+  std::string mode = "online";        // or offline: files alone, which `wandb sync` sends later
+  std::vector<std::string> tags;
+};
+
 struct LogOptions {
   int64_t every = 1;
   bool tensorboard = true;
+  std::string experts = "brief";  // of the routed experts: brief, detailed (each layer) or none
+  WandbOptions wandb;
 };
 
 struct EvalOptions {
   int64_t every = 100;  // steps; 0 = only at the end
   std::vector<std::string> metrics = {"loss", "ppl", "token_acc"};
-  std::optional<std::string> best;   // "<set>.loss"; default: the first eval set's loss
+  std::optional<std::string> best;   // "<set>.<metric>"; default: the first eval set's loss
   std::optional<std::string> judge;  // command line of the scorer judge
   bool before_training = true;
 };
@@ -121,6 +139,8 @@ struct Recipe {
   std::string file;  // the YAML file that it was read from
   // Where the value of a key was written ("my.yaml:14:3", "--set"); without keys at their default.
   std::map<std::string, std::string> origins;
+
+  EarlyStopOptions early_stop;  // the section train.early_stop
 };
 
 }  // namespace sutor

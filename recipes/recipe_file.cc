@@ -10,6 +10,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/text.h"
+#include "csrc/base/text/yaml_faults.h"
 #include "recipes/recipe_values.h"
 
 namespace sutor {
@@ -19,6 +20,11 @@ constexpr int64_t kMaxBytes = int64_t{1} << 20;
 constexpr size_t kMaxScalar = size_t{64} << 10;
 constexpr size_t kMaxDepth = 32;
 constexpr int kMaxNodes = 50000, kMaxAliases = 1000;
+
+// What is YAML, but more than a recipe may have.
+struct Refusal final : YAML::ParserException {
+  using YAML::ParserException::ParserException;
+};
 
 // Counts what the parser finds, before a tree is made of it.
 class Bounds final : public YAML::EventHandler {
@@ -56,7 +62,7 @@ class Bounds final : public YAML::EventHandler {
 
  private:
   [[noreturn]] static void refuse(const YAML::Mark& mark, const std::string& what) {
-    throw YAML::ParserException(mark, what);
+    throw Refusal(mark, what);
   }
   void count(const YAML::Mark& mark) {
     if (++nodes_ > kMaxNodes) refuse(mark, "more than 50,000 values");
@@ -95,6 +101,14 @@ YAML::Node parse_yaml(const std::string& text, const std::string& where) {
     }
     return YAML::Load(text);
   } catch (const YAML::Exception& error) {
+    const bool refused = dynamic_cast<const Refusal*>(&error) != nullptr;
+    const auto fault =
+        refused ? std::nullopt
+                : yaml_fault(text, error.mark.line + 1, error.mark.column + 1, error.msg);
+    if (fault) {
+      fail(ErrorCode::kUnreadableRecipe, "{}:{}:{}: not valid YAML: {}", where, fault->line,
+           fault->column, fault->what);
+    }
     fail(ErrorCode::kUnreadableRecipe, "{}:{}:{}: not valid YAML: {}", where, error.mark.line + 1,
          error.mark.column + 1, error.msg);
   }
@@ -112,8 +126,11 @@ YAML::Node load_recipe(const std::filesystem::path& path) {
   if (root.IsNull()) return YAML::Node(YAML::NodeType::Map);
   if (!root.IsMap()) {
     fail(ErrorCode::kUnreadableRecipe,
-         "{}:1:1: a recipe is a mapping like `model: {{path: ...}}`; got {}", path.string(),
-         describe(root));
+         "{}:1:1: a recipe is a mapping like `model: {{path: ...}}`; got {}{}", path.string(),
+         describe(root),
+         root.IsScalar() && root.Scalar().find(':') != std::string::npos
+             ? ". A space is missing behind a colon: write `key: value`"
+             : "");
   }
   return root;
 }

@@ -12,6 +12,7 @@
 
 #include "csrc/base/error.h"
 #include "recipes/data_sets.h"
+#include "recipes/eval_metrics.h"
 #include "recipes/recipe_schema.h"
 #include "recipes/recipe_values.h"
 #include "recipes/recipe_yaml.h"
@@ -130,18 +131,7 @@ void check_eval(const Recipe& recipe) {
          "give their file instead of a token store",
          recipe.file, source.name);
   }
-  if (!recipe.eval.best) return;
-  std::vector<std::string> choices;
-  for (const DataSource& source : recipe.data.eval) choices.push_back(source.name + ".loss");
-  const std::string together = held_out_together(recipe);
-  if (!together.empty()) choices.push_back(together + ".loss");
-  if (std::find(choices.begin(), choices.end(), *recipe.eval.best) == choices.end()) {
-    fail(ErrorCode::kBadValue, "{}: `eval.best`: expected {}, got `{}`",
-         place_of(recipe, "eval.best"),
-         choices.empty() ? "nothing, as data.eval is empty"
-                         : fmt::format("one of {}", fmt::join(choices, ", ")),
-         *recipe.eval.best);
-  }
+  check_deciding_metrics(recipe);
 }
 
 void check_schedule(const Recipe& recipe) {
@@ -151,6 +141,18 @@ void check_schedule(const Recipe& recipe) {
        "{}: `schedule.min_lr`: expected at most optim.lr, which is {}, got `{}`: the rate would "
        "rise to the end",
        place_of(recipe, "schedule.min_lr"), recipe.optim.lr, recipe.schedule.min_lr);
+}
+
+void check_wandb(const Recipe& recipe) {
+  if (recipe.log.wandb.project) return;
+  for (const char* key : {"entity", "name", "mode", "tags"}) {
+    const std::string full = fmt::format("log.wandb.{}", key);
+    if (recipe.origins.count(full) == 0 || recipe.origins.count("log.wandb.project") > 0) continue;
+    fail(ErrorCode::kMissingKey,
+         "{}: `{}` is given, but `log.wandb.project` is not, without which nothing is logged to "
+         "Weights & Biases. Name a project, or leave `log.wandb` out",
+         place_of(recipe, full), full);
+  }
 }
 
 void check_required(const Recipe& recipe) {
@@ -224,6 +226,7 @@ Recipe recipe_from(const RecipeValues& values, const std::string& file) {
   check_select(recipe);
   check_eval(recipe);
   check_schedule(recipe);
+  check_wandb(recipe);
   return recipe;
 }
 

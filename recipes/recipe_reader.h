@@ -14,9 +14,10 @@ namespace sutor {
 
 // Reads `path` and what it inherits (`base: other.yaml`, relative to the file), then applies `sets`
 // ("esft.select.top_p=0.2", values in YAML flow style, lists as "data.train=[{path: a.jsonl}]" or
-// "data.train[0].path=a.jsonl"). `${NAME}` in a value is replaced from the environment. Token
-// counts take k (1,024) and M (1,048,576). Paths of the recipe are relative to the working
-// directory. Throws
+// "data.train[0].path=a.jsonl"). `${NAME}` in a value is replaced from the environment,
+// `${NAME:-TEXT}` by TEXT where it is not set or empty, a leading `~/` of a path by the home
+// folder. Shares may be percentages. Token counts take k (1,024) and M (1,048,576). Paths of the
+// recipe are relative to the working directory. Throws
 //   E0201 unknown key (nearest one named) or key of another section;  E0203 unreadable, not YAML;
 //   E0205 wrong type or value;                                        E0206 required key absent;
 //   E0207 key written twice;                                          E0208 `base` cycle;

@@ -23,9 +23,12 @@ using values::number;
 using values::number_or;
 using values::number_or_percent;
 using values::one_of;
+using values::path;
+using values::path_or_null;
 using values::read_layers;
 using values::read_threads;
 using values::seed;
+using values::share_or;
 using values::share_or_null;
 using values::show_value;
 using values::text;
@@ -172,7 +175,7 @@ Field shown_absent_as(std::string word, Field field) {
 
 void add_model_and_data(std::vector<Field>& fields) {
   fields.push_back(field("device", at(&Recipe::device), one_of({"auto", "cpu", "cuda"})));
-  fields.push_back(field("model.path", at(&Recipe::model, &ModelOptions::path), text()));
+  fields.push_back(field("model.path", at(&Recipe::model, &ModelOptions::path), path()));
   fields.push_back(
       field("model.dtype", at(&Recipe::model, &ModelOptions::dtype), one_of({"bf16", "fp32"})));
   fields.push_back(field("model.adapters", at(&Recipe::model, &ModelOptions::adapters), texts()));
@@ -194,8 +197,8 @@ void add_model_and_data(std::vector<Field>& fields) {
                          at(&Recipe::parallel, &ParallelOptions::frozen_replicas), whole(0)));
   fields.push_back(field("parallel.dispatcher", at(&Recipe::parallel, &ParallelOptions::dispatcher),
                          one_of({"alltoall", "allgather"})));
-  fields.push_back(field("data.tokenizer", at(&Recipe::data, &DataOptions::tokenizer), text()));
-  fields.push_back(field("data.template", at(&Recipe::data, &DataOptions::chat_template), text()));
+  fields.push_back(field("data.tokenizer", at(&Recipe::data, &DataOptions::tokenizer), path()));
+  fields.push_back(field("data.template", at(&Recipe::data, &DataOptions::chat_template), path()));
   fields.push_back(field("data.loss_on", at(&Recipe::data, &DataOptions::loss_on),
                          one_of({"assistant", "last", "completion", "all"})));
   fields.push_back(
@@ -225,7 +228,7 @@ void add_esft(std::vector<Field>& fields) {
   fields.push_back(shown_absent_as(
       "auto",
       field("esft.select.top_p", at(&Recipe::esft, &EsftOptions::select, &SelectOptions::top_p),
-            number_or("auto", kShare))));
+            share_or("auto"))));
   fields.push_back(field("esft.select.n",
                          at(&Recipe::esft, &EsftOptions::select, &SelectOptions::n),
                          whole_or_null(1)));
@@ -234,7 +237,7 @@ void add_esft(std::vector<Field>& fields) {
                          one_of({"token", "gate"})));
   fields.push_back(field("esft.select.budget",
                          at(&Recipe::esft, &EsftOptions::select, &SelectOptions::budget),
-                         number_or("null", kShare)));
+                         share_or("null")));
   fields.push_back(field("esft.select.seed",
                          at(&Recipe::esft, &EsftOptions::select, &SelectOptions::seed), seed()));
   fields.push_back(shown_absent_as(
@@ -249,7 +252,7 @@ void add_esft(std::vector<Field>& fields) {
   fields.push_back(field(
       "esft.select.non_expert_modules",
       at(&Recipe::esft, &EsftOptions::select, &SelectOptions::non_expert_modules), boolean()));
-  fields.push_back(field("esft.config", at(&Recipe::esft, &EsftOptions::config), text_or_null()));
+  fields.push_back(field("esft.config", at(&Recipe::esft, &EsftOptions::config), path_or_null()));
   fields.push_back(
       field("esft.layer_base", at(&Recipe::esft, &EsftOptions::layer_base), whole(0, 1)));
   fields.push_back(field("esft.also_train", at(&Recipe::esft, &EsftOptions::also_train), texts()));
@@ -268,7 +271,7 @@ void add_training(std::vector<Field>& fields) {
   fields.push_back(field("lora.alpha", at(&Recipe::lora, &LoraOptions::alpha), number(kPositive)));
   fields.push_back(field("lora.targets", at(&Recipe::lora, &LoraOptions::targets),
                          texts({"attention", "linears", "experts"})));
-  fields.push_back(field("lora.init", at(&Recipe::lora, &LoraOptions::init), text_or_null()));
+  fields.push_back(field("lora.init", at(&Recipe::lora, &LoraOptions::init), path_or_null()));
   fields.push_back(
       field("optim.name", at(&Recipe::optim, &OptimOptions::name), one_of(optimizer_names())));
   fields.push_back(field("optim.lr", at(&Recipe::optim, &OptimOptions::lr), number(kPositive)));
@@ -307,6 +310,13 @@ void add_training(std::vector<Field>& fields) {
       as_written(field("train.threads", at(&Recipe::train, &TrainOptions::threads), read_threads)));
   fields.push_back(field("train.recompute", at(&Recipe::train, &TrainOptions::recompute),
                          one_of({"none", "attention", "layer"})));
+  const auto early = [](auto member) { return at(&Recipe::early_stop, member); };
+  fields.push_back(
+      field("train.early_stop.metric", early(&EarlyStopOptions::metric), text_or_null()));
+  fields.push_back(
+      field("train.early_stop.patience", early(&EarlyStopOptions::patience), whole(1)));
+  fields.push_back(field("train.early_stop.min_delta", early(&EarlyStopOptions::min_delta),
+                         number(kNotNegative)));
 }
 
 void add_outputs(std::vector<Field>& fields) {
@@ -319,6 +329,15 @@ void add_outputs(std::vector<Field>& fields) {
   fields.push_back(pin_field());
   fields.push_back(field("log.every", at(&Recipe::log, &LogOptions::every), whole(1)));
   fields.push_back(field("log.tensorboard", at(&Recipe::log, &LogOptions::tensorboard), boolean()));
+  fields.push_back(field("log.experts", at(&Recipe::log, &LogOptions::experts),
+                         one_of({"brief", "detailed", "none"})));
+  const auto wandb = [](auto member) { return at(&Recipe::log, &LogOptions::wandb, member); };
+  fields.push_back(field("log.wandb.project", wandb(&WandbOptions::project), text_or_null()));
+  fields.push_back(field("log.wandb.entity", wandb(&WandbOptions::entity), text_or_null()));
+  fields.push_back(field("log.wandb.name", wandb(&WandbOptions::name), text_or_null()));
+  fields.push_back(
+      field("log.wandb.mode", wandb(&WandbOptions::mode), one_of({"online", "offline"})));
+  fields.push_back(field("log.wandb.tags", wandb(&WandbOptions::tags), texts()));
   fields.push_back(field("eval.every", at(&Recipe::eval, &EvalOptions::every), whole(0)));
   fields.push_back(field("eval.metrics", at(&Recipe::eval, &EvalOptions::metrics),
                          texts({"loss", "ppl", "token_acc", "exact_match"})));
@@ -340,7 +359,7 @@ void add_outputs(std::vector<Field>& fields) {
                          texts({"adapter", "merged", "peft"})));
   fields.push_back(field("export.quantized", at(&Recipe::export_, &ExportOptions::quantized),
                          one_of({"dequantize", "requantize"})));
-  fields.push_back(field("output", at(&Recipe::output), text()));
+  fields.push_back(field("output", at(&Recipe::output), path()));
 }
 
 }  // namespace
@@ -373,7 +392,7 @@ const std::vector<std::string>& source_keys(std::string_view list) {
 }
 
 std::string read_source_key(std::string_view key, const YAML::Node& node, DataSource& source) {
-  if (key == "path") return text()(node, source.path);
+  if (key == "path") return path()(node, source.path);
   if (key == "name") return text()(node, source.name);
   if (key == "scorer") return text_or_null()(node, source.scorer);
   if (key == "columns") return read_columns(node, source);

@@ -34,6 +34,7 @@ namespace {
 // was, so that such a training can go on.
 bool is_without_effect(const std::string& key, const Recipe& recipe) {
   if (key == "train.balance_over") return recipe.train.balance_loss == 0;
+  if (key.starts_with("train.early_stop.")) return !recipe.early_stop.metric;
   if (key == "data.truncation_side") return recipe.data.truncation_side == "right";
   return false;
 }

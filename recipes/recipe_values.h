@@ -23,6 +23,8 @@ namespace sutor {
 std::string describe(const YAML::Node& node);
 // A scalar that reads back as the same text.
 std::string quoted(const std::string& text);
+// A path with the home folder in the place of a leading `~/`, as shells have it.
+std::string with_home(const std::string& path);
 
 namespace values {
 
@@ -86,6 +88,22 @@ inline auto text() {
     if (!node.IsScalar() || node.Scalar().empty()) return "text";
     value = node.Scalar();
     return "";
+  };
+}
+
+// Texts that are paths.
+inline auto path() {
+  return [](const YAML::Node& node, auto& value) -> std::string {
+    if (!node.IsScalar() || node.Scalar().empty()) return "text";
+    value = with_home(node.Scalar());
+    return "";
+  };
+}
+
+inline auto path_or_null() {
+  return [](const YAML::Node& node, std::optional<std::string>& value) -> std::string {
+    value.reset();
+    return node.IsNull() ? "" : path()(node, value);
   };
 }
 
@@ -224,6 +242,27 @@ inline auto number_or(std::string word, Interval interval) {
     if (is_word(node, word) || (word == "null" && node.IsNull())) return "";
     const std::string expected = number(interval)(node, value.emplace());
     return expected.empty() ? "" : fmt::format("{}, or {}", expected, word);
+  };
+}
+
+// 0.2 or 20%.
+inline std::optional<double> parse_share(const YAML::Node& node) {
+  if (!node.IsScalar() || is_quoted(node) || !node.Scalar().ends_with('%')) {
+    return parse_number<double>(node);
+  }
+  const std::string& text = node.Scalar();
+  const auto percent = parse_number<double>(YAML::Node(text.substr(0, text.size() - 1)));
+  return percent ? std::optional(*percent / 100) : std::nullopt;
+}
+
+// A share of kShare as a number or a percentage, or `word` for none.
+inline auto share_or(std::string word) {
+  return [word](const YAML::Node& node, std::optional<double>& value) -> std::string {
+    value.reset();
+    if (is_word(node, word) || (word == "null" && node.IsNull())) return "";
+    value = parse_share(node);
+    if (value && kShare.holds(*value)) return "";
+    return kShare.text() + fmt::format(" (as 0.2 or 20%), or {}", word);
   };
 }
 

@@ -10,8 +10,8 @@
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
-#include "csrc/base/text/nearest.h"
 #include "csrc/base/text/text.h"
+#include "recipes/key_suggestion.h"
 #include "recipes/recipe_file.h"
 #include "recipes/recipe_schema.h"
 #include "recipes/recipe_values.h"
@@ -19,27 +19,10 @@
 namespace sutor {
 namespace {
 
-// All keys that have values, as {section, name}.
-std::vector<std::pair<std::string, std::string>> all_keys() {
-  std::vector<std::pair<std::string, std::string>> keys = {{"data", "train"}, {"data", "eval"}};
-  for (const Field& field : recipe_fields()) {
-    const size_t dot = field.key.rfind('.');
-    if (dot == std::string::npos) {
-      keys.emplace_back("", field.key);
-    } else {
-      keys.emplace_back(field.key.substr(0, dot), field.key.substr(dot + 1));
-    }
-  }
-  return keys;
-}
-
-std::string joined(const std::string& section, const std::string& name) {
-  return section.empty() ? name : section + "." + name;
-}
-
 constexpr size_t kMaxValue = size_t{64} << 10;  // bytes of a text with its variables replaced
 
-// Replaces ${NAME} in a text; `where` is for the error.
+// Replaces ${NAME} in a text, and ${NAME:-TEXT} by TEXT where the variable is not set or empty.
+// `where` is for the error.
 std::string expand(const std::string& text, const std::string& where) {
   std::string result;
   size_t at = 0;
@@ -47,11 +30,18 @@ std::string expand(const std::string& text, const std::string& where) {
     const size_t begin = text.find("${", at);
     const size_t end = begin == std::string::npos ? begin : text.find('}', begin);
     if (end == std::string::npos) return result.append(text, at);
-    const std::string name = text.substr(begin + 2, end - begin - 2);
+    std::string name = text.substr(begin + 2, end - begin - 2), otherwise;
+    const size_t dash = name.find(":-");
+    if (dash != std::string::npos) {
+      otherwise = name.substr(dash + 2);
+      name.resize(dash);
+    }
     const char* value = std::getenv(name.c_str());
+    if (dash != std::string::npos && (!value || *value == '\0')) value = otherwise.c_str();
     if (!value) {
-      fail(ErrorCode::kUnsetVariable, "{}: the environment variable {} of `{}` is not set", where,
-           name, text);
+      fail(ErrorCode::kUnsetVariable,
+           "{}: the environment variable {} of `{}` is not set (`${{{}:-TEXT}}` has a default)",
+           where, name, text, name);
     }
     result.append(text, at, begin - at).append(value);
     if (result.size() > kMaxValue) {
@@ -85,7 +75,9 @@ YAML::Node expand(const YAML::Node& node, const std::string& where) {
 // Adds the keys of YAML trees to RecipeValues.
 class Walker {
  public:
-  Walker(RecipeValues& values, std::string file) : values_(values), file_(std::move(file)) {}
+  // `set`: where the values are from that have no file: "--set optim".
+  Walker(RecipeValues& values, std::string file, std::string set = "")
+      : values_(values), file_(std::move(file)), set_(std::move(set)) {}
 
   // A whole mapping whose keys start with `prefix` ("" or "esft.").
   void map(const YAML::Node& node, const std::string& prefix) {
@@ -116,6 +108,9 @@ class Walker {
       if (node.IsMap()) fail(ErrorCode::kBadValue, "{}: `{}` is a value, got a mapping", at, name);
       values_[name] = {expand(node, at), at};
     } else if (is_section(name)) {
+      // A recipe may take back what its base turned on.
+      if (node.IsNull() && name == "log.wandb") values_["log.wandb.project"] = {node, at};
+      if (node.IsNull() && name == "train.early_stop") values_[name + ".metric"] = {node, at};
       if (node.IsNull()) return;
       if (!node.IsMap()) {
         fail(ErrorCode::kBadValue, "{}: `{}` is a section with the keys {}; got {}", at, name,
@@ -129,7 +124,7 @@ class Walker {
 
  private:
   std::string position(const YAML::Node& node, const std::string& otherwise = "") const {
-    if (file_.empty()) return otherwise;
+    if (file_.empty()) return otherwise.empty() ? set_ : otherwise;
     return fmt::format("{}:{}:{}", file_, node.Mark().line + 1, node.Mark().column + 1);
   }
 
@@ -185,6 +180,7 @@ class Walker {
 
   RecipeValues& values_;
   std::string file_;  // "" for --set
+  std::string set_;
 };
 
 constexpr size_t kMaxChain = 32;  // recipes that inherit from each other
@@ -230,40 +226,10 @@ void apply_set(const std::string& set, RecipeValues& values) {
   const std::string key = set.substr(0, equals);
   const std::string where = "--set " + key;
   const YAML::Node node = parse_yaml(set.substr(equals + 1), where);
-  Walker(values, "").place(key, node, where);
+  Walker(values, "", where).place(key, node, where);
 }
 
 }  // namespace
-
-std::string suggestion(const std::string& name) {
-  const size_t dot = name.rfind('.');
-  std::string section = dot == std::string::npos ? "" : name.substr(0, dot);
-  const std::string leaf = dot == std::string::npos ? name : name.substr(dot + 1);
-  section = section.substr(0, section.find('['));
-  const size_t near = leaf.size() <= 3 ? 1 : std::max<size_t>(2, leaf.size() / 3);
-  std::vector<std::string> siblings = keys_under(section);
-  if (siblings.empty()) return fmt::format("sections are {}", fmt::join(keys_under(""), ", "));
-
-  const auto closer = [&](const std::string& a, const std::string& b) {
-    return edit_distance(a, leaf) < edit_distance(b, leaf);
-  };
-  const std::string sibling = *std::min_element(siblings.begin(), siblings.end(), closer);
-  if (edit_distance(sibling, leaf) <= 1) return fmt::format("did you mean `{}`?", sibling);
-  for (const auto& [owner, key] : all_keys()) {
-    if (key != leaf) continue;
-    if (owner.empty()) return fmt::format("`{}` belongs to the top level", leaf);
-    return fmt::format("`{}` belongs to `{}`: write `{}.{}`", leaf, owner, owner, leaf);
-  }
-  if (edit_distance(sibling, leaf) <= near) return fmt::format("did you mean `{}`?", sibling);
-  for (const auto& [owner, key] : all_keys()) {
-    if (edit_distance(key, leaf) <= near) {
-      return fmt::format("did you mean `{}`?", joined(owner, key));
-    }
-  }
-  return fmt::format("{} {}",
-                     section.empty() ? "sections are" : fmt::format("`{}` has the keys", section),
-                     fmt::join(siblings, ", "));
-}
 
 RecipeValues read_recipe_values(const std::filesystem::path& path,
                                 const std::vector<std::string>& sets) {

@@ -26,8 +26,4 @@ RecipeValues read_recipe_values(const std::filesystem::path& path,
 // Of --set alone, without a file.
 RecipeValues recipe_values_of(const std::vector<std::string>& sets);
 
-// What to write instead of the unknown key `name`: "did you mean `top_p`?", "`lr` belongs to
-// `optim`: write `optim.lr`", or the keys of the section.
-std::string suggestion(const std::string& name);
-
 }  // namespace sutor

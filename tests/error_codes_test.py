@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Compares the numbers of errors and warnings that sources, tools, tests and pages use with the
-table in csrc/base/error_codes.h, and docs/errors.md with what is made from that table.
+table in csrc/base/error_codes.h, its entries with the causes and remedies of launch/cli/codes/, and
+docs/errors.md with what is made from both.
 
   python3 tests/error_codes_test.py ROOT          checks a tree; exit 1 with one line a violation
   python3 tests/error_codes_test.py ROOT --write  writes docs/errors.md
@@ -14,12 +15,16 @@ from pathlib import Path
 
 TABLE = "csrc/base/error_codes.h"
 PAGE = "docs/errors.md"
+TEXTS = "launch/cli/codes"  # causes and remedies, which name every code without using it
 PROGRAM = ("launch", "recipes", "checkpoint", "layers", "parallel_state", "csrc")
 FOLDERS = (*PROGRAM, "tools", "tests", "docs")
 SUFFIXES = (".cc", ".h", ".cu", ".py", ".sh", ".md", ".cmake")
 ERROR = re.compile(r'^ *E\((\d+), (k\w+), (kExit\w+),[\s\\]*"([^"]*)"\)', re.MULTILINE)
 WARNING = re.compile(r'^ *W\((\d+), (k\w+),[\s\\]*"([^"]*)"\)', re.MULTILINE)
 
+STRING = r'((?:"(?:[^"\\]|\\.)*"\s*)+|k\w+)'
+TEXT = re.compile(rf"\{{(Error|Warning)Code::(k\w+),\s*{STRING},\s*{STRING}\}}")
+CONSTANT = re.compile(rf"constexpr std::string_view (k\w+) =\s*{STRING};")
 NAME = re.compile(r"\b(Error|Warning)Code::(k\w+)")
 PRINTED = re.compile(r"\b([EW])(\d{4})\b")
 # A number where a name belongs: fail(605, ...), .code = 605, code() == 605, a cast.
@@ -59,6 +64,31 @@ class Table:
         return (self.names if kind == "Error" else self.warning_names).get(name)
 
 
+def read_texts(root):
+    """{("E", name): (cause, remedy)} of launch/cli/codes/."""
+    texts = {}
+    for path in sorted((root / TEXTS).glob("*.cc")):
+        source = path.read_text("utf-8")
+        constants = dict(CONSTANT.findall(source))
+
+        def joined(literal, constants=constants):
+            parts = re.findall(r'"((?:[^"\\]|\\.)*)"', constants.get(literal, literal))
+            return re.sub(r"\\(.)", r"\1", "".join(parts))
+
+        for kind, name, cause, remedy in TEXT.findall(source):
+            texts[kind[0], name] = (joined(cause), joined(remedy))
+    return texts
+
+
+def text_problems(table, texts):
+    """Codes without a cause or a remedy."""
+    names = {("E", name): number for name, (_, number) in table.names.items()}
+    names |= {("W", name): number for name, (_, number) in table.warning_names.items()}
+    for (kind, name), number in names.items():
+        if not all(texts.get((kind, name), ("", ""))):
+            yield f"{TEXTS}: {kind}{number:04} ({name}) has no cause and remedy"
+
+
 def read_sources(root):
     """{path: text} of all that may name a code; golden files and the table itself are left out."""
     files = {}
@@ -80,6 +110,7 @@ def line_of(text, offset):
 def file_problems(table, path, text, used):
     """Violations of one file; enters the codes that the program itself uses into `used`."""
     of_program = path.startswith((*[f"{folder}/" for folder in PROGRAM], "tools/"))
+    of_program = of_program and not path.startswith(TEXTS)
     cpp = path.endswith((".cc", ".h", ".cu"))
     for match in NAME.finditer(text):
         found = table.find(match[1], match[2])
@@ -108,27 +139,34 @@ def file_problems(table, path, text, used):
             yield f"{path}:{line_of(code, match.start())}: a code in a text needs a name of {TABLE}"
 
 
-def page_of(table):
+def page_of(table, texts):
     """docs/errors.md."""
+
+    def row(kind, number, name, meaning):
+        cause, remedy = (text.replace("|", "\\|") for text in texts.get((kind, name), ("", "")))
+        return f"| {kind}{number:04} | {meaning} | {cause} | {remedy} |"
+
     lines = [
         "# Errors and warnings",
         "",
-        f"Made from `{TABLE}` by `python3 tests/error_codes_test.py . --write`; do not edit.",
+        f"Made from `{TABLE}` and `{TEXTS}/` by",
+        "`python3 tests/error_codes_test.py . --write`; do not edit.",
         "",
         "An error is printed as `error[E0201]: message` and ends the program with the exit code of",
         "its group: the number without its last two digits. A message says what was expected, what",
-        "was found, where, and how to mend it; this page says what a number stands for.",
+        "was found, where, and how to mend it; this page says what a number stands for, what",
+        "mostly causes it, and what to do. `sutor help E0201` prints the same.",
     ]
     by_exit = {}
-    for number, (_, exit_code, line) in table.errors.items():
-        by_exit.setdefault(exit_code, []).append((number, line))
+    for number, (name, exit_code, line) in table.errors.items():
+        by_exit.setdefault(exit_code, []).append((number, name, line))
     for exit_code, entries in by_exit.items():
         lines += ["", f"## Exit code {entries[0][0] // 100}: {GROUPS[exit_code]}", ""]
-        lines += ["| error | means |", "|---|---|"]
-        lines += [f"| E{number:04} | {line} |" for number, line in entries]
+        lines += ["| error | means | causes | what to do |", "|---|---|---|---|"]
+        lines += [row("E", *entry) for entry in entries]
     lines += ["", "## Warnings", "", "The program goes on after `warning[W0341]: message`.", ""]
-    lines += ["| warning | means |", "|---|---|"]
-    lines += [f"| W{number:04} | {row[-1]} |" for number, row in table.warnings.items()]
+    lines += ["| warning | means | causes | what to do |", "|---|---|---|---|"]
+    lines += [row("W", number, *entry) for number, entry in table.warnings.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -141,15 +179,18 @@ def problems(root):
         for number in sorted(numbers):
             if (kind, number) not in used:
                 yield f"{TABLE}: nobody uses {kind}{number:04}"
+    texts = read_texts(root)
+    yield from text_problems(table, texts)
     page = root / PAGE
-    if not page.is_file() or page.read_text("utf-8") != page_of(table):
+    if not page.is_file() or page.read_text("utf-8") != page_of(table, texts):
         yield f"{PAGE} is not what its table says: python3 tests/error_codes_test.py . --write"
 
 
 def write_page(root):
     page = root / PAGE
     page.parent.mkdir(exist_ok=True)
-    page.write_text(page_of(Table((root / TABLE).read_text("utf-8"))), "utf-8")
+    table = Table((root / TABLE).read_text("utf-8"))
+    page.write_text(page_of(table, read_texts(root)), "utf-8")
 
 
 def self_test():
@@ -163,6 +204,11 @@ def self_test():
         "tools/a.py": 'raise PrepareError(303, "x")\n',
         "tests/a_test.cc": "expect_error(ErrorCode::kBroken, {}, f);\n",
         "README.md": "E0201 exits 2.\n",
+        f"{TEXTS}/texts.cc": (
+            'constexpr std::string_view kCopy = "Copy it.";\n'
+            '{ErrorCode::kUnknownKey, "A \\"word\\" " "is wrong.", "Mend it."},\n'
+            '{ErrorCode::kBroken, "A cut.", kCopy},\n{WarningCode::kRounding, "x", "y"},\n'
+        ),
     }
     bad = {  # a file that is added or changed: what must be reported
         "no entry in the table": ("launch/b.cc", "ErrorCode::kOther", "kOther is not in"),
@@ -179,6 +225,7 @@ def self_test():
         "an entry that nobody uses": ("tools/a.py", "", "nobody uses E0303"),
         "a warning that nobody uses": ("launch/a.cc", "ErrorCode::kUnknownKey", "uses W0103"),
         "an old page": (PAGE, "old", f"{PAGE} is not what"),
+        "a text of no code": (f"{TEXTS}/b.cc", '{WarningCode::kOld, "x", "y"}', "kOld is not in"),
     }
 
     def found(changed):
@@ -198,6 +245,10 @@ def self_test():
         reported = found({path: text})
         if len(reported) != 1 or words not in reported[0]:
             failures.append(f"{case}: expected one problem with `{words}`, found {reported}")
+    without = good[f"{TEXTS}/texts.cc"].replace('"Mend it."', '""')
+    reported = found({f"{TEXTS}/texts.cc": without})
+    if not any("E0201 (kUnknownKey) has no cause and remedy" in problem for problem in reported):
+        failures.append(f"a code without a remedy: found {reported}")
     return failures
 
 

@@ -15,21 +15,31 @@ from pathlib import Path
 ROOMS = (
     "launch",
     "launch/verbs",
+    "launch/doctor",
+    "launch/start",
     "launch/steps",
+    "launch/plan",
     "launch/preflight",
     "launch/train",
     "launch/train/losses",
+    "launch/train/watch",
+    "launch/train/record",
     "launch/save",
+    "launch/report",
     "launch/inspect",
+    "launch/chat",
     "launch/eval",
     "launch/convert",
-    "launch/plan",
+    "launch/checkpoints",
     "launch/model",
     "launch/data",
     "launch/data/rows",
     "launch/cli",
+    "launch/cli/codes",
+    "launch/python",
     "launch/output",
     "launch/job",
+    "launch/torchrun",
     "launch/log",
     "recipes",
     "checkpoint/compare",
@@ -58,6 +68,7 @@ ROOMS = (
     "parallel_state/model",
     "csrc/ops/cpu/kernels",
     "csrc/ops/cpu",
+    "csrc/ops/shapes",
     "csrc/ops/cuda",
     "csrc/ops/cuda/kernels",
     "csrc/ops/cuda/rows",
@@ -178,13 +189,13 @@ def size_problems(root):
                 yield f"{folder.relative_to(root)}: {count} files; split it by meaning"
 
 
-def readme_problems(root):
-    """Rooms that README's table of the sources does not list."""
-    readme = root / "README.md"
-    text = readme.read_text("utf-8") if readme.exists() else ""
+def table_problems(root):
+    """Rooms that the contributors' table of the sources does not list."""
+    page = root / "docs/contributing.md"
+    text = page.read_text("utf-8") if page.exists() else ""
     for room in ROOMS:
         if text and f"| `{room}/` |" not in text:
-            yield f"README.md: the table of the sources has no line for `{room}/`"
+            yield f"docs/contributing.md: the table of the rooms has no line for `{room}/`"
 
 
 def problems(root):
@@ -193,7 +204,7 @@ def problems(root):
         return [f"{root}: no sources found"]
     return [
         *direct_problems(files), *cycle_problems(files), *torch_problems(files),
-        *size_problems(root), *readme_problems(root)
+        *size_problems(root), *table_problems(root)
     ]
 
 
@@ -247,7 +258,7 @@ def self_test():
             for i in range(MOST_FILES + 1)
         }, "split it by meaning"),
         ({
-            "README.md": "| `launch/` | the program |"
+            "docs/contributing.md": "| `launch/` | the program |"
         }, "no line for `launch/verbs/`"),
     ]
     for change, words in [({}, None), *bad]:

@@ -53,6 +53,11 @@ nccl_wheels=(
   --no-deps nvidia-nccl-cu13==2.28.9 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85
   nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88
 )
+# The client of AWS, with which tools/sagemaker_submit.py is tested (16 MB).
+aws_wheels=(
+  --no-deps boto3==1.44.8 botocore==1.44.8 s3transfer==0.19.3 jmespath==1.1.0
+  python-dateutil==4.0.0 urllib3==2.8.0
+)
 # What -DSUTOR_CUDA=ON needs besides: the libraries that torch 2.11.0 names.
 cuda_wheels=(
   --no-deps nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-cufft==12.0.0.61
@@ -88,6 +93,9 @@ if ((with_tests || with_cuda)); then
   if [[ -f $build_dir/build.ninja && .venv/nccl.txt -nt $build_dir/build.ninja ]]; then
     logged configure cmake --preset "$preset"
   fi
+fi
+if ((with_tests)); then
+  venv_part=aws make_venv .venv "${aws_wheels[@]}"
 fi
 if ((with_cuda)); then
   venv_part=cuda make_venv .venv "${cuda_wheels[@]}"

@@ -12,6 +12,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/format_versions.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/base/text/json.h"
 
 namespace sutor {
@@ -56,6 +57,10 @@ void check_file(const fs::path& path, const RecordedFile& file, CorruptionList& 
 
 void check_listed(const fs::path& folder, const std::vector<RecordedFile>& files, int threads,
                   CorruptionList& corruption) {
+  int64_t bytes = 0;
+  for (const RecordedFile& file : files) bytes += file.bytes;
+  const Progress progress =
+      Progress::of_reading(fmt::format("checking {}", folder.string()), bytes);
   parallel_tasks(threads, static_cast<int64_t>(files.size()), [&](int64_t i) {
     const RecordedFile& file = files[static_cast<size_t>(i)];
     const fs::path path = folder / file.path;

@@ -2,22 +2,31 @@
 
 #include <algorithm>
 
+#include "checkpoint/format/foreign_files.h"
 #include "checkpoint/huggingface/hf_index.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/process/progress.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
 namespace {
 
 std::string read_config(const fs::path& path) {
-  if (!is_folder(path)) fail(ErrorCode::kNoModel, "{} is not a directory", path.string());
   if (!is_there(path / "config.json")) {
-    fail(ErrorCode::kNoModel,
-         "{} is not a model directory: it has no config.json, and it is not a base store",
-         path.string());
+    const std::string what = foreign_model_text(path);
+    if (!is_there(path)) {
+      std::error_code error;
+      fail(ErrorCode::kNoModel,
+           "{} does not exist (sutor was started in {}, to which paths are relative){}",
+           path.string(), fs::current_path(error).string(), what.empty() ? "" : ": " + what);
+    }
+    fail(ErrorCode::kNoModel, "{} {}{}{}", path.string(),
+         is_folder(path) ? "is not a model directory (no config.json): " : "is not a directory",
+         is_folder(path) || what.empty() ? "" : ": ",
+         !what.empty() || !is_folder(path) ? what : "nor is it a base store");
   }
   return read_file(path / "config.json", kMaxConfigFileBytes);
 }
@@ -31,12 +40,9 @@ HfDirectory::HfDirectory(const fs::path& path) : ModelDirectory(path) {
   } else if (is_there(path / kIndexFile)) {
     open_sharded();
   } else {
-    const bool pickled =
-        is_there(path / "pytorch_model.bin") || is_there(path / "pytorch_model.bin.index.json");
-    fail(ErrorCode::kUnreadableFile, "{} has neither {} nor {}.{}", path.string(),
-         kSingleWeightsFile, kIndexFile,
-         pickled ? " Its pytorch_model.bin files are not read: save the model as safetensors first."
-                 : "");
+    const std::string what = foreign_model_text(path);
+    fail(ErrorCode::kUnreadableFile, "{} has neither {} nor {}{}", path.string(),
+         kSingleWeightsFile, kIndexFile, what.empty() ? "" : ": " + what);
   }
 }
 
@@ -97,6 +103,8 @@ const std::map<std::string, Digest>& HfDirectory::tensor_digests(int threads) co
     return std::pair(a.first->shard, a.first->entry->begin) <
            std::pair(b.first->shard, b.first->entry->begin);
   });
+  const Progress progress =
+      Progress::of_reading(fmt::format("hashing {}", path().string()), total_bytes());
   parallel_tasks(threads, static_cast<int64_t>(work.size()), [&](int64_t i) {
     const StoredTensor& stored = *work[i].first;
     *work[i].second = stored.file->digest(stored.entry->begin, stored.entry->end);

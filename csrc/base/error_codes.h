@@ -323,6 +323,14 @@ enum ExitCode : int {
     "config.json says something twice; one of the two is ignored") \
   W(306, kIndexSizeDiffers, \
     "the index of a model gives another total size than its files have") \
+  W(307, kRoutingDrift, \
+    "fewer tokens reach the trained experts than when they were scored: the input has drifted") \
+  W(308, kCoarseExperts, \
+    "a layer has few and large experts, so that training chosen ones saves little") \
+  W(309, kUnsureScores, \
+    "the two halves of the scored sample would select other experts: it is too small") \
+  W(310, kSideLogLost, \
+    "the process that logs to Weights & Biases ended early or could not keep up") \
   W(341, kCheckpointPassedOver, \
     "a checkpoint cannot be read and an older one is taken") \
   W(502, kCleanUpFailed, \

@@ -18,6 +18,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/process/mapped_ranges.h"
+#include "csrc/base/process/progress.h"
 
 namespace sutor {
 namespace fs = std::filesystem;
@@ -196,6 +197,7 @@ void fsync_directory(const fs::path& path) { fsync_opened(path, O_RDONLY | O_DIR
 InputFile::InputFile(const fs::path& path) : path_(path), fd_(open_for_reading(path, &size_)) {}
 
 void InputFile::read_at(int64_t offset, std::span<std::byte> into) const {
+  const auto bytes = static_cast<int64_t>(into.size());
   while (!into.empty()) {
     const ssize_t n = ::pread(fd_.get(), into.data(), std::min(into.size(), kMaxTransfer), offset);
     if (n < 0 && errno == EINTR) continue;
@@ -207,6 +209,7 @@ void InputFile::read_at(int64_t offset, std::span<std::byte> into) const {
     into = into.subspan(static_cast<size_t>(n));
     offset += n;
   }
+  count_read_bytes(bytes);
 }
 
 MappedFile::MappedFile(const fs::path& path) {
@@ -266,6 +269,7 @@ void OutputFile::append_range(const InputFile& from, int64_t begin, int64_t end)
       const size_t count = static_cast<size_t>(std::min<int64_t>(end - begin, kMaxTransfer));
       const ssize_t n = ::copy_file_range(from.fd(), &source, fd_.get(), &target, count, 0);
       if (n > 0) {
+        count_read_bytes(n);
         begin += n;
         written_ += n;
         continue;

@@ -16,5 +16,7 @@ inline constexpr int kMergedExportVersion = 1;            // checkpoint/export/m
 inline constexpr int64_t kModelFilesVersion = 1;          // checkpoint/files/recorded_files.h
 inline constexpr int kPeftInfoVersion = 1;                // checkpoint/export/peft_adapter.h
 inline constexpr int64_t kTokenStoreVersion = 1;          // launch/data/token_store.h
+inline constexpr int64_t kRunRecordVersion = 1;           // launch/log/run_record.h
+inline constexpr int64_t kReceiptVersion = 1;             // launch/report/receipt.h
 
 }  // namespace sutor

@@ -234,6 +234,13 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, int6
   }
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | std::to_integer<uint64_t>(head[i]);
+  constexpr uint64_t kVersion = 0x206e6f6973726576;  // "version ", as a pointer of git-lfs begins
+  if (length == kVersion) {
+    fail(ErrorCode::kBrokenFile,
+         "{} is not the file itself but a pointer of git-lfs to it ({} bytes). Fetch the files: "
+         "`git lfs pull` in its folder",
+         file_name, file_size);
+  }
   if (length > static_cast<uint64_t>(kMaxSafetensorsHeader)) {
     fail(ErrorCode::kBrokenFile,
          "{} is not a safetensors file: its header would have {} bytes (at most {})", file_name,

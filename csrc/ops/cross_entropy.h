@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "csrc/ops/backend.h"
+#include "csrc/ops/device/planned_device.h"
 
 namespace sutor::ops {
 
@@ -25,7 +26,7 @@ void cross_entropy_(const at::Tensor& logits, const at::Tensor& target, double s
 // these ranks.
 inline int64_t head_rows_at_once(const at::Tensor& hidden, int64_t vocab, int64_t ranks) {
   constexpr int64_t kMost = 4096;
-  if (hidden.is_cuda()) return kMost;
+  if (hidden.is_cuda() || (hidden.is_meta() && is_planned_for_gpu())) return kMost;
   return std::clamp<int64_t>((int64_t{1} << 23) * ranks / vocab, 16, kMost);
 }
 

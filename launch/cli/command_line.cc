@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 #include <sstream>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/base/text/nearest.h"
+#include "recipes/key_suggestion.h"
 
 namespace po = boost::program_options;
 
@@ -40,6 +43,15 @@ void print_help(const VerbHelp& help, const po::options_description& options) {
              indented(help.usage), list.str(), indented(help.examples));
 }
 
+// What an option that is meant to be a key of the recipe is there: "`lr` belongs to `optim`: write
+// `optim.lr`". Empty when it is none.
+std::string key_hint(const std::string& option) {
+  const std::string text = suggestion(option);
+  const bool is_key = text.find(" belongs to ") != std::string::npos ||
+                      text.find("of other trainers") != std::string::npos;
+  return is_key ? text : "";
+}
+
 [[noreturn]] void fail_unknown(const VerbHelp& help, const po::options_description& options,
                                std::string given) {
   given.erase(0, given.find_first_not_of('-'));
@@ -53,9 +65,15 @@ void print_help(const VerbHelp& help, const po::options_description& options) {
   std::string meant = nearest(given, beginning.empty() ? known : beginning);
   const size_t near = std::max<size_t>(2, given.size() / 3);
   if (beginning.empty() && edit_distance(given, meant) > near) meant.clear();
+  std::string hint = meant.empty() ? "" : fmt::format(" (did you mean `--{}`?)", meant);
+  if (help.verb == "run" && given == "resume") {
+    hint = ": `sutor run` goes on with an unfinished training by itself";
+  } else if (options.find_nothrow("set", /*approx=*/false) != nullptr) {
+    const std::string key = key_hint(given);
+    if (!key.empty()) hint = fmt::format(": keys of a recipe are set by --set KEY=VALUE ({})", key);
+  }
   fail(ErrorCode::kBadArgument, "sutor {}: unknown option `--{}`{}. `sutor {} --help` lists all.",
-       help.verb, given, meant.empty() ? "" : fmt::format(" (did you mean `--{}`?)", meant),
-       help.verb);
+       help.verb, given, hint, help.verb);
 }
 
 void check_dashes(const VerbHelp& help, const po::options_description& options,
@@ -64,6 +82,28 @@ void check_dashes(const VerbHelp& help, const po::options_description& options,
     const bool is_short = argument.size() >= 2 && argument[0] == '-' && std::isalpha(argument[1]);
     if (is_short) fail_unknown(help, options, argument);
   }
+}
+
+// Verbs that may take long, and say how far they are.
+constexpr std::string_view kLongVerbs[] = {"run",  "convert", "prepare",  "score", "train",
+                                           "eval", "export",  "generate", "merge", "verify"};
+
+po::options_description with_common_options(const VerbHelp& help,
+                                            const po::options_description& own) {
+  po::options_description options(100);
+  for (const auto& option : own.options()) options.add(option);
+  if (std::find(std::begin(kLongVerbs), std::end(kLongVerbs), help.verb) != std::end(kLongVerbs)) {
+    options.add_options()("quiet", po::bool_switch(),
+                          "no progress, no lines of steps: results, warnings and errors alone");
+  }
+  return options;
+}
+
+// Whether a switch that the verb may not have is given.
+bool is_on(const po::variables_map& values, const char* name) {
+  if (values.count(name) == 0) return false;
+  const bool* value = boost::any_cast<bool>(&values[name].value());
+  return value != nullptr && *value;
 }
 
 }  // namespace
@@ -77,8 +117,9 @@ std::filesystem::path existing_path(std::filesystem::path path) {
 }
 
 std::optional<po::variables_map> parse_command_line(
-    const VerbHelp& help, const po::options_description& options,
+    const VerbHelp& help, const po::options_description& own,
     const po::positional_options_description& positional, const Arguments& arguments) {
+  const po::options_description options = with_common_options(help, own);
   for (const std::string& argument : arguments) {
     if (argument != "--help" && argument != "-h") continue;
     print_help(help, options);
@@ -94,6 +135,7 @@ std::optional<po::variables_map> parse_command_line(
                   .run(),
               values);
     po::notify(values);
+    if (is_on(values, "quiet") || is_on(values, "json")) silence_progress();
     return values;
   } catch (const po::unknown_option& error) {
     fail_unknown(help, options, error.get_option_name());

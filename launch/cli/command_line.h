@@ -24,6 +24,8 @@ std::filesystem::path existing_path(std::filesystem::path path);
 
 // Parses `arguments`; prints the help page (it fits a screen) and returns nothing for --help.
 // Throws E0202 for an unknown option (and names the nearest one), a missing or a malformed value.
+// Verbs that may take long have --quiet, too; it silences the progress of this process
+// (csrc/base/process/progress.h), as --json does: a program reads that.
 std::optional<boost::program_options::variables_map> parse_command_line(
     const VerbHelp& help, const boost::program_options::options_description& options,
     const boost::program_options::positional_options_description& positional,

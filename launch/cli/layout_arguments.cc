@@ -9,7 +9,6 @@
 namespace po = boost::program_options;
 
 namespace sutor {
-namespace {
 
 int smallest_world(const ParallelOptions& p) {
   const int64_t stage = std::lcm(int64_t{p.tp} * p.cp, int64_t{p.etp} * p.ep);
@@ -21,8 +20,6 @@ int smallest_world(const ParallelOptions& p) {
   }
   return static_cast<int>(world);
 }
-
-}  // namespace
 
 void add_layout_options(po::options_description& options) {
   const auto axis = [] { return po::value<int>()->default_value(1); };

@@ -62,6 +62,16 @@ Recipe recipe_or_model_from(const po::variables_map& values) {
   return recipe_of_sets(sets);
 }
 
+std::string checkpoint_option(const po::variables_map& values) {
+  const std::string given = values["checkpoint"].as<std::string>();
+  const bool is_auto = values["checkpoint"].defaulted() || given == "auto";
+  return values.count("model") && is_auto ? "none" : given;
+}
+
+std::string option_from(const po::variables_map& values) {
+  return values.count("from") ? values["from"].as<std::string>() : "";
+}
+
 void add_profile_option(po::options_description& options) {
   options.add_options()("profile", po::bool_switch(), "print at the end where the time went");
 }

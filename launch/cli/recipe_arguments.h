@@ -4,6 +4,7 @@
 #include <boost/program_options.hpp>
 
 #include <functional>
+#include <string>
 
 #include "csrc/comm/comm.h"
 #include "recipes/recipe.h"
@@ -25,6 +26,11 @@ void add_model_options(boost::program_options::options_description& options);
 // The recipe, or the default recipe with --model; --set applies to both. Throws E0202 unless
 // exactly one of the two is given.
 Recipe recipe_or_model_from(const boost::program_options::variables_map& values);
+
+// The value of --checkpoint; a model directory has none of its own unless one is named.
+std::string checkpoint_option(const boost::program_options::variables_map& values);
+// The value of --from; empty when it was not given.
+std::string option_from(const boost::program_options::variables_map& values);
 
 // Adds --profile to a verb's options.
 void add_profile_option(boost::program_options::options_description& options);

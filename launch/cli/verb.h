@@ -17,6 +17,7 @@ int verb_select(const Arguments& arguments);
 int verb_plan(const Arguments& arguments);
 int verb_params(const Arguments& arguments);
 int verb_train(const Arguments& arguments);
+int verb_chat(const Arguments& arguments);
 int verb_generate(const Arguments& arguments);
 int verb_eval(const Arguments& arguments);
 int verb_logits(const Arguments& arguments);
@@ -26,5 +27,10 @@ int verb_inspect(const Arguments& arguments);
 int verb_verify(const Arguments& arguments);
 int verb_diff(const Arguments& arguments);
 int verb_run(const Arguments& arguments);
+int verb_init(const Arguments& arguments);
+int verb_config(const Arguments& arguments);
+int verb_models(const Arguments& arguments);
+int verb_doctor(const Arguments& arguments);
+int verb_report(const Arguments& arguments);
 
 }  // namespace sutor

@@ -14,6 +14,7 @@
 #include "checkpoint/store/store_manifest.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/process/progress.h"
 #include "launch/convert/convert_direction.h"
 #include "launch/job/agreement.h"
 #include "launch/job/stop_request.h"
@@ -42,14 +43,20 @@ std::vector<std::vector<size_t>> greedy_assignment(const std::vector<Item>& item
 }
 
 // Collective. Works in rounds of one item per rank, so that all ranks learn of an error before the
-// next round; the finish() of an item overlaps with the next item. `after` (rank 0) gets the number
-// of bytes that are done, or nearly.
-void work(const std::vector<Item>& items, Comm& world, const char* what,
-          const std::function<void(int64_t done)>& after) {
+// next round; the finish() of an item overlaps with the next item.
+void work(const std::vector<Item>& items, Comm& world, const char* what) {
   const auto assignment = greedy_assignment(items, world.size());
   size_t rounds = 0;
   for (const auto& list : assignment) rounds = std::max(rounds, list.size());
-  int64_t done = 0;
+  int64_t all = 0, kept = 0;
+  for (const Item& item : items) {
+    all += item.bytes;
+    kept += item.kept ? item.bytes : 0;
+  }
+  // Rank 0 counts what it reads itself; of the other ranks it knows at the end of a round.
+  Progress progress = Progress::of_reading(what, all, world.rank() == 0);
+  progress.begin_at(kept);
+  int64_t done = kept;
   const Interruptible here;            // every problem is agreed on
   std::future<std::string> finishing;  // gives the problem of finish()
   const auto finished = [&] { return finishing.valid() ? finishing.get() : std::string(); };
@@ -66,8 +73,10 @@ void work(const std::vector<Item>& items, Comm& world, const char* what,
     if (item && item->finish) {
       finishing = std::async(std::launch::async, [item] { return problem_of(item->finish); });
     }
-    for (const auto& list : assignment) done += round < list.size() ? items[list[round]].bytes : 0;
-    if (world.rank() == 0) after(done);
+    for (const auto& list : assignment) {
+      if (round < list.size() && !items[list[round]].kept) done += items[list[round]].bytes;
+    }
+    progress.set(done);
   }
   agree(world, finished(), what);
 }
@@ -105,7 +114,7 @@ void verify_result(const Direction& direction, const fs::path& path, Comm& world
     items.push_back({0, false, [&, file] { check_same_other_file(source, *made, file.string()); }});
   }
   const Clock clock;
-  work(items, world, "verify", [](int64_t) {});
+  work(items, world, "verify");
   if (world.rank() != 0) return;
   fmt::print("verified: {} tensors and {} other files are byte-identical to {} ({})\n",
              format_count(static_cast<int64_t>(source.num_tensors())), source.other_files().size(),
@@ -192,13 +201,7 @@ class Conversion {
       print("going on from an earlier start: {} files, {} are there\n", kept_files,
             format_bytes(kept));
     }
-    const Clock clock;
-    work(items, world_, "convert", [&](int64_t done) {
-      if (all < (int64_t{1} << 30) || done - printed_ < all / 50) return;
-      printed_ = done;
-      print("  {} of {}, {}\n", format_bytes(done), format_bytes(all),
-            speed_text(std::max<int64_t>(0, done - kept), clock.seconds()));
-    });
+    work(items, world_, "convert");
   }
 
   template <typename... Args>
@@ -213,7 +216,6 @@ class Conversion {
   Comm& world_;
   StagingPaths paths_;
   std::optional<ResumableDirectory> directory_;  // on rank 0
-  int64_t printed_ = 0;
   Clock clock_;
 };
 

@@ -63,12 +63,30 @@ void warn_of_documents(const DataOptions& data, const PackingReport& epoch) {
   }
 }
 
+void warn_of_two_lengths(const Recipe& recipe, int64_t total_steps) {
+  const auto steps = recipe.origins.find("schedule.steps");
+  const auto epochs = recipe.origins.find("schedule.epochs");
+  if (!recipe.schedule.steps || steps == recipe.origins.end() || epochs == recipe.origins.end()) {
+    return;
+  }
+  fmt::print(stderr,
+             "warning: schedule.steps ({}) and schedule.epochs ({}) both say how long to train: "
+             "steps counts, {} of them. Leave one out\n",
+             steps->second, epochs->second, total_steps);
+}
+
 }  // namespace
+
+std::string one_step_text() {
+  return "the training is one step: almost nothing will be learned. Lower train.global_batch, or "
+         "raise schedule.epochs or schedule.steps";
+}
 
 void check_run_length(const Recipe& recipe, const SampleStream& stream, int64_t total_steps,
                       bool print) {
   check_warmup(recipe, total_steps, print);
   if (!print) return;
+  warn_of_two_lengths(recipe, total_steps);
   warn_of_batch(recipe, stream.report());
   warn_of_documents(recipe.data, stream.report());
 }

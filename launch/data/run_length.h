@@ -1,6 +1,8 @@
 // Whether a training is long enough, and its data large enough, for what the recipe asks.
 #pragma once
 
+#include <string>
+
 #include "launch/data/sample_order.h"
 #include "recipes/recipe.h"
 
@@ -12,5 +14,8 @@ namespace sutor {
 // `stream` stands at its start.
 void check_run_length(const Recipe& recipe, const SampleStream& stream, int64_t total_steps,
                       bool print);
+
+// What is to be said of a training of one step.
+std::string one_step_text();
 
 }  // namespace sutor

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "csrc/base/process/progress.h"
 #include "csrc/base/profile.h"
 #include "csrc/ops/device/host_window.h"
 #include "launch/data/micro_batch.h"
@@ -96,7 +97,12 @@ EvalMetrics evaluate(const CausalModel& model, const EvalSet& set, int64_t step,
   const auto samples = static_cast<int64_t>(set.samples.size());
   const int64_t first = leading_range(samples, dp_rank, dp_size).begin;
   const int64_t count = micro_batch_count(samples, dp_size, /*micro_batch=*/1);
+  int64_t tokens = 0;
+  for (const Sample& sample : set.samples) tokens += sample.tokens;
+  Progress progress(fmt::format("evaluation of {}", set.name), tokens, "tokens",
+                    parallel.world().rank() == 0);
   for (int64_t i = 0; i < count; ++i) {
+    progress.set(tokens * i / count);
     leave_if_asked(parallel.world(), fmt::format("in the evaluation of {}, at batch {} of {}. The "
                                                  "same command starts it again",
                                                  set.name, i + 1, count));

@@ -9,6 +9,7 @@
 
 #include "checkpoint/huggingface/end_tokens.h"
 #include "csrc/base/error.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/base/profile.h"
 #include "csrc/ops/device/host_window.h"
 #include "launch/eval/sampling.h"
@@ -39,6 +40,7 @@ class Generator {
       waiting_.push_back(p);
       longest = std::max(longest, static_cast<int64_t>(prompts[p].size()));
     }
+    own_ = static_cast<int64_t>(waiting_.size());
     const int64_t slots =
         std::max<int64_t>(1, std::min(options.batch, static_cast<int64_t>(waiting_.size())));
     cache_.emplace(session.source().info.num_layers, slots, longest + options.max_new_tokens);
@@ -48,6 +50,8 @@ class Generator {
 
   bool has_work() const { return !waiting_.empty() || !running_.empty(); }
   std::vector<Completion>& completions() { return completions_; }
+  // As many of `all` prompts as this rank has done of its own.
+  int64_t ended_share(int64_t all) const { return own_ > 0 ? all * ended_ / own_ : 0; }
 
   // One forward pass: of waiting sequences while there are any and slots are free, else of one
   // token of every running sequence. Collective; a rank without work passes an empty batch.
@@ -134,6 +138,7 @@ class Generator {
         static_cast<int64_t>(completion.ids.size()) < options_.max_new_tokens) {
       return false;
     }
+    ++ended_;
     cache_->clear(sequence.slot);
     free_slots_.push_back(sequence.slot);
     return true;
@@ -148,6 +153,7 @@ class Generator {
   std::vector<Sequence> running_;
   std::vector<int64_t> free_slots_;
   std::vector<Completion> completions_;
+  int64_t own_ = 0, ended_ = 0;  // prompts of this rank
 };
 
 void check_prompts(std::span<const std::vector<int64_t>> prompts, int64_t vocab) {
@@ -188,21 +194,25 @@ std::set<int64_t> stop_ids(const ModelSource& source) {
 }
 
 GenerationResult generate(const Session& session, std::span<const std::vector<int64_t>> prompts,
-                          const std::set<int64_t>& stop, const GenerateOptions& options) {
+                          const std::set<int64_t>& stop, const GenerateOptions& options,
+                          const GenerationWatch* watch) {
   at::NoGradGuard no_grad;
   const auto begin = std::chrono::steady_clock::now();
   check_prompts(prompts, session.source().info.vocab_size);
   Comm& world = session.parallel().world();
   Generator generator(session, prompts, stop, options);
+  Progress progress("generate", static_cast<int64_t>(prompts.size()), "prompts", world.rank() == 0);
   for (;;) {
-    int64_t most[] = {generator.has_work(), stop_signal()};
+    int64_t most[] = {generator.has_work(), stop_signal(), watch && watch->ends()};
     world.all_reduce(std::span<int64_t>(most), ReduceOp::kMax, "generation goes on");
-    if (most[0] == 0) break;
+    if (most[0] == 0 || most[2] != 0) break;
     if (most[1] != 0) {
       leave(static_cast<int>(most[1]),
             "while generating. Nothing is written; the same command starts it again");
     }
     generator.step();
+    if (watch && world.rank() == 0) watch->on_token(generator.completions().front());
+    progress.set(generator.ended_share(static_cast<int64_t>(prompts.size())));
   }
   GenerationResult result;
   result.completions = std::move(generator.completions());

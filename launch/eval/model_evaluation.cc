@@ -7,11 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "csrc/base/error.h"
-#include "launch/eval/completion_scores.h"
+#include "launch/checkpoints/apply_checkpoint.h"
 #include "launch/eval/evaluate.h"
-#include "launch/eval/text_generation.h"
-#include "launch/job/agreement.h"
-#include "launch/job/python_step.h"
+#include "launch/eval/set_scores.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
@@ -39,10 +37,12 @@ ExpertMask mask_of(const std::filesystem::path& path, const ModelInfo& model, in
 
 class Evaluator {
  public:
-  Evaluator(const Recipe& recipe, Comm& world, const EvaluationRequest& request)
+  Evaluator(const Recipe& recipe, Comm& world, const EvaluationRequest& request,
+            const ChosenCheckpoint& chosen)
       : recipe_(recipe),
         world_(world),
         request_(request),
+        chosen_(chosen),
         source_(recipe.model),
         stores_(recipe, source_.info.vocab_size, /*train=*/false),
         sets_(make_eval_sets(recipe, stores_)),
@@ -53,18 +53,11 @@ class Evaluator {
   std::vector<EvaluatedModel> run() {
     check_source(source_, world_);
     std::vector<EvaluatedModel> models;
-    const bool trained = request_.checkpoint != "none";
+    const bool trained = !chosen_.path.empty();
     if (request_.base || !trained) models.push_back(measure("base", recipe_.model.path));
     if (!trained) return models;
-    const std::string path = from_rank_0(world_, "choose checkpoint", [&] {
-      return find_checkpoint(RunPaths(recipe_.output).checkpoints(), request_.checkpoint,
-                             WorseThanBase::kTold)
-          .string();
-    });
-    const Overlay checkpoint = source_.checkpoint(path, base_digest(source_, world_));
-    if (world_.rank() == 0) warn_of_base_config(checkpoint);
-    session_.apply(checkpoint);
-    models.push_back(measure("trained", path));
+    apply_checkpoint(chosen_, session_);
+    models.push_back(measure("trained", chosen_.path.string()));
     return models;
   }
 
@@ -91,24 +84,15 @@ class Evaluator {
 
   void score(const std::string& model, const DataSource& source, EvaluatedSet& into) {
     const auto out = request_.folder / model / (into.set + ".jsonl");
-    const TextResult result =
-        generate_text(recipe_, session_, {source.path, source.format, source.columns}, out);
+    const SetScores scores = score_set(recipe_, session_, source, out);
+    const TextResult& result = scores.generated;
     progress(fmt::format(
         "{} {}: {} completions, {} tokens in {:.1f} s ({:.0f} tok/s), {} stopped "
         "by themselves, {} prompts too long",
         model, into.set, result.prompts, result.generation.new_tokens, result.generation.seconds,
         static_cast<double>(result.generation.new_tokens) / result.generation.seconds,
         result.stopped, result.dropped));
-    if (world_.rank() != 0) return;
-    ScoringOptions options{.scorers = parse_scorers({*source.scorer})};
-    if (recipe_.eval.judge) options.judge = *recipe_.eval.judge;
-    const CompletionScores scores = read_scores(out, options, out);
-    if (scores.exit_code != kExitOk) {
-      fail(step_error(scores.exit_code), "scoring {} failed, see the message above", out.string());
-    }
-    for (const auto& [scorer, found] : scores.by_scorer.items()) {
-      into.values[scorer] = found.at("mean").get<double>();
-    }
+    for (const auto& [scorer, mean] : scores.means) into.values[scorer] = mean;
   }
 
   void progress(const std::string& line) const {
@@ -119,6 +103,7 @@ class Evaluator {
   const Recipe& recipe_;
   Comm& world_;
   const EvaluationRequest& request_;
+  const ChosenCheckpoint& chosen_;
   ModelSource source_;
   TokenStores stores_;
   std::vector<EvalSet> sets_;
@@ -144,7 +129,13 @@ void check_request(const Recipe& recipe, const EvaluationRequest& request) {
 std::vector<EvaluatedModel> evaluate_models(const Recipe& recipe, Comm& world,
                                             const EvaluationRequest& request) {
   check_request(recipe, request);
-  const std::vector<EvaluatedModel> models = Evaluator(recipe, world, request).run();
+  const ChosenCheckpoint chosen = choose_for_all(world, RunPaths(recipe.output).checkpoints(),
+                                                 request.checkpoint, WorseThanBase::kTold);
+  if (world.rank() == 0) {
+    fmt::print(stderr, "{}\n",
+               checkpoint_line(chosen, recipe.model.path, request.masked.value_or("").string()));
+  }
+  const std::vector<EvaluatedModel> models = Evaluator(recipe, world, request, chosen).run();
   world.barrier("evaluation done");
   return models;
 }

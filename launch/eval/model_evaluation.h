@@ -14,7 +14,7 @@
 namespace sutor {
 
 struct EvaluationRequest {
-  std::string checkpoint = "best";  // best | latest | a step directory | none: the base alone
+  std::string checkpoint = "auto";  // as choose_checkpoint() takes it; none: the base alone
   bool base = true;                 // measure the base too
   std::optional<std::filesystem::path> masked;  // expert config: experts that must not be chosen
   std::filesystem::path folder;                 // completions go below it, by model and set

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "csrc/base/error.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/base/random.h"
 #include "launch/data/micro_batch.h"
 #include "launch/data/source_mix.h"
@@ -42,18 +43,46 @@ std::vector<Sample> sample_segments(std::span<const TokenStore* const> stores,
   return segments;
 }
 
-// Rows of [T, K] data whose position counts.
+// Where the first half of the sample ends: the end of a segment, but not of the last one, that is
+// nearest to the middle; 0 for a sample of one segment.
+int64_t middle_of(const std::vector<Sample>& segments) {
+  int64_t all = 0;
+  for (const Sample& segment : segments) all += segment.tokens;
+  int64_t at = 0, best = 0;
+  for (const Sample& segment : segments) {
+    if (std::abs(2 * at - all) < std::abs(2 * best - all)) best = at;
+    at += segment.tokens;
+  }
+  return best;
+}
+
+// The part of the sample that a token counts for.
+enum Part : int64_t { kFirstHalf, kSecondHalf, kNotCounted };
+
+// Of each token of a batch that begins at token `begin` of the sample.
+std::vector<int64_t> parts_of(const MicroBatch& batch, int64_t begin, int64_t middle,
+                              bool supervised_only) {
+  std::vector<int64_t> parts(batch.ids.size());
+  for (size_t t = 0; t < parts.size(); ++t) {
+    const bool counts = !supervised_only || batch.targets[t] != kNoTarget;
+    const bool first = begin + static_cast<int64_t>(t) < middle;
+    parts[t] = !counts ? kNotCounted : first ? kFirstHalf : kSecondHalf;
+  }
+  return parts;
+}
+
+// Rows of [T, K] data whose position is in a part.
 struct CountedRows {
   std::vector<int64_t> idx;
   std::vector<float> weights;
 };
 
 CountedRows counted_rows(const at::Tensor& idx, const at::Tensor& weights,
-                         std::span<const int64_t> targets) {
+                         std::span<const int64_t> parts, Part part) {
   const int64_t k = idx.size(1);
   CountedRows rows;
   for (int64_t t = 0; t < idx.size(0); ++t) {
-    if (targets[t] == kNoTarget) continue;
+    if (parts[t] != part) continue;
     const int64_t* i = idx.data_ptr<int64_t>() + t * k;
     const float* w = weights.data_ptr<float>() + t * k;
     rows.idx.insert(rows.idx.end(), i, i + k);
@@ -83,7 +112,7 @@ at::Tensor whole_batch(const at::Tensor& own, const PackedBatch& batch,
 ScoreResult score_model(const Recipe& recipe, Session& session,
                         std::span<const TokenStore* const> stores,
                         const std::optional<std::filesystem::path>& records) {
-  const auto begin = std::chrono::steady_clock::now();
+  const auto start = std::chrono::steady_clock::now();
   const ModelInfo& model = session.source().info;
   const ScoreOptions& options = recipe.esft.score;
   const ParallelState& parallel = session.parallel();
@@ -95,19 +124,28 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
     if (parallel.stages().stage_of(layer) == parallel.stage()) own_layers.push_back(layer);
   }
   ScoreResult result{ExpertScores(layers, model.num_experts, model.top_k)};
+  result.first_half = result.scores;
   std::optional<RecordWriter> writer;
   if (records && parallel.is_first_of_sample()) {
     const std::string folder = "rank_" + std::to_string(dp_rank);
     writer.emplace(dp_size > 1 ? *records / folder : *records, own_layers);
   }
   const bool supervised_only = options.count == "supervised";
-  const std::vector<Sample> samples = joined_samples(
-      sample_segments(stores, recipe.data.train, options.tokens, recipe.data.seq_len, options.seed),
-      recipe.train.micro_batch * recipe.data.seq_len);
+  std::vector<Sample> segments =
+      sample_segments(stores, recipe.data.train, options.tokens, recipe.data.seq_len, options.seed);
+  const int64_t middle = middle_of(segments);
+  const std::vector<Sample> samples =
+      joined_samples(std::move(segments), recipe.train.micro_batch * recipe.data.seq_len);
   for (const Sample& sample : samples) result.tokens += sample.tokens;
+  // The token of the sample that this rank's next batch begins at.
+  const int64_t first_sample =
+      leading_range(static_cast<int64_t>(samples.size()), dp_rank, dp_size).begin;
+  int64_t begins_at = 0;
+  for (int64_t s = 0; s < first_sample; ++s) begins_at += samples[static_cast<size_t>(s)].tokens;
 
   const int64_t count =
       micro_batch_count(static_cast<int64_t>(samples.size()), dp_size, /*micro_batch=*/1);
+  Progress progress("score", result.tokens, "tokens", parallel.world().rank() == 0);
   for (int64_t index = 0; index < count; ++index) {
     leave_if_asked(parallel.world(),
                    fmt::format("while scoring, at batch {} of {}. Nothing is written; the same "
@@ -118,18 +156,19 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
     const PackedBatch packed =
         make_context_batch(batch.ids, batch.doc_offsets, parallel.cp(), session.model().device());
     const IndexRange own = session.store().tensor_parallel().rows_of(packed.num_tokens());
-    const std::vector<int64_t> targets = own_values(packed, batch.targets);
+    const std::vector<int64_t> parts =
+        own_values(packed, parts_of(batch, begins_at, middle, supervised_only));
+    begins_at += static_cast<int64_t>(batch.ids.size());
     ForwardContext context{.batch = packed};
     context.on_routing = [&](int layer, const at::Tensor& idx, const at::Tensor&,
                              const at::Tensor& unscaled) {
       const int64_t k = idx.size(1);
       const at::Tensor i = idx.cpu().contiguous(), w = unscaled.cpu().contiguous();
-      if (supervised_only) {
-        const CountedRows rows =
-            counted_rows(i, w, {targets.data() + own.begin, static_cast<size_t>(i.size(0))});
-        result.scores.add(layer, rows.idx, rows.weights, static_cast<int>(k));
-      } else {
-        result.scores.add(layer, longs(i), floats(w), static_cast<int>(k));
+      const std::span<const int64_t> part(parts.data() + own.begin, static_cast<size_t>(i.size(0)));
+      for (const auto& [half, into] :
+           {std::pair{kFirstHalf, &result.first_half}, {kSecondHalf, &result.scores}}) {
+        const CountedRows rows = counted_rows(i, w, part, half);
+        into->add(layer, rows.idx, rows.weights, static_cast<int>(k));
       }
       if (!records) return;
       const at::Tensor all_i = whole_batch(idx.contiguous(), packed, parallel).cpu();
@@ -142,9 +181,12 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
       }
     };
     session.model().hidden_states(context);
+    progress.set(result.tokens * (index + 1) / count);
   }
   if (writer) writer->close();
+  parallel.world().all_reduce(result.first_half.flat(), ReduceOp::kSum, "scores of a half");
   parallel.world().all_reduce(result.scores.flat(), ReduceOp::kSum, "scores");
+  result.scores.merge(result.first_half);
   Hasher hasher;
   for (const TokenStore* store : stores) hasher.update(store->digest().text());
   if (is_mixed(recipe.data.train)) hasher.update(mix_text(recipe.data.train));
@@ -153,7 +195,7 @@ ScoreResult score_model(const Recipe& recipe, Session& session,
     hasher.update_int(value);
   }
   result.sample_digest = hasher.digest();
-  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }
 

@@ -14,7 +14,10 @@
 namespace sutor {
 
 struct ScoreResult {
-  ExpertScores scores;   // over all ranks
+  ExpertScores scores;  // over all ranks
+  // Those of the first half of the sample, which ends where a document does: how far two samples
+  // of that size agree tells whether the whole one is large enough.
+  ExpertScores first_half;
   Digest sample_digest;  // of the stores, the seed and the number of tokens
   int64_t tokens = 0;    // routed
   double seconds = 0;

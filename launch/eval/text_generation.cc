@@ -29,13 +29,6 @@ nlohmann::json run_script(const nlohmann::json& job) {
 
 constexpr int64_t kMaxPromptBytes = int64_t{8} << 30;
 
-// The most tokens that prompt and completion may have together; 0 when config.json sets no limit.
-int64_t context_length(const ModelSource& source) {
-  const auto& config = source.directory.config();
-  const auto at = config.find("max_position_embeddings");
-  return at != config.end() && at->is_number_integer() ? at->get<int64_t>() : 0;
-}
-
 std::vector<nlohmann::json> parse_lines(const std::string& text) {
   std::vector<nlohmann::json> lines;
   std::istringstream in(text);
@@ -55,6 +48,12 @@ struct ScratchFile {
 };
 
 }  // namespace
+
+int64_t context_length(const ModelSource& source) {
+  const auto& config = source.directory.config();
+  const auto at = config.find("max_position_embeddings");
+  return at != config.end() && at->is_number_integer() ? at->get<int64_t>() : 0;
+}
 
 TextResult generate_text(const Recipe& recipe, const Session& session, const TextPrompts& prompts,
                          const std::filesystem::path& out) {

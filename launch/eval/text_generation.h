@@ -11,6 +11,9 @@
 
 namespace sutor {
 
+// The most tokens that prompt and completion may have together; 0 when config.json sets no limit.
+int64_t context_length(const ModelSource& source);
+
 struct TextPrompts {
   std::filesystem::path rows;   // a file, a glob or a folder
   std::string format = "auto";  // as data.train[].format, but for store

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "launch/eval/score_verdict.h"
 #include "layers/esft/score_records.h"
 
 namespace sutor {
@@ -19,6 +20,30 @@ double sum_of(const std::vector<double>& values) {
   return sum;
 }
 
+// By both kinds of score, as the methods `token` and `gate` do without a top_p.
+void add_halves(InspectReport& report, const StoredScores& stored) {
+  for (const char* method : {"token", "gate"}) {
+    const std::string label = fmt::format("halves agree by {}", method);
+    const auto overlap = stored.first_half
+                             ? half_overlap(stored.scores, *stored.first_half, {.method = method})
+                             : std::nullopt;
+    if (!overlap) {
+      report.add(label, nullptr,
+                 stored.first_half ? "cannot be said of so small a sample" : "not recorded");
+      continue;
+    }
+    report.add(label,
+               {{"overlap", overlap->total},
+                {"worst_layer", overlap->worst_layer},
+                {"worst_overlap", overlap->worst},
+                {"first_half_tokens", overlap->first_tokens},
+                {"second_half_tokens", overlap->second_tokens}},
+               fmt::format("{} of the selected experts, least in layer {}: {}",
+                           percent_text(overlap->total), overlap->worst_layer,
+                           percent_text(overlap->worst)));
+  }
+}
+
 }  // namespace
 
 InspectReport inspect_scores(const fs::path& path) {
@@ -30,6 +55,7 @@ InspectReport inspect_scores(const fs::path& path) {
   report.add("experts a layer", scores.num_experts());
   report.add("experts a token", scores.top_k());
   report.add("tokens", scores.num_tokens());
+  add_halves(report, stored);
   report.add("base", stored.origin.base_digest);
   report.add("data", stored.origin.data_digest);
   report.add("made by", stored.origin.version);

@@ -49,6 +49,16 @@ void check_seconds(const Environment& environment, const char* name) {
   refuse(name, text, "a number of seconds above 0, at most a year");
 }
 
+void check_peak(const Environment& environment) {
+  const char* name = "SUTOR_PEAK_TFLOPS";
+  const char* text = environment(name);
+  if (text == nullptr) return;
+  char* end = nullptr;
+  const double tflops = std::strtod(text, &end);
+  if (end != text && *end == '\0' && tflops > 0 && tflops < 1e9) return;
+  refuse(name, text, "10^12 operations a second of one rank's device, above 0");
+}
+
 // OpenMP allows one number for each level of nesting.
 void check_threads(const Environment& environment) {
   const char* name = "OMP_NUM_THREADS";
@@ -108,10 +118,12 @@ void check_launcher(const Environment& environment) {
 
 void check_environment(const Environment& environment) {
   check_launcher(environment);
-  for (const char* name : {"SUTOR_HEARTBEAT_TIMEOUT", "SUTOR_COMM_TIMEOUT"}) {
+  for (const char* name :
+       {"SUTOR_HEARTBEAT_TIMEOUT", "SUTOR_COMM_TIMEOUT", "SUTOR_PROGRESS_SECONDS"}) {
     check_seconds(environment, name);
   }
   check_switch(environment, "SUTOR_WATCHDOG");
+  check_peak(environment);
   check_threads(environment);
 }
 

@@ -8,7 +8,7 @@ namespace sutor {
 
 // Throws E0243 naming the variable, what it is and what it should be: those of MPI's launcher
 // (PMI_*, MPI_LOCAL*), also when they were left over without one, and SUTOR_HEARTBEAT_TIMEOUT,
-// SUTOR_COMM_TIMEOUT, SUTOR_WATCHDOG, OMP_NUM_THREADS.
+// SUTOR_COMM_TIMEOUT, SUTOR_PROGRESS_SECONDS, SUTOR_PEAK_TFLOPS, SUTOR_WATCHDOG, OMP_NUM_THREADS.
 void check_environment(const Environment& environment);
 
 }  // namespace sutor

@@ -12,6 +12,7 @@
 #include "launch/job/failure.h"
 #include "launch/job/kernel_agreement.h"
 #include "launch/job/launcher.h"
+#include "launch/torchrun/join.h"
 
 namespace sutor {
 namespace {
@@ -46,8 +47,10 @@ int run_job(const std::function<int(Comm& world)>& body) {
     if (speaks_for_all(environment)) print_failure(start.message);
     return start.exit_code;
   }
+  std::unique_ptr<JoinedRanks> joined;  // outlives the world, which ends by it
   std::unique_ptr<Comm> world;
   const Failure result = failure_of([&] {
+    joined = join_torch_ranks(environment);
     world = make_world_comm();
     ops::install_counting_allocator();
     check_same_kernels(world->all_gather_text(ops::kernel_level(), "kernels"));
@@ -61,15 +64,15 @@ int run_job(const std::function<int(Comm& world)>& body) {
     }
   });
   if (world == nullptr || world->size() == 1) {
-    if (!result.message.empty()) print_failure(result.message);
+    print_failure(result);
     return result.exit_code;
   }
   if (!result.message.empty()) {
     if (!world->all_failed(result.exit_code, kSameErrorSeconds)) {
-      print_failure("rank " + std::to_string(world->rank()) + ": " + result.message);
+      print_failure(result, "rank " + std::to_string(world->rank()) + ": ");
       world->abort(result.exit_code);
     }
-    if (world->rank() == 0) print_failure(result.message);
+    if (world->rank() == 0) print_failure(result);
   }
   world->finish(result.exit_code);
   return result.exit_code;

@@ -4,6 +4,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
+#include "launch/torchrun/torch_environment.h"
 
 namespace sutor {
 namespace {
@@ -71,13 +72,19 @@ Environment process_environment() {
 
 std::string Launcher::text() const {
   if (kind == Kind::kNone) return "no launcher, one process";
-  return fmt::format("{}, rank {} of {}, {} of {} on this node",
-                     kind == Kind::kSrun ? "srun" : "mpiexec", rank, world_size, local_rank,
+  const char* name = kind == Kind::kSrun       ? "srun"
+                     : kind == Kind::kTorchrun ? "torchrun"
+                                               : "mpiexec";
+  return fmt::format("{}, rank {} of {}, {} of {} on this node", name, rank, world_size, local_rank,
                      ranks_on_node);
 }
 
 Launcher detect_launcher(const Environment& environment) {
   Launcher launcher;
+  if (const auto torch = torch_environment(environment)) {
+    return {Launcher::Kind::kTorchrun, torch->rank, torch->world_size, torch->local_rank,
+            torch->local_world_size};
+  }
   const int size = number(environment, "PMI_SIZE");
   if (size < 0) {
     refuse_unconnected(environment);
@@ -102,6 +109,7 @@ Launcher detect_launcher(const Environment& environment) {
 }
 
 bool speaks_for_all(const Environment& environment) {
+  if (const int rank = torch_rank(environment); rank >= 0) return rank == 0;
   return first_of(environment, {"PMI_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"}, 0) == 0;
 }
 

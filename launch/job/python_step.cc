@@ -21,6 +21,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/base/text/json.h"
 #include "launch/job/stop_request.h"
 
@@ -31,17 +32,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The source tree: the one that the program's build folder is in, wherever it was moved, else the
-// one that it was built from.
-fs::path source_tree(const std::string& script) {
+// The folder with tools/: share/sutor of the tree that the program is installed in, the source tree
+// that its build folder is in (wherever both were moved), else the one that it was built from.
+fs::path tree_of(const std::string& script) {
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path built_in = SUTOR_SOURCE_DIR;
-  for (const fs::path& tree : {program.parent_path().parent_path(), built_in}) {
+  const fs::path beside = program.parent_path().parent_path(), built_in = SUTOR_SOURCE_DIR;
+  const fs::path installed = beside / "share" / "sutor";
+  for (const fs::path& tree : {installed, beside, built_in}) {
     if (fs::exists(tree / "tools" / script, ignored)) return tree;
   }
-  fail(ErrorCode::kNoPythonStep, "tools/{} was found neither beside {} nor under {}", script,
-       program.string(), built_in.string());
+  fail(ErrorCode::kNoPythonStep, "tools/{} was found neither in {} nor in {} nor in {}", script,
+       installed.string(), beside.string(), built_in.string());
 }
 
 std::string find_python(const fs::path& tree, const std::string& script) {
@@ -49,16 +51,30 @@ std::string find_python(const fs::path& tree, const std::string& script) {
     if (::access(chosen, X_OK) == 0) return chosen;
     fail(ErrorCode::kNoPythonStep, "SUTOR_PYTHON is {}, which is not executable", chosen);
   }
-  const std::string python = (tree / ".venv" / "bin" / "python").string();
+  const fs::path requirements = tree / "requirements.txt";  // an installed tree has this list
+  std::error_code ignored;
+  const bool installed = fs::exists(requirements, ignored);
+  const fs::path venv = tree / (installed ? "venv" : ".venv");
+  const std::string python = (venv / "bin" / "python").string();
   if (::access(python.c_str(), X_OK) == 0) return python;
+  if (installed) {
+    fail(
+        ErrorCode::kNoPythonStep,
+        "{} does not exist or leads to no Python; tools/{} needs one with the packages of {}. Make "
+        "it: `python3 -m venv --clear {}`, then `{}/bin/pip install --no-deps -r {}`; or set "
+        "SUTOR_PYTHON to one",
+        python, script, requirements.string(), venv.string(), venv.string(), requirements.string());
+  }
   fail(ErrorCode::kNoPythonStep,
        "{} does not exist; tools/{} needs a Python with the packages that tools/setup.sh installs. "
        "Run `bash tools/setup.sh`, or set SUTOR_PYTHON to one",
        python, script);
 }
 
-std::vector<std::string> command_of(const std::string& script, const nlohmann::json& job) {
-  const fs::path tree = source_tree(script);
+}  // namespace
+
+std::vector<std::string> python_command(const std::string& script, const nlohmann::json& job) {
+  const fs::path tree = tree_of(script);
   std::string text;
   try {
     text = job.dump();
@@ -70,6 +86,8 @@ std::vector<std::string> command_of(const std::string& script, const nlohmann::j
   // -B: writes no byte code into a source tree that may be read-only or shared.
   return {find_python(tree, script), "-B", (tree / "tools" / script).string(), std::move(text)};
 }
+
+namespace {
 
 // How long a script has to end after it was told to, and how long this process waits for a signal
 // of its own when one ended the script: a launcher sends it to both.
@@ -91,14 +109,16 @@ void set_signals(posix_spawnattr_t& attributes) {
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 }
 
-// Starts a program whose stdout is `out`, unless that is negative.
-pid_t start(const std::vector<std::string>& command, int out) {
+}  // namespace
+
+pid_t start_python(const std::vector<std::string>& command, int in, int out) {
   std::vector<char*> arguments;
   for (const std::string& part : command) arguments.push_back(const_cast<char*>(part.c_str()));
   arguments.push_back(nullptr);
   std::fflush(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
+  if (in >= 0) posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO);
   if (out >= 0) posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
@@ -114,6 +134,8 @@ pid_t start(const std::vector<std::string>& command, int out) {
   set_child_to_end(child);
   return child;
 }
+
+namespace {
 
 // What ended a script that a signal ended, when that is a limit rather than a person: the system
 // out of memory, a library that was given no more memory or time.
@@ -179,6 +201,7 @@ int wait_for(pid_t child, const std::string& script, Ending& ending) {
       fail(ErrorCode::kNoPythonStep, "cannot wait for tools/{}: {}", script, std::strerror(errno));
     }
     ending.tell_if_asked();
+    note_progress();  // a script that comes to no end meets its own limits
     std::this_thread::sleep_for(kPoll);
   }
   set_child_to_end(0);
@@ -199,6 +222,7 @@ std::string read_to_end(int fd, Ending& ending) {
     pollfd polled{fd, POLLIN, 0};
     const int ready = ::poll(&polled, 1, /*milliseconds=*/100);
     ending.tell_if_asked();
+    note_progress();
     if (ready <= 0) continue;
     const ssize_t count = ::read(fd, buffer, sizeof buffer);
     if (count > 0) text.append(buffer, static_cast<size_t>(count));
@@ -209,21 +233,21 @@ std::string read_to_end(int fd, Ending& ending) {
 }  // namespace
 
 int run_python_step(const std::string& script, const nlohmann::json& job) {
-  const std::vector<std::string> command = command_of(script, job);
-  const pid_t child = start(command, -1);
+  const std::vector<std::string> command = python_command(script, job);
+  const pid_t child = start_python(command, -1, -1);
   Ending ending(child);
   return wait_for(child, script, ending);
 }
 
 PythonOutput read_python_step(const std::string& script, const nlohmann::json& job) {
-  const std::vector<std::string> command = command_of(script, job);
+  const std::vector<std::string> command = python_command(script, job);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) {
     fail(ErrorCode::kWriteFailed, "cannot make a pipe: {}", std::strerror(errno));
   }
   const FileDescriptor reading(ends[0]);
   FileDescriptor writing(ends[1]);
-  const pid_t child = start(command, writing.get());
+  const pid_t child = start_python(command, -1, writing.get());
   writing.close();  // the child has the last copy, so the text ends when the child closes it
   PythonOutput output;
   Ending ending(child);

@@ -21,6 +21,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;  // keys stay in the order in which people read them
 
+// The share of a step from which on the console says what getting its data takes.
+constexpr double kDataShown = 0.05;
+
 constexpr int64_t kMaxLogBytes = int64_t{8} << 30;
 
 // Keeps the complete lines of steps up to `last_step` and opens the file to append.
@@ -102,26 +105,44 @@ void MetricsLog::add(const StepMetrics& metrics) {
               {"reserved_bytes", metrics.reserved_bytes},
               {"epoch", metrics.epoch},
               {"step_seconds", metrics.step_seconds},
+              {"supervised_tokens_per_s", metrics.supervised_tokens_per_s},
+              {"epochs", metrics.epochs},
+              {"data_seconds", metrics.data_seconds},
               {"time", now_text()}};
+  if (metrics.mfu) row["mfu"] = *metrics.mfu;
   if (metrics.balance_loss) row["balance_loss"] = *metrics.balance_loss;
   for (const SourceMetrics& source : metrics.sources) {
     Json& of = row["sources"][source.name] = {{"supervised_tokens", source.supervised_tokens}};
     if (source.supervised_tokens > 0) of["loss"] = source.loss;
   }
+  if (metrics.experts) row["experts"] = metrics.experts->json;
   keep_error([&] { metrics_.append(dump_json(row) + "\n"); });
+  if (hear_) hear_(row);
   if (!tensorboard_) return;
   std::vector<std::pair<std::string, double>> scalars = {
       {"train/loss", metrics.loss},
       {"train/grad_norm", metrics.grad_norm},
       {"train/lr", metrics.lr},
       {"train/tokens_per_s", metrics.tokens_per_s},
+      {"train/supervised_tokens_per_s", metrics.supervised_tokens_per_s},
+      {"train/epochs", metrics.epochs},
       {"train/peak_memory_gib", static_cast<double>(metrics.peak_memory_bytes) / (1 << 30)}};
   if (metrics.balance_loss) scalars.emplace_back("train/balance_loss", *metrics.balance_loss);
+  if (metrics.mfu) scalars.emplace_back("train/mfu", *metrics.mfu);
   for (const SourceMetrics& source : metrics.sources) {
     if (source.supervised_tokens == 0) continue;
     scalars.emplace_back("train/loss/" + source.name, source.loss);
   }
+  if (metrics.experts) {
+    const auto& experts = metrics.experts->scalars;
+    scalars.insert(scalars.end(), experts.begin(), experts.end());
+  }
   keep_error([&] { tensorboard_->add(metrics.step, scalars); });
+  if (!metrics.experts || metrics.experts->picture.empty()) return;
+  keep_error([&] {
+    tensorboard_->add_picture(metrics.step, "experts/load", metrics.experts->picture,
+                              metrics.experts->width, metrics.experts->height);
+  });
 }
 
 void MetricsLog::add(const EvalMetrics& metrics) {
@@ -137,6 +158,7 @@ void MetricsLog::add(const EvalMetrics& metrics) {
     scalars.emplace_back("eval/" + metrics.set + "/" + name, value);
   }
   keep_error([&] { evaluations_.append(dump_json(row) + "\n"); });
+  if (hear_) hear_(row);
   if (!tensorboard_ || scalars.empty()) return;
   keep_error([&] { tensorboard_->add(metrics.step, scalars); });
 }
@@ -144,14 +166,20 @@ void MetricsLog::add(const EvalMetrics& metrics) {
 std::string step_line(const StepMetrics& metrics, int64_t total_steps, double seconds_left,
                       bool colour) {
   const std::string loss = fmt::format("loss {:.4f}", metrics.loss);
-  std::string line = fmt::format("step {}/{} | {}", metrics.step, total_steps,
-                                 colour ? "\x1b[1m" + loss + "\x1b[0m" : loss);
+  std::string line = fmt::format("step {}/{} | epoch {:.2f} | {}", metrics.step, total_steps,
+                                 metrics.epochs, colour ? "\x1b[1m" + loss + "\x1b[0m" : loss);
   if (!metrics.sources.empty()) line += " (" + source_losses_text(metrics.sources) + ")";
   if (metrics.balance_loss) line += fmt::format(" | balance {:.4f}", *metrics.balance_loss);
-  return line + fmt::format(" | grad norm {:.3g} | lr {:.3g} | {} tok/s | {} | left {}",
-                            metrics.grad_norm, metrics.lr,
-                            format_count(std::llround(metrics.tokens_per_s)),
-                            format_bytes(metrics.peak_memory_bytes), format_duration(seconds_left));
+  if (metrics.experts) line += " | " + metrics.experts->text;
+  line += fmt::format(" | grad norm {:.3g} | lr {:.3g} | {} tok/s ({} in loss)", metrics.grad_norm,
+                      metrics.lr, format_count(std::llround(metrics.tokens_per_s)),
+                      format_count(std::llround(metrics.supervised_tokens_per_s)));
+  if (metrics.mfu) line += fmt::format(" | mfu {:.1f}%", 100 * *metrics.mfu);
+  if (metrics.data_seconds > kDataShown * metrics.step_seconds) {
+    line += fmt::format(" | data {:.0f}%", 100 * metrics.data_seconds / metrics.step_seconds);
+  }
+  return line + fmt::format(" | {} | left {}", format_bytes(metrics.peak_memory_bytes),
+                            format_duration(seconds_left));
 }
 
 std::string eval_line(const EvalMetrics& metrics) {
@@ -162,33 +190,6 @@ std::string eval_line(const EvalMetrics& metrics) {
     separator = ", ";
   }
   return line;
-}
-
-std::string format_duration(double seconds) {
-  if (!std::isfinite(seconds) || seconds < 0) return "?";
-  const int64_t total = std::llround(seconds);
-  const int64_t minutes = total / 60, hours = total / 3600, days = total / 86400;
-  if (days > 0) return fmt::format("{}d{:02}h", days, hours % 24);
-  if (hours > 0) return fmt::format("{}h{:02}m", hours, minutes % 60);
-  if (minutes > 0) return fmt::format("{}m{:02}s", minutes, total % 60);
-  return fmt::format("{}s", total);
-}
-
-std::string format_bytes(int64_t bytes) {
-  const double size = static_cast<double>(bytes);
-  if (bytes < 1024) return fmt::format("{} B", bytes);
-  if (bytes < int64_t{1} << 20) return fmt::format("{:.1f} KiB", size / 1024);
-  if (bytes < int64_t{1} << 30) return fmt::format("{:.1f} MiB", size / (1 << 20));
-  return fmt::format("{:.1f} GiB", size / (1 << 30));
-}
-
-std::string format_count(int64_t count) {
-  std::string digits = std::to_string(count);
-  const int64_t first = count < 0 ? 1 : 0;
-  for (int64_t at = static_cast<int64_t>(digits.size()) - 3; at > first; at -= 3) {
-    digits.insert(static_cast<size_t>(at), ",");
-  }
-  return digits;
 }
 
 bool use_colour(int fd) {

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "csrc/base/error.h"
+#include "csrc/base/text/figures.h"
 #include "launch/log/append_file.h"
+#include "launch/log/expert_metrics.h"
 #include "launch/log/run_paths.h"
 #include "launch/log/tensorboard.h"
 
@@ -37,7 +39,12 @@ struct StepMetrics {
   std::optional<double> balance_loss;               // not included in `loss`
   int64_t epoch = 0;                                // of the step's samples; 0 = the first
   double step_seconds = 0;                          // wall time
+  double supervised_tokens_per_s = 0;               // `supervised_tokens` over it
+  double epochs = 0;                                // that are done, with this step
+  double data_seconds = 0;                          // of step_seconds: taken to get the data
+  std::optional<double> mfu;                        // share of the devices' peak (model_flops.h)
   std::vector<SourceMetrics> sources;               // empty where there is one alone
+  std::optional<ExpertMetrics> experts;             // of steps that are watched
 };
 
 struct EvalMetrics {
@@ -60,6 +67,8 @@ class MetricsLog {
   // the disk refuses, the error is kept: a training is not lost for its log.
   void add(const StepMetrics& metrics);
   void add(const EvalMetrics& metrics);
+  // From now on every line of metrics.jsonl and eval.jsonl is also told to `hear`.
+  void tell(std::function<void(const nlohmann::ordered_json&)> hear) { hear_ = std::move(hear); }
   // Before a checkpoint is published: every line of its steps survives a power cut from now on.
   // Tries again what the disk refused before; an error is kept likewise.
   void sync();
@@ -72,23 +81,19 @@ class MetricsLog {
   AppendFile metrics_;
   AppendFile evaluations_;
   std::unique_ptr<TensorboardWriter> tensorboard_;
+  std::function<void(const nlohmann::ordered_json&)> hear_;
   std::optional<Error> error_;
 };
 
-// "step 40/372 | loss 0.8123 | grad norm 0.62 | lr 9.8e-06 | 9,214 tok/s | 36.8 GiB | left 9m51s".
+// "step 40/372 | epoch 1.34 | loss 0.8123 | grad norm 0.62 | lr 9.8e-06 | 9,214 tok/s (3,120 in
+// loss) | mfu 31.2% | data 7% | 36.8 GiB | left 9m51s"; without mfu where no peak is known, without
+// data where getting it takes less than a twentieth of the step.
 // Of a mix the loss is followed by that of each set: "loss 0.8123 (law 0.7110, chat 1.0201)".
 // `colour` paints the loss (use_colour(fd) decides).
 std::string step_line(const StepMetrics& metrics, int64_t total_steps, double seconds_left,
                       bool colour);
 // "eval 100 | task: loss 0.7991, ppl 2.224".
 std::string eval_line(const EvalMetrics& metrics);
-
-// "9m51s", "2h05m", "3d04h", "42s".
-std::string format_duration(double seconds);
-// "36.8 GiB", "512.0 MiB".
-std::string format_bytes(int64_t bytes);
-// "1,234,567".
-std::string format_count(int64_t count);
 
 // Whether to use colours on `fd`: it is a terminal, NO_COLOR is unset or empty, TERM is not dumb.
 bool use_colour(int fd);

@@ -8,6 +8,8 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
+#include "launch/log/plan_file.h"
+#include "launch/log/run_record.h"
 
 namespace sutor {
 namespace {
@@ -94,16 +96,19 @@ void check_log(const fs::path& path) {
 
 void require_plain_contents(const RunPaths& paths) {
   const fs::path exports = paths.adapter().parent_path();
-  for (const fs::path& folder :
-       {paths.tokens_folder(), paths.checkpoints(), paths.tensorboard(), exports,
-        paths.evaluation(), paths.evaluation() / "base", paths.evaluation() / "trained"}) {
+  for (const fs::path& folder : {paths.tokens_folder(), paths.checkpoints(), paths.tensorboard(),
+                                 exports, paths.wandb(), paths.evaluation(),
+                                 paths.evaluation() / "base", paths.evaluation() / "trained",
+                                 paths.evaluation() / "training"}) {
     require_own_directory(folder);
   }
   for (const fs::path& file :
        {paths.lock(), paths.data_report(), paths.scores(), paths.expert_config(), paths.heat_map(),
-        paths.metrics(), paths.evaluations(), paths.resolved_recipe(), paths.step_ledger(),
-        paths.evaluation() / "evaluation.json", paths.checkpoints() / kLatestPointer,
-        paths.checkpoints() / kBestPointer}) {
+        paths.metrics(), paths.evaluations(), paths.wandb_run(), paths.resolved_recipe(), paths.fork(),
+        paths.step_ledger(), run_record_path(paths), plan_file(paths.output),
+        paths.output / "receipt.json", paths.output / "report.html",
+        paths.evaluation() / "evaluation.json",
+        paths.checkpoints() / kLatestPointer, paths.checkpoints() / kBestPointer}) {
     require_plain_file(file);
   }
 }

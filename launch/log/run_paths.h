@@ -25,10 +25,16 @@ struct RunPaths {
   std::filesystem::path evaluations() const { return output / "eval.jsonl"; }
   std::filesystem::path evaluation() const { return output / "evaluation"; }
   std::filesystem::path tensorboard() const { return output / "tensorboard"; }
+  // Files that the library of Weights & Biases keeps, and the id of the run that goes on when a
+  // training is resumed.
+  std::filesystem::path wandb() const { return output / "wandb"; }
+  std::filesystem::path wandb_run() const { return output / "wandb.json"; }
   std::filesystem::path checkpoints() const { return output / "checkpoints"; }
   std::filesystem::path adapter() const { return output / "export" / "adapter"; }
   std::filesystem::path merged() const { return output / "export" / "merged"; }
   std::filesystem::path resolved_recipe() const { return output / "recipe.resolved.yaml"; }
+  // Of which checkpoint the training is a fork (launch/checkpoints/fork.h).
+  std::filesystem::path fork() const { return output / "fork.json"; }
   // Digests of inputs and recipe keys that the finished steps had (`sutor run`).
   std::filesystem::path step_ledger() const { return output / "stages.json"; }
 

@@ -105,6 +105,24 @@ void TensorboardWriter::add(int64_t step,
   write_record(event);
 }
 
+void TensorboardWriter::add_picture(int64_t step, const std::string& tag, std::string_view png,
+                                    int width, int height) {
+  // Image { int32 height = 1, width = 2, colorspace = 3 (3: RGB); bytes encoded_image_string = 4 }
+  std::string image;
+  for (const auto& [number, field] : {std::pair{height, 1}, {width, 2}, {3, 3}}) {
+    put_key(image, field, 0);
+    put_varint(image, static_cast<uint64_t>(number));
+  }
+  put_bytes(image, 4, png);
+  std::string value, summary;  // Value { string tag = 1; Image image = 4; }
+  put_bytes(value, 1, tag);
+  put_bytes(value, 4, image);
+  put_bytes(summary, 1, value);
+  std::string event = event_at(step);
+  put_bytes(event, 5, summary);
+  write_record(event);
+}
+
 void TensorboardWriter::write_record(std::string_view data) {
   std::string header, footer;
   put_raw(header, static_cast<uint64_t>(data.size()));

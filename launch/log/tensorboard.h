@@ -1,6 +1,6 @@
-// A TensorBoard event file of scalars, written without protobuf: TFRecord frames (length and data,
-// each with a masked crc32c) around hand-encoded Event messages.
-// Formats: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto.
+// A TensorBoard event file of scalars and pictures, written without protobuf: TFRecord frames
+// (length and data, each with a masked crc32c) around hand-encoded Event messages. Formats:
+// tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,9 @@ class TensorboardWriter {
 
   // Scalars are stored in fp32. In the file when the call returns. Throws likewise.
   void add(int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
+  // png: the bytes of a PNG file of width x height pixels.
+  void add_picture(int64_t step, const std::string& tag, std::string_view png, int width,
+                   int height);
   const std::filesystem::path& path() const { return file_.path(); }
 
  private:

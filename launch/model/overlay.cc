@@ -10,8 +10,6 @@
 #include "checkpoint/partial/checkpoint_reader.h"
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
-#include "launch/model/best_checkpoint.h"
-#include "launch/model/unbeaten_base.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
@@ -83,20 +81,6 @@ std::vector<TrainedTensor> adapted_matrices(std::vector<TrainedTensor> pairs, do
     matrices.push_back(std::move(matrix));
   }
   return matrices;
-}
-
-void check_beats_base(const std::filesystem::path& checkpoint, WorseThanBase rule) {
-  const auto unbeaten = unbeaten_base(CheckpointReader(checkpoint).meta().state);
-  if (!unbeaten) return;
-  if (rule == WorseThanBase::kTold) {
-    fmt::print(stderr, "note: {}; taken is {}, the best of what was trained\n", unbeaten->text(),
-               checkpoint.string());
-    return;
-  }
-  fail(ErrorCode::kNothingLearned,
-       "{}: {}. The best is the base itself. Train with more data or a lower optim.lr; or take "
-       "`--checkpoint latest` (or {}) all the same, or `--checkpoint none`, the base.",
-       checkpoint.string(), unbeaten->text(), checkpoint.string());
 }
 
 }  // namespace
@@ -240,31 +224,6 @@ ExpertConfig merged_config(const std::vector<const Overlay*>& overlays) {
     config.non_expert_modules |= overlay->config().non_expert_modules;
   }
   return config;
-}
-
-std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
-                                      const std::string& which, WorseThanBase rule) {
-  if (which != "best" && which != "latest") return which;
-  const NewestCheckpoint newest =
-      newest_valid_checkpoint(checkpoints, false, {}, CheckDepth::kStructure);
-  for (const std::string& reason : newest.passed_over) {
-    fmt::print(stderr, "warning[{}]: checkpoint passed over: {}\n",
-               WarningCode::kCheckpointPassedOver, reason);
-  }
-  if (!newest.entry) {
-    fail(ErrorCode::kNoCheckpoint,
-         "{} holds no checkpoint: train first, or name one with --checkpoint",
-         checkpoints.string());
-  }
-  if (which == "best") {
-    auto best = best_checkpoint(checkpoints, newest);
-    if (!best) best = read_pointer(checkpoints, kBestPointer);
-    if (best) {
-      check_beats_base(best->path, rule);
-      return best->path;
-    }
-  }
-  return newest.entry->path;
 }
 
 }  // namespace sutor

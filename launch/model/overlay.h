@@ -82,17 +82,4 @@ std::vector<TrainedTensor> merged_tensors(const std::vector<const Overlay*>& ove
 // The experts and flags of any of them.
 ExpertConfig merged_config(const std::vector<const Overlay*>& overlays);
 
-// What "best" means of a training that never beat the base by its own evaluations.
-enum class WorseThanBase {
-  kRefused,  // E0104: the base is the best
-  kTold      // a note; the best of the trained ones is taken
-};
-
-// The checkpoint that `which` names: "best" (the newest when there is no best), "latest", or a step
-// directory. Prints which checkpoints it skips. Throws E0349 when the folder has none, and what
-// newest_valid_checkpoint does.
-std::filesystem::path find_checkpoint(const std::filesystem::path& checkpoints,
-                                      const std::string& which,
-                                      WorseThanBase rule = WorseThanBase::kRefused);
-
 }  // namespace sutor

@@ -8,6 +8,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/process/progress.h"
 #include "csrc/ops/device/host_window.h"
 #include "launch/log/metrics_log.h"
 #include "launch/model/read_plan.h"
@@ -246,8 +247,16 @@ WeightReads load_weights(const ModelSource& source, const ParallelState& paralle
                          const std::vector<ShardValues>& shards, int threads) {
   Comm& world = parallel.world();
   const int64_t before = source.directory.fetched_bytes();
-  NodeLoader(source, parallel.node(), shards, threads).load();
   WeightReads reads;
+  for (const auto& [name, stored] : source.directory.tensors()) {
+    reads.stored += stored.entry->num_bytes();
+  }
+  {
+    // What one of several ranks reads is not known before.
+    const Progress progress = Progress::of_reading(
+        "loading weights", world.size() == 1 ? reads.stored : 0, world.rank() == 0);
+    NodeLoader(source, parallel.node(), shards, threads).load();
+  }
   reads.of_rank.assign(static_cast<size_t>(world.size()), 0);
   reads.of_rank[static_cast<size_t>(world.rank())] = source.directory.fetched_bytes() - before;
   world.all_reduce(std::span(reads.of_rank), ReduceOp::kSum, "weights read");
@@ -255,9 +264,6 @@ WeightReads load_weights(const ModelSource& source, const ParallelState& paralle
   for (int rank = 0; rank < world.size(); ++rank) {
     reads.of_node[static_cast<size_t>(parallel.nodes().node_of(rank))] +=
         reads.of_rank[static_cast<size_t>(rank)];
-  }
-  for (const auto& [name, stored] : source.directory.tensors()) {
-    reads.stored += stored.entry->num_bytes();
   }
   return reads;
 }

@@ -39,9 +39,9 @@ FolderLock::FolderLock(const std::filesystem::path& folder) {
 OutputLock::OutputLock(const std::filesystem::path& output) : lock_(output) {
   const RunPaths paths(output);
   require_plain_contents(paths);
-  for (const auto& folder :
-       {paths.output, paths.tokens_folder(), paths.checkpoints(), paths.evaluation(),
-        paths.evaluation() / "base", paths.evaluation() / "trained"}) {
+  for (const auto& folder : {paths.output, paths.tokens_folder(), paths.checkpoints(),
+                             paths.evaluation(), paths.evaluation() / "base",
+                             paths.evaluation() / "trained", paths.evaluation() / "training"}) {
     remove_temporaries(folder);
   }
   for (const auto& folder : {paths.output, paths.checkpoints()}) remove_probes(folder);

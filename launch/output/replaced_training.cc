@@ -12,6 +12,7 @@
 #include "csrc/base/file.h"
 #include "csrc/base/text/text.h"
 #include "launch/log/run_contents.h"
+#include "launch/log/run_record.h"
 
 namespace sutor {
 namespace {
@@ -21,8 +22,9 @@ namespace fs = std::filesystem;
 // In the order of moving aside: with `checkpoints` there, those in the run directory are the new
 // training's, at any moment. They go back in the opposite order, for the same reason.
 std::vector<fs::path> parts_of(const RunPaths& paths) {
-  return {paths.checkpoints(), paths.metrics(), paths.evaluations(), paths.tensorboard(),
-          paths.resolved_recipe()};
+  return {paths.checkpoints(),    paths.metrics(),   paths.evaluations(),
+          paths.tensorboard(),    paths.wandb_run(), run_record_path(paths),
+          paths.resolved_recipe(), paths.fork()};
 }
 
 void move(const fs::path& from, const fs::path& to) {
@@ -65,7 +67,12 @@ ReplacedTraining::ReplacedTraining(const RunPaths& paths) : paths_(paths) {
   for (const fs::path& part : parts_of(paths_)) {
     if (is_name_taken(part)) found.push_back(part);
   }
-  if (found.empty() || found.front() == paths_.resolved_recipe()) return;  // no training
+  // No training, but what it leaves beside its checkpoints and logs.
+  if (found.empty() || found.front() == paths_.wandb_run() ||
+      found.front() == run_record_path(paths_) || found.front() == paths_.resolved_recipe() ||
+      found.front() == paths_.fork()) {
+    return;
+  }
   const fs::path aside =
       paths_.output / fmt::format("{}{}", RunPaths::kReplacedPrefix, random_hex());
   if (::mkdir(aside.c_str(), 0700) != 0) fail_write(aside, "make directory", errno);

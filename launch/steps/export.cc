@@ -17,11 +17,14 @@
 #include "csrc/base/error.h"
 #include "csrc/base/owner/staged_directory.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/process/progress.h"
+#include "launch/checkpoints/choose_checkpoint.h"
 #include "launch/convert/rounding_report.h"
 #include "launch/data/token_stores.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/overlay.h"
 #include "launch/steps/step_ledger.h"
+#include "recipes/recipe_reader.h"
 
 namespace sutor {
 namespace {
@@ -113,10 +116,16 @@ void print_verified(const VerifyReport& report) {
 }
 
 Report write_merged(const Work& work, const ExportRequest& request, const fs::path& staging) {
-  const MergedExport merged = export_merged(work.base, work.model.tensors, work.trained, staging,
-                                            work.origin, request.quantized);
+  const int64_t bytes = work.base.total_bytes();
+  const MergedExport merged = [&] {
+    const Progress progress = Progress::of_reading("writing the merged model", bytes);
+    return export_merged(work.base, work.model.tensors, work.trained, staging, work.origin,
+                         request.quantized);
+  }();
   std::optional<VerifyReport> report;
   if (request.verify) {
+    const Progress progress =
+        Progress::of_reading("comparing the merged model with its base", 2 * bytes);
     report =
         verify_merged(work.base, work.model.tensors, staging, merged.digests, request.quantized);
   }
@@ -128,8 +137,6 @@ Report write_merged(const Work& work, const ExportRequest& request, const fs::pa
   };
 }
 
-constexpr size_t kNamesShown = 10;
-
 // A trained tensor whose rounded weight equals the base's is no failure of the export when nothing
 // moved it (an expert that never got a token); it is left out of what has to differ.
 std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
@@ -140,20 +147,20 @@ std::vector<TrainedTensor> moved_only(std::vector<TrainedTensor> tensors,
   });
   std::vector<TrainedTensor> moved;
   size_t unmoved = 0;
+  std::string first;
   for (size_t i = 0; i < tensors.size(); ++i) {
     TrainedTensor& tensor = tensors[i];
     if (!equal[i]) {
       moved.push_back(std::move(tensor));
-    } else if (++unmoved <= kNamesShown) {
-      fmt::print(stderr,
-                 "warning[{}]: {} is trained but equal to the base (no token reached it, or "
-                 "its change is below its dtype's resolution)\n",
-                 WarningCode::kExportedEqualsBase, tensor.name);
+    } else if (++unmoved == 1) {
+      first = tensor.name;
     }
   }
   if (unmoved > 0) {
-    fmt::print(stderr, "warning[{}]: {} of {} trained tensors are equal to the base\n",
-               WarningCode::kExportedEqualsBase, unmoved, tensors.size());
+    fmt::print(stderr,
+               "warning[{}]: {} of {} trained tensors are equal to the base, the first of them {}: "
+               "no token reached them, or their change is below their dtype's resolution\n",
+               WarningCode::kExportedEqualsBase, unmoved, tensors.size(), first);
   }
   return moved;
 }
@@ -212,6 +219,25 @@ std::set<int64_t> trained_end_tokens(const Recipe& recipe) {
 
 }  // namespace
 
+void require_exports(const Recipe& recipe) {
+  const auto& formats = recipe.export_.format;
+  if (std::find(formats.begin(), formats.end(), "peft") == formats.end()) return;
+  const std::string place = place_of(recipe, "export.format");
+  if (recipe.train.method != "lora") {
+    fail(ErrorCode::kNoPeftForm,
+         "{}: export.format peft is for low-rank pairs, which train.method {} does not train. Take "
+         "adapter or merged, or train.method lora.",
+         place, recipe.train.method);
+  }
+  const auto& targets = recipe.lora.targets;
+  if (std::find(targets.begin(), targets.end(), "experts") == targets.end()) return;
+  fail(ErrorCode::kNoPeftForm,
+       "{}: export.format peft has no form for the pairs of lora.targets experts: transformers "
+       "keeps routed experts fused, so peft has no module for one. Take adapter or merged, or "
+       "leave `experts` out of lora.targets.",
+       place);
+}
+
 void run_export(const Recipe& recipe, const ModelSource& source, const ExportRequest& request,
                 const nlohmann::json& provenance) {
   const RunPaths paths(recipe.output);
@@ -227,10 +253,14 @@ void run_export(const Recipe& recipe, const ModelSource& source, const ExportReq
   std::vector<const Overlay*> layers;
   for (const Overlay& adapter : source.adapters) layers.push_back(&adapter);
   std::optional<Overlay> checkpoint;
-  if (request.checkpoint != "none") {
-    const std::filesystem::path path = find_checkpoint(paths.checkpoints(), request.checkpoint);
+  if (request.checkpoint == "none") {
+    fmt::print("{}\n",
+               checkpoint_line(choose_checkpoint(paths.checkpoints(), "none"), recipe.model.path));
+  } else {
+    const ChosenCheckpoint chosen = choose_checkpoint(paths.checkpoints(), request.checkpoint);
+    fmt::print("{}\n", checkpoint_line(chosen, recipe.model.path));
+    const std::filesystem::path& path = chosen.path;
     checkpoint.emplace(source.checkpoint(path, source.digest()));
-    fmt::print("checkpoint {}\n", path.string());
     warn_of_base_config(*checkpoint);
     check_learned(*checkpoint, source, recipe, request.formats);
     layers.push_back(&*checkpoint);

@@ -21,6 +21,9 @@ struct ExportRequest {
   QuantizedRule quantized = QuantizedRule::kDequantize;
 };
 
+// Throws E0222 when what the recipe trains has no form in one of its formats, before it is trained.
+void require_exports(const Recipe& recipe);
+
 // One process. `none`: the base model itself, untouched.
 void run_export(const Recipe& recipe, const ModelSource& source, const ExportRequest& request,
                 const nlohmann::json& provenance);

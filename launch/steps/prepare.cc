@@ -10,6 +10,7 @@
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
+#include "csrc/base/process/progress.h"
 #include "launch/cli/provenance.h"
 #include "launch/data/packing_report.h"
 #include "launch/data/rows/row_files.h"
@@ -17,6 +18,8 @@
 #include "launch/job/python_step.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
+#include "launch/model/model_path.h"
+#include "recipes/missing_path.h"
 #include "recipes/recipe_reader.h"
 
 namespace sutor {
@@ -60,14 +63,31 @@ nlohmann::json job_of(const Recipe& recipe, const DataLook& look, bool strict) {
           {"report", look.report ? paths.data_report().string() : ""},
           {"stores", stores},
           {"colour", use_colour(STDOUT_FILENO)},
+          {"quiet", progress_is_silent()},
           {"producer", version_text()},
           {"sources", sources}};
+}
+
+// The script would not know the place in the recipe. What a glob matches is the script's to say.
+void require_rows(const Recipe& recipe, const std::string& list) {
+  const auto& sources = list == "data.train" ? recipe.data.train : recipe.data.eval;
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const std::string& path = sources[i].path;
+    if (path.empty() || !row_files(path).empty() || is_there(path)) continue;
+    const bool glob = path.find_first_of("*?[") != std::string::npos;
+    fail(ErrorCode::kUnreadableData, "{}: {}[{}].path: {}",
+         place_of(recipe, fmt::format("{}[{}].path", list, i)), list, i,
+         glob ? fmt::format("no file is named like {}", path) : missing_path_text(path, recipe));
+  }
 }
 
 }  // namespace
 
 int run_prepare(const Recipe& recipe, const DataLook& look, bool strict) {
   if (recipe.data.train.empty() && recipe.data.eval.empty()) require_train_data(recipe);
+  // A tokenizer alone is enough here; only what is no folder at all is refused.
+  if (!is_folder(recipe.model.path)) require_model_path(recipe);
+  for (const char* list : {"data.train", "data.eval"}) require_rows(recipe, list);
   const nlohmann::json job = job_of(recipe, look, strict);
   if (job["sources"].empty()) {
     fmt::print("every set is a token store already\n");

@@ -13,6 +13,8 @@
 #include "checkpoint/partial/checkpoint_list.h"
 #include "checkpoint/store/open_model.h"
 #include "csrc/base/error.h"
+#include "launch/checkpoints/choose_checkpoint.h"
+#include "launch/checkpoints/fork.h"
 #include "launch/data/rows/row_files.h"
 #include "launch/data/token_stores.h"
 #include "launch/job/agreement.h"
@@ -20,8 +22,12 @@
 #include "launch/job/stop_request.h"
 #include "launch/log/run_contents.h"
 #include "launch/log/run_paths.h"
+#include "launch/model/layout_check.h"
+#include "launch/model/model_path.h"
 #include "launch/model/session.h"
 #include "launch/preflight/output_check.h"
+#include "launch/python/wandb_run.h"
+#include "launch/report/report_page.h"
 #include "launch/steps/export.h"
 #include "launch/steps/prepare.h"
 #include "launch/steps/score.h"
@@ -44,22 +50,33 @@ struct StepFiles {
   Paths outputs;  // files or folders
 };
 
+// The digest reads the whole base: what can be refused before is.
+std::string checked_base(const Recipe& recipe, const ModelSource& source, Comm& world) {
+  require_layout(recipe.parallel, source.info, world.size());
+  return base_digest(source, world).text();
+}
+
 class RecipeRun {
  public:
-  RecipeRun(const Recipe& recipe, Comm& world, bool overwrite, const nlohmann::json& provenance)
+  RecipeRun(const Recipe& recipe, Comm& world, const RunMode& mode,
+            const nlohmann::json& provenance)
       : recipe_(recipe),
         world_(world),
-        overwrite_(overwrite),
+        overwrite_(mode.overwrite),
+        from_(mode.from),
         provenance_(provenance),
         paths_(recipe.output),
-        source_(recipe.model),
-        base_(base_digest(source_, world).text()),
+        source_((require_model_path(recipe), recipe.model)),
+        base_(checked_base(recipe, source_, world)),
         checks_(recipe, base_) {
     on_rank_0(world, "read the ledger of steps", [&] { ledger_.emplace(paths_.step_ledger()); });
   }
 
   void go() {
-    on_rank_0(world_, "look at what the output holds", [&] { check_output(); });
+    on_rank_0(world_, "look at what the output holds", [&] {
+      check_output();
+      check_wandb(recipe_);
+    });
     step(RecipeStep::kPrepare, &RecipeRun::prepare_files, &RecipeRun::prepare);
     if (selects()) {
       step(RecipeStep::kScore, &RecipeRun::score_files, &RecipeRun::score);
@@ -67,6 +84,9 @@ class RecipeRun {
     }
     step(RecipeStep::kTrain, &RecipeRun::train_files, &RecipeRun::train);
     step(RecipeStep::kExport, &RecipeRun::export_files, &RecipeRun::export_);
+    on_rank_0(world_, "draw the report", [&] {
+      if (did_something_ || !has_report(paths_)) leave_report(paths_);
+    });
   }
 
  private:
@@ -84,6 +104,11 @@ class RecipeRun {
   // program's, or a person's.
   void check_output() {
     if (selects()) require_unedited(checks_.expert_config());
+    if (!from_.empty()) {
+      const bool resume = paths_.holds_training() && !overwrite_;
+      const nlohmann::json parent = fork_to_begin(paths_, from_, resume);
+      if (!parent.is_null()) check_parent_base(parent, base_);
+    }
     if (overwrite_ || !trained_before()) return require_own_training(paths_);
     refuse_other_basis(recipe_, base_, selects(), checks_);
   }
@@ -163,6 +188,7 @@ class RecipeRun {
       fmt::print("== {}\n", name_of(step));
       std::fflush(stdout);
     }
+    did_something_ = true;
     (this->*body)();
     world_.barrier("end of a step");
     on_rank_0(world_, "record a step", [&] {
@@ -248,11 +274,12 @@ class RecipeRun {
         from_rank_0(world_, "look for a training", [&] {
           return std::string(paths_.holds_training() && !overwrite_ ? "resume" : "start");
         }) == "resume";
-    run_train(recipe_, source_, world_, {.resume = resume, .overwrite = overwrite_}, provenance_);
+    run_train(recipe_, source_, world_, {.resume = resume, .overwrite = overwrite_}, provenance_,
+              from_);
   }
 
   StepFiles export_files() const {
-    const std::filesystem::path chosen = find_checkpoint(paths_.checkpoints(), "best");
+    const std::filesystem::path chosen = choose_checkpoint(paths_.checkpoints(), "best").path;
     Paths outputs;
     for (const std::string& format : recipe_.export_.format) {
       outputs.push_back(paths_.adapter().parent_path() / format);
@@ -275,7 +302,9 @@ class RecipeRun {
   const Recipe& recipe_;
   Comm& world_;
   bool overwrite_;
+  std::string from_;
   const nlohmann::json& provenance_;
+  bool did_something_ = false;
   RunPaths paths_;
   ModelSource source_;  // opened once: its digest is computed once, by rank 0
   std::string base_;
@@ -286,10 +315,11 @@ class RecipeRun {
 
 }  // namespace
 
-void run_recipe(const Recipe& recipe, Comm& world, bool overwrite,
+void run_recipe(const Recipe& recipe, Comm& world, const RunMode& mode,
                 const nlohmann::json& provenance) {
   on_rank_0(world, "preflight of the output", [&] { check_output(RunPaths(recipe.output)); });
-  RecipeRun(recipe, world, overwrite, provenance).go();
+  require_exports(recipe);
+  RecipeRun(recipe, world, mode, provenance).go();
 }
 
 }  // namespace sutor

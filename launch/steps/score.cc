@@ -6,6 +6,7 @@
 #include "launch/cli/provenance.h"
 #include "launch/data/token_stores.h"
 #include "launch/eval/score_model.h"
+#include "launch/eval/score_verdict.h"
 #include "launch/log/metrics_log.h"
 #include "launch/log/run_paths.h"
 #include "launch/steps/made_from.h"
@@ -32,13 +33,21 @@ void run_score(const Recipe& recipe, const ModelSource& source, Comm& world,
   write_scores(result.scores,
                {source.info.family, base.text(), result.sample_digest.text(), version_text(),
                 nlohmann::json(made).dump()},
-               paths.scores());
+               paths.scores(), result.first_half);
   if (records) write_summary(result.scores.table(), *records / "summary.json");
   fmt::print("device   {}\n", session.device_text());
   fmt::print("weights  {}\n", weights_text(session));
   fmt::print("scored {} tokens on {} rank(s) in {:.1f} s: {} layers x {} experts -> {}\n",
              format_count(result.tokens), world.size(), result.seconds,
              result.scores.layers().size(), result.scores.num_experts(), paths.scores().string());
+  const auto overlap = half_overlap(result.scores, result.first_half, recipe.esft.select);
+  fmt::print("{}\n{}\n{}\n", halves_line(overlap, recipe.esft.select), dead_line(result.scores),
+             hot_line(result.scores));
+  std::fflush(stdout);
+  for (const std::string& warning :
+       score_warnings(recipe, source.info, result.scores, overlap, result.tokens)) {
+    fmt::print(stderr, "{}\n", warning);
+  }
 }
 
 }  // namespace sutor

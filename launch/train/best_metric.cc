@@ -2,17 +2,11 @@
 
 #include <cmath>
 
+#include "launch/checkpoints/unbeaten_base.h"
 #include "launch/data/token_stores.h"
-#include "launch/model/unbeaten_base.h"
 #include "recipes/data_sets.h"
 
 namespace sutor {
-
-MetricName parse_metric_name(const std::string& name) {
-  const size_t dot = name.rfind('.');
-  if (dot == std::string::npos) return {"", name};
-  return {name.substr(0, dot), name.substr(dot + 1)};
-}
 
 std::string default_best(const Recipe& recipe) {
   if (recipe.data.eval.empty()) return "";

@@ -6,15 +6,10 @@
 
 #include "launch/log/metrics_log.h"
 #include "launch/train/checkpointer.h"
+#include "recipes/eval_metrics.h"
 #include "recipes/recipe.h"
 
 namespace sutor {
-
-// "task.loss" is the metric `key` of the evaluation set `set`. A name without a dot has no set.
-struct MetricName {
-  std::string set, key;
-};
-MetricName parse_metric_name(const std::string& name);
 
 // What decides where the recipe does not say: the loss of the first evaluation set, or of the rows
 // held out of all training sets; empty without any set.

@@ -53,22 +53,41 @@ std::vector<SaveJob::Part> in_pieces(const std::vector<SaveJob::Part>& parts) {
   return pieces;
 }
 
+// State of a kind, converted where the destination has another dtype (of another optimizer).
+void read_as(const CheckpointReader& reader, const std::string& kind, ShardedTensor& window) {
+  const OptimizerState& stored = reader.optimizer();
+  const DType dtype = stored.kinds[stored.index_of(kind)].dtype;
+  if (dtype == window.dtype) return reader.read(kind, window);
+  ShardedTensor converted = window;
+  converted.dtype = dtype;
+  std::vector<std::byte> bytes(converted.num_bytes());
+  converted.data = bytes.data();
+  reader.read(kind, converted);
+  convert_elements(bytes.data(), dtype, window.data, window.dtype, window.num_elements());
+}
+
 }  // namespace
 
 nlohmann::json to_json(const TrainState& state) {
-  return {{"step", state.step},
-          {"cursor", {{"epoch", state.cursor.epoch}, {"position", state.cursor.position}}},
-          {"seed", state.seed},
-          {"schedule", state.schedule},
-          {"data_digest", state.data_digest},
-          {"leaves_out", state.leaves_out},
-          {"lora", state.lora},
-          {"best",
-           {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
-          {"base", state.base_values},
-          // Nothing draws random numbers while training: the order of the data is a function of
-          // (seed, epoch, position), and there is no dropout.
-          {"rng", "none"}};
+  nlohmann::json json = {
+      {"step", state.step},
+      {"cursor", {{"epoch", state.cursor.epoch}, {"position", state.cursor.position}}},
+      {"seed", state.seed},
+      {"schedule", state.schedule},
+      {"data_digest", state.data_digest},
+      {"leaves_out", state.leaves_out},
+      {"lora", state.lora},
+      {"best",
+       {{"metric", state.best_metric}, {"value", state.best_value}, {"step", state.best_step}}},
+      {"base", state.base_values},
+      // Nothing draws random numbers while training: the order of the data is a function of
+      // (seed, epoch, position), and there is no dropout.
+      {"rng", "none"}};
+  if (!state.fork.is_null()) {
+    json["fork"] = state.fork;
+    json["optimizer_steps"] = state.optimizer_steps;
+  }
+  return json;
 }
 
 TrainState train_state_from(const nlohmann::json& json, const std::string& where) {
@@ -85,6 +104,8 @@ TrainState train_state_from(const nlohmann::json& json, const std::string& where
     state.best_metric = json.at("best").at("metric");
     state.best_value = json.at("best").at("value");
     state.best_step = json.at("best").at("step");
+    state.fork = json.value("fork", nlohmann::json());
+    state.optimizer_steps = json.value("optimizer_steps", int64_t{0});
     if (json.contains("base")) json.at("base").get_to(state.base_values);
     return state;
   } catch (const nlohmann::json::exception& error) {
@@ -188,12 +209,42 @@ TrainState Checkpointer::read_from(const std::string& path, const TrainState& no
   check_belongs(reader);
   const TrainState saved = train_state_from(reader.meta().state, path);
   check_same_training(saved, now, path, world_.rank() == 0);
-  const std::vector<SaveJob::Part> pieces = in_pieces(parts());
+  read_parts(reader, parts());
+  return continued(saved, now);
+}
+
+void Checkpointer::read_parts(const CheckpointReader& reader,
+                              const std::vector<SaveJob::Part>& parts) const {
+  const std::vector<SaveJob::Part> pieces = in_pieces(parts);
   parallel_tasks(at::get_num_threads(), static_cast<int64_t>(pieces.size()), [&](int64_t i) {
     const auto& [kind, rows] = pieces[static_cast<size_t>(i)];
-    fill_in_windows(rows, [&](ShardedTensor& window) { reader.read(kind, window); });
+    fill_in_windows(rows, [&](ShardedTensor& window) { read_as(reader, kind, window); });
   });
-  return continued(saved, now);
+}
+
+void Checkpointer::begin_from(TrainState& state) {
+  const std::string path = state.fork.at("from");
+  bool moments = false;
+  const std::string problem = problem_of([&] {
+    const CheckpointReader reader(path);
+    moments = reader.optimizer() == optimizer_.declared();
+    std::vector<SaveJob::Part> wanted = parts();
+    if (!moments) {
+      // Another optimizer's values, under the name that it has for them.
+      std::erase_if(wanted, [&](const SaveJob::Part& part) {
+        return part.kind != optimizer_.declared().values;
+      });
+      for (SaveJob::Part& part : wanted) part.kind = reader.optimizer().values;
+    }
+    read_parts(reader, wanted);
+    if (!moments) return;
+    state.optimizer_steps =
+        reader.meta().step + reader.meta().state.value("optimizer_steps", int64_t{0});
+  });
+  agree(world_, problem, "read the checkpoint of a fork");
+  state.fork["takes"] = moments ? "weights and moments" : "weights";
+  optimizer_.state_restored();
+  for (FlatBuffer* buffer : store_.buffers()) buffer->gather_values();
 }
 
 bool Checkpointer::resume(TrainState& state, bool strict) {

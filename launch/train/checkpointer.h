@@ -31,7 +31,12 @@ struct TrainState {
   std::string best_metric;  // "task.loss"
   double best_value = 0;
   int64_t best_step = -1;
-  // Evaluations of the base, before any step: "task.loss" -> value. Empty when there were none.
+  // Of which checkpoint the training is a fork (fork.h); null: of none.
+  nlohmann::json fork;
+  // Steps that the optimizer's moments had before step 1: of the parent of a fork.
+  int64_t optimizer_steps = 0;
+  // Evaluations of the base (of a fork: of its parent), before any step: "task.loss" -> value.
+  // Empty when there were none.
   std::map<std::string, double> base_values;
 };
 
@@ -63,6 +68,10 @@ class Checkpointer {
   // newest_valid_checkpoint does, E0305, E0350 or E0380 when the checkpoint belongs to something
   // else, E0221, and E0220 when there is none but files of another program.
   bool resume(TrainState& state, bool strict);
+  // Collective. Takes the weights of another training's checkpoint, which fits (fork.h), and its
+  // moments where the optimizer is the same: then state.optimizer_steps are theirs. Notes in
+  // state.fork which. Throws what the reader does, on all ranks.
+  void begin_from(TrainState& state);
   // Collective. Points BEST at the checkpoint of this step, when it is published; removes BEST when
   // there is none (-1).
   void mark_best(int64_t step) { saves_.mark_best(step); }
@@ -70,6 +79,8 @@ class Checkpointer {
  private:
   // The path of the checkpoint to resume; empty: there is none. Collective.
   std::string choose(bool strict, const DamagedSteps& damaged);
+  // Fills what this rank holds of these parts.
+  void read_parts(const CheckpointReader& reader, const std::vector<SaveJob::Part>& parts) const;
   // What this rank holds of the checkpoint; the state to go on from.
   TrainState read_from(const std::string& path, const TrainState& now);
   std::vector<IndexedTensor> wanted() const;

@@ -35,6 +35,7 @@ MicrobatchState::MicrobatchState(const CausalModel& model, ParameterStore& store
   context_.balance =
       balance_terms(options.balance, batch_, store.tensor_parallel(), model.device());
   context_.lowest_layer = options.lowest_layer;
+  context_.on_routing = options.on_routing;
 }
 
 at::Tensor MicrobatchState::forward(const at::Tensor& input) {
@@ -70,10 +71,12 @@ at::Tensor MicrobatchState::forward_part(int layer, CausalModel::Part part, cons
   return out;
 }
 
-// The same bits as in the forward pass; its part of the balance loss is counted already.
+// The same bits as in the forward pass; its tokens and its part of the balance loss are counted
+// already.
 at::Tensor MicrobatchState::forward_again(const LayerGraph& graph) {
   const ProfileScope scope("recomputation");
   const at::Tensor balance_loss = context_.balance_loss;
+  context_.on_routing = nullptr;
   const at::Tensor out = model_.layer(graph.layer, graph.part, graph.in, context_, tables_);
   context_.balance_loss = balance_loss;
   return out;

@@ -26,6 +26,8 @@ struct PipelineOptions {
   BalanceTerms balance{};  // of the global batch
   Recompute recompute = Recompute::kNone;
   int64_t sources = 0;  // training sets whose losses are summed each for itself, 0 = none
+  // As in ForwardContext, once for every layer of every micro-batch, though layers are recomputed.
+  decltype(ForwardContext::on_routing) on_routing = {};
 };
 
 // This rank's summands: the step's values are their sums over all ranks, counting each

@@ -26,7 +26,8 @@ std::vector<std::string> lines_missing(const std::string& a, const std::string& 
 }  // namespace
 
 bool may_change(const std::string& line) {
-  for (const char* key : {"schedule.steps:", "schedule.epochs:", "train.micro_batch:", "eval."}) {
+  for (const char* key : {"schedule.steps:", "schedule.epochs:", "train.micro_batch:",
+                          "train.early_stop.", "eval."}) {
     if (line.starts_with(key)) return true;
   }
   return false;
@@ -49,9 +50,9 @@ void check_same_training(const TrainState& saved, const TrainState& now, const s
     fail(
         ErrorCode::kOtherRecipe,
         "{} was made with other keys or data; going on would mix two trainings:{}\nGo on with what "
-        "it was made with; or begin anew with --overwrite or in another output; or fork it: "
-        "export it, name the adapter in model.adapters, and set another output.",
-        where, refused);
+        "it was made with; or begin anew with --overwrite or in another output; or fork it: `sutor "
+        "train RECIPE --from {} --set output=OTHER`.",
+        where, refused, where);
   }
   if (!changed.empty() && print) fmt::print("resumed with other keys than before:{}\n", changed);
 }

@@ -7,6 +7,7 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "launch/log/run_paths.h"
+#include "launch/train/planned_training.h"
 #include "layers/lora/lora_params.h"
 
 namespace sutor {
@@ -69,8 +70,14 @@ bool needs_expert_config(const Recipe& recipe) {
 }
 
 TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model) {
+  return make_train_plan(
+      recipe, model, needs_expert_config(recipe) ? read_config(recipe, model) : ExpertConfig());
+}
+
+TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model,
+                          const ExpertConfig& config) {
   TrainPlan plan;
-  if (needs_expert_config(recipe)) plan.config = read_config(recipe, model);
+  plan.config = config;
   plan.model = recipe.train.method == "lora" ? with_lora(model, recipe.lora, plan.config) : model;
   plan.trainable = what_trains(recipe, plan.model, plan.config);
   plan.digest = digest_of_names(plan.trainable);

@@ -11,10 +11,10 @@
 #include "csrc/base/profile.h"
 #include "csrc/ops/cpu/kernel_level.h"
 #include "csrc/ops/device/memory.h"
+#include "launch/checkpoints/unbeaten_base.h"
 #include "launch/data/packing_report.h"
 #include "launch/data/token_stores.h"
 #include "launch/log/metrics_log.h"
-#include "launch/model/unbeaten_base.h"
 #include "launch/train/losses/balance_loss.h"
 #include "recipes/data_sets.h"
 

@@ -36,6 +36,7 @@ StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& i
   micro.loss_scale = 1.0 / static_cast<double>(input.supervised);
   micro.balance = terms_of(session, input, options);
 
+  micro.on_routing = options.on_routing;
   micro.sources = static_cast<int64_t>(input.supervised_by_source.size());
 
   const std::vector<FlatBuffer*> buffers = store.buffers();
@@ -76,7 +77,7 @@ StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& i
          options.step, result.loss, result.grad_norm);
   }
   clip_gradients(buffers, result.grad_norm, options.clip);
-  optimizer.step(options.lr, options.step);
+  optimizer.step(options.lr, options.optimizer_step > 0 ? options.optimizer_step : options.step);
   for (FlatBuffer* buffer : buffers) buffer->gather_values();
   return result;
 }

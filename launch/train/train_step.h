@@ -28,6 +28,9 @@ struct StepOptions {
   double clip = 1.0;  // OptimOptions::clip
   double lr = 0;
   int64_t step = 1;  // counts from 1
+  // That of the optimizer's moments, which a fork may have from its parent; 0: `step`.
+  int64_t optimizer_step = 0;
+  decltype(ForwardContext::on_routing) on_routing = {};  // as in PipelineOptions
 };
 
 struct StepResult {

@@ -9,6 +9,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/json.h"
+#include "launch/checkpoints/choose_checkpoint.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/eval/completion_scores.h"
@@ -31,7 +32,7 @@ constexpr VerbHelp kHelp{
     "perplexity, token accuracy, exact matches, and scores of generated completions for sets with "
     "a `scorer`. Or scores a file of completions: JSON lines of {\"example\": {\"prompt\", "
     "\"raw_prediction\", \"raw_answers\"}}.",
-    "sutor eval RECIPE [--checkpoint best|latest|none|DIR] [--mask CONFIG] [--json] | "
+    "sutor eval RECIPE [--checkpoint best|last|none|DIR] [--mask CONFIG] [--json] | "
     "sutor eval --completions FILE --scorer NAME[,NAME]... [--json] [--out FILE]",
     "sutor eval my.yaml --checkpoint best --json\n"
     "sutor eval --completions intent.jsonl --scorer intent,exact --out scored.jsonl"};
@@ -40,8 +41,7 @@ po::options_description make_options(po::positional_options_description& positio
   po::options_description options(100);
   add_recipe_options(options, positional);
   auto add = options.add_options();
-  add("checkpoint", po::value<std::string>()->default_value("best"),
-      "best, latest, a step directory, or none (the base alone)");
+  add("checkpoint", po::value<std::string>()->default_value(kAutoCheckpoint), kCheckpointHelp);
   add("no-base", po::bool_switch(), "do not measure the base model");
   add("mask", po::value<std::string>(),
       "expert config: the router must not choose its experts (losses only)");

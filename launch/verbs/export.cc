@@ -20,7 +20,7 @@ constexpr VerbHelp kHelp{
     "export",
     "Writes what a checkpoint trained: an adapter (trained tensors only) and a merged model "
     "directory that transformers and the servers load.",
-    "sutor export RECIPE [--checkpoint best|latest|none|DIR] [--format adapter,merged] "
+    "sutor export RECIPE [--checkpoint best|last|none|DIR] [--format adapter,merged] "
     "[--quantized dequantize|requantize] [--verify]",
     "sutor export my.yaml --verify\n"
     "sutor export my.yaml --checkpoint latest --format merged --out exported/"};
@@ -32,7 +32,7 @@ int verb_export(const Arguments& arguments) {
   po::positional_options_description positional;
   add_recipe_options(options, positional);
   options.add_options()("checkpoint", po::value<std::string>()->default_value("best"),
-                        "best, latest, none (the base as it is), or a step directory")(
+                        "best, last, none (the base as it is), or a step directory")(
       "format", po::value<std::string>(),
       "adapter, merged, peft, several with commas (default: the recipe's)")(
       "out", po::value<std::string>(), "folder for adapter/ and merged/ (default: OUTPUT/export)")(

@@ -10,6 +10,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/json.h"
+#include "launch/checkpoints/apply_checkpoint.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/recipe_arguments.h"
 #include "launch/cli/token_ids.h"
@@ -32,7 +33,7 @@ constexpr VerbHelp kHelp{
     "Completes prompts token by token: greedy, or sampled with generate.temperature and "
     "generate.top_p. Several ranks share the prompts.",
     "sutor generate RECIPE | --model DIR  --prompts ROWS.jsonl | --ids FILE.json  --out FILE "
-    "[--checkpoint best] [--set key=value]... [--profile]",
+    "[--checkpoint best|last|none|DIR] [--set key=value]... [--profile]",
     "sutor generate my.yaml --checkpoint best --prompts eval.jsonl --out completions.jsonl\n"
     "mpiexec -n 2 sutor generate --model model/ --dtype fp32 --ids prompts.json --out out.json "
     "--set parallel.ep=2"};
@@ -57,18 +58,16 @@ std::optional<OutputLock> lock_for(const po::variables_map& values, const Recipe
 
 void run_generate(const Recipe& recipe, Comm& world, const po::variables_map& values) {
   set_threads(recipe.train.threads);
+  const ChosenCheckpoint chosen =
+      choose_for_all(world, RunPaths(recipe.output).checkpoints(), checkpoint_option(values));
+  if (world.rank() == 0) {
+    fmt::print("{}\n", checkpoint_line(chosen, recipe.model.path));
+    std::fflush(stdout);
+  }
   const ModelSource source(recipe.model);
   check_source(source, world);
   Session session(source, world, session_options(recipe, world));
-  const std::string checkpoint = values["checkpoint"].as<std::string>();
-  if (checkpoint != "none") {
-    const std::string path = from_rank_0(world, "choose checkpoint", [&] {
-      return find_checkpoint(RunPaths(recipe.output).checkpoints(), checkpoint).string();
-    });
-    const Overlay trained = source.checkpoint(path, base_digest(source, world));
-    if (world.rank() == 0) warn_of_base_config(trained);
-    session.apply(trained);
-  }
+  apply_checkpoint(chosen, session);
   const std::string out = values["out"].as<std::string>();
   GenerationResult result;
   if (values.count("prompts")) {
@@ -103,8 +102,7 @@ int verb_generate(const Arguments& arguments) {
       "ids", po::value<std::string>(), "JSON: a list of prompts, each a list of token ids")(
       "out", po::value<std::string>()->required(),
       "completions as JSON lines (with --ids: JSON, the new ids of each prompt)")(
-      "checkpoint", po::value<std::string>()->default_value("none"),
-      "best, latest, a step directory, or none (the model as it is)");
+      "checkpoint", po::value<std::string>()->default_value(kAutoCheckpoint), kCheckpointHelp);
   add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {

@@ -9,10 +9,13 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/safetensors.h"
+#include "launch/checkpoints/apply_checkpoint.h"
 #include "launch/cli/command_line.h"
+#include "launch/cli/recipe_arguments.h"
 #include "launch/cli/token_ids.h"
 #include "launch/job/device_choice.h"
 #include "launch/job/job.h"
+#include "launch/log/run_paths.h"
 #include "launch/model/session.h"
 #include "launch/train/pipeline_runner.h"
 #include "layers/esft/trainable_params.h"
@@ -25,8 +28,8 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "logits", "Writes logits and router choices of given token ids as safetensors.",
-    "sutor logits --model DIR --ids FILE.json --out FILE.safetensors [--dtype fp32|bf16] "
-    "[--grads EXPERT_CONFIG]",
+    "sutor logits RECIPE | --model DIR  --ids FILE.json --out FILE.safetensors "
+    "[--checkpoint best|last|none|DIR] [--dtype fp32|bf16] [--grads EXPERT_CONFIG]",
     "sutor logits --model model/ --ids ids.json --dtype fp32 --out logits.safetensors\n"
     "sutor logits --model model/ --ids ids.json --grads expert_config.json --out "
     "grads.safetensors"};
@@ -122,33 +125,44 @@ void add_logits(Session& session, const Rows& rows, std::map<std::string, at::Te
 
 int verb_logits(const Arguments& arguments) {
   po::options_description options;
-  options.add_options()("model", po::value<std::string>()->required(), "model directory")(
-      "ids", po::value<std::string>()->required(), "JSON: a list of equally long rows of ids")(
+  po::positional_options_description positional;
+  add_recipe_options(options, positional);
+  add_model_options(options);
+  add_device_option(options);
+  options.add_options()("ids", po::value<std::string>()->required(),
+                        "JSON: a list of equally long rows of ids")(
       "out", po::value<std::string>()->required(), "safetensors file to write")(
-      "dtype", po::value<std::string>()->default_value("fp32"), "fp32 or bf16")(
+      "checkpoint", po::value<std::string>()->default_value(kAutoCheckpoint), kCheckpointHelp)(
       "grads", po::value<std::string>(),
       "expert config: also write the mean loss over next tokens and the gradients of what it "
       "trains")("layer-base", po::value<int>()->default_value(0),
-                "1 for configs whose layers count from 1")(
-      "device", po::value<std::string>()->default_value("auto"), "auto, cpu or cuda");
+                "1 for configs whose layers count from 1");
   return run_job([&](Comm& world) {
-    const auto values = parse_command_line(kHelp, options, {}, arguments);
+    const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     if (world.size() > 1) {
       fail(ErrorCode::kOneProcessOnly, "`sutor logits` runs as one process, found {} ranks",
            world.size());
     }
     require_plain_file((*values)["out"].as<std::string>());  // before anything costly
-    const ModelSource source((*values)["model"].as<std::string>());
+    const Recipe recipe = recipe_or_model_from(*values);
+    const bool grads = values->count("grads") > 0;
+    // Gradients are of what has no other values than the model's.
+    const ChosenCheckpoint chosen = choose_for_all(
+        world, RunPaths(recipe.output).checkpoints(),
+        grads && (*values)["checkpoint"].defaulted() ? "none" : checkpoint_option(*values));
+    if (grads && !chosen.path.empty()) {
+      fail(ErrorCode::kBadArgument, "--grads is of the model as it is: leave --checkpoint out");
+    }
+    fmt::print("{}\n", checkpoint_line(chosen, recipe.model.path));
+    const ModelSource source(recipe.model);
     check_source(source, world);
     const Rows rows = read_ids((*values)["ids"].as<std::string>(), source.info.vocab_size);
-    const ChosenDevice chosen = choose_device((*values)["device"].as<std::string>(), world);
-    const SessionOptions session_options{
-        .dtype = computing_dtype((*values)["dtype"].as<std::string>()),
-        .device = chosen.device,
-        .device_text = chosen.text};
+    const ChosenDevice device = choose_device(recipe.device, world);
+    const SessionOptions session_options{.dtype = computing_dtype(recipe.model.dtype),
+                                         .device = device.device,
+                                         .device_text = device.text};
     TrainableSet trainable;
-    const bool grads = values->count("grads") > 0;
     if (grads) {
       const std::string path = (*values)["grads"].as<std::string>();
       trainable =
@@ -156,6 +170,7 @@ int verb_logits(const Arguments& arguments) {
                                                          (*values)["layer-base"].as<int>(), path));
     }
     Session session(source, source.info, trainable, world, session_options);
+    apply_checkpoint(chosen, session);
     std::map<std::string, at::Tensor> out;
     add_logits(session, rows, out);
     if (grads) add_gradients(session, rows, out);

@@ -1,4 +1,4 @@
-// sutor plan: computes what a layout of ranks means, without starting any.
+// sutor plan: what a recipe, or a layout of ranks, takes and means, without starting any.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -10,9 +10,11 @@
 #include "csrc/base/error.h"
 #include "launch/cli/command_line.h"
 #include "launch/cli/layout_arguments.h"
+#include "launch/cli/recipe_arguments.h"
 #include "launch/cli/verb.h"
 #include "launch/job/failure.h"
 #include "launch/plan/plan_placement.h"
+#include "launch/verbs/plan_recipe.h"
 #include "parallel_state/layout/rank_layout.h"
 
 namespace po = boost::program_options;
@@ -22,15 +24,14 @@ namespace {
 
 constexpr VerbHelp kHelp{
     "plan",
-    "Computes what a layout means without starting any rank. --groups: its process groups, in "
-    "Megatron-Core's order; a layout that does not fit is refused with the arithmetic. "
-    "--placement: how evenly expert work is distributed over the expert-parallel ranks, by "
-    "Megatron's contiguous placement and by one that is balanced by scores and trained experts.",
-    "sutor plan --groups [--world N] [--tp N] [--cp N] [--ep N] [--etp N] [--pp N] [--order ORDER] "
-    "[--rank R] [--json] | sutor plan --placement --scores PATH --config FILE --ep N [--replicas "
-    "R] [--halves] [--json]",
-    "sutor plan --groups --world 16 --tp 2 --cp 2 --pp 2 --ep 4\n"
-    "sutor plan --placement --scores records/ --config intent.json --ep 8 --halves"};
+    "Says what a training takes of memory, disk and time, without weights, ranks or a GPU; exit "
+    "code 1 when it does not fit. --groups: process groups of a layout, in Megatron-Core's order. "
+    "--placement: how evenly expert work is distributed over the expert-parallel ranks.",
+    "sutor plan RECIPE [--ranks N] [--device-memory 24GiB] [--measured RUN|RATE] [--json] | sutor "
+    "plan --groups [--world N] [--tp N] ... | sutor plan --placement --scores PATH --config FILE "
+    "--ep N",
+    "sutor plan my.yaml --ranks 8 --device-memory 80GiB --measured runs/before\n"
+    "sutor plan --groups --world 16 --tp 2 --cp 2 --pp 2 --ep 4"};
 
 // Megatron's name of a group, and RankLayout's where it differs.
 struct GroupName {
@@ -93,6 +94,9 @@ PlacementRequest placement_request(const po::variables_map& values) {
 int verb_plan(const Arguments& arguments) {
   return run_alone([&]() -> int {
     po::options_description options;
+    po::positional_options_description positional;
+    add_recipe_options(options, positional);
+    add_plan_recipe_options(options);
     auto add = options.add_options();
     add("groups", po::bool_switch(), "the process groups");
     add("placement", po::bool_switch(), "contiguous and balanced placement of experts");
@@ -110,12 +114,15 @@ int verb_plan(const Arguments& arguments) {
         "second");
     add("rank", po::value<int>(), "only the groups of this rank");
     add("json", po::bool_switch(), "print JSON and nothing else");
-    const auto values = parse_command_line(kHelp, options, {}, arguments);
+    const auto values = parse_command_line(kHelp, options, positional, arguments);
     if (!values) return kExitOk;
     const bool groups = (*values)["groups"].as<bool>();
-    if (groups == (*values)["placement"].as<bool>()) {
-      fail(ErrorCode::kBadArgument, "sutor plan: give --groups or --placement (one of the two).");
+    const bool placement = (*values)["placement"].as<bool>();
+    if (int{groups} + int{placement} + int{values->count("recipe") > 0} != 1) {
+      fail(ErrorCode::kBadArgument,
+           "sutor plan: name a recipe, or give --groups or --placement (one of the three).");
     }
+    if (!groups && !placement) return plan_recipe(*values);
     if (!groups) {
       print_placement(placement_request(*values));
       return kExitOk;

@@ -17,7 +17,7 @@ constexpr VerbHelp kHelp{
     "run",
     "Goes the whole way of a recipe: prepare, score, select, train, export; a step whose outputs "
     "are still valid is skipped, an unfinished training goes on.",
-    "sutor run RECIPE [--set key=value]... [--overwrite] [--profile]",
+    "sutor run RECIPE [--set key=value]... [--overwrite] [--from CHECKPOINT] [--profile]",
     "sutor run my.yaml\n"
     "mpiexec -n 4 sutor run my.yaml --set parallel.ep=4"};
 
@@ -30,7 +30,9 @@ int verb_run(const Arguments& arguments) {
   options.add_options()(
       "overwrite", po::bool_switch(),
       "train and export anew; an earlier training is deleted when the new one has a "
-      "checkpoint");
+      "checkpoint")("from", po::value<std::string>(),
+                    "a step directory of another run: training begins from its weights (and its "
+                    "moments, with the same optimizer), at step 0");
   add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
@@ -41,7 +43,9 @@ int verb_run(const Arguments& arguments) {
     const auto lock = lock_output(world, recipe.output);
     set_threads(recipe.train.threads);
     with_profile(*values, world, [&] {
-      run_recipe(recipe, world, (*values)["overwrite"].as<bool>(), provenance("run", arguments));
+      run_recipe(recipe, world,
+                 {.overwrite = (*values)["overwrite"].as<bool>(), .from = option_from(*values)},
+                 provenance("run", arguments));
     });
     return kExitOk;
   });

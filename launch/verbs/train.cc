@@ -9,6 +9,7 @@
 #include "launch/job/job.h"
 #include "launch/model/session.h"
 #include "launch/output/output_lock.h"
+#include "launch/report/report_page.h"
 #include "launch/steps/stage_checks.h"
 #include "launch/train/train_plan.h"
 
@@ -20,7 +21,7 @@ namespace {
 constexpr VerbHelp kHelp{
     "train", "Trains the experts that the expert config names (or everything), with checkpoints.",
     "sutor train RECIPE [--set key=value]... [--resume[=strict]] [--overwrite] "
-    "[--check] [--profile]",
+    "[--from CHECKPOINT] [--check] [--profile]",
     "sutor train my.yaml --set optim.lr=1e-5\n"
     "mpiexec -n 4 sutor train my.yaml --set parallel.ep=4 --resume"};
 
@@ -46,8 +47,12 @@ int verb_train(const Arguments& arguments) {
       "go on from the newest complete checkpoint; =strict: do not pass over bad ones")(
       "overwrite", po::bool_switch(),
       "replace the training in the output folder; it is deleted when the new one has a "
-      "checkpoint")("check", po::bool_switch(),
-                    "only look whether it can start: recipe, model, data, layout, disk and memory");
+      "checkpoint")(
+      "from", po::value<std::string>(),
+      "a step directory of another run: begin from its weights (and its moments, with "
+      "the same optimizer), at step 0, with the keys of this recipe")(
+      "check", po::bool_switch(),
+      "only look whether it can start: recipe, model, data, layout, disk and memory");
   add_device_option(options);
   add_profile_option(options);
   return run_job([&](Comm& world) {
@@ -71,7 +76,10 @@ int verb_train(const Arguments& arguments) {
     with_profile(*values, world, [&] {
       const ModelSource source(recipe.model);
       check_stages_before(recipe, source, world);
-      run_train(recipe, source, world, mode, provenance("train", arguments));
+      run_train(recipe, source, world, mode, provenance("train", arguments), option_from(*values));
+      on_rank_0(world, "draw the report", [&] {
+        if (!mode.check) leave_report(RunPaths(recipe.output));
+      });
     });
     return kExitOk;
   });

@@ -1,5 +1,5 @@
-// sutor verify: checks that stores, model directories, checkpoints, adapters, token stores, scores
-// and expert configs are as they were written.
+// sutor verify: checks that stores, model directories, checkpoints, adapters, token stores, scores,
+// expert configs and what receipts list are as they were written.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,13 +13,15 @@
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
 #include "csrc/base/parallel.h"
+#include "csrc/base/process/progress.h"
 #include "launch/cli/command_line.h"
 #include "launch/data/rows/sha256.h"
 #include "launch/inspect/inspect_model.h"
+#include "launch/inspect/verify_artifact.h"
 #include "launch/inspect/verify_file.h"
 #include "launch/job/failure.h"
 #include "launch/log/metrics_log.h"
-#include "launch/model/model_config.h"
+#include "launch/report/receipt_check.h"
 
 namespace po = boost::program_options;
 namespace fs = std::filesystem;
@@ -30,11 +32,13 @@ namespace {
 constexpr VerbHelp kHelp{
     "verify",
     "Reads base stores, model directories, exports, checkpoints (or a folder of them), adapters, "
-    "token\nstores, scores and expert configs to the last byte and checks every digest that they "
-    "record; says\nwhat has none. Changes nothing. Exit code 0: all is as it was written; 3: "
-    "corruption, one line each\nwith the way to repair it.",
+    "token\nstores, scores, expert configs and receipts (with all that they list) to the last byte "
+    "and checks\nevery digest that they record; says what has none. Changes nothing. Exit code 0: "
+    "all "
+    "is as it was\nwritten; 3: corruption, one line each with the way to repair it.",
     "sutor verify PATH... [--threads N] [--json] [--record] [--deep]",
     "sutor verify base/ runs/my/checkpoints runs/my/export/adapter runs/my/scores.h5\n"
+    "sutor verify runs/my/receipt.json\n"
     "sutor verify DeepSeek-V2-Lite/ --json\n"
     "sutor verify base/ --deep | grep -E '^[0-9a-f]{64} ' > base.sha256   # for sha256sum -c"};
 
@@ -46,36 +50,34 @@ struct Timed {
   FileSums sums{};  // with --deep
 };
 
-// What the family makes of config.json; nothing for an unknown family, or when config.json cannot
-// be read, which the check of the files then reports.
-std::optional<ModelInfo> model_info(const fs::path& path) {
-  try {
-    return read_model_info(path);
-  } catch (const Error&) {
-    return std::nullopt;
-  }
-}
-
-Verification verify_one(const fs::path& path, ArtifactKind kind, int threads) {
-  if (kind == ArtifactKind::kCheckpoint) return verify_checkpoint(path, threads);
-  if (kind == ArtifactKind::kPeftAdapter) return verify_peft_adapter(path, threads);
-  const std::optional<ModelInfo> model = model_info(path);
-  const TensorMap* tensors = model ? &model->tensors : nullptr;
-  if (kind == ArtifactKind::kAdapter) return verify_adapter_files(path, threads, tensors);
-  return kind == ArtifactKind::kBaseStore ? verify_base_store(path, tensors, threads)
-                                          : verify_model(path, tensors, threads);
-}
-
 struct Target {
   fs::path path;
   ArtifactKind kind = ArtifactKind::kOther;
   std::optional<FileKind> file{};  // of a single file
+  bool receipt = false;
 };
 
+void add_files(const fs::path& path, std::vector<fs::path>& files);
+
+int64_t bytes_below(const fs::path& path) {
+  std::vector<fs::path> files;
+  add_files(path, files);
+  int64_t bytes = 0;
+  for (const fs::path& file : files) bytes += bytes_of(file);
+  return bytes;
+}
+
+Verification verify_target(const Target& target, int threads) {
+  if (target.receipt) return verify_receipt(target.path, threads);
+  return target.file ? verify_file(target.path, *target.file)
+                     : verify_artifact(target.path, target.kind, threads);
+}
+
 Timed verify_timed(const Target& target, int threads) {
+  const Progress progress = Progress::of_reading(fmt::format("verify {}", target.path.string()),
+                                                 bytes_below(target.path));
   const auto begin = std::chrono::steady_clock::now();
-  Timed timed{target.file ? verify_file(target.path, *target.file)
-                          : verify_one(target.path, target.kind, threads)};
+  Timed timed{verify_target(target, threads)};
   timed.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return timed;
 }
@@ -89,6 +91,8 @@ void add_files(const fs::path& path, std::vector<fs::path>& files) {
 
 // Of all files of a target, in the order of their names. What is no regular file has none.
 FileSums file_sums(const fs::path& path, int threads) {
+  const Progress progress =
+      Progress::of_reading(fmt::format("SHA-256 of {}", path.string()), bytes_below(path));
   std::vector<fs::path> files;
   add_files(path, files);
   FileSums sums(files.size());
@@ -105,6 +109,10 @@ std::vector<Target> targets(const std::vector<std::string>& paths) {
   std::vector<Target> found;
   for (const std::string& given : paths) {
     const fs::path path = existing_path(given);
+    if (is_receipt(path)) {
+      found.push_back({.path = path, .receipt = true});
+      continue;
+    }
     if (const auto file = file_kind(path); file && is_file(path)) {
       found.push_back({.path = path, .file = file});
       continue;
@@ -115,7 +123,7 @@ std::vector<Target> targets(const std::vector<std::string>& paths) {
            "sutor verify does not know what {} is{}. Known are base stores, directories with "
            "config.json, step-* directories and folders of them, adapters (expert_cfg.json or "
            "adapter_config.json), token stores (*.tokens.h5), scores (*.h5) and expert configs "
-           "(*.json).",
+           "(*.json) and receipts (receipt.json).",
            path.string(), trainer_text(path));
     }
     if (kind != ArtifactKind::kCheckpointFolder) {
@@ -184,7 +192,7 @@ nlohmann::ordered_json to_json(const Timed& timed) {
 }
 
 void record(const Target& target, const Verification& result, int threads) {
-  if (target.file || target.kind != ArtifactKind::kModelDirectory) {
+  if (target.file || target.receipt || target.kind != ArtifactKind::kModelDirectory) {
     fail(ErrorCode::kBadArgument,
          "--record is for model directories; {} is a {}, which records its digests when it is made",
          target.path.string(), result.kind);

@@ -7,6 +7,7 @@
 #include "csrc/base/profile.h"
 #include "csrc/ops/cross_entropy.h"
 #include "csrc/ops/device/host_window.h"
+#include "csrc/ops/device/memory.h"
 #include "csrc/ops/exact_sum.h"
 #include "layers/parallel/row_collectives.h"
 
@@ -76,6 +77,7 @@ HeadLoss head_loss(const at::Tensor& hidden, const std::vector<int64_t>& targets
   for (int64_t begin = 0; begin < count; begin += chunk) {
     const int64_t rows = std::min(chunk, count - begin);
     const auto part = [&](const at::Tensor& all) { return all.narrow(0, begin, rows); };
+    const ops::MemoryScope memory(ops::MemoryItem::kLogits);
     const at::Tensor h = at::index_select(hidden, 0, part(position));
     const at::Tensor logits = logits_of(h, weight);
     if (comm.size() == 1) {

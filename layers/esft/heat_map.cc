@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kLeft = 64, kTop = 64, kBottom = 76, kRight = 24;
 constexpr int kRowHeight = 14;
-constexpr int kDarkest = 96;  // a black outline still shows on it
+constexpr int kDarkest = 48;          // outlines have a white edge, which shows on it
+constexpr size_t kMostValues = 8192;  // beyond it, only chosen experts say their value
 
 struct Picture {
   const std::map<int, std::vector<double>>& scores;
@@ -48,9 +49,23 @@ std::string shade(double share) {
   return fmt::format("#{0:02x}{0:02x}{0:02x}", grey);
 }
 
-// Neighbours of one shade become one rectangle, which keeps the file small.
-std::string cells(const Picture& p, const std::vector<double>& values, int y) {
+std::string value_text(int layer, size_t expert, double value) {
+  return fmt::format("<title>layer {}, expert {}: {:.4f}</title>", layer, expert, value);
+}
+
+// Every expert says its value to the pointer. Of large models neighbours of one shade become one
+// rectangle instead, which keeps the file small.
+std::string cells(const Picture& p, int layer, const std::vector<double>& values, int y) {
   std::string text;
+  if (p.scores.size() * values.size() <= kMostValues) {
+    for (size_t e = 0; e < values.size(); ++e) {
+      text +=
+          fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\">{}</rect>\n",
+                      kLeft + static_cast<int>(e) * p.cell, y, p.cell, kRowHeight,
+                      shade(values[e] / p.highest), value_text(layer, e, values[e]));
+    }
+    return text;
+  }
   size_t begin = 0;
   for (size_t e = 1; e <= values.size(); ++e) {
     const std::string fill = shade(values[begin] / p.highest);
@@ -68,10 +83,11 @@ std::string outlines(const Picture& p, int layer, const std::vector<double>& val
   if (chosen == p.config.experts.end()) return "";
   std::string text;
   for (int id : std::set<int>(chosen->second.begin(), chosen->second.end())) {
-    text += fmt::format(
-        "<rect class=\"chosen\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"><title>layer {}, "
-        "expert {}: {:.4f}</title></rect>\n",
-        kLeft + id * p.cell + 1, y + 1, p.cell - 2, kRowHeight - 2, layer, id, values.at(id));
+    const std::string place =
+        fmt::format("x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"", kLeft + id * p.cell + 1, y + 1,
+                    p.cell - 2, kRowHeight - 2);
+    text += fmt::format("<rect class=\"edge\" {0}/>\n<rect class=\"chosen\" {0}>{1}</rect>\n",
+                        place, value_text(layer, static_cast<size_t>(id), values.at(id)));
   }
   return text;
 }
@@ -132,7 +148,8 @@ std::string heat_map_svg(const ScoreTable& table, const ExpertConfig& config, bo
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} "
       "{1}\" font-family=\"sans-serif\" font-size=\"11\">\n"
-      "<style>.chosen {{ fill: none; stroke: #000; stroke-width: 2 }}</style>\n"
+      "<style>.chosen {{ fill: none; stroke: #000; stroke-width: 2; pointer-events: all }} .edge "
+      "{{ fill: none; stroke: #fff; stroke-width: 4 }}</style>\n"
       "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n"
       "<text x=\"{2}\" y=\"22\" font-size=\"14\">{3}</text>\n",
       p.width(), height, kLeft, escape(title));
@@ -142,7 +159,7 @@ std::string heat_map_svg(const ScoreTable& table, const ExpertConfig& config, bo
   for (const auto& [layer, values] : p.scores) {
     svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kLeft - 8, y + 11,
                        layer);
-    svg += cells(p, values, y);
+    svg += cells(p, layer, values, y);
     marks += outlines(p, layer, values, y);
     y += kRowHeight;
   }

@@ -1,4 +1,5 @@
 // The selection as a picture: layers x experts, the score as a shade of grey, chosen ones outlined.
+// A viewer shows the value of the expert under the pointer.
 #pragma once
 
 #include <string>

@@ -46,7 +46,22 @@ std::string format4(double value) {
   return text;
 }
 
-void write_scores(const ExpertScores& scores, const ScoreOrigin& origin, const fs::path& path) {
+namespace {
+
+// prefix: "" or "first_half_"
+void write_layer(h5::File& file, const ExpertScores& scores, int layer, const std::string& prefix) {
+  const std::string group = layer_group(layer);
+  file.write(fmt::format("{}/{}counts", group, prefix), "I64", {scores.num_experts()},
+             std::as_bytes(scores.counts(layer)));
+  file.write(fmt::format("{}/{}gate_sums", group, prefix), "I64", {scores.num_experts()},
+             std::as_bytes(scores.gate_sums(layer)));
+  file.set_int(group, prefix + "tokens", scores.num_tokens(layer));
+}
+
+}  // namespace
+
+void write_scores(const ExpertScores& scores, const ScoreOrigin& origin, const fs::path& path,
+                  const std::optional<ExpertScores>& first_half) {
   h5::write_file(path, [&](h5::File& file) {
     file.set_text("/", "format", kFormat);
     file.set_int("/", "top_k", scores.top_k());
@@ -59,23 +74,19 @@ void write_scores(const ExpertScores& scores, const ScoreOrigin& origin, const f
     file.set_text("/", "version", origin.version);
     if (!origin.made_from.empty()) file.set_text("/", "made_from", origin.made_from);
     for (int layer : scores.layers()) {
-      const std::string group = layer_group(layer);
-      file.write(group + "/counts", "I64", {scores.num_experts()},
-                 std::as_bytes(scores.counts(layer)));
-      file.write(group + "/gate_sums", "I64", {scores.num_experts()},
-                 std::as_bytes(scores.gate_sums(layer)));
-      file.set_int(group, "tokens", scores.num_tokens(layer));
+      write_layer(file, scores, layer, "");
+      if (first_half) write_layer(file, *first_half, layer, "first_half_");
     }
   });
 }
 
 namespace {
 
-void read_layer(const h5::File& file, int layer, ExpertScores& scores) {
+void read_layer(const h5::File& file, int layer, const std::string& prefix, ExpertScores& scores) {
   const std::string group = layer_group(layer);
-  const auto counts = file.read<int64_t>(group + "/counts");
-  const auto gate_sums = file.read<int64_t>(group + "/gate_sums");
-  const int64_t tokens = file.get_int(group, "tokens");
+  const auto counts = file.read<int64_t>(fmt::format("{}/{}counts", group, prefix));
+  const auto gate_sums = file.read<int64_t>(fmt::format("{}/{}gate_sums", group, prefix));
+  const int64_t tokens = file.get_int(group, prefix + "tokens");
   const auto experts = static_cast<size_t>(scores.num_experts());
   if (counts.size() != experts || gate_sums.size() != experts) {
     file.fail_read(fmt::format("{} has {} counts and {} gate sums, expected {} experts", group,
@@ -94,6 +105,14 @@ void read_layer(const h5::File& file, int layer, ExpertScores& scores) {
                                scores.top_k()));
   }
   scores.set_layer(layer, counts, gate_sums, tokens);
+}
+
+// A part has at most what the whole has, number by number.
+void check_half(const h5::File& file, const ExpertScores& half, const ExpertScores& whole) {
+  for (size_t i = 0; i < half.flat().size(); ++i) {
+    if (half.flat()[i] <= whole.flat()[i]) continue;
+    file.fail_read("the first half of the sample has more than the whole sample");
+  }
 }
 
 }  // namespace
@@ -121,7 +140,12 @@ StoredScores read_scores(const fs::path& path) {
   std::sort(layers.begin(), layers.end());
   StoredScores result;
   result.scores = ExpertScores(layers, static_cast<int>(experts), static_cast<int>(top_k));
-  for (int layer : layers) read_layer(file, layer, result.scores);
+  for (int layer : layers) read_layer(file, layer, "", result.scores);
+  if (!layers.empty() && file.has_attribute(layer_group(layers.front()), "first_half_tokens")) {
+    result.first_half = ExpertScores(layers, static_cast<int>(experts), static_cast<int>(top_k));
+    for (int layer : layers) read_layer(file, layer, "first_half_", *result.first_half);
+    check_half(file, *result.first_half, result.scores);
+  }
   result.origin = {
       .family = file.get_text("/", "family"),
       .base_digest = file.get_text("/", "base_digest"),

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -22,13 +23,17 @@ struct ScoreOrigin {
 };
 
 // scores.h5: /layers/<global layer>/{counts,gate_sums} int64 [E] and the layer's attribute
-// `tokens`; root attributes format, top_k, num_experts, tokens, gate_fraction_bits, family,
-// base_digest, data_digest, version, made_from. Written under a temporary name and renamed.
+// `tokens`; of the first half of the sample, where it is known, likewise first_half_counts,
+// first_half_gate_sums and `first_half_tokens`; root attributes format, top_k, num_experts, tokens,
+// gate_fraction_bits, family, base_digest, data_digest, version, made_from. Written under a
+// temporary name and renamed.
 void write_scores(const ExpertScores& scores, const ScoreOrigin& origin,
-                  const std::filesystem::path& path);
+                  const std::filesystem::path& path,
+                  const std::optional<ExpertScores>& first_half = {});
 struct StoredScores {
   ExpertScores scores;
   ScoreOrigin origin;
+  std::optional<ExpertScores> first_half = {};  // absent in older files
 };
 // Throws E0325 with file and reason.
 StoredScores read_scores(const std::filesystem::path& path);

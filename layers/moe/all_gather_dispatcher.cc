@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "csrc/ops/device/host_window.h"
+#include "csrc/ops/shapes/planned_routing.h"
 #include "csrc/ops/sum_rows.h"
 #include "layers/moe/dispatch_rows.h"
 #include "layers/moe/expert_destinations.h"
@@ -41,7 +42,10 @@ class AllGatherDispatcher final : public TokenDispatcher {
         gather_rows(topk_weights, handle->tokens, ranks_, "dispatch weights");
     Dispatched out;
     out.handle = handle;
-    take_own(host_longs(idx), layer, slots, *handle, out, x.device());
+    const std::vector<int64_t> choices =
+        idx.is_meta() ? ops::planned_choices(idx.numel(), placement_.num_experts())
+                      : host_longs(idx);
+    take_own(choices, layer, slots, *handle, out, x.device());
     out.weights_R = gathered_rows(weights.reshape({-1}), handle->choice_R);
     out.source = dispatch_rows(x, *handle);
     return out;
@@ -141,7 +145,7 @@ class AllGatherDispatcher final : public TokenDispatcher {
     const at::Tensor choice_R = at::tensor(choices, at::kLong);
     handle.choice_R = ops::to_device(choice_R, device);
     handle.row_of_choice_R = ops::to_device(choice_R.argsort(), device);
-    out.offsets = ops::longs_on(offsets, device);
+    out.offsets = ops::longs_on(offsets, ops::table_device(device));
     out.row_index_R = ops::longs_on(tokens, device);
   }
 

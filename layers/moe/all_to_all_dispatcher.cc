@@ -7,6 +7,7 @@
 
 #include "csrc/ops/device/host_window.h"
 #include "csrc/ops/row_order.h"
+#include "csrc/ops/shapes/planned_routing.h"
 #include "csrc/ops/sum_rows.h"
 #include "layers/moe/dispatch_rows.h"
 #include "layers/moe/expert_destinations.h"
@@ -101,7 +102,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
   const at::Tensor& owner_places(int layer, at::Device device) const {
     at::Tensor& places = owner_places_[layer];
     if (!places.defined()) {
-      places = ops::longs_on(ExpertDestinations::owners(placement_, layer), device);
+      places = ops::longs_on(ExpertDestinations::owners(placement_, layer),
+                             ops::table_device(device));
     }
     return places;
   }
@@ -180,7 +182,7 @@ class AllToAllDispatcher final : public TokenDispatcher {
         row_of_arrival.push_back(row);
       }
     }
-    out.offsets = ops::longs_on(offsets, device);
+    out.offsets = ops::longs_on(offsets, ops::table_device(device));
     out.row_index_R = ops::longs_on(index, device);
     handle.row_of_arrival = ops::longs_on(row_of_arrival, device);
   }

@@ -3,6 +3,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "csrc/base/profile.h"
+#include "csrc/ops/device/memory.h"
+#include "csrc/ops/shapes/planned_routing.h"
 #include "layers/moe/balance_loss.h"
 
 namespace sutor {
@@ -28,6 +30,8 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
                             const at::Tensor& topk_weights, const at::Tensor& anchor,
                             const at::Tensor& topk_idx, const GroupedExperts* experts,
                             const TokenDispatcher* dispatcher, int64_t layer, bool keep) {
+    const ops::MemoryScope memory(ops::MemoryItem::kDispatch);
+    const ops::PlannedLayer planned(layer);
     auto state = c10::make_intrusive<RoutedState>();
     state->experts = experts;
     state->dispatcher = dispatcher;
@@ -47,6 +51,7 @@ class RoutedExpertsFunction : public torch::autograd::Function<RoutedExpertsFunc
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list grads) {
+    const ops::MemoryScope memory(ops::MemoryItem::kDispatch);
     const c10::IValue capsule = ctx->saved_data["state"];
     const auto state = c10::static_intrusive_pointer_cast<RoutedState>(capsule.toCapsule());
     const DispatchHandle& handle = *state->dispatched.handle;

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "csrc/base/error.h"
+#include "csrc/ops/device/memory.h"
 
 namespace sutor {
 
@@ -25,6 +26,7 @@ void FlatBuffer::allocate() {
   }
   set_boundaries();
   values_ = at::zeros({total_}, options_);
+  const ops::MemoryScope memory(ops::MemoryItem::kGradients);
   grads_ = at::zeros({total_}, options_.dtype(at::kFloat));
 }
 

@@ -6,6 +6,7 @@
 #include <torch/types.h>
 
 #include "csrc/base/error.h"
+#include "csrc/ops/device/memory.h"
 #include "layers/optim/adamw.h"
 #include "layers/optim/adamw_bf16.h"
 
@@ -20,6 +21,7 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimOptions& options, uint64_t 
 
 Optimizer::Optimizer(OptimizerState declared, const std::vector<FlatBuffer*>& buffers)
     : declared_(std::move(declared)) {
+  const ops::MemoryScope memory(ops::MemoryItem::kOptimizer);
   for (FlatBuffer* buffer : buffers) {
     Chunk& chunk = chunks_.emplace_back(Chunk{*buffer, {}});
     for (const StateKind& kind : declared_.kinds) {

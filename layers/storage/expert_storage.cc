@@ -6,6 +6,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/index_range.h"
+#include "csrc/ops/shapes/planned_routing.h"
 #include "parallel_state/placement/tensor_shard.h"
 
 namespace sutor {
@@ -54,7 +55,7 @@ LayerExperts::LayerExperts(const ModelInfo& model, const ParallelState& parallel
   for (const auto* locals : {&trained, &adapted, &rest}) {
     for (const size_t local : *locals) slot_of_local[local] = slot++;
   }
-  storage_.slots = LocalSlots(std::move(slot_of_local), options.device());
+  storage_.slots = LocalSlots(std::move(slot_of_local), ops::table_device(options.device()));
   std::vector<Expert> tensors;
   for (const size_t local : trained) tensors.push_back(experts[local]);
   add_trained(tensors, !decay_matrices_only);

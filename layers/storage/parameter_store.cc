@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "csrc/base/error.h"
+#include "csrc/ops/device/memory.h"
 
 namespace sutor {
 
@@ -17,6 +18,7 @@ ParameterStore::ParameterStore(const ModelInfo& model, const TrainableSet& train
       tensor_parallel_(parallel.tp(), parallel.sequence_parallel()),
       options_(at::TensorOptions().dtype(dtype).device(device)),
       tied_(parallel.has_tied_group() ? parallel.tied() : *self_comm_, options_) {
+  const ops::MemoryScope memory(ops::MemoryItem::kWeights);
   const StageMap& stages = parallel.stages();
   const int first = stages.first_layer(parallel.stage());
   for (int i = 0; i < stages.layers_of(parallel.stage()); ++i) layers_.push_back(first + i);

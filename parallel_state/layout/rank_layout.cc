@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 
 #include "csrc/base/error.h"
 
@@ -52,6 +53,19 @@ std::vector<std::string> parse_order(const ParallelOptions& options, int dp, int
   return order;
 }
 
+// How to start with a number of ranks that the sizes divide; empty for sizes that make no sense.
+std::string start_hint(const ParallelOptions& o, int world_size) {
+  constexpr int64_t kMostRanks = 100'000;
+  const int64_t dense = int64_t{o.tp} * o.cp, expert = int64_t{o.etp} * o.ep;
+  if (dense > kMostRanks || expert > kMostRanks) return "";
+  const int64_t fewest = std::lcm(dense, expert) * o.pp;
+  if (fewest > kMostRanks) return "";
+  return fmt::format(
+      " Start it on {} ranks, or a multiple: `mpiexec -n {} sutor ...`{}; or choose other sizes "
+      "in `parallel`.",
+      fewest, fewest, world_size == 1 ? " (this is one process)" : "");
+}
+
 }  // namespace
 
 RankLayout::RankLayout(const ParallelOptions& options, int world_size)
@@ -84,13 +98,13 @@ void RankLayout::check_sizes() const {
   // In 64 bits, so that a mistyped size ends in this message and not in an overflow.
   const int64_t dense = int64_t{o.tp} * o.pp * o.cp;
   if (dense > world_size_ || world_size_ % dense != 0) {
-    fail(ErrorCode::kBadLayout, "tp({}) * pp({}) * cp({}) = {} does not divide world size {}.",
-         o.tp, o.pp, o.cp, dense, world_size_);
+    fail(ErrorCode::kBadLayout, "tp({}) * pp({}) * cp({}) = {} does not divide world size {}.{}",
+         o.tp, o.pp, o.cp, dense, world_size_, start_hint(o, world_size_));
   }
   const int64_t expert = int64_t{o.etp} * o.ep * o.pp;
   if (expert > world_size_ || world_size_ % expert != 0) {
-    fail(ErrorCode::kBadLayout, "etp({}) * ep({}) * pp({}) = {} does not divide world size {}.",
-         o.etp, o.ep, o.pp, expert, world_size_);
+    fail(ErrorCode::kBadLayout, "etp({}) * ep({}) * pp({}) = {} does not divide world size {}.{}",
+         o.etp, o.ep, o.pp, expert, world_size_, start_hint(o, world_size_));
   }
 }
 

@@ -17,7 +17,9 @@ ExpertPlacement::ExpertPlacement(int num_experts, int ep, int ranks,
       if (num_experts % d == 0 && (ranks == 0 || ranks % d == 0)) divisors.push_back(d);
     }
     fail(ErrorCode::kBadPlacement, "parallel.ep={} does not divide {} experts. {}: {}.", ep,
-         num_experts, ranks == 0 ? "Divisors" : fmt::format("Divisors that fit {} ranks", ranks),
+         num_experts,
+         ranks == 0 ? "Divisors"
+                    : fmt::format("Divisors that fit {} rank{}", ranks, ranks == 1 ? "" : "s"),
          fmt::join(divisors, ", "));
   }
   num_local_ = num_experts / ep;

@@ -113,7 +113,8 @@ class Losses(MixTest):
                     total += of["supervised_tokens"] * of["loss"]
                 self.assertEqual(targets, step["supervised_tokens"])
                 self.assertTrue(math.isclose(total / targets, step["loss"], rel_tol=1e-9))
-                self.assertRegex(result.out, r"step 1/1 \| loss \d\.\d{4} \(law \d\.\d{4}, chat ")
+                self.assertRegex(result.out, r"step 1/1 \| epoch \d\.\d\d \| loss \d\.\d{4} "
+                                             r"\(law \d\.\d{4}, chat ")
 
     def test_one_set_alone_has_no_second_loss(self):
         job, result = self.train("--set", f"data.train=[{{path: {self.folder.path}/law.jsonl}}]")

@@ -210,6 +210,16 @@ def state_of(pid):
         return ""
 
 
+def has_pending(pid, number):
+    """Whether a signal has come to a stopped process, which takes it when it goes on."""
+    try:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False  # it ended
+    masks = re.findall(r"^(?:SigPnd|ShdPnd):\s+(\w+)", status, re.MULTILINE)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
 def kill(pid, number=signal.SIGKILL):
     try:
         os.kill(pid, number)

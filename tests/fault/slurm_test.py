@@ -23,6 +23,8 @@ import jobs
 
 SUTOR = None  # set by main
 
+# cred_expire: a job that is requeued waits for so many seconds. OverTimeLimit: minutes that a job
+# may go on behind its limit, on a busy machine.
 SLURM_CONF = """\
 ClusterName=sutor-test
 SlurmctldHost={host}(127.0.0.1)
@@ -31,7 +33,7 @@ SlurmdUser=root
 SlurmctldPort={controller_port}
 SlurmdPort={daemon_port}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CryptoType=crypto/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -42,10 +44,13 @@ SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 MpiDefault=none
 ReturnToService=2
 SlurmctldTimeout=30
+MessageTimeout=60
+OverTimeLimit=10
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
@@ -151,7 +156,7 @@ class SlurmTest(jobs.JobTest):
         batch = self.run_job(
             "sbatch", "--wait", "--ntasks-per-node=4", f"--output={log}",
             f"--export=ALL,RECIPE={recipes[3]},SUTOR={SUTOR}",
-            jobs.ROOT / "recipes" / "cluster" / "train.sbatch")
+            jobs.ROOT / "recipes" / "slurm" / "train.sbatch")
         self.assertEqual(batch.code, 0, f"{batch}\n{log.read_text() if log.exists() else ''}")
         expected = self.jobs.losses(recipes[0])
         self.assertEqual(len(expected), 3)
@@ -212,7 +217,95 @@ class SlurmTest(jobs.JobTest):
         self.stopped(lambda recipe: [
             "sbatch", "--wait", "--no-requeue", "--ntasks-per-node=4", f"--output={log}",
             f"--export=ALL,RECIPE={recipe},SUTOR={SUTOR}",
-            jobs.ROOT / "recipes" / "cluster" / "train.sbatch"], log)
+            jobs.ROOT / "recipes" / "slurm" / "train.sbatch"], log)
+
+    def submit(self, script, ranks, log, export, *options, env=None):
+        """Submits a shipped script; returns the number of the job."""
+        done = self.run_job(
+            "sbatch", "--parsable", f"--ntasks-per-node={ranks}", f"--output={log}",
+            f"--export=ALL,SUTOR={SUTOR},{export}", *options,
+            jobs.ROOT / "recipes" / "slurm" / script, env=env)
+        self.assertEqual(done.code, 0, done)
+        return done.out.strip()
+
+    def wait_for_end(self, job, on_tick=lambda: None, seconds=200):
+        def ended():
+            on_tick()
+            return not self.slurm.command("squeue", "-h", "-j", job, "-o", "%i %T")
+        self.addCleanup(self.slurm.command, "scancel", job)
+        self.slurm.wait_for(ended, f"end of job {job}", seconds)
+
+    def stopped_ranks(self, recipe):
+        return [pid for pid in jobs.pids_of(str(recipe.parent)) if jobs.state_of(pid) == "T"]
+
+    def go_on_when_signalled(self, recipe, tell, told=lambda: None):
+        """For ranks that stop at a step: at the first one tell(pid) is called, and it goes on when
+        SIGUSR1 has come, behind told(); later ones go on at once. Returns what does this again and
+        again."""
+        asked, signalled = [], []
+        def tick():
+            for pid in self.stopped_ranks(recipe):
+                if not asked:
+                    asked.append(pid)
+                    tell(pid)
+                if not signalled and jobs.has_pending(pid, signal.SIGUSR1):
+                    signalled.append(pid)
+                    told()
+                if signalled:
+                    jobs.kill(pid, signal.SIGCONT)
+        return tick
+
+    def check_as_if_never_stopped(self, recipe, log, steps):
+        expected = self.jobs.recipe(steps)
+        plain = self.jobs.run(jobs.mpiexec(SUTOR, "train", expected, ranks=2), ranks=2)
+        self.assertEqual(plain.code, 0, plain)
+        text = log.read_text()
+        self.assertGreaterEqual(text.count("error[E7500]: stopped by SIGUSR1"), 1, text)
+        self.assertIn("resumed at step", text)
+        self.assertEqual(len(self.jobs.losses(recipe)), steps, text)
+        self.assertEqual(self.jobs.losses(recipe), self.jobs.losses(expected), text)
+
+    # (On a busy machine a rank that is stopped may wait for long.)
+    STOPS = {"SUTOR_FAULT": "stop:rank=0:op=end of step:count=4", "SUTOR_HEARTBEAT_TIMEOUT": "120"}
+
+    def set_minutes(self, job, minutes):
+        self.assertEqual(
+            self.slurm.command("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}"), "")
+
+    def test_a_job_near_its_time_limit_is_requeued_and_its_losses_are_as_if_nothing_had_happened(
+            self):
+        recipe, log = self.jobs.recipe(steps=8), self.jobs.folder / "requeued.log"
+        job = self.submit("train.sbatch", 2, log, f"RECIPE={recipe}", env=self.STOPS)
+        # Of a job with five minutes left SLURM sends the signal that the script asks for when it
+        # looks next: it does so every half minute.
+        self.wait_for_end(job, self.go_on_when_signalled(
+            recipe, lambda _: self.set_minutes(job, 5), lambda: self.set_minutes(job, 1440)))
+        self.check_as_if_never_stopped(recipe, log, 8)
+        self.assertIn("Restarts=1", self.slurm.command("scontrol", "show", "job", job))
+        self.assertTrue((recipe.parent / "run" / "export" / "adapter").is_dir())
+
+    def test_tasks_of_an_array_train_by_a_line_each_and_are_requeued_when_signalled(self):
+        recipes = [self.jobs.recipe(steps=8), self.jobs.recipe(steps=8)]
+        tasks, log = self.jobs.folder / "tasks.txt", self.jobs.folder / "array-%a.log"
+        tasks.write_text(f"# two trainings\n{recipes[0]}\n\n{recipes[1]} --set optim.lr=2e-3\n")
+        job = self.submit("array.sbatch", 2, log, f"TASKS={tasks}", "--array=1-3", env=self.STOPS)
+        # Straight to the ranks: scancel repeats a signal to a task of an array, and the second one
+        # would end the training at once.
+        ticks = [self.go_on_when_signalled(recipe, lambda _, recipe=recipe: [
+            jobs.kill(pid, signal.SIGUSR1) for pid in jobs.pids_of(str(recipe.parent))])
+                 for recipe in recipes]
+        self.wait_for_end(job, lambda: [tick() for tick in ticks])
+        for recipe, name in zip(recipes, ("array-1.log", "array-2.log")):
+            text = (self.jobs.folder / name).read_text()
+            self.assertEqual(text.count("error[E7500]: stopped by SIGUSR1"), 1, text)
+            self.assertEqual(text.count("resumed at step"), 1, text)
+            self.assertEqual(len(self.jobs.losses(recipe)), 8, text)
+        self.check_as_if_never_stopped(recipes[0], self.jobs.folder / "array-1.log", 8)
+        losses = [self.jobs.losses(recipe) for recipe in recipes]
+        self.assertEqual(losses[0][0], losses[1][0])
+        self.assertNotEqual(losses[0][2], losses[1][2])
+        self.assertIn(f"{tasks} holds 2; submit with --array=1-2",
+                      (self.jobs.folder / "array-3.log").read_text())
 
     def test_a_rank_that_stops_or_throws(self):
         for fault, words in (("stop:rank=0:op=reduce gradients", "error[E0606]: rank 0 "),

@@ -204,12 +204,20 @@ class TwoNodes(jobs.JobTest):
         return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+def missing_programs():
+    return [p for p in ("ip", "tc", "nsenter", "unshare") if shutil.which(p) is None]
+
+
+def can_run():
+    probe = ["unshare", "--net", "--uts", "--mount", "--ipc", "true"]
+    return os.geteuid() == 0 and not missing_programs() and subprocess.run(probe).returncode == 0
+
+
 def main():
     global SUTOR
     SUTOR = jobs.program_argument(__doc__)
-    missing = [p for p in ("ip", "tc", "nsenter", "unshare") if shutil.which(p) is None]
-    probe = ["unshare", "--net", "--uts", "--mount", "--ipc", "true"]
-    if os.geteuid() != 0 or missing or subprocess.run(probe).returncode != 0:
+    missing = missing_programs()
+    if not can_run():
         why = f"without {', '.join(missing)}" if missing else "not root, or no new namespaces here"
         print(f"skipped: {why}. This test makes two nodes of network namespaces: it needs root and "
               "iproute2 (tools/setup.sh --tests).")

@@ -141,10 +141,10 @@ class Run:
             shutil.copytree(self.program.prepared[key], self.output / "tokens")
         return self
 
-    def train(self, *arguments, ranks=1, ep=1, code=0, timeout=90):
+    def train(self, *arguments, ranks=1, ep=1, code=0, timeout=90, env=None):
         """Trains with expert parallel size `ep`; the other ranks are replicas."""
         return self.program.run("train", self.recipe, "--set", f"parallel.ep={ep}", *arguments,
-                                ranks=ranks, code=code, timeout=timeout)
+                                ranks=ranks, code=code, timeout=timeout, env=env)
 
     def metrics(self):
         return read_lines(self.output / "metrics.jsonl")

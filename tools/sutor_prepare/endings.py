@@ -1,5 +1,6 @@
 """How an error ends a step: the line that is printed, and the exit code."""
 
+import os
 import sys
 
 from .errors import PrepareError
@@ -17,6 +18,20 @@ class StepEnd(Exception):
 
 # What has a message of its own; all else is a library's exception or panic, or a fault of ours.
 EXPECTED = (StepEnd, PrepareError, ImportError, OSError, OutOfTime, MemoryError, KeyboardInterrupt)
+
+
+def _system_text(error):
+    """"runs/tokens: Not a directory", without the number that nobody knows."""
+    name = error.filename
+    if name is None or error.strerror is None:
+        return str(error)
+    name = os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name)
+    text = f"{name} cannot be made or written: {error.strerror}"
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        text += ". A file stands where a folder should be: set another `output`, or move it away"
+    elif isinstance(error, PermissionError) or error.errno == 30:  # a read-only file system
+        text += ". Set an `output` where you may write"
+    return text
 
 
 def is_unexpected(error):
@@ -43,7 +58,7 @@ def ending_of(error, packages="all packages of this step"):
         )
     if isinstance(error, OSError):
         code = "E0501" if error.errno in (28, 122) else "E0502"  # no space, quota
-        return f"error[{code}]: {error}", 5
+        return f"error[{code}]: {_system_text(error)}", 5
     if isinstance(error, OutOfTime):
         return "error[E0504]: out of processor time (SUTOR_ROW_SECONDS)", 5
     if isinstance(error, KeyboardInterrupt):

@@ -27,7 +27,9 @@ class RowReader:
         self.files = files if files is not None else [path]
         self.rows = 0  # damaged ones too
         self.bytes = 0
+        self._all = None  # bytes of all files
         self._digests = []
+        self._stream = None  # of the file that is being read
 
     def digest(self):
         """Of a file: its sha256. Of several: that of lines of `sha256  name`."""
@@ -37,6 +39,16 @@ class RowReader:
             f"{digest}  {self._name(file)}\n" for digest, file in zip(self._digests, self.files)
         )
         return "sha256:" + hashlib.sha256(os.fsencode(lines)).hexdigest()
+
+    def share(self):
+        """How much of the files' bytes is read; None where nobody knows: all of a Parquet file is
+        read before its first row."""
+        if self._stream is not None and self._stream.is_parquet:
+            return None
+        read = self.bytes + (self._stream.size if self._stream is not None else 0)
+        if self._all is None:
+            self._all = sum(os.path.getsize(file) for file in self.files)
+        return min(read / self._all, 1.0) if self._all else None
 
     def _name(self, file):
         if os.path.isdir(self.path):
@@ -58,11 +70,12 @@ class RowReader:
     def raw(self):
         """(where, bytes of a JSON object, or a row, or the PrepareError of one that is damaged)."""
         for file in self.files:
-            stream = RawBytes(file)
+            self._stream = stream = RawBytes(file)
             for where, row in _rows_of(file, stream):
                 self.rows += 1
                 yield where, row
             stream.finish()
+            self._stream = None
             self.bytes += stream.size
             self._digests.append(stream.digest())
 

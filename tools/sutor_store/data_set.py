@@ -21,13 +21,15 @@ from sutor_prepare.ends import trained_ends
 from sutor_prepare.errors import PrepareError
 from sutor_prepare.holdout import Side
 from sutor_prepare.row_faults import RowFaults
+from .progress import Progress
 from .source import Source
 from .staging import Staging
 from .store import write_store
 from .workers import Workers
 
 # Keys of a job that change no token.
-OF_NO_TOKEN = ("sources", "stores", "show", "ids", "colour", "workers", "report", "strict")
+OF_NO_TOKEN = ("sources", "stores", "show", "ids", "colour", "workers", "report", "strict",
+               "quiet")
 
 # What is counted over the rows of every set, whatever they are.
 NO_COUNTS = {"own_rows": 0, "empty": 0, "all_masked": 0, "longer_than_seq_len": 0,
@@ -129,13 +131,21 @@ class DataSet:
         self.resumed = staging.documents
         rest = itertools.chain([] if batch is None else [batch], batches)
         source = Source(self._job, self._spec, self.format, self._tokenizer, self._template)
-        with contextlib.closing(self._workers.map(source.encoded, rest)) as results:
-            for done, encoded in results:
-                staging.add(done, encoded)
-                self._leave_out(encoded.faults)
-                if not looked and staging.documents >= self._job["show"]:
-                    look(staging.first(self._job["show"]))
-                    looked = True
+        progress = Progress(f"prepare {self._spec['name']}", self._job.get("quiet", False))
+        rows = 0
+        try:
+            with contextlib.closing(self._workers.map(source.encoded, rest)) as results:
+                for done, encoded in results:
+                    staging.add(done, encoded)
+                    self._leave_out(encoded.faults)
+                    rows += len(done.items)
+                    progress.show(rows, self.reader.share())
+                    if not looked and staging.documents >= self._job["show"]:
+                        progress.clear()
+                        look(staging.first(self._job["show"]))
+                        looked = True
+        finally:
+            progress.clear()
         if not looked:
             look(staging.first(self._job["show"]))
         self.counts = {**NO_COUNTS, **staging.counts}

@@ -8,6 +8,8 @@ UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 )
 
+FIRST_SHOWN, LAST_SHOWN = 600, 400  # tokens of a document
+
 
 def seen(text):
     """Characters that a terminal obeys instead of showing, as escapes."""
@@ -21,6 +23,14 @@ def runs_of(mask):
         if at == len(mask) or mask[at] != mask[begin]:
             yield begin, at, mask[begin]
             begin = at
+
+
+def cut(count):
+    """The parts of a document of so many tokens that are shown: of a long one the beginning and the
+    end, where the answer is."""
+    if count <= FIRST_SHOWN + LAST_SHOWN:
+        return [(0, count)]
+    return [(0, FIRST_SHOWN), (count - LAST_SHOWN, count)]
 
 
 class Look:
@@ -40,11 +50,19 @@ class Look:
                 f"--- {name}, document {number}: {len(ids):,} tokens, {sum(mask):,} in loss "
                 f"({marked}: what the model learns to write)"
             )
-            print(self.marked(ids, mask))
+            parts = cut(len(ids))
+            print(self._joined(self.marked, ids, mask, parts))
             if self._ids and self._tokenizer:
-                print(self._dim("ids: ") + self._numbers(ids, mask))
+                print(self._dim("ids: ") + self._joined(self._numbers, ids, mask, parts))
         if documents:
             print(end="", flush=True)
+
+    def _joined(self, form, ids, mask, parts):
+        texts = [form(ids[begin:end], mask[begin:end]) for begin, end in parts]
+        if len(texts) == 1:
+            return texts[0]
+        left_out = self._dim(f"... {parts[1][0] - parts[0][1]:,} tokens are not shown ...")
+        return f"{texts[0]}\n{left_out}\n{texts[1]}"
 
     def marked(self, ids, mask):
         """A document as text, with the tokens in the loss in green or in [[ ]]."""

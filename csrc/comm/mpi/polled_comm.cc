@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "csrc/base/error.h"
@@ -40,7 +41,8 @@ void PolledComm::wait(std::span<MPI_Request> requests, const char* name) const {
     const timespec pause{0, 1000};
     nanosleep(&pause, nullptr);
     if (tries % 4096 == 0) {
-      const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - begin;
+      const std::chrono::duration<double> waited =
+          std::chrono::steady_clock::now() - std::max(begin, last_job_progress.load());
       static const double limit = own_wait_limit_seconds();
       if (waited.count() > limit) {
         fail(ErrorCode::kCommTimeout,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "csrc/base/error.h"
+#include "csrc/comm/wait_limit.h"
 #include "csrc/comm/watchdog/exit_report.h"
 
 namespace sutor {
@@ -121,7 +122,10 @@ void HeartbeatMonitor::tick() {
   due_ = true;
   report_strangers(/*at_end=*/false);
   take_own_heartbeat();
-  send_all(R"({"type":"heartbeat"})");
+  uint64_t progress = 0;
+  for (int r = 0; r < view_.size(); ++r) progress += view_.rank(r).progress;
+  note_job_progress(progress);
+  send_all(json{{"type", "heartbeat"}, {"progress", progress}}.dump());
   const double now = Journal::now();
   for (int r = 0; r < view_.size(); ++r) {
     RankView& view = view_.rank(r);

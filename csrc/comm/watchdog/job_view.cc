@@ -7,8 +7,10 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <tuple>
+#include <utility>
 
 #include "csrc/base/error.h"
+#include "csrc/base/process/progress.h"
 
 namespace sutor {
 namespace {
@@ -54,7 +56,8 @@ std::vector<std::string> HeartbeatWriter::lines(const Journal& journal) {
         {"type", "group"}, {"name", group.name}, {"ranks", group.ranks}, {"ordinal", group.ordinal}}
                          .dump(-1, ' ', false, json::error_handler_t::replace));
   }
-  json heartbeat{{"type", "heartbeat"}, {"counts", journal.counts()}};
+  json heartbeat{
+      {"type", "heartbeat"}, {"counts", journal.counts()}, {"progress", progress_notes()}};
   if (current) {
     const double since = Journal::now() - (current->done ? current->ended : current->begun);
     heartbeat["operation"] = {{"name", current->name},
@@ -101,6 +104,8 @@ void JobView::take(int r, const json& line, double now) {
   }
   view.heard = now;
   view.counts = line.at("counts").get<std::vector<int64_t>>();
+  const uint64_t progress = line.value("progress", uint64_t{0});
+  if (std::exchange(view.progress, progress) != progress) view.progressed = now;
   if (!line.contains("operation")) return;
   const json& operation = line["operation"];
   JournalRecord record;
@@ -233,10 +238,16 @@ bool JobView::settled() const {
   return true;
 }
 
+double JobView::waited(int r, double now) const {
+  double since = rank(r).newest->begun;
+  for (const int other : waits_for(r)) since = std::max(since, rank(other).progressed);
+  return now - since;
+}
+
 std::string JobView::slow(double limit, double now) const {
   int longest = -1;
   for (int r = 0; r < size(); ++r) {
-    if (!waits(r) || now - rank(r).newest->begun <= limit) continue;
+    if (!waits(r) || waited(r, now) <= limit) continue;
     if (longest < 0 || rank(r).newest->begun < rank(longest).newest->begun) longest = r;
   }
   if (longest < 0) return "";

@@ -36,6 +36,8 @@ struct RankView {
   int failing = 0;                      // the exit code with which it is about to end the job
   double failing_since = 0;
   bool aborting = false;  // its message is printed
+  uint64_t progress = 0;  // progress_notes() of its process
+  double progressed = 0;  // when that was last seen to change
 };
 
 class JobView {
@@ -63,7 +65,8 @@ class JobView {
   // more.
   bool settled() const;
   // Reports the operation that a rank has been waiting in longest, if longer than `limit`; else
-  // empty.
+  // empty. As long as a rank that it waits for comes forward (base/process/progress.h), as one that
+  // tokenizes or reads a large model does, the wait begins anew.
   std::string slow(double limit, double now) const;
   // Reports ranks of a group that are in different operations of the same number, or that all have
   // been waiting for one another for `deadlock_seconds`; empty when all is well.
@@ -71,6 +74,8 @@ class JobView {
 
  private:
   bool waits(int rank) const;
+  // How long it has waited without progress of those that it waits for.
+  double waited(int rank, double now) const;
   // World ranks without which the operation that this rank is in cannot end.
   std::vector<int> waits_for(int rank) const;
   int64_t count_of(int rank, const JournalGroup& group) const;

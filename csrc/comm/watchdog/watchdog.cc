@@ -15,6 +15,7 @@
 
 #include "csrc/base/error.h"
 #include "csrc/base/text/text.h"
+#include "csrc/comm/wait_limit.h"
 #include "csrc/comm/watchdog/exit_report.h"
 
 namespace sutor {
@@ -305,6 +306,9 @@ void Watchdog::take(Uplink& uplink, const std::string& line) {
     uplink.welcome = true;
     send_heartbeat(uplink);
     for (const std::string& held : std::exchange(uplink.held, {})) uplink.socket.send(held);
+  }
+  if (type == "heartbeat" && message.contains("progress")) {
+    note_job_progress(message["progress"]);
   }
   if (type == "deregister") uplink.deregistered = true;
   if (type == "heartbeat_now") send_heartbeat(uplink);

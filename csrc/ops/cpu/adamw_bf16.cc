@@ -33,6 +33,7 @@ void step_block(const Block& block, BFloat* weight, BFloat* exp_avg, BFloat* exp
 
 void adamw_bf16_(std::span<const AdamWBf16Run> runs, const at::Tensor& weight,
                  const at::Tensor& exp_avg, const at::Tensor& exp_avg_sq, const at::Tensor& grad) {
+  if (weight.is_meta()) return;
   std::vector<Block> blocks;
   for (const AdamWBf16Run& run : runs) {
     for (int64_t begin = 0; begin < run.count; begin += kBlock) {

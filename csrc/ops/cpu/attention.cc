@@ -4,6 +4,7 @@
 
 #include "csrc/ops/cpu/softmax_kernels.h"
 #include "csrc/ops/cpu/torch_ops.h"
+#include "csrc/ops/shapes/shapes.h"
 
 namespace sutor::ops::cpu {
 namespace {
@@ -220,6 +221,7 @@ void backward_unit(const Inputs& in, const KeyGroup& group, int64_t kv_head, con
 }  // namespace
 
 Attended attention(const AttentionInputs& inputs, const AttentionRuns& runs, bool keep) {
+  if (inputs.q.is_meta()) return shapes::attention(inputs, runs);
   const Inputs in(inputs, runs);
   const at::Tensor& q = in.q;
   const Attended result{at::empty({q.size(0), q.size(1), in.dv()}, q.options()),
@@ -241,6 +243,7 @@ Attended attention(const AttentionInputs& inputs, const AttentionRuns& runs, boo
 
 AttentionGradients attention_gradients(const AttentionInputs& inputs, const AttentionRuns& runs,
                                        const Attended& forward, const at::Tensor& d_out) {
+  if (inputs.q.is_meta()) return shapes::attention_gradients(inputs, runs);
   const Inputs in(inputs, runs);
   // Keys that no query of this call attends to get no gradient from it.
   const bool all_seen = runs.same_rows && in.k.size(0) == in.q.size(0);

@@ -16,11 +16,13 @@ at::Tensor scalar(double value, const at::Tensor& like) {
 }  // namespace
 
 at::Tensor sum_in_order(const at::Tensor& x) {
+  if (x.is_meta()) return at::empty({}, x.options().dtype(at::kDouble));
   const float* values = x.data_ptr<float>();
   return scalar(std::accumulate(values, values + x.numel(), 0.0), x);
 }
 
 at::Tensor sum_of_squares(const at::Tensor& x) {
+  if (x.is_meta()) return at::empty({}, x.options().dtype(at::kDouble));
   // Blocks of fixed size, summed in order: the same bits whatever the number of threads.
   constexpr int64_t kBlock = int64_t{1} << 20;
   const int64_t count = x.numel(), blocks = (count + kBlock - 1) / kBlock;

@@ -6,6 +6,7 @@
 #include "csrc/ops/cpu/few_rows_gemm.h"
 #include "csrc/ops/cpu/gated_kernels.h"
 #include "csrc/ops/cpu/torch_ops.h"
+#include "csrc/ops/shapes/shapes.h"
 
 namespace sutor::ops::cpu {
 namespace {
@@ -126,6 +127,7 @@ void lora_gradients(Offsets offsets, const ExpertWeights& experts, const at::Ten
 
 at::Tensor expert_mlp(const ExpertRows& in, const ExpertWeights& experts,
                       const GatedActivation& activation, ExpertsSaved* saved) {
+  if (in.source.is_meta()) return shapes::expert_mlp(in, experts, saved);
   const Offsets offsets = offsets_of(in);
   const int64_t rows = offsets.back(), width = experts.width, hidden = experts.hidden;
   const int64_t trainable_rows = offsets[experts.num_trainable()];
@@ -169,6 +171,9 @@ ExpertsGradients expert_mlp_backward(const ExpertRows& in, const ExpertWeights& 
                                      const GatedActivation& activation, const ExpertsSaved& saved,
                                      const at::Tensor& d_source, bool want_rows,
                                      bool want_weights) {
+  if (d_source.is_meta()) {
+    return shapes::expert_mlp_backward(in, experts, saved, d_source, want_rows, want_weights);
+  }
   const Offsets offsets = offsets_of(in);
   const int64_t rows = offsets.back(), width = experts.width, hidden = experts.hidden;
   const int64_t trainable_rows = offsets[experts.num_trainable()];

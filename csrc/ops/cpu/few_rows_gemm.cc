@@ -69,6 +69,16 @@ bool served(const at::Tensor& x, int64_t depth) {
   return depth % 2 == 0 && x.stride(0) % 2 == 0 && has_bf16_kernel();
 }
 
+// A CPU's tile registers (AMX) stay set up for the last bf16 kernel of a thread, and torch believes
+// that they still are at its next one. Other products of oneDNN set them free in between, and the
+// kernel is then an illegal instruction: so they are given back after every use.
+struct TileRegisters {
+  TileRegisters() = default;
+  ~TileRegisters() { at::native::cpublas::brgemm_release(/*is_vnni=*/true); }
+  TileRegisters(const TileRegisters&) = delete;
+  TileRegisters& operator=(const TileRegisters&) = delete;
+};
+
 void fall_back(const at::Tensor& x, const at::Tensor& w, const at::Tensor& y) {
   if (y.scalar_type() == x.scalar_type()) {
     at::Tensor out = y;
@@ -145,6 +155,7 @@ void few_rows_mm_transposed(const at::Tensor& x, const at::Tensor& w, const at::
   if (!served(x, x.size(1))) return fall_back(x, w.t(), y);
   const bool fp32 = x.scalar_type() == at::kFloat, fp32_out = y.scalar_type() == at::kFloat;
   if (fp32) return transposed<float, float>(x, w, y);
+  const TileRegisters registers;
   fp32_out ? transposed<BFloat, float>(x, w, y) : transposed<BFloat, BFloat>(x, w, y);
 }
 
@@ -153,6 +164,7 @@ void few_rows_mm(const at::Tensor& x, const at::Tensor& w, const at::Tensor& y) 
   if (!served(x, x.size(1))) return fall_back(x, w, y);
   const bool fp32 = x.scalar_type() == at::kFloat, fp32_out = y.scalar_type() == at::kFloat;
   if (fp32) return plain<float, float>(x, w, y);
+  const TileRegisters registers;
   fp32_out ? plain<BFloat, float>(x, w, y) : plain<BFloat, BFloat>(x, w, y);
 }
 

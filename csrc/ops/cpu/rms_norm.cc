@@ -8,6 +8,7 @@ Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps,
                 bool round_before_weight) {
   const int64_t cols = weight.numel(), rows = x.numel() / cols;
   const Normed result{at::empty_like(x), at::empty({rows}, x.options().dtype(at::kFloat))};
+  if (x.is_meta()) return result;
   dispatch_dtype(x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     parallel(rows, 16, [&](int64_t begin, int64_t end) {
@@ -23,6 +24,7 @@ at::Tensor rms_norm_input_gradient(const at::Tensor& dy, const at::Tensor& x,
                                    const at::Tensor& weight, const at::Tensor& rstd) {
   const int64_t cols = weight.numel(), rows = x.numel() / cols;
   at::Tensor dx = at::empty_like(x);
+  if (x.is_meta()) return dx;
   dispatch_dtype(x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     parallel(rows, 16, [&](int64_t begin, int64_t end) {

@@ -8,6 +8,7 @@ at::Tensor rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor&
                    int64_t offset, bool interleaved, bool back) {
   const int64_t tokens = x.size(0), heads = x.size(1), dim = x.size(2), width = 2 * cos.size(1);
   at::Tensor y = at::empty_like(x);
+  if (x.is_meta()) return y;
   dispatch_dtype(x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     parallel(tokens, 16, [&](int64_t begin, int64_t end) {

@@ -5,9 +5,12 @@
 #include <numeric>
 #include <vector>
 
+#include "csrc/ops/shapes/shapes.h"
+
 namespace sutor::ops::cpu {
 
 RowOrder order_by_slot(const at::Tensor& number, const at::Tensor& slot_of_number, int64_t slots) {
+  if (number.is_meta()) return shapes::order_by_slot(number, slot_of_number, slots);
   const int64_t count = number.numel();
   const auto longs = [&](int64_t n) { return at::empty({n}, number.options()); };
   const RowOrder order{longs(count), longs(count), longs(slots + 1)};

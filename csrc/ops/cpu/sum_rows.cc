@@ -8,6 +8,7 @@ at::Tensor sum_rows(const at::Tensor& rows, const at::Tensor& position_TK, int64
   const int64_t hidden = rows.size(1);
   const int64_t top_k = num_tokens == 0 ? 0 : position_TK.numel() / num_tokens;
   at::Tensor y = at::empty({num_tokens, hidden}, rows.options());
+  if (rows.is_meta()) return y;
   const int64_t* position = position_TK.data_ptr<int64_t>();
   dispatch_dtype(rows.scalar_type(), [&](auto t) {
     using T = decltype(t);

@@ -7,6 +7,7 @@ namespace sutor::ops::cpu {
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   at::Tensor out = at::empty_like(gate);
+  if (gate.is_meta()) return out;
   const int64_t width = gate.size(-1), rows = gate.numel() / width;
   dispatch_dtype(gate.scalar_type(), [&](auto t) {
     using T = decltype(t);
@@ -22,6 +23,7 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
 SwigluGradients swiglu_gradients(const at::Tensor& gate, const at::Tensor& up,
                                  const at::Tensor& d_out) {
   const SwigluGradients d{at::empty_like(gate), at::empty_like(up)};
+  if (gate.is_meta()) return d;
   const int64_t width = gate.size(-1), rows = gate.numel() / width;
   dispatch_dtype(gate.scalar_type(), [&](auto t) {
     using T = decltype(t);

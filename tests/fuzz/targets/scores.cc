@@ -18,8 +18,9 @@ std::vector<std::string> seeds() {
   const std::vector<float> weights = {0.75f, 0.25f, 0.5f, 0.5f};
   scores.add(1, chosen, weights, 2);
   const ScoreOrigin origin{"qwen3_moe", xxh3("base").text(), xxh3("data").text(), "0.1.0"};
-  return {written("new.h5",
-                  [&](const std::filesystem::path& path) { write_scores(scores, origin, path); })};
+  return {written("new.h5", [&](const std::filesystem::path& path) {
+    write_scores(scores, origin, path, /*first_half=*/scores);
+  })};
 }
 
 }  // namespace

@@ -181,13 +181,25 @@ TEST(RecipeReader, RefusesARateThatWouldRiseToTheEnd) {
 }
 
 TEST(RecipeReader, RefusesKeysOfThingsThatItDoesNotHave) {
-  for (const char* set : {"train.z_loss=0", "train.early_stop=null", "log.wandb=null",
-                          "log.experts=brief", "checkpoint.on_signal=[]",
-                          "export.dtype=same_as_base", "data.train=[{path: a, share: 5%}]"}) {
+  for (const char* set : {"train.z_loss=0", "checkpoint.on_signal=[]", "export.dtype=same_as_base",
+                          "data.train=[{path: a, share: 5%}]"}) {
     const std::string got = report(kLeast, {set});
     EXPECT_NE(got.find("E0201"), std::string::npos) << set << ": " << got;
     EXPECT_NE(got.find("unknown key"), std::string::npos) << set << ": " << got;
   }
+}
+
+TEST(RecipeReader, TakesAProjectOfWeightsAndBiasesOrNone) {
+  const std::string with = kLeast + std::string("log: {wandb: {project: mine, tags: [a]}}\n");
+  EXPECT_FALSE(read(kLeast, {}).log.wandb.project);
+  EXPECT_FALSE(read(kLeast + std::string("log: {wandb: null}\n"), {}).log.wandb.project);
+  const Recipe recipe = read(with, {"log.wandb.mode=offline"});
+  EXPECT_EQ(recipe.log.wandb.project, "mine");
+  EXPECT_EQ(recipe.log.wandb.mode, "offline");
+  EXPECT_EQ(recipe.log.wandb.tags, std::vector<std::string>{"a"});
+  EXPECT_FALSE(read(with, {"log.wandb=null"}).log.wandb.project);
+  EXPECT_NE(report(kLeast, {"log.wandb.mode=offline"}).find("E0206"), std::string::npos);
+  EXPECT_NE(report(with, {"log.wandb.mode=disabled"}).find("E0205"), std::string::npos);
 }
 
 TEST(RecipeReader, TakesEveryAxisOfRanks) {
@@ -310,6 +322,45 @@ TEST(RecipeReader, ReplacesEnvironmentVariables) {
   unsetenv("SUTOR_TEST_ROOT");
   expect_report("model: {path: \"${SUTOR_TEST_ROOT}/m\"}\n",
                 "my.yaml:1:15: error[E0209]: the environment variable SUTOR_TEST_ROOT");
+}
+
+TEST(RecipeReader, GivesVariablesThatAreNotSetTheirDefault) {
+  const char* recipe =
+      "model: {path: \"${SUTOR_TEST_ROOT:-/else}/m\"}\noutput: \"${SUTOR_X:-}o\"\n";
+  unsetenv("SUTOR_TEST_ROOT");
+  EXPECT_EQ(read(recipe).model.path, "/else/m");
+  EXPECT_EQ(read(recipe).output, "o");
+  setenv("SUTOR_TEST_ROOT", "", 1);
+  EXPECT_EQ(read(recipe).model.path, "/else/m");
+  setenv("SUTOR_TEST_ROOT", "/data", 1);
+  EXPECT_EQ(read(recipe).model.path, "/data/m");
+  unsetenv("SUTOR_TEST_ROOT");
+}
+
+TEST(RecipeReader, KnowsTheHomeFolderInPaths) {
+  const char* home = std::getenv("HOME");
+  const std::string before = home ? home : "";
+  setenv("HOME", "/home/me", 1);
+  const Recipe recipe =
+      read("model: {path: ~/m}\noutput: ~/o\ndata: {train: [{path: ~/rows.jsonl, name: a~/b}]}\n",
+           {"data.train[0].name=a"});
+  EXPECT_EQ(recipe.model.path, "/home/me/m");
+  EXPECT_EQ(recipe.output, "/home/me/o");
+  EXPECT_EQ(recipe.data.train[0].path, "/home/me/rows.jsonl");
+  EXPECT_EQ(read("model: {path: a/~/m}\noutput: o\n").model.path, "a/~/m");
+  setenv("HOME", before.c_str(), 1);
+}
+
+TEST(RecipeReader, TakesSharesAsPercentages) {
+  const Recipe recipe =
+      read(kLeast, {"esft.select.top_p=20%", "esft.select.budget=5%", "esft.select.method=budget"});
+  EXPECT_DOUBLE_EQ(*recipe.esft.select.top_p, 0.2);
+  EXPECT_DOUBLE_EQ(*recipe.esft.select.budget, 0.05);
+  for (const char* value : {"120%", "0%", "'20%'", "1e400%"}) {
+    expect_report(std::string(kLeast) + "esft: {select: {top_p: " + value + "}}\n",
+                  "my.yaml:3:24: error[E0205]: `esft.select.top_p`: expected a number above 0 and "
+                  "at most 1 (as 0.2 or 20%), or auto");
+  }
 }
 
 TEST(RecipeReader, PointsAtSyntaxErrors) {

@@ -1,4 +1,4 @@
-// The recipes that are shipped, and the example of README.md, are what the reader accepts.
+// The recipes that are shipped, and what pages show of some, are what the reader accepts.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -38,15 +38,26 @@ TEST(ShippedRecipes, TheControlDiffersFromTheTaskOnlyInItsSelection) {
   EXPECT_EQ(step_keys(task, RecipeStep::kScore), step_keys(control, RecipeStep::kScore));
 }
 
-TEST(ShippedRecipes, TheReadmesExampleIsAccepted) {
-  const std::string readme = TempDir().read(kRoot / "README.md");
-  const size_t begin = readme.find("```yaml\n");
-  ASSERT_NE(begin, std::string::npos);
-  const size_t end = readme.find("```", begin + 8);
-  ASSERT_NE(end, std::string::npos);
+TEST(ShippedRecipes, ThePartsThatPagesShowAreAccepted) {
   TempDir dir;
-  const auto recipe = dir.write("my.yaml", readme.substr(begin + 8, end - begin - 8));
-  EXPECT_NO_THROW(require_train_data(read_recipe(recipe)));
+  dir.write("least.yaml",
+            "model: {path: m}\noutput: o\n"
+            "data: {train: [{path: t.jsonl}], eval: [{path: e.jsonl, name: task}]}\n");
+  int parts = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(kRoot / "docs")) {
+    if (entry.path().extension() != ".md") continue;
+    const std::string page = TempDir().read(entry.path());
+    const std::string fence = "\n```yaml\n";
+    for (size_t at = page.find(fence); at != std::string::npos; at = page.find(fence, at + 1)) {
+      const size_t begin = at + fence.size(), end = page.find("```", begin);
+      ASSERT_NE(end, std::string::npos) << entry.path();
+      const auto recipe =
+          dir.write("part.yaml", "base: least.yaml\n" + page.substr(begin, end - begin));
+      EXPECT_NO_THROW(require_train_data(read_recipe(recipe))) << entry.path();
+      ++parts;
+    }
+  }
+  EXPECT_GE(parts, 3);
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ TEST(HfDirectory, LoadsIntoTheDestinationsDtype) {
 
 TEST(HfDirectory, AMissingOrBrokenConfigIsE0300) {
   TempDir dir;
-  expect_error(ErrorCode::kNoModel, {"not a directory"}, [&] { HfDirectory(dir / "nothing"); });
+  expect_error(ErrorCode::kNoModel, {"does not exist"}, [&] { HfDirectory(dir / "nothing"); });
   expect_error(ErrorCode::kNoModel, {"no config.json"}, [&] { HfDirectory(dir.path()); });
   dir.write("config.json", "{");
   expect_error(ErrorCode::kNoModel, {"config.json", "not a JSON object"},

@@ -6,6 +6,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "csrc/base/process/progress.h"
+
 namespace sutor {
 namespace {
 
@@ -116,6 +118,19 @@ TEST_F(Job, ALongWaitIsReportedOnceItIsTooLong) {
             std::string::npos)
       << text;
   EXPECT_NE(text.find("for rank 2"), std::string::npos) << text;
+}
+
+TEST_F(Job, AWaitBeginsAnewWhileTheRankThatItIsForComesForward) {
+  for (const int r : {0, 1, 3}) enter(r, 0, "prepare");
+  note_progress();
+  heartbeat(2, 140.0);
+  EXPECT_EQ(view_.slow(100, 150.0), "") << "rank 2 tokenizes";
+  heartbeat(2, 200.0);  // alive, but no further
+  EXPECT_NE(view_.slow(100, 250.0).find("error[E0607]: rank 0 has been waiting"),
+            std::string::npos);
+  note_progress();
+  heartbeat(1, 250.0);  // who waits counts for nothing
+  EXPECT_NE(view_.slow(100, 250.0), "");
 }
 
 TEST_F(Job, DifferentOperationsUnderOneNumberAreFoundAtOnce) {

@@ -276,12 +276,14 @@ TEST_F(EveryByte, OfScoresIsChecked) {
     scores.add(layer, chosen, weights, 2);
   }
   const fs::path path = dir_ / "scores.h5";
-  write_scores(scores, {"qwen3_moe", "xxh3:aa", "xxh3:bb", "1"}, path);
+  write_scores(scores, {"qwen3_moe", "xxh3:aa", "xxh3:bb", "1"}, path, /*first_half=*/scores);
   damage_all({"scores", path, [&] { return verify_file(path, FileKind::kScores); },
               [&] {
                 const StoredScores read = read_scores(path);
                 std::string values = read.origin.base_digest + read.origin.data_digest;
-                for (const int64_t value : read.scores.flat()) values += fmt::format(" {}", value);
+                for (const ExpertScores* of : {&read.scores, &read.first_half.value()}) {
+                  for (const int64_t value : of->flat()) values += fmt::format(" {}", value);
+                }
                 return values;
               }});
 }

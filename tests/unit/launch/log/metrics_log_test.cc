@@ -47,8 +47,9 @@ TEST(MetricsLog, WritesALineAStepInFullPrecision) {
   EXPECT_EQ(rows[0]["balance_loss"].get<double>(), 0.1 + 0.2);
   EXPECT_EQ(rows[0]["time"].get<std::string>().size(),
             std::string("2026-11-28T05:17:21.042Z").size());
-  for (const char* key : {"step", "epoch", "step_seconds", "grad_norm", "lr", "tokens",
-                          "supervised_tokens", "tokens_per_s", "peak_memory_bytes"}) {
+  for (const char* key :
+       {"step", "epoch", "step_seconds", "grad_norm", "lr", "tokens", "supervised_tokens",
+        "tokens_per_s", "peak_memory_bytes", "epochs", "supervised_tokens_per_s", "data_seconds"}) {
     EXPECT_TRUE(rows[0].contains(key)) << key;
   }
   EXPECT_FALSE(std::filesystem::exists(paths.tensorboard()));
@@ -155,10 +156,17 @@ TEST(ConsoleText, ReadsAsPeopleWriteNumbers) {
   metrics.grad_norm = 0.62;
   metrics.lr = 9.8e-6;
   metrics.tokens_per_s = 9214.2;
+  metrics.supervised_tokens_per_s = 3120.4;
+  metrics.epochs = 1.3401;
   metrics.peak_memory_bytes = int64_t{3} << 29;
   EXPECT_EQ(step_line(metrics, 372, 591, false),
-            "step 40/372 | loss 0.8123 | grad norm 0.62 | lr 9.8e-06 | 9,214 tok/s | 1.5 GiB | "
-            "left 9m51s");
+            "step 40/372 | epoch 1.34 | loss 0.8123 | grad norm 0.62 | lr 9.8e-06 | 9,214 tok/s "
+            "(3,120 in loss) | 1.5 GiB | left 9m51s");
+  metrics.mfu = 0.3124;
+  metrics.step_seconds = 2;
+  metrics.data_seconds = 0.14;
+  EXPECT_NE(step_line(metrics, 372, 591, false).find("| mfu 31.2% | data 7% | 1.5 GiB |"),
+            std::string::npos);
   EXPECT_EQ(eval_line(EvalMetrics{100, "task", 9, {{"loss", 0.8}, {"ppl", 2.2255}}}),
             "eval 100 | task: loss 0.8000, ppl 2.2255");
 }

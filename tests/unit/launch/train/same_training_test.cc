@@ -71,6 +71,19 @@ TEST(SameTrainingTest, WhatMayChangeIsAllowedAndTold) {
   }
 }
 
+TEST(SameTrainingTest, AnEarlyStopMayComeGoAndChange) {
+  const TrainState without = state_of({}), loss = state_of({"train.early_stop.metric=held.loss"}),
+                   ppl = state_of({"train.early_stop.metric=held.ppl"});
+  const std::string on = printed(without, loss), off = printed(loss, without),
+                    other = printed(loss, ppl);
+  EXPECT_NE(on.find("\n  now  train.early_stop.metric: held.loss"), std::string::npos) << on;
+  EXPECT_EQ(on.find("\n  then "), std::string::npos) << on;
+  EXPECT_NE(off.find("\n  then train.early_stop.metric: held.loss"), std::string::npos) << off;
+  EXPECT_EQ(off.find("\n  now "), std::string::npos) << off;
+  EXPECT_NE(other.find("\n  then train.early_stop.metric: held.loss"), std::string::npos) << other;
+  EXPECT_NE(other.find("\n  now  train.early_stop.metric: held.ppl"), std::string::npos) << other;
+}
+
 TEST(SameTrainingTest, WithoutADifferenceNothingIsSaid) {
   EXPECT_EQ(printed(state_of({"optim.lr=1e-4"}), state_of({"optim.lr=1e-4"})), "");
 }

@@ -26,6 +26,16 @@ TEST(TrainStateTest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(to_json(again), to_json(state));
 }
 
+TEST(TrainStateTest, AForkKnowsItsParentAndOthersSayNothing) {
+  TrainState state = sample_state();
+  EXPECT_FALSE(to_json(state).contains("fork"));
+  state.fork = {{"from", "a/step-00000003"}, {"step", 3}, {"manifest", "xxh3:1"}};
+  state.optimizer_steps = 3;
+  const TrainState again = train_state_from(to_json(state), "here");
+  EXPECT_EQ(again.fork, state.fork);
+  EXPECT_EQ(again.optimizer_steps, 3);
+}
+
 TEST(TrainStateTest, KeysThatRecipesHadOnceAreNotPartOfATrainingAnyMore) {
   nlohmann::json json = to_json(sample_state());
   json["schedule"] =

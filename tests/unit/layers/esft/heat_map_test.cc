@@ -25,8 +25,11 @@ TEST(HeatMap, OutlinesEachChosenExpertAndTheLegendOnce) {
   EXPECT_NE(svg.find("a &lt; b &amp; c"), std::string::npos);
   EXPECT_EQ(count(svg, "<svg"), 1U);
   EXPECT_EQ(count(svg, "</svg>"), 1U);
-  // The highest score has the darkest shade, and the darkest is light enough for a black outline.
-  EXPECT_EQ(count(svg, "#606060"), 1U);
+  // The highest score has the darkest shade; outlines have a white edge that shows on it.
+  EXPECT_EQ(count(svg, "#303030"), 1U);
+  EXPECT_EQ(count(svg, "class=\"edge\""), 3U);
+  // Every expert says its value, a chosen one by its outline too.
+  EXPECT_EQ(count(svg, "<title>"), 9U);
 }
 
 }  // namespace

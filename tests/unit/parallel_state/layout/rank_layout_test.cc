@@ -286,9 +286,13 @@ TEST(RankLayout, RefusalsShowTheArithmetic) {
     return expect_error(ErrorCode::kBadLayout, [&] { RankLayout(options, world); });
   };
   EXPECT_EQ(refuse({.tp = 2, .cp = 3, .pp = 2}, 16),
-            "tp(2) * pp(2) * cp(3) = 12 does not divide world size 16.");
+            "tp(2) * pp(2) * cp(3) = 12 does not divide world size 16. Start it on 12 ranks, or a "
+            "multiple: `mpiexec -n 12 sutor ...`; or choose other sizes in `parallel`.");
   EXPECT_EQ(refuse({.tp = 2, .pp = 2, .ep = 4, .etp = 2}, 8),
-            "etp(2) * ep(4) * pp(2) = 16 does not divide world size 8.");
+            "etp(2) * ep(4) * pp(2) = 16 does not divide world size 8. Start it on 16 ranks, or a "
+            "multiple: `mpiexec -n 16 sutor ...`; or choose other sizes in `parallel`.");
+  EXPECT_NE(refuse({.ep = 2}, 1).find("`mpiexec -n 2 sutor ...` (this is one process)"),
+            std::string::npos);
   EXPECT_EQ(refuse({.tp = 65536, .cp = 65536, .pp = 65536}, 8),
             "tp(65536) * pp(65536) * cp(65536) = 281474976710656 does not divide world size 8.");
   EXPECT_NE(refuse({.tp = 0}, 8).find("tp is 0"), std::string::npos);

@@ -1,0 +1,1 @@
+"""Pages and completion that are made from what the program says of itself."""

@@ -1,0 +1,1 @@
+"""What SageMaker's training service expects of a container, and a request for it."""
