@@ -15,18 +15,14 @@ if [[ ${1:-} == --fix ]]; then
   clang-format -i "${cpp[@]}"
 fi
 failed=0
-for file in "${cpp[@]}"; do
-  clang-format --dry-run -Werror "$file" 2>/dev/null || {
-    echo "$file: not formatted"
-    failed=1
-  }
-done
+printf '%s\0' "${cpp[@]}" |
+  xargs -0 -P "$(nproc)" -n 40 clang-format --dry-run -Werror --ferror-limit=1 || failed=1
 python3 tests/includes_test.py . || failed=1
 python3 tests/filesystem_calls_test.py . || failed=1
 python3 tests/error_codes_test.py . || failed=1
-for file in "${python[@]}"; do
-  python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$file" || failed=1
-done
+python3 -c 'import ast, sys
+for file in sys.argv[1:]:
+    ast.parse(open(file).read(), file)' "${python[@]}" || failed=1
 for file in "${shell[@]}"; do
   bash -n "$file" || failed=1
 done

@@ -14,7 +14,8 @@ struct LayoutArguments {
 
 // Adds --world, --tp, --cp, --ep, --etp, --pp and --order.
 void add_layout_options(boost::program_options::options_description& options);
-// The fewest ranks that both grids of these sizes divide; throws E0211 when there is no such number.
+// The fewest ranks that both grids of these sizes divide; throws E0211 when there is no such
+// number.
 int smallest_world(const ParallelOptions& parallel);
 // Without --world, the fewest ranks that both grids divide; throws E0211 when there is no such
 // number.

@@ -17,9 +17,9 @@
 
 namespace sutor {
 
-// For those who keep a script running (python_dialog.h, side_process.h): the command line that starts it, and
-// its start with these file descriptors as stdin and stdout (negative: those of this process). The
-// child is one that a second signal ends, too (csrc/base/process/stop_signal.h).
+// For those who keep a script running (python_dialog.h, side_process.h): the command line that
+// starts it, and its start with these file descriptors as stdin and stdout (negative: those of this
+// process). The child is one that a second signal ends, too (csrc/base/process/stop_signal.h).
 std::vector<std::string> python_command(const std::string& script, const nlohmann::json& job);
 pid_t start_python(const std::vector<std::string>& command, int in, int out);
 

@@ -45,9 +45,9 @@ std::string plan_line(const PlannedRun& planned, const PlanFigures& measured) {
     items += fmt::format("{}{} {} of {}", items.empty() ? ": " : ", ", name, format_bytes(bytes),
                          format_bytes(wanted));
   }
-  std::string line = fmt::format("plan     peak {}, planned {} ({:+.1f}%){}",
-                                 format_bytes(measured.peak_bytes), format_bytes(plan.peak_bytes),
-                                 more, items);
+  std::string line =
+      fmt::format("plan     peak {}, planned {} ({:+.1f}%){}", format_bytes(measured.peak_bytes),
+                  format_bytes(plan.peak_bytes), more, items);
   if (plan.step_seconds && measured.step_seconds) {
     line += fmt::format("; a step {:.3g} s, planned {:.3g} s", *measured.step_seconds,
                         *plan.step_seconds);

@@ -10,10 +10,10 @@
 namespace sutor {
 
 struct PlanFigures {
-  int64_t peak_bytes = 0;                 // of all tensors of the rank with most
-  std::map<std::string, int64_t> items;   // bytes of that peak, by what they are for
-  int64_t parameters = 0;                 // that train
-  std::optional<double> step_seconds{};   // not known: null
+  int64_t peak_bytes = 0;                // of all tensors of the rank with most
+  std::map<std::string, int64_t> items;  // bytes of that peak, by what they are for
+  int64_t parameters = 0;                // that train
+  std::optional<double> step_seconds{};  // not known: null
 };
 
 struct PlannedRun {

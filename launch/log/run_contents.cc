@@ -96,19 +96,19 @@ void check_log(const fs::path& path) {
 
 void require_plain_contents(const RunPaths& paths) {
   const fs::path exports = paths.adapter().parent_path();
-  for (const fs::path& folder : {paths.tokens_folder(), paths.checkpoints(), paths.tensorboard(),
-                                 exports, paths.wandb(), paths.evaluation(),
-                                 paths.evaluation() / "base", paths.evaluation() / "trained",
-                                 paths.evaluation() / "training"}) {
+  for (const fs::path& folder :
+       {paths.tokens_folder(), paths.checkpoints(), paths.tensorboard(), exports, paths.wandb(),
+        paths.evaluation(), paths.evaluation() / "base", paths.evaluation() / "trained",
+        paths.evaluation() / "training"}) {
     require_own_directory(folder);
   }
   for (const fs::path& file :
        {paths.lock(), paths.data_report(), paths.scores(), paths.expert_config(), paths.heat_map(),
-        paths.metrics(), paths.evaluations(), paths.wandb_run(), paths.resolved_recipe(), paths.fork(),
-        paths.step_ledger(), run_record_path(paths), plan_file(paths.output),
+        paths.metrics(), paths.evaluations(), paths.wandb_run(), paths.resolved_recipe(),
+        paths.fork(), paths.step_ledger(), run_record_path(paths), plan_file(paths.output),
         paths.output / "receipt.json", paths.output / "report.html",
-        paths.evaluation() / "evaluation.json",
-        paths.checkpoints() / kLatestPointer, paths.checkpoints() / kBestPointer}) {
+        paths.evaluation() / "evaluation.json", paths.checkpoints() / kLatestPointer,
+        paths.checkpoints() / kBestPointer}) {
     require_plain_file(file);
   }
 }

@@ -22,9 +22,8 @@ namespace fs = std::filesystem;
 // In the order of moving aside: with `checkpoints` there, those in the run directory are the new
 // training's, at any moment. They go back in the opposite order, for the same reason.
 std::vector<fs::path> parts_of(const RunPaths& paths) {
-  return {paths.checkpoints(),    paths.metrics(),   paths.evaluations(),
-          paths.tensorboard(),    paths.wandb_run(), run_record_path(paths),
-          paths.resolved_recipe(), paths.fork()};
+  return {paths.checkpoints(), paths.metrics(),        paths.evaluations(),     paths.tensorboard(),
+          paths.wandb_run(),   run_record_path(paths), paths.resolved_recipe(), paths.fork()};
 }
 
 void move(const fs::path& from, const fs::path& to) {

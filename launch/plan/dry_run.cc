@@ -60,13 +60,13 @@ void step(const DryRunInput& input, const CausalModel& model, ParameterStore& st
 
 void evaluate(const DryRunInput& input, const CausalModel& model) {
   for (const MicroBatch& batch : input.eval) {
-    const PackedBatch packed = make_context_batch(batch.ids, batch.doc_offsets,
-                                                  model.parallel().cp(), model.device());
+    const PackedBatch packed =
+        make_context_batch(batch.ids, batch.doc_offsets, model.parallel().cp(), model.device());
     ForwardContext context{.batch = packed};
     const at::Tensor hidden = model.hidden_states(context);
     if (!model.parallel().is_last_stage()) continue;
-    head_loss(hidden, own_values(packed, batch.targets), model.head(), model.tensor_parallel(),
-              1.0, /*gradient=*/false);
+    head_loss(hidden, own_values(packed, batch.targets), model.head(), model.tensor_parallel(), 1.0,
+              /*gradient=*/false);
   }
 }
 

@@ -38,7 +38,7 @@ struct RankNeeds {
   std::array<int64_t, ops::kMemoryItems> items{};     // of the peak
   int64_t state_copy = 0;                             // bytes of a copy of the training state
   double attention_products = 0;                      // multiply-adds of attention for `train`
-  double sent_bytes = 0;                              // by the rank for `train`, reductions included
+  double sent_bytes = 0;  // by the rank for `train`, reductions included
 };
 
 // Tensors are counted with the threads that at::get_num_threads() says. The layout must fit (E0210,

@@ -75,8 +75,8 @@ MeasuredRate measured_rate(const std::string& text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error == std::errc() && end == text.data() + text.size()) {
     if (!(number > 0) || !std::isfinite(number)) {
-      fail(ErrorCode::kBadArgument, "sutor plan: --measured is {}; expected tokens a second, above 0",
-           text);
+      fail(ErrorCode::kBadArgument,
+           "sutor plan: --measured is {}; expected tokens a second, above 0", text);
     }
     MeasuredRate rate;
     rate.tokens_a_second = number;

@@ -11,9 +11,9 @@ namespace sutor {
 // seconds a step = tokens a step x FLOPs a token / (ranks x FLOPs a second and rank), or tokens a
 // step / tokens a second.
 struct MeasuredRate {
-  std::string source;            // for whoever reads it
-  double flops_a_rank = 0;       // a second; 0: the rate is one of tokens
-  double tokens_a_second = 0;    // of the whole job
+  std::string source;          // for whoever reads it
+  double flops_a_rank = 0;     // a second; 0: the rate is one of tokens
+  double tokens_a_second = 0;  // of the whole job
   double seconds_a_step(const RunPlan& plan) const;
 };
 

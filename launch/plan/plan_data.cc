@@ -19,9 +19,9 @@
 namespace sutor {
 namespace {
 
-constexpr double kBytesAToken = 4;                     // of rows that nobody tokenized yet
-constexpr int64_t kMostSamples = int64_t{1} << 20;     // that are looked at
-constexpr int64_t kMostCounted = int64_t{256} << 20;   // bytes of rows that are counted
+constexpr double kBytesAToken = 4;                    // of rows that nobody tokenized yet
+constexpr int64_t kMostSamples = int64_t{1} << 20;    // that are looked at
+constexpr int64_t kMostCounted = int64_t{256} << 20;  // bytes of rows that are counted
 
 bool stores_are_there(const Recipe& recipe) {
   const auto there = [&](const DataSource& source) {
@@ -113,8 +113,8 @@ void from_stores(const Recipe& recipe, int64_t vocab_size, int64_t dp, bool prin
   data.steps_an_epoch =
       static_cast<double>(batches_per_epoch(epoch.samples, recipe.train.global_batch));
   data.tokens_a_step = epoch.tokens * batch / std::max<int64_t>(1, epoch.samples);
-  data.supervised =
-      static_cast<double>(epoch.supervised) / static_cast<double>(std::max<int64_t>(1, epoch.tokens));
+  data.supervised = static_cast<double>(epoch.supervised) /
+                    static_cast<double>(std::max<int64_t>(1, epoch.tokens));
   data.micro_batches_a_step = micro_batch_count(batch, dp, recipe.train.micro_batch);
   data.train = largest_of_training(recipe, stream, *data.steps, dp);
   for (const EvalSet& set : make_eval_sets(recipe, stores)) {
@@ -174,8 +174,8 @@ void from_rows(const Recipe& recipe, int64_t dp, PlannedData& data) {
   const int64_t share = std::max<int64_t>(1, recipe.train.global_batch / dp);
   data.train.push_back(full_batch(recipe, std::min(recipe.train.micro_batch, share)));
   if (!recipe.data.eval.empty()) data.eval.push_back(full_batch(recipe, recipe.train.micro_batch));
-  data.micro_batches_a_step = micro_batch_count(recipe.train.global_batch, dp,
-                                                recipe.train.micro_batch);
+  data.micro_batches_a_step =
+      micro_batch_count(recipe.train.global_batch, dp, recipe.train.micro_batch);
   data.tokens_a_step = recipe.train.global_batch * length;
   data.steps = recipe.schedule.steps;
   if (!missing.empty() || recipe.data.train.empty()) {
@@ -202,10 +202,10 @@ void from_rows(const Recipe& recipe, int64_t dp, PlannedData& data) {
       rows.counted ? format_count(rows.rows) + " rows" : format_bytes(rows.bytes) + " of rows",
       format_count(static_cast<int64_t>(tokens)), kBytesAToken);
   if (samples < static_cast<double>(recipe.train.global_batch)) {
-    data.remarks.push_back(
-        fmt::format("train.global_batch is {}, but an epoch has about {} {}: every step takes all "
-                    "of them",
-                    recipe.train.global_batch, samples, recipe.data.packing ? "packs" : "documents"));
+    data.remarks.push_back(fmt::format(
+        "train.global_batch is {}, but an epoch has about {} {}: every step takes all "
+        "of them",
+        recipe.train.global_batch, samples, recipe.data.packing ? "packs" : "documents"));
   }
 }
 

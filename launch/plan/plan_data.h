@@ -15,14 +15,14 @@ struct PlannedData {
   bool prepared = false;  // the token stores are there: nothing below is guessed
   std::string text;       // of the data, in one line
   std::vector<std::string> remarks;
-  std::optional<int64_t> steps;        // of the training; none: it depends on data that nobody has
+  std::optional<int64_t> steps;  // of the training; none: it depends on data that nobody has
   std::optional<double> steps_an_epoch;
-  int64_t tokens_a_step = 0;           // on average
-  double supervised = 1;               // share of the tokens in the loss
+  int64_t tokens_a_step = 0;  // on average
+  double supervised = 1;      // share of the tokens in the loss
   // The micro-batches that need most memory, one for each way in which they may, and those of an
   // evaluation. Without token stores: full ones, everything in the loss.
   std::vector<MicroBatch> train, eval;
-  int64_t micro_batches_a_step = 1;    // of a rank
+  int64_t micro_batches_a_step = 1;  // of a rank
 };
 
 // dp: ranks with samples of their own. Reads the recipe's token stores where all of them are there;

@@ -87,8 +87,8 @@ std::vector<Variant> single_changes(const Variant& now, const ModelInfo& model) 
 std::vector<Variant> combined_changes(const Variant& now, const ModelInfo& model) {
   Variant small = now;
   if (now.recipe.train.micro_batch > 1) {
-    small = with(small, "train.micro_batch: 1",
-                 [](Recipe& recipe) { recipe.train.micro_batch = 1; });
+    small =
+        with(small, "train.micro_batch: 1", [](Recipe& recipe) { recipe.train.micro_batch = 1; });
   }
   if (now.recipe.train.recompute != "layer") {
     small = with(small, "train.recompute: layer",
@@ -105,8 +105,9 @@ std::vector<Variant> combined_changes(const Variant& now, const ModelInfo& model
 
 int64_t needed_bytes(const RunPlan& plan, const Recipe& recipe, bool gpu) {
   const RankNeeds& needs = plan.needs();
-  const bool copies = recipe.checkpoint.async && recipe.checkpoint.every > 0 &&
-                      plan.data.steps.value_or(recipe.checkpoint.every + 1) > recipe.checkpoint.every;
+  const bool copies =
+      recipe.checkpoint.async && recipe.checkpoint.every > 0 &&
+      plan.data.steps.value_or(recipe.checkpoint.every + 1) > recipe.checkpoint.every;
   return needs.peak + (copies && !gpu ? needs.state_copy : 0);
 }
 
@@ -116,8 +117,8 @@ int64_t parse_bytes(const std::string& text, const std::string& option) {
   std::string unit(error == std::errc() ? end : text.data());
   while (unit.starts_with(' ')) unit.erase(0, 1);
   static const std::vector<std::pair<std::string, double>> kUnits = {
-      {"", 1},           {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
-      {"KB", 1e3},       {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12}};
+      {"", 1},     {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
+      {"KB", 1e3}, {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12}};
   for (const auto& [name, factor] : kUnits) {
     const double bytes = number * factor;
     if (error == std::errc() && unit == name && bytes >= 1 && bytes < 0x1p62) {

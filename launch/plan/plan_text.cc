@@ -17,10 +17,10 @@ std::string model_text(const PlanReport& report) {
   const ModelInfo& model = report.plan.training.model;
   const auto moe = std::count(model.moe_layer.begin(), model.moe_layer.end(), true);
   const Recipe& recipe = report.basis.recipe;
-  std::string text = fmt::format(
-      "model    {} {}: {} layers ({} MoE x {} experts, top {}), {} parameters, {}\n", model.family,
-      recipe.model.path, model.num_layers, moe, model.num_experts, model.top_k,
-      format_count(report.plan.parameters), recipe.model.dtype);
+  std::string text =
+      fmt::format("model    {} {}: {} layers ({} MoE x {} experts, top {}), {} parameters, {}\n",
+                  model.family, recipe.model.path, model.num_layers, moe, model.num_experts,
+                  model.top_k, format_count(report.plan.parameters), recipe.model.dtype);
   for (const auto& [role, count] : report.plan.classes) {
     text += fmt::format("           {:<15} {:>16} parameters, {} trained ({:.2f}%)\n", role,
                         format_count(count.all), format_count(count.trained),
@@ -70,10 +70,9 @@ std::string needs_text(const RankNeeds& needs, const char* kind) {
 
 std::string memory_text(const PlanReport& report) {
   const RunPlan& plan = report.plan;
-  std::string text = fmt::format("memory   of tensors, the rank with most (rank {}), {}\n",
-                                 plan.needs().rank,
-                                 plan.data.prepared ? "the run's largest micro-batch"
-                                                    : "full micro-batches");
+  std::string text =
+      fmt::format("memory   of tensors, the rank with most (rank {}), {}\n", plan.needs().rank,
+                  plan.data.prepared ? "the run's largest micro-batch" : "full micro-batches");
   text += needs_text(plan.level, "level");
   if (plan.skewed) text += needs_text(*plan.skewed, "skewed");
   if (report.basis.recipe.checkpoint.async) {
@@ -179,8 +178,7 @@ nlohmann::ordered_json plan_json(const PlanReport& report) {
   json["memory"] = {{"level", json_of(plan.level)}, {"skewed", nullptr}};
   if (plan.skewed) json["memory"]["skewed"] = json_of(*plan.skewed);
   json["memory"]["peak_bytes"] = plan.needs().peak;
-  json["memory"]["needed_bytes"] =
-      needed_bytes(plan, report.basis.recipe, report.basis.gpu);
+  json["memory"]["needed_bytes"] = needed_bytes(plan, report.basis.recipe, report.basis.gpu);
   json["memory"]["limit_bytes"] = nullptr;
   if (report.memory.bytes) json["memory"]["limit_bytes"] = *report.memory.bytes;
   json["memory"]["limit"] = report.memory.what;

@@ -52,8 +52,7 @@ class PlannedComm final : public Comm {
   void reduce_scatter(std::span<float> data, std::span<const int64_t>, const char*) override {
     ring(static_cast<double>(data.size_bytes()));
   }
-  void all_gather(std::span<std::byte> data, std::span<const int64_t> bytes,
-                  const char*) override {
+  void all_gather(std::span<std::byte> data, std::span<const int64_t> bytes, const char*) override {
     ring(static_cast<double>(data.size()));
     if (size() == 1 || ops::is_without_values(data.data())) return;
     const auto begin_of = [&](int rank) {

@@ -24,8 +24,8 @@
 namespace sutor {
 namespace {
 
-constexpr size_t kMostRanks = 6;     // that are tried for the one that needs most
-constexpr double kDeviations = 3;    // standard deviations that shares are raised by
+constexpr size_t kMostRanks = 6;   // that are tried for the one that needs most
+constexpr double kDeviations = 3;  // standard deviations that shares are raised by
 
 struct Selected {
   ExpertConfig config;
@@ -56,8 +56,8 @@ Selected estimated_config(const Recipe& recipe, const ModelInfo& model) {
   } else if (select.method == "none") {
     count = 0;
   }
-  const int each = std::clamp(std::max(static_cast<int>(count), select.min_per_layer), 0,
-                              model.num_experts);
+  const int each =
+      std::clamp(std::max(static_cast<int>(count), select.min_per_layer), 0, model.num_experts);
   for (int layer = 0; layer < model.num_layers && count > 0; ++layer) {
     const auto& wanted = select.layers;
     if (!model.is_moe(layer) ||
@@ -67,8 +67,8 @@ Selected estimated_config(const Recipe& recipe, const ModelInfo& model) {
     std::vector<int>& ids = selected.config.experts[layer];
     for (int i = 0; i < each; ++i) ids.push_back(i * model.num_experts / each);
   }
-  selected.from = fmt::format("no scores yet: assumed {} of {} experts a layer", each,
-                              model.num_experts);
+  selected.from =
+      fmt::format("no scores yet: assumed {} of {} experts a layer", each, model.num_experts);
   return selected;
 }
 
@@ -76,8 +76,8 @@ Selected selected_experts(const Recipe& recipe, const ModelInfo& model) {
   if (!needs_expert_config(recipe)) return {{}, "train.method " + recipe.train.method, false};
   const RunPaths paths(recipe.output);
   if (recipe.esft.config || is_there(paths.expert_config())) {
-    const auto path = recipe.esft.config ? std::filesystem::path(*recipe.esft.config)
-                                         : paths.expert_config();
+    const auto path =
+        recipe.esft.config ? std::filesystem::path(*recipe.esft.config) : paths.expert_config();
     const int base = recipe.esft.config ? recipe.esft.layer_base : 0;
     return {check_expert_config(read_expert_config(path), model, base, path.string()),
             path.string(), false};
@@ -141,8 +141,8 @@ class RankLoads {
   std::vector<int> heaviest() const {
     std::set<int> ranks;
     for (int stage = 0; stage < layout_.pp(); ++stage) {
-      const bool tried = stage == 0 || stage + 1 == layout_.pp() || layout_.pp() <= 3 ||
-                         stage == heaviest_stage();
+      const bool tried =
+          stage == 0 || stage + 1 == layout_.pp() || layout_.pp() <= 3 || stage == heaviest_stage();
       if (!tried) continue;
       ranks.insert(most(stage, &RankLoad::resident));
       ranks.insert(most(stage, &RankLoad::rows));
@@ -163,9 +163,9 @@ class RankLoads {
   int heaviest_stage() const {
     std::map<int, double> sums;
     for (const auto& [place, load] : loads_) sums[place.first] += load.resident;
-    return std::max_element(sums.begin(), sums.end(), [](const auto& a, const auto& b) {
-             return a.second < b.second;
-           })->first;
+    return std::max_element(sums.begin(), sums.end(),
+                            [](const auto& a, const auto& b) { return a.second < b.second; })
+        ->first;
   }
 
   RankLayout layout_;
@@ -203,8 +203,8 @@ ops::RoutingShares shares_at_most(const PlanBasis& basis, const TrainPlan& plan,
   const RankLayout layout(basis.recipe.parallel, basis.world);
   const int ep = layout.coordinates(rank).ep;
   const auto experts = static_cast<size_t>(model.num_experts);
-  const double choices = static_cast<double>(tokens) * model.top_k * placement.ep() /
-                         (layout.tp() * layout.cp());
+  const double choices =
+      static_cast<double>(tokens) * model.top_k * placement.ep() / (layout.tp() * layout.cp());
   ops::RoutingShares result;
   for (int layer = 0; layer < model.num_layers; ++layer) {
     if (!model.is_moe(layer)) continue;
@@ -329,8 +329,8 @@ RunPlan make_run_plan(const PlanBasis& basis) {
   const ops::RoutingShares shares = shares_of(recipe, basis.model);
   plan.level = worst(basis, plan, ranks, RankLoads(basis, plan.training, ranks, {}).heaviest(), {});
   if (!shares.empty()) {
-    plan.skewed =
-        worst(basis, plan, ranks, RankLoads(basis, plan.training, ranks, shares).heaviest(), shares);
+    plan.skewed = worst(basis, plan, ranks,
+                        RankLoads(basis, plan.training, ranks, shares).heaviest(), shares);
   }
   count_checkpoints(basis, plan);
   int64_t tokens = 0;
@@ -345,10 +345,10 @@ RunPlan make_run_plan(const PlanBasis& basis) {
 
 PlannedRun planned_run(const RunPlan& plan) {
   const RankNeeds& needs = plan.needs();
-  PlannedRun run{.figures = {.peak_bytes = needs.peak,
-                             .parameters = plan.training.trainable.num_parameters()},
-                 .ranks = plan.world,
-                 .flops_per_token = plan.flops_per_token};
+  PlannedRun run{
+      .figures = {.peak_bytes = needs.peak, .parameters = plan.training.trainable.num_parameters()},
+      .ranks = plan.world,
+      .flops_per_token = plan.flops_per_token};
   for (size_t i = 0; i < ops::kMemoryItems; ++i) {
     run.figures.items[ops::name_of(static_cast<ops::MemoryItem>(i))] = needs.items[i];
   }

@@ -34,8 +34,8 @@ struct PlannedParameters {
 
 struct RunPlan {
   TrainPlan training;
-  std::string selection;    // where the trained experts are known from
-  bool is_estimate = false; // of which experts train
+  std::string selection;                             // where the trained experts are known from
+  bool is_estimate = false;                          // of which experts train
   std::map<std::string, PlannedParameters> classes;  // by role
   int64_t parameters = 0;
   std::string layout;

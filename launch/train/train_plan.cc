@@ -70,8 +70,8 @@ bool needs_expert_config(const Recipe& recipe) {
 }
 
 TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model) {
-  return make_train_plan(
-      recipe, model, needs_expert_config(recipe) ? read_config(recipe, model) : ExpertConfig());
+  return make_train_plan(recipe, model,
+                         needs_expert_config(recipe) ? read_config(recipe, model) : ExpertConfig());
 }
 
 TrainPlan make_train_plan(const Recipe& recipe, const ModelInfo& model,

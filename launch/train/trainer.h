@@ -123,7 +123,7 @@ class Trainer {
   std::unique_ptr<RoutingCounter> routing_;
   std::unique_ptr<ExpertWatch> watch_;  // of rank 0
   std::unique_ptr<WandbRun> wandb_;     // of rank 0, where the recipe asks for one
-  std::unique_ptr<RunRecord> record_;  // of rank 0
+  std::unique_ptr<RunRecord> record_;   // of rank 0
   std::unique_ptr<LrSchedule> schedule_;
   TrainState state_;
   EarlyStop early_stop_;
@@ -134,8 +134,8 @@ class Trainer {
   double flops_per_token_ = 0;
   std::optional<double> peak_flops_;  // of all ranks together
   std::optional<PlannedRun> planned_;
-  int64_t steps_done_ = 0;        // in this start
-  double measured_seconds_ = 0;   // of them but the first
+  int64_t steps_done_ = 0;       // in this start
+  double measured_seconds_ = 0;  // of them but the first
   Digest frozen_before_;
   int64_t resident_bytes_ = 0;  // weights and training state of this rank
 };

@@ -52,8 +52,9 @@ DeviceMemory device_memory(const po::variables_map& values, bool gpu,
   }
   if (gpu) {
     if (gpus.empty()) {
-      return {std::nullopt, "whether that fits is not known: no GPU is here, and --device-memory "
-                            "is not given"};
+      return {std::nullopt,
+              "whether that fits is not known: no GPU is here, and --device-memory "
+              "is not given"};
     }
     return {gpus.front().total_bytes, gpus.front().name};
   }
@@ -82,7 +83,8 @@ void add_plan_recipe_options(po::options_description& options) {
   add("ranks", po::value<int>()->default_value(0),
       "ranks of the job; 0 = the fewest that the recipe's layout allows");
   add("device-memory", po::value<std::string>(),
-      "memory of a rank's device, as 24GiB (with device: auto, a GPU's); else that of this machine");
+      "memory of a rank's device, as 24GiB (with device: auto, a GPU's); else that of this "
+      "machine");
   add("measured", po::value<std::string>(),
       "a rate for the time: the folder of a run, its metrics.jsonl, or tokens a second");
   add("model-config", po::value<std::string>(),

@@ -102,8 +102,8 @@ class AllToAllDispatcher final : public TokenDispatcher {
   const at::Tensor& owner_places(int layer, at::Device device) const {
     at::Tensor& places = owner_places_[layer];
     if (!places.defined()) {
-      places = ops::longs_on(ExpertDestinations::owners(placement_, layer),
-                             ops::table_device(device));
+      places =
+          ops::longs_on(ExpertDestinations::owners(placement_, layer), ops::table_device(device));
     }
     return places;
   }

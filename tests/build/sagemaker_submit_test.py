@@ -202,11 +202,13 @@ class Submit(unittest.TestCase):
 
 
 class Metrics(unittest.TestCase):
-    LINES = """\
-step 12/300 | epoch 0.40 | loss 1.2345 | grad norm 0.52 | lr 1e-05 | 1,234 tok/s (617 in loss) | left 3m
-step 13/300 | epoch 1.00 | loss 0.9 (law 0.7110, chat -) | balance 0.01 | grad norm 1.2e+03 | lr 7.5e-06
-eval 100 | task: loss 0.4321, ppl 1.5405, token_acc 0.8765
-""".splitlines()
+    LINES = [
+        "step 12/300 | epoch 0.40 | loss 1.2345 | grad norm 0.52 | lr 1e-05 | 1,234 tok/s (617"
+        " in loss) | left 3m",
+        "step 13/300 | epoch 1.00 | loss 0.9 (law 0.7110, chat -) | balance 0.01 | grad norm"
+        " 1.2e+03 | lr 7.5e-06",
+        "eval 100 | task: loss 0.4321, ppl 1.5405, token_acc 0.8765",
+    ]
 
     def found(self, name):
         return [float(m.group(1)) for line in self.LINES if (m := re.search(METRICS[name], line))]

@@ -32,8 +32,8 @@ class Result:
         self.code, self.out, self.err = process.returncode, process.stdout, process.stderr
 
     def __str__(self):
-        return (f"$ {' '.join(self.command)}\nexit code {self.code}\n{self.out[-4000:]}\n--- stderr\n"
-                f"{self.err[-3000:]}")
+        return (f"$ {' '.join(self.command)}\nexit code {self.code}\n{self.out[-4000:]}\n"
+                f"--- stderr\n{self.err[-3000:]}")
 
 
 def conversations(count, seed):
@@ -155,7 +155,8 @@ class Config(StartTest):
     def test_says_origins_and_what_the_model_decides(self):
         (self.folder / "my.yaml").write_text(
             "model: {path: model}\ndata: {train: [{path: train.jsonl}]}\noutput: o\n")
-        printed = json.loads(self.sutor("config", "my.yaml", "--set", "optim.lr=2e-3", "--json").out)
+        printed = json.loads(
+            self.sutor("config", "my.yaml", "--set", "optim.lr=2e-3", "--json").out)
         origins = {value["key"]: value["origin"] for value in printed["values"]}
         self.assertEqual(origins["model.path"], "my.yaml:1:15")
         self.assertEqual(origins["optim.lr"], "--set optim.lr")

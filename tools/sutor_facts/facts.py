@@ -65,7 +65,8 @@ class Facts:
             self.form = self._form_of(batch)
         if self.form is None:
             return None
-        return Source(self._job, self._spec, self.form, self._tokenizer, self._template_of(self.form))
+        return Source(self._job, self._spec, self.form, self._tokenizer,
+                      self._template_of(self.form))
 
     def _form_of(self, batch):
         """Of the first row that has one; None, and the faults kept, where none has."""

@@ -102,8 +102,8 @@ ExpertsGradients expert_mlp_backward_of_gpu(const ExpertRows& in, const ExpertWe
 }  // namespace
 
 at::Tensor unit_scratch(std::vector<int64_t> unit_bytes) {
-  const auto at_a_time = std::min(unit_bytes.size(),
-                                  static_cast<size_t>(std::max(1, at::get_num_threads())));
+  const auto at_a_time =
+      std::min(unit_bytes.size(), static_cast<size_t>(std::max(1, at::get_num_threads())));
   const auto end = unit_bytes.begin() + static_cast<std::ptrdiff_t>(at_a_time);
   std::partial_sort(unit_bytes.begin(), end, unit_bytes.end(), std::greater<>());
   int64_t bytes = 0;
@@ -121,7 +121,8 @@ at::Tensor expert_mlp(const ExpertRows& in, const ExpertWeights& experts, Expert
   }
   std::vector<int64_t> units;
   sizes.for_each_unit(experts.num_local, [&](int64_t slot, int64_t n) {
-    const int64_t elements = sizes.hidden + (saved ? 1 : 3) * sizes.width + lora_rank(experts, slot);
+    const int64_t elements =
+        sizes.hidden + (saved ? 1 : 3) * sizes.width + lora_rank(experts, slot);
     const int64_t biased = adds_down_bias(experts) ? (n + 1) * sizes.hidden * kFloat : 0;
     units.push_back(n * elements * sizes.element + biased);
   });
@@ -146,7 +147,8 @@ ExpertsGradients expert_mlp_backward(const ExpertRows& in, const ExpertWeights& 
   const int64_t end_slot = want_rows || want_weights ? experts.num_local : experts.num_trainable();
   std::vector<int64_t> units;
   sizes.for_each_unit(end_slot, [&](int64_t slot, int64_t n) {
-    const bool apart = slot >= experts.num_trainable() && want_rows;  // the gradients of gate and up
+    const bool apart =
+        slot >= experts.num_trainable() && want_rows;  // the gradients of gate and up
     const int64_t elements =
         sizes.hidden + (apart ? 3 : 1) * sizes.width + lora_rank(experts, slot);
     int64_t bytes = n * elements * sizes.element;

@@ -16,8 +16,7 @@ double attention_products = 0;
 std::vector<double> share_ends(int64_t numbers) {
   std::vector<double> ends(static_cast<size_t>(numbers), 1.0 / static_cast<double>(numbers));
   const auto found = shares_of_layers.find(static_cast<int>(planned_layer));
-  if (found != shares_of_layers.end() &&
-      static_cast<int64_t>(found->second.size()) == numbers) {
+  if (found != shares_of_layers.end() && static_cast<int64_t>(found->second.size()) == numbers) {
     ends = found->second;
   }
   std::partial_sum(ends.begin(), ends.end(), ends.begin());
@@ -35,8 +34,8 @@ std::vector<int64_t> planned_counts(int64_t choices, int64_t numbers) {
   std::vector<int64_t> counts;
   int64_t before = 0;
   for (const double end : share_ends(numbers)) {
-    const int64_t upto = std::clamp<int64_t>(
-        std::llround(end * static_cast<double>(choices)), before, choices);
+    const int64_t upto =
+        std::clamp<int64_t>(std::llround(end * static_cast<double>(choices)), before, choices);
     counts.push_back(upto - before);
     before = upto;
   }

@@ -36,8 +36,8 @@ std::vector<int64_t> planned_counts(int64_t choices, int64_t numbers);
 // Choices in such numbers, mixed so that every run of them has nearly the same shares.
 std::vector<int64_t> planned_choices(int64_t choices, int64_t numbers);
 
-// Multiply-adds of scores and values that the attention of dry runs met, forward and backward, since
-// the last call.
+// Multiply-adds of scores and values that the attention of dry runs met, forward and backward,
+// since the last call.
 double take_attention_products();
 void add_attention_products(double products);
 
