@@ -25,10 +25,12 @@ function(sutor_test_program name)
   target_compile_definitions(${name} PRIVATE SUTOR_TEST_DATA="${PROJECT_SOURCE_DIR}/tests")
 endfunction()
 
-# sutor_unit_test(NAME [TORCH] SOURCES ... [DEPENDS ...]): a GoogleTest program, one ctest entry.
+# sutor_unit_test(NAME [TORCH] SOURCES ... [DEPENDS ...]): a GoogleTest program, one ctest entry. With
+# SUTOR_UNITY its files are compiled eight at a time (those that would collide: SKIP_UNITY_BUILD_INCLUSION).
 function(sutor_unit_test name)
   sutor_test_program(${name} ${ARGN})
   target_link_libraries(${name} PUBLIC GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ${SUTOR_UNITY} UNITY_BUILD_BATCH_SIZE 8)
   add_test(NAME unit.${name} COMMAND ${name})
   set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 120)
 endfunction()

@@ -57,13 +57,21 @@ std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> st
   return batches;
 }
 
-MicroBatch rank_micro_batch(std::span<const TokenStore* const> stores,
-                            std::span<const Sample> batch, int64_t rank, int64_t ranks,
-                            int64_t micro_batch, int64_t index) {
+std::span<const Sample> rank_samples(std::span<const Sample> batch, int64_t rank, int64_t ranks,
+                                     int64_t micro_batch, int64_t index) {
   const IndexRange share = leading_range(static_cast<int64_t>(batch.size()), rank, ranks);
   const int64_t begin = share.begin + index * micro_batch;
   const int64_t end = std::min(begin + micro_batch, share.end);
-  if (begin < end) return micro_batches(stores, batch, {begin, end}, micro_batch).front();
+  if (begin >= end) return {};
+  return batch.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+}
+
+MicroBatch rank_micro_batch(std::span<const TokenStore* const> stores,
+                            std::span<const Sample> batch, int64_t rank, int64_t ranks,
+                            int64_t micro_batch, int64_t index) {
+  const std::span<const Sample> own = rank_samples(batch, rank, ranks, micro_batch, index);
+  const auto count = static_cast<int64_t>(own.size());
+  if (count > 0) return micro_batches(stores, own, {0, count}, micro_batch).front();
   MicroBatch empty;
   empty.doc_offsets.push_back(0);
   return empty;

@@ -37,6 +37,10 @@ std::vector<MicroBatch> rank_micro_batches(std::span<const TokenStore* const> st
                                            std::span<const Sample> batch, int64_t rank,
                                            int64_t ranks, int64_t micro_batch);
 
+// The samples of micro-batch `index` of those; none where it is empty.
+std::span<const Sample> rank_samples(std::span<const Sample> batch, int64_t rank, int64_t ranks,
+                                     int64_t micro_batch, int64_t index);
+
 // Only micro-batch `index` of those: a loop over a whole set then has one in memory at a time.
 MicroBatch rank_micro_batch(std::span<const TokenStore* const> stores,
                             std::span<const Sample> batch, int64_t rank, int64_t ranks,

@@ -106,7 +106,7 @@ void require_plain_contents(const RunPaths& paths) {
        {paths.lock(), paths.data_report(), paths.scores(), paths.expert_config(), paths.heat_map(),
         paths.metrics(), paths.evaluations(), paths.wandb_run(), paths.resolved_recipe(),
         paths.fork(), paths.step_ledger(), run_record_path(paths), plan_file(paths.output),
-        paths.output / "receipt.json", paths.output / "report.html",
+        paths.output / "receipt.json", paths.output / "report.html", paths.diverged_batch(),
         paths.evaluation() / "evaluation.json", paths.checkpoints() / kLatestPointer,
         paths.checkpoints() / kBestPointer}) {
     require_plain_file(file);

@@ -35,6 +35,8 @@ struct RunPaths {
   std::filesystem::path resolved_recipe() const { return output / "recipe.resolved.yaml"; }
   // Of which checkpoint the training is a fork (launch/checkpoints/fork.h).
   std::filesystem::path fork() const { return output / "fork.json"; }
+  // What a training that diverged computed then (launch/train/record/diverged_batch.h).
+  std::filesystem::path diverged_batch() const { return output / "diverged.json"; }
   // Digests of inputs and recipe keys that the finished steps had (`sutor run`).
   std::filesystem::path step_ledger() const { return output / "stages.json"; }
 

@@ -26,6 +26,7 @@ MicrobatchState::MicrobatchState(const CausalModel& model, ParameterStore& store
     : model_(model),
       store_(store),
       options_(options),
+      micro_batch_(micro_batch),
       batch_(make_context_batch(micro_batch.ids, micro_batch.doc_offsets, model.parallel().cp(),
                                 model.device())),
       context_{.batch = batch_},
@@ -43,6 +44,7 @@ at::Tensor MicrobatchState::forward(const at::Tensor& input) {
   if (model_.parallel().is_first_stage()) {
     at::AutoGradMode mode(options_.lowest_layer < 0);
     x = embedded_ = model_.embed(batch_);
+    show(-1, x);
   }
   for (const int layer : model_.layers()) x = forward_layer(layer, x);
   if (!model_.parallel().is_last_stage()) return x.detach();
@@ -67,8 +69,13 @@ at::Tensor MicrobatchState::forward_part(int layer, CausalModel::Part part, cons
   const at::Tensor in = x.detach();
   if (has_backward) in.requires_grad_(layer > options_.lowest_layer);
   const at::Tensor out = model_.layer(layer, part, in, context_, tables_);
+  show(layer, out);
   if (has_backward) layer_graphs_.push_back({layer, part, in, keep ? out : at::Tensor()});
   return out;
+}
+
+void MicrobatchState::show(int layer, const at::Tensor& rows) const {
+  if (options_.on_rows) options_.on_rows(micro_batch_, layer, rows);
 }
 
 // The same bits as in the forward pass; its tokens and its part of the balance loss are counted
@@ -88,6 +95,7 @@ void MicrobatchState::compute_loss(const at::Tensor& x) {
   normed_ = model_.final_norm(last_, batch_.num_tokens());
   loss_ = head_loss(normed_.detach(), targets_, model_.head(), store_.tensor_parallel(),
                     options_.loss_scale, /*gradient=*/true);
+  show(store_.model().num_layers, loss_.losses);
   if (options_.sources > 0) {
     source_losses_ = sums_by_source(loss_.losses, targets_, sources_, options_.sources);
   }

@@ -10,6 +10,7 @@ namespace sutor {
 
 class MicrobatchState {
  public:
+  // model, store and micro_batch must outlive it.
   MicrobatchState(const CausalModel& model, ParameterStore& store, const MicroBatch& micro_batch,
                   const PipelineOptions& options);
 
@@ -36,10 +37,12 @@ class MicrobatchState {
   at::Tensor forward_part(int layer, CausalModel::Part part, const at::Tensor& x, bool keep);
   at::Tensor forward_again(const LayerGraph& graph);
   void compute_loss(const at::Tensor& x);
+  void show(int layer, const at::Tensor& rows) const;  // to PipelineOptions::on_rows
 
   const CausalModel& model_;
   ParameterStore& store_;
   const PipelineOptions options_;
+  const MicroBatch& micro_batch_;
   std::vector<int64_t> targets_, sources_;
   PackedBatch batch_;
   ForwardContext context_;

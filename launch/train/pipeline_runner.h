@@ -28,6 +28,9 @@ struct PipelineOptions {
   int64_t sources = 0;  // training sets whose losses are summed each for itself, 0 = none
   // As in ForwardContext, once for every layer of every micro-batch, though layers are recomputed.
   decltype(ForwardContext::on_routing) on_routing = {};
+  // Gets what the forward pass of a micro-batch makes: rows [T, H] of each layer (-1: of the
+  // embedding), and the losses [n] of its targets as those of layer num_layers.
+  std::function<void(const MicroBatch&, int layer, const at::Tensor& rows)> on_rows = {};
 };
 
 // This rank's summands: the step's values are their sums over all ranks, counting each

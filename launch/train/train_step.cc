@@ -1,5 +1,7 @@
 #include "launch/train/train_step.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <limits>
 
@@ -22,6 +24,23 @@ BalanceTerms terms_of(Session& session, const StepInput& input, const StepOption
     terms.counts = count_assignments(session.model(), session.store().model(), input.micro_batches);
   }
   return terms;
+}
+
+// Collective.
+[[noreturn]] void fail_diverged(Session& session, const StepInput& input,
+                                const StepOptions& options, const PipelineOptions& micro,
+                                const StepResult& result) {
+  const auto unnamed = [](int, int64_t document) { return fmt::format("document {}", document); };
+  const Divergence divergence =
+      find_divergence(session, input.micro_batches, micro,
+                      options.document_name ? options.document_name : DocumentName(unnamed));
+  if (options.on_divergence) options.on_divergence(divergence, result);
+  std::string place = divergence.place;
+  if (!place.empty()) place = " (" + place + ")";
+  fail(ErrorCode::kDiverged,
+       "training diverged at step {}: loss {}, gradient norm {}{}. Try a lower optim.lr; the last "
+       "checkpoint is untouched.",
+       options.step, result.loss, result.grad_norm, place);
 }
 
 }  // namespace
@@ -71,10 +90,7 @@ StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& i
   }
   result.grad_norm = gradient_norm(squares, session.parallel().world());
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-    fail(ErrorCode::kDiverged,
-         "training diverged at step {}: loss {}, gradient norm {}. Try a lower optim.lr; the last "
-         "checkpoint is untouched.",
-         options.step, result.loss, result.grad_norm);
+    fail_diverged(session, input, options, micro, result);
   }
   clip_gradients(buffers, result.grad_norm, options.clip);
   optimizer.step(options.lr, options.optimizer_step > 0 ? options.optimizer_step : options.step);

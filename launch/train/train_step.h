@@ -2,12 +2,14 @@
 // gradient reduction, clip, optimizer. No files, no printing.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "launch/data/micro_batch.h"
 #include "launch/model/session.h"
 #include "launch/train/pipeline_runner.h"
+#include "launch/train/watch/divergence.h"
 #include "layers/optim/optimizer.h"
 
 namespace sutor {
@@ -18,6 +20,14 @@ struct StepInput {
   int64_t sequences = 1, tokens = 0;          // of the global batch; for the load-balance loss
   // `supervised` of each training set, where there are several; else empty.
   std::vector<int64_t> supervised_by_source = {};
+};
+
+struct StepResult {
+  double loss = 0;          // nats, mean over the supervised tokens of the global batch
+  double grad_norm = 0;     // of all trained parameters, each counted once, before the clip
+  double balance_loss = 0;  // weighted
+  // `loss` of each set of StepInput::supervised_by_source; NaN where the batch has none of it.
+  std::vector<double> source_losses = {};
 };
 
 struct StepOptions {
@@ -31,18 +41,14 @@ struct StepOptions {
   // That of the optimizer's moments, which a fork may have from its parent; 0: `step`.
   int64_t optimizer_step = 0;
   decltype(ForwardContext::on_routing) on_routing = {};  // as in PipelineOptions
+  // Where the step is not finite: names documents for the error; and is told of it before it is
+  // thrown, on every rank.
+  DocumentName document_name = {};
+  std::function<void(const Divergence&, const StepResult&)> on_divergence = {};
 };
 
-struct StepResult {
-  double loss = 0;          // nats, mean over the supervised tokens of the global batch
-  double grad_norm = 0;     // of all trained parameters, each counted once, before the clip
-  double balance_loss = 0;  // weighted
-  // `loss` of each set of StepInput::supervised_by_source; NaN where the batch has none of it.
-  std::vector<double> source_losses = {};
-};
-
-// Collective over the world. Throws E0701 when loss or gradient norm is not finite; parameters are
-// then as before.
+// Collective over the world. Throws E0701 when loss or gradient norm is not finite, and says where
+// that began; parameters are then as before.
 StepResult train_step(Session& session, Optimizer& optimizer, const StepInput& input,
                       const StepOptions& options);
 

@@ -26,6 +26,7 @@
 #include "launch/train/losses/balance_loss.h"
 #include "launch/train/memory_report.h"
 #include "launch/train/model_flops.h"
+#include "launch/train/record/diverged_batch.h"
 #include "launch/train/record/training_facts.h"
 #include "launch/train/train_report.h"
 #include "launch/train/watch/watch_of_training.h"
@@ -344,6 +345,19 @@ Trainer::BatchResult Trainer::train_batch(int64_t step, double lr) {
       routing_->add(layer, topk_idx, unscaled);
     };
   }
+  // Of samples as rank_samples() numbers them.
+  const auto samples_of = [&](int micro) {
+    return rank_samples(batch, dp_rank, dp_size, micro_batch, micro);
+  };
+  options.document_name = [&](int micro, int64_t document) {
+    return document_name(stream_->stores(), samples_of(micro), document);
+  };
+  options.on_divergence = [&](const Divergence& divergence, const StepResult& result) {
+    if (divergence.micro_batch < 0) return;
+    write_diverged_batch(paths_, {step, result.loss, result.grad_norm, divergence.place},
+                         stream_->stores(), samples_of(divergence.micro_batch),
+                         micro[static_cast<size_t>(divergence.micro_batch)]);
+  };
   return {train_step(*session_, *optimizer_, input, options), input.tokens, input.supervised,
           data_seconds, input.supervised_by_source};
 }
