@@ -19,7 +19,7 @@ endif()
 # see torch, and once for those that do not. Targets that share one carry the same flags.
 set(heavy_headers <algorithm> <filesystem> <functional> <map> <memory> <optional> <string> <vector>
   <fmt/format.h> <nlohmann/json.hpp>)
-set(heavy_torch_headers <torch/types.h> <torch/csrc/autograd/custom_function.h>)
+set(heavy_torch_headers <ATen/core/Tensor.h> <ATen/Parallel.h>)
 function(sutor_pch name flags)
   file(WRITE ${CMAKE_BINARY_DIR}/${name}.cc "// The precompiled header is built for this file.\n")
   add_library(${name} OBJECT ${CMAKE_BINARY_DIR}/${name}.cc)

@@ -1,6 +1,9 @@
 #include "csrc/ops/attention.h"
 
-#include <torch/types.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/exp.h>
 
 namespace sutor::ops {
 

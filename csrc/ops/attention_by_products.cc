@@ -1,7 +1,13 @@
 // Shapes: H heads, G kv heads, g = H / G heads of a group, n queries and s keys of a block.
 #include "csrc/ops/attention_by_products.h"
 
-#include <torch/types.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/logaddexp.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <limits>

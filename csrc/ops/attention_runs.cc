@@ -1,6 +1,7 @@
 #include "csrc/ops/attention_runs.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 

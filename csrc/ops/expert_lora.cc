@@ -1,6 +1,7 @@
 #include "csrc/ops/expert_lora.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/mm.h>
 
 namespace sutor::ops {
 namespace {

@@ -1,6 +1,6 @@
 #include "launch/eval/evaluate.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cmath>

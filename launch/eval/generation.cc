@@ -1,6 +1,8 @@
 #include "launch/eval/generation.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/index_select.h>
 
 #include <algorithm>
 #include <chrono>

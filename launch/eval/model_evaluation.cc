@@ -1,7 +1,8 @@
 #include "launch/eval/model_evaluation.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/ones.h>
 #include <fmt/format.h>
-#include <torch/types.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

@@ -1,6 +1,9 @@
 #include "launch/eval/sampling.h"
 
-#include <torch/types.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/sort.h>
 
 #include <cmath>
 

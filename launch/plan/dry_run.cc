@@ -1,6 +1,7 @@
 #include "launch/plan/dry_run.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include "csrc/ops/shapes/shapes.h"
 #include "launch/model/session.h"

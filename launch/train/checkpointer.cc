@@ -1,8 +1,8 @@
 #include "launch/train/checkpointer.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
 #include <fmt/core.h>
-#include <torch/types.h>
 
 #include <algorithm>
 

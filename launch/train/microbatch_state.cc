@@ -1,8 +1,9 @@
 #include "launch/train/microbatch_state.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/core/AutogradState.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/types.h>
 
 #include "csrc/base/profile.h"
 #include "launch/train/losses/source_losses.h"

@@ -1,7 +1,8 @@
 // Carries out the pipeline schedule (1F1B) of one stage.
 #include "launch/train/pipeline_runner.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include <map>
 

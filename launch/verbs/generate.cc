@@ -1,6 +1,6 @@
 // sutor generate: completes prompts, greedy or sampled.
+#include <ATen/core/Tensor.h>
 #include <fmt/format.h>
-#include <torch/types.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>

@@ -1,7 +1,10 @@
 // sutor logits: writes logits, router choices and, on request, gradients of given ids, for
 // comparison with other implementations.
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linear.h>
 #include <fmt/format.h>
-#include <torch/types.h>
 
 #include <filesystem>
 #include <map>

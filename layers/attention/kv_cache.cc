@@ -1,6 +1,7 @@
 #include "layers/attention/kv_cache.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include "csrc/base/error.h"
 

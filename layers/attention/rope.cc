@@ -1,5 +1,6 @@
 #include "layers/attention/rope.h"
 
+#include <ATen/TensorOperators.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>

@@ -2,7 +2,10 @@
 // Autograd saves no input for the backward pass where the weight is frozen.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/linear.h>
 
 #include "layers/storage/parameter_store.h"
 

@@ -1,5 +1,6 @@
 #include "layers/blocks/rms_norm.h"
 
+#include <ATen/TensorOperators.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "csrc/ops/rms_norm.h"

@@ -1,6 +1,12 @@
 #include "layers/decoder/causal_model.h"
 
-#include <torch/types.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/logical_and.h>
+#include <ATen/ops/mul.h>
 
 #include "csrc/base/profile.h"
 #include "layers/attention/kv_cache.h"

@@ -1,6 +1,7 @@
 // Dispatch by all-gather: every rank gets every row and works on those of its experts; their
 // results go back to the ranks of the tokens. Plain, and the reference of the other dispatchers.
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <numeric>

@@ -1,5 +1,7 @@
 // Dispatch by all-to-all over ep; gathers rows and reduce-scatters results over etp.
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/div.h>
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,8 @@
 #include "layers/moe/balance_loss.h"
 
-#include <torch/types.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include "csrc/ops/device/host_window.h"
 #include "csrc/ops/number_counts.h"

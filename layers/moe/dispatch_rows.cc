@@ -1,6 +1,8 @@
 #include "layers/moe/dispatch_rows.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 
 #include <numeric>
 

@@ -1,5 +1,6 @@
 // Dispatch where all experts of a layer are on this rank: only an order by slot.
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/div.h>
 
 #include "csrc/ops/row_order.h"
 #include "csrc/ops/sum_rows.h"

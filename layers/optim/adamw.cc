@@ -1,6 +1,8 @@
 #include "layers/optim/adamw.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/full.h>
 
 namespace sutor {
 namespace {

@@ -1,6 +1,6 @@
 #include "layers/optim/adamw_bf16.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "csrc/base/error.h"
 #include "csrc/base/hash.h"

@@ -1,6 +1,7 @@
 #include "layers/optim/flat_buffer.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <numeric>

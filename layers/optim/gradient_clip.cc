@@ -1,6 +1,7 @@
 #include "layers/optim/gradient_clip.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include <cmath>
 

@@ -3,7 +3,8 @@
 // (optim_options.h). Recipes, memory reports, checkpoints and exports then know it.
 #include "layers/optim/optimizer.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 
 #include "csrc/base/error.h"
 #include "csrc/ops/device/memory.h"

@@ -1,7 +1,9 @@
 #include "layers/parallel/context_parallel.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/types.h>
 
 #include "csrc/base/profile.h"
 #include "csrc/ops/device/host_window.h"

@@ -1,6 +1,7 @@
 #include "layers/parallel/row_collectives.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include <numeric>
 

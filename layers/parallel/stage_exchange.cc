@@ -1,6 +1,6 @@
 #include "layers/parallel/stage_exchange.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include "csrc/base/profile.h"
 

@@ -1,7 +1,7 @@
 #include "layers/parallel/tensor_parallel.h"
 
+#include <ATen/core/Tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
-#include <torch/types.h>
 
 #include "csrc/base/profile.h"
 #include "layers/parallel/row_collectives.h"

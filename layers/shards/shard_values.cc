@@ -1,6 +1,6 @@
 #include "layers/shards/shard_values.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 

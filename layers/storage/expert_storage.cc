@@ -1,6 +1,7 @@
 #include "layers/storage/expert_storage.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 

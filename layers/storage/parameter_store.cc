@@ -1,6 +1,8 @@
 #include "layers/storage/parameter_store.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 

@@ -2,8 +2,12 @@
 // weights that come from memory. Run: build/few_rows_gemm_bench; the ratio of two lines of one
 // shape counts.
 #include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randn.h>
 #include <benchmark/benchmark.h>
-#include <torch/types.h>
 
 #include "csrc/ops/cpu/few_rows_gemm.h"
 

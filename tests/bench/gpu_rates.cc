@@ -4,9 +4,21 @@
 // 16,384 tokens in four documents; --scale divides tokens and sizes, so that a CPU ends in seconds.
 // FLOPs are those of the products that the operator has to do, a causal half of the scores
 // included; bytes are those of its tensors, each once for every time that it has to pass.
+#include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/floor_divide.h>
+#include <ATen/ops/log.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 #include <torch/cuda.h>
-#include <torch/types.h>
 
 #include <algorithm>
 #include <charconv>

@@ -2,8 +2,11 @@
 // training itself and compares its own shards. Started by mpiexec with 2, 4 and 8 ranks. The models
 // have 16 experts of which a token uses 2, and routers so sharp and tokens so uneven that some
 // experts get most tokens and some get none.
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/bincount.h>
+#include <ATen/ops/empty_like.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <filesystem>
 

@@ -5,8 +5,8 @@
 // last bits of gradients differ and some roundings go to the other neighbour: after five steps none
 // of the weights with DP2, 15% with EP2, 29% with TP2xPP2, by one unit of their last place mostly.
 // That is bounded here. Started by mpiexec with 2, 4 and 8 ranks; the last has nothing of its own.
+#include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <filesystem>
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <torch/types.h>
+#include <ATen/ops/empty.h>
 
 #include <functional>
 #include <map>

@@ -1,8 +1,8 @@
 // A training without anything that computes: a small model's plan and state, saved and resumed.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <limits>
 

@@ -1,5 +1,8 @@
 #include "csrc/ops/attention.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 #include <limits>
 
 #include "csrc/ops/cpu/softmax_kernels.h"

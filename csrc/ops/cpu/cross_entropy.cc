@@ -1,5 +1,7 @@
 #include "csrc/ops/cross_entropy.h"
 
+#include <ATen/ops/empty.h>
+
 #include "csrc/ops/cpu/few_rows_gemm.h"
 #include "csrc/ops/cpu/softmax_kernels.h"
 #include "csrc/ops/cpu/torch_ops.h"

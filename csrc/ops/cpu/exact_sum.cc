@@ -1,5 +1,6 @@
 #include "csrc/ops/exact_sum.h"
 
+#include <ATen/ops/empty.h>
 #include <numeric>
 
 #include "csrc/ops/cpu/torch_ops.h"

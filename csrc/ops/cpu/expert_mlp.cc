@@ -1,6 +1,11 @@
 #include "csrc/ops/expert_mlp.h"
 
-#include <torch/types.h>
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/mv.h>
 
 #include "csrc/base/profile.h"
 #include "csrc/ops/cpu/few_rows_gemm.h"

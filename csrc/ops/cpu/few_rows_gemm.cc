@@ -1,7 +1,8 @@
 #include "csrc/ops/cpu/few_rows_gemm.h"
 
+#include <ATen/core/Tensor.h>
 #include <ATen/native/CPUBlas.h>
-#include <torch/types.h>
+#include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,7 @@
 #include "csrc/ops/number_counts.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 
 namespace sutor::ops::cpu {
 

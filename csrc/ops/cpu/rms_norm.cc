@@ -1,5 +1,8 @@
 #include "csrc/ops/rms_norm.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+
 #include "csrc/ops/cpu/torch_ops.h"
 
 namespace sutor::ops::cpu {

@@ -1,5 +1,7 @@
 #include "csrc/ops/rotary.h"
 
+#include <ATen/ops/empty_like.h>
+
 #include "csrc/ops/cpu/torch_ops.h"
 
 namespace sutor::ops::cpu {

@@ -1,6 +1,7 @@
 #include "csrc/ops/row_order.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include <numeric>
 #include <vector>

@@ -1,5 +1,7 @@
 #include "csrc/ops/sum_rows.h"
 
+#include <ATen/ops/empty.h>
+
 #include "csrc/ops/cpu/torch_ops.h"
 
 namespace sutor::ops::cpu {

@@ -1,5 +1,7 @@
 #include "csrc/ops/swiglu.h"
 
+#include <ATen/ops/empty_like.h>
+
 #include "csrc/ops/cpu/gated_kernels.h"
 #include "csrc/ops/cpu/torch_ops.h"
 

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <torch/types.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <atomic>

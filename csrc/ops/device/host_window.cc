@@ -1,6 +1,8 @@
 #include "csrc/ops/device/host_window.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 
 #include "csrc/base/error.h"
 

@@ -1,4 +1,6 @@
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 
 #include "csrc/ops/shapes/planned_routing.h"
 #include "csrc/ops/shapes/shapes.h"

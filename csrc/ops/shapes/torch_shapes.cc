@@ -1,7 +1,9 @@
 // torch's own operators on tensors without values that the C++ library of torch lacks, where its
 // Python half has them: registered for the device meta. Shapes and dtypes alone.
+#include <ATen/ExpandUtils.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <torch/library.h>
-#include <torch/types.h>
 
 #include "csrc/ops/shapes/shapes.h"
 

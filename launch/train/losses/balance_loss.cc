@@ -1,7 +1,8 @@
 #include "launch/train/losses/balance_loss.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
-#include <torch/types.h>
 
 #include "csrc/base/profile.h"
 #include "csrc/ops/number_counts.h"

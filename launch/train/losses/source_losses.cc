@@ -1,6 +1,9 @@
 #include "launch/train/losses/source_losses.h"
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 
 #include "csrc/ops/device/host_window.h"
 #include "csrc/ops/exact_sum.h"

@@ -1,8 +1,9 @@
 #include "launch/train/watch/divergence.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/isfinite.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <torch/types.h>
 
 #include <algorithm>
 #include <optional>

@@ -1,6 +1,9 @@
 // The step of AdamW in bf16 beside a plain one of single elements: the same bits on every device.
 #include "csrc/ops/adamw_bf16.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+
 #include "tests/support/op_devices.h"
 #include "tests/support/plain_adamw_bf16.h"
 

@@ -1,6 +1,9 @@
 // The products of the head, and cross entropy with its gradient, beside their formulas in float64.
 #include "csrc/ops/cross_entropy.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "tests/support/op_devices.h"

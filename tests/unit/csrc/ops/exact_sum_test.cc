@@ -1,6 +1,7 @@
 // Sums in double beside sums in long double; their bits do not change from call to call.
 #include "csrc/ops/exact_sum.h"
 
+#include <ATen/TensorOperators.h>
 #include <cmath>
 
 #include "tests/support/op_devices.h"

@@ -1,6 +1,11 @@
 // The routed experts and their gradients beside the formula in float64, expert by expert.
 #include "csrc/ops/expert_mlp.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <array>

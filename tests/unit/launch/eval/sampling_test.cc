@@ -2,8 +2,10 @@
 // the temperature, cut to the nucleus (arXiv 1904.09751, eq. 2) and made to add up to 1 again.
 #include "launch/eval/sampling.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

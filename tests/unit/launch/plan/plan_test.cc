@@ -1,6 +1,7 @@
 // The pure parts of `sutor plan`: sizes, planned routing, and the communicator of dry runs.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <numeric>
 

@@ -1,8 +1,10 @@
 // Models of every family on a device whose memory is the host's (tests/support/fake_device.h): the
 // numbers are the CPU's to the last bit, no operation mixes devices, and a training step reads what
 // it must of the device and no more.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <algorithm>
 #include <filesystem>

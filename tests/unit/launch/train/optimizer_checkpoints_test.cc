@@ -1,8 +1,10 @@
 // Checkpoints of optimizers: the format of before they were named still loads, each one's state
 // comes back bit by bit and is refused by the other, and whoever wants trained values gets them of
 // both.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <filesystem>
 #include <fstream>

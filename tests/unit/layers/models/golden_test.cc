@@ -1,6 +1,10 @@
 // Tiny models against what transformers 5.23.0 computes for them (tests/golden/make_goldens.py).
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/linear.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <cstring>
 #include <filesystem>

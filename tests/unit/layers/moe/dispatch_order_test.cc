@@ -1,8 +1,13 @@
 // A token's rows are summed in the order of k by every dispatcher, so that what comes back has the
 // same bits whichever is used. The rows of experts are made up: of a token and an expert, of sizes
 // so different that another order gives another sum.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 #include <cmath>
 #include <map>

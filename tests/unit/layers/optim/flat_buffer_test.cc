@@ -2,6 +2,9 @@
 // once, and gradient clipping beside a plain norm.
 #include "layers/optim/flat_buffer.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,8 +1,13 @@
 // The products for few rows against torch's mm, in shapes with tails on every axis.
 #include "csrc/ops/cpu/few_rows_gemm.h"
 
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
-#include <torch/types.h>
 
 namespace sutor::ops {
 namespace {
