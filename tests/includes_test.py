@@ -21,6 +21,7 @@ ROOMS = (
     "launch/plan",
     "launch/preflight",
     "launch/train",
+    "launch/train/passes",
     "launch/train/losses",
     "launch/train/watch",
     "launch/train/record",

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/file.h"
 #include "csrc/base/text/text.h"
+#include "launch/log/plan_file.h"
 #include "launch/log/run_contents.h"
 #include "launch/log/run_record.h"
 
@@ -22,8 +24,10 @@ namespace fs = std::filesystem;
 // In the order of moving aside: with `checkpoints` there, those in the run directory are the new
 // training's, at any moment. They go back in the opposite order, for the same reason.
 std::vector<fs::path> parts_of(const RunPaths& paths) {
-  return {paths.checkpoints(), paths.metrics(),        paths.evaluations(),     paths.tensorboard(),
-          paths.wandb_run(),   run_record_path(paths), paths.resolved_recipe(), paths.fork()};
+  return {paths.checkpoints(),     paths.metrics(),   paths.evaluations(),
+          paths.tensorboard(),     paths.wandb_run(), run_record_path(paths),
+          paths.resolved_recipe(), paths.fork(),      plan_file(paths.output),
+          paths.diverged_batch()};
 }
 
 void move(const fs::path& from, const fs::path& to) {
@@ -67,11 +71,9 @@ ReplacedTraining::ReplacedTraining(const RunPaths& paths) : paths_(paths) {
     if (is_name_taken(part)) found.push_back(part);
   }
   // No training, but what it leaves beside its checkpoints and logs.
-  if (found.empty() || found.front() == paths_.wandb_run() ||
-      found.front() == run_record_path(paths_) || found.front() == paths_.resolved_recipe() ||
-      found.front() == paths_.fork()) {
-    return;
-  }
+  const std::vector<fs::path> of_trainings = {paths_.checkpoints(), paths_.metrics(),
+                                              paths_.evaluations(), paths_.tensorboard()};
+  if (found.empty() || std::ranges::find(of_trainings, found.front()) == of_trainings.end()) return;
   const fs::path aside =
       paths_.output / fmt::format("{}{}", RunPaths::kReplacedPrefix, random_hex());
   if (::mkdir(aside.c_str(), 0700) != 0) fail_write(aside, "make directory", errno);

@@ -7,7 +7,7 @@
 #include "launch/model/session.h"
 #include "launch/plan/planned_comm.h"
 #include "launch/train/losses/balance_loss.h"
-#include "launch/train/pipeline_runner.h"
+#include "launch/train/passes/pipeline_runner.h"
 #include "layers/blocks/head_loss.h"
 #include "layers/optim/gradient_clip.h"
 #include "layers/optim/optimizer.h"

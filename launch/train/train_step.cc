@@ -8,7 +8,7 @@
 #include "csrc/base/error.h"
 #include "csrc/base/profile.h"
 #include "launch/train/losses/balance_loss.h"
-#include "launch/train/pipeline_runner.h"
+#include "launch/train/passes/pipeline_runner.h"
 #include "layers/optim/gradient_clip.h"
 
 namespace sutor {

@@ -8,8 +8,8 @@
 
 #include "launch/data/micro_batch.h"
 #include "launch/model/session.h"
-#include "launch/train/pipeline_runner.h"
-#include "launch/train/watch/divergence.h"
+#include "launch/train/passes/divergence.h"
+#include "launch/train/passes/pipeline_runner.h"
 #include "layers/optim/optimizer.h"
 
 namespace sutor {

@@ -20,7 +20,7 @@
 #include "launch/job/job.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/session.h"
-#include "launch/train/pipeline_runner.h"
+#include "launch/train/passes/pipeline_runner.h"
 #include "layers/esft/trainable_params.h"
 #include "parallel_state/model/expert_config.h"
 

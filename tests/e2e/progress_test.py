@@ -220,11 +220,11 @@ class ProgressTest(unittest.TestCase):
     def test_ranks_wait_for_tokenising_beyond_the_longest_wait(self):
         job = self.folder.job()
         python = job / "slow-python"
-        python.write_text(f"#!/bin/sh\nsleep 5\nexec {sys.executable} \"$@\"\n")
+        python.write_text(f"#!/bin/sh\nsleep 8\nexec {sys.executable} \"$@\"\n")
         python.chmod(0o755)
         result = self.folder.run(
             job, command=["mpiexec", "-n", "2", *self.folder.command()],
-            env={"SUTOR_COMM_TIMEOUT": "2", "SUTOR_PYTHON": str(python)})
+            env={"SUTOR_COMM_TIMEOUT": "4", "SUTOR_PYTHON": str(python)})
         self.assertEqual(result.code, 0, result)
         self.assertEqual(result.done, ["prepare", "score", "select", "train", "export"])
 

@@ -239,8 +239,19 @@ bool JobView::settled() const {
 }
 
 double JobView::waited(int r, double now) const {
-  double since = rank(r).newest->begun;
-  for (const int other : waits_for(r)) since = std::max(since, rank(other).progressed);
+  const JournalRecord& record = *rank(r).newest;
+  double since = record.begun;
+  std::vector<int> awaited = waits_for(r);
+  if (awaited.empty()) {
+    // All have come: what this rank last told is older than what the last one did, or the operation
+    // itself takes long, but not since before that one came.
+    awaited = rank(r).groups[static_cast<size_t>(record.group)].ranks;
+  }
+  for (const int other : awaited) {
+    if (other != r && other >= 0 && other < size()) {
+      since = std::max(since, rank(other).progressed);
+    }
+  }
   return now - since;
 }
 

@@ -133,6 +133,16 @@ TEST_F(Job, AWaitBeginsAnewWhileTheRankThatItIsForComesForward) {
   EXPECT_NE(view_.slow(100, 250.0), "");
 }
 
+TEST_F(Job, AWaitThatJustEndedIsNotTooLong) {
+  for (const int r : {0, 1, 3}) enter(r, 0, "prepare");
+  note_progress();
+  heartbeat(2, 140.0);
+  enter(2, 0, "prepare");  // known before the others have told that they are through
+  EXPECT_EQ(view_.slow(100, 150.0), "");
+  EXPECT_NE(view_.slow(100, 250.0).find("error[E0607]: rank 0 has been waiting"),
+            std::string::npos);
+}
+
 TEST_F(Job, DifferentOperationsUnderOneNumberAreFoundAtOnce) {
   enter(0, 0, "reduce gradients");
   enter(1, 0, "finish");

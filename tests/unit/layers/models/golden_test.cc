@@ -11,7 +11,7 @@
 
 #include "csrc/base/safetensors.h"
 #include "launch/model/session.h"
-#include "launch/train/pipeline_runner.h"
+#include "launch/train/passes/pipeline_runner.h"
 #include "layers/esft/trainable_params.h"
 #include "layers/optim/gradient_clip.h"
 #include "layers/optim/optimizer.h"

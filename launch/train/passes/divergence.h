@@ -8,7 +8,7 @@
 
 #include "launch/data/micro_batch.h"
 #include "launch/model/session.h"
-#include "launch/train/pipeline_runner.h"
+#include "launch/train/passes/pipeline_runner.h"
 
 namespace sutor {
 

@@ -1,4 +1,4 @@
-#include "launch/train/microbatch_state.h"
+#include "launch/train/passes/microbatch_state.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>

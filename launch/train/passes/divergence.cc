@@ -1,4 +1,4 @@
-#include "launch/train/watch/divergence.h"
+#include "launch/train/passes/divergence.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/isfinite.h>

@@ -1,5 +1,5 @@
 // Carries out the pipeline schedule (1F1B) of one stage.
-#include "launch/train/pipeline_runner.h"
+#include "launch/train/passes/pipeline_runner.h"
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros.h>
@@ -7,7 +7,7 @@
 #include <map>
 
 #include "csrc/base/error.h"
-#include "launch/train/microbatch_state.h"
+#include "launch/train/passes/microbatch_state.h"
 #include "layers/parallel/stage_exchange.h"
 #include "parallel_state/layout/pipeline_schedule.h"
 

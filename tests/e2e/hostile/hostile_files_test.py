@@ -15,6 +15,7 @@ import unittest
 
 import tokenizers
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from recipes import Folder
 from trials import attempt, place
 
@@ -329,7 +330,7 @@ class HostileFiles(unittest.TestCase):
                     scored + ["python3 -c 'print(\"[\" * 3000)'"], words="E0361")
 
     def test_rouge_of_long_texts_is_that_of_the_library(self):
-        sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+        sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tools"))
         from rouge_score.rouge_scorer import _score_lcs
 
         from sutor_score.overlap import f_measure

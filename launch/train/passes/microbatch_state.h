@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "launch/train/pipeline_runner.h"
+#include "launch/train/passes/pipeline_runner.h"
 #include "layers/blocks/head_loss.h"
 
 namespace sutor {
