@@ -59,7 +59,8 @@ void step(const DryRunInput& input, const CausalModel& model, ParameterStore& st
   for (FlatBuffer* buffer : buffers) buffer->gather_values();
 }
 
-void evaluate(const DryRunInput& input, const CausalModel& model) {
+// `input.eval`, one after the other.
+void evaluate_once(const DryRunInput& input, const CausalModel& model) {
   for (const MicroBatch& batch : input.eval) {
     const PackedBatch packed =
         make_context_batch(batch.ids, batch.doc_offsets, model.parallel().cp(), model.device());
@@ -69,6 +70,12 @@ void evaluate(const DryRunInput& input, const CausalModel& model) {
     head_loss(hidden, own_values(packed, batch.targets), model.head(), model.tensor_parallel(), 1.0,
               /*gradient=*/false);
   }
+}
+
+// The rows that a stage has sent may still be there while it computes those of the next batch.
+void evaluate(const DryRunInput& input, const CausalModel& model) {
+  evaluate_once(input, model);
+  if (model.parallel().pp().size() > 1) evaluate_once(input, model);
 }
 
 }  // namespace

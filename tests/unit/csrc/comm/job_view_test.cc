@@ -34,10 +34,13 @@ class Job : public ::testing::Test {
   }
 
   // The rank begins an operation of group 0 (world) or 1 (ep) and stays in it.
-  void enter(int r, int group, const char* name, OperationKind kind = kCollective, int peer = -1) {
+  void enter(int r, int group, const char* name, OperationKind kind = kCollective, int peer = -1,
+             double now = 0) {
     open_.push_back(
         std::make_unique<Journal::Operation>(*journals_.at(r), group, kind, name, peer));
     heartbeat(r);
+    auto& newest = view_.rank(r).newest;
+    if (newest && !newest->done && newest->name == std::string(name)) newest->begun = now;
   }
   void pass(int r, int group, const char* name) {
     { const Journal::Operation operation(*journals_.at(r), group, kCollective, name); }
@@ -137,7 +140,8 @@ TEST_F(Job, AWaitThatJustEndedIsNotTooLong) {
   for (const int r : {0, 1, 3}) enter(r, 0, "prepare");
   note_progress();
   heartbeat(2, 140.0);
-  enter(2, 0, "prepare");  // known before the others have told that they are through
+  enter(2, 0, "prepare", kCollective, -1,
+        141.0);  // known before the others have told that they are through
   EXPECT_EQ(view_.slow(100, 150.0), "");
   EXPECT_NE(view_.slow(100, 250.0).find("error[E0607]: rank 0 has been waiting"),
             std::string::npos);
