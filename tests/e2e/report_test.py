@@ -137,6 +137,13 @@ class Numbers(ReportTest):
                          ("task (evaluation)", [row["step"] for row in task],
                           [row["loss"] for row in task]))
 
+    def test_at_the_levels_of_a_chart_differ(self):
+        charts = re.findall(r"<svg[^>]* data-chart=.*?</svg>", self.page.source, re.S)
+        self.assertGreater(len(charts), 5)
+        for chart in charts:
+            levels = re.findall(r'text-anchor="end">([^<]+)<', chart)
+            self.assertEqual(len(levels), len(set(levels)), levels)
+
     def test_before_and_after_are_those_of_the_evaluations(self):
         shown = {row["metric"]: row for row in self.page.rows("evaluations before and after")}
         self.assertEqual(set(shown), {"loss", "ppl", "token_acc"})

@@ -6,7 +6,7 @@ import math
 from .text import escaped
 
 WIDTH, HEIGHT = 340, 210
-LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 56, 10, 10, 26
 MOST_POINTS = 600
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
@@ -40,7 +40,16 @@ def ticks(low, high, count):
     return [at * step for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def tick_text(value):
+def tick_texts(values):
+    """As short as may be while they differ."""
+    for digits in range(4, 11):
+        texts = [tick_text(value, digits) for value in values]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
+
+
+def tick_text(value, digits=4):
     if value == 0:
         return "0"
     value = float(f"{value:.10g}")  # steps of 0.1 add up to more digits
@@ -49,7 +58,9 @@ def tick_text(value):
         return f"{value / 1e6:g}M"
     if size >= 1e4:
         return f"{value / 1e3:g}k"
-    return f"{value:.0e}".replace("e-0", "e-") if size < 1e-3 else f"{value:.4g}"
+    if size < 1e-3:
+        return f"{value:.{digits - 4}e}".replace("e-0", "e-")
+    return f"{value:.{digits}g}"
 
 
 def range_of(numbers):
@@ -102,11 +113,12 @@ class Charts:
 
     @staticmethod
     def _axes(x_low, x_high, y_low, y_high, x_of, y_of):
-        for value in ticks(y_low, y_high, 4):
+        levels = ticks(y_low, y_high, 4)
+        for value, text in zip(levels, tick_texts(levels)):
             y = y_of(value)
             yield (f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" '
                    f'y2="{y:.1f}"/><text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-                   f"{tick_text(value)}</text>")
+                   f"{text}</text>")
         for value in ticks(x_low, x_high, 4):
             if value != int(value):
                 continue

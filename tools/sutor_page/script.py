@@ -26,7 +26,7 @@ for (const svg of document.querySelectorAll("[data-chart]")) {
   const chart = data.charts[svg.dataset.chart], cursor = svg.querySelector(".cursor");
   const readout = svg.parentElement.querySelector(".readout");
   const steps = [...new Set(chart.lines.flatMap(line => line.steps))].sort((a, b) => a - b);
-  const left = 50, right = 330, [low, high] = chart.x;
+  const left = 56, right = 330, [low, high] = chart.x;
   let now = steps.length - 1;
   const show = index => {
     now = Math.max(0, Math.min(steps.length - 1, index));
