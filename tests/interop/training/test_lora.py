@@ -105,7 +105,10 @@ def test_scales_in_other_words_compute_what_peft_computes(program, model_dir, tm
 
 def compare_with_peft(program, model_dir, tmp_path, shape, targets, alpha=ALPHA, **settings):
     """Five steps give the same losses; what is exported gives the same logits there."""
-    folder, ids = model_dir(shape), models.sample_ids(shape)
+    # In sample 1 of go-20b rounding chooses between two experts: kernels of x86-64-v2 and v3 take
+    # those of transformers in all steps, of v4 others from the fourth on.
+    seed = 2 if shape.name == "go-20b" else 1
+    folder, ids = model_dir(shape), models.sample_ids(shape, seed=seed)
     theirs = adapted(models.load(folder), targets, **settings)
     theirs.save_pretrained(tmp_path / "start")
     run = lora_run(program, tmp_path, folder, ids, targets, init=tmp_path / "start",
