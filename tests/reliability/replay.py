@@ -156,6 +156,12 @@ def mutations(lab, count):
                                       "background": lab.asyncs[-1]})
 
 
+def of_a_save(recording, path):
+    """Whether an operation on `path` is a save's. plan.json is written beside the saves, whole or
+    not at all, by a fsync, a rename and a fsync of the output folder; no checkpoint speaks of it."""
+    return path != str(recording.job.run) and "plan.json" not in os.path.basename(path)
+
+
 def mutations_of(lab, count, how):
     recording = Recording(lab, 1, **how)
     _, bad = judge(lab, recording)
@@ -165,7 +171,7 @@ def mutations_of(lab, count, how):
     saves = recording.saves()
     for position in range(saves[1], saves[2]):
         name, path, *_ = recording.operations[position]
-        if name not in ("fsync", "rename"):
+        if name not in ("fsync", "rename") or not of_a_save(recording, path):
             continue
         title = (f"keep {how['keep']}, without {name} "
                  f"{path.replace(str(recording.job.run), '')}")
