@@ -3,6 +3,10 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros.h>
 
+#include <optional>
+
+#include "csrc/ops/device/planned_device.h"
+#include "csrc/ops/shapes/library_scratch.h"
 #include "csrc/ops/shapes/shapes.h"
 #include "launch/model/session.h"
 #include "launch/plan/planned_comm.h"
@@ -84,7 +88,7 @@ RankNeeds dry_run(const DryRunInput& input, int rank) {
   prepare_once();
   const RankLayout layout(input.recipe.parallel, input.world);
   PlannedTraffic traffic;
-  const std::unique_ptr<Comm> world = make_planned_comm(layout, rank, traffic);
+  const std::unique_ptr<Comm> world = make_planned_comm(layout, rank, input.peer_tokens, traffic);
   const TrainPlan& plan = input.plan;
   const int64_t before = ops::memory_use(at::kCPU).allocated;
   const ParallelState parallel(
@@ -109,6 +113,8 @@ RankNeeds dry_run(const DryRunInput& input, int rank) {
       needs.state_copy += static_cast<int64_t>(rows.values.nbytes());
     }
   }
+  std::optional<ops::shapes::LibraryScratch> scratch;
+  if (!ops::is_planned_for_gpu()) scratch.emplace();
   ops::plan_routing(input.shares);
   ops::reset_peak();
   traffic.bytes = 0;

@@ -29,6 +29,7 @@ struct DryRunInput {
   // The micro-batches to step through one after the other, as many as the pipeline has in flight;
   // and those of an evaluation, empty without one.
   std::vector<MicroBatch> train, eval;
+  double peer_tokens = 1;  // of each other rank for `train`, over the rank's own
 };
 
 struct RankNeeds {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "csrc/base/directory.h"
 #include "csrc/base/error.h"
@@ -32,74 +33,139 @@ bool stores_are_there(const Recipe& recipe) {
          std::all_of(recipe.data.eval.begin(), recipe.data.eval.end(), there);
 }
 
-// Which samples of a batch a micro-batch is made of, and what makes it large.
+// The samples of micro-batches that a rank has in flight, and what makes them large.
 struct Candidate {
-  std::vector<Sample> samples;
-  int64_t tokens = 0, longest = 0, supervised = 0;
+  std::vector<std::vector<Sample>> batches;
+  int64_t tokens = 0, supervised = 0;  // of all
+  int64_t exchanged = 0;               // tokens of all ranks of the expert group
+  int64_t largest = 0, longest = 0;    // tokens of one batch, of one document
 };
 
-Candidate candidate_of(std::span<const Sample> samples) {
-  Candidate candidate;
+int64_t tokens_of(std::span<const Sample> samples) {
+  int64_t tokens = 0;
+  for (const Sample& sample : samples) tokens += sample.tokens;
+  return tokens;
+}
+
+void count(std::span<const Sample> samples, Candidate& candidate) {
   int64_t length = 0;
   for (const Sample& sample : samples) {
-    candidate.tokens += sample.tokens;
     candidate.supervised += sample.supervised;
     for (const Segment& segment : sample.segments) {
       length = segment.joins ? length + segment.length : segment.length;
       candidate.longest = std::max(candidate.longest, length);
     }
   }
-  candidate.samples.assign(samples.begin(), samples.end());
-  return candidate;
+  const int64_t tokens = tokens_of(samples);
+  candidate.tokens += tokens;
+  candidate.largest = std::max(candidate.largest, tokens);
+  candidate.batches.emplace_back(samples.begin(), samples.end());
 }
 
 class LargestBatches {
  public:
-  void add(std::span<const Sample> samples) {
-    if (samples.empty()) return;
-    Candidate candidate = candidate_of(samples);
-    if (candidate.longest > longest_.longest) longest_ = candidate;
-    if (candidate.supervised > supervised_.supervised) supervised_ = candidate;
-    if (candidate.tokens > most_.tokens) most_ = std::move(candidate);
-  }
-  std::vector<MicroBatch> made_of(std::span<const TokenStore* const> stores) const {
-    std::vector<MicroBatch> batches;
-    for (const Candidate* candidate : {&most_, &longest_, &supervised_}) {
-      if (candidate->samples.empty()) continue;
-      // The one with most tokens leads in the other ways too, as a rule.
-      if (candidate == &longest_ && longest_.longest == most_.longest) continue;
-      if (candidate == &supervised_ && supervised_.supervised == most_.supervised) continue;
-      const auto count = static_cast<int64_t>(candidate->samples.size());
-      batches.push_back(micro_batches(stores, candidate->samples, {0, count}, count).front());
+  void add(const Candidate& candidate) {
+    if (candidate.tokens == 0) return;
+    for (size_t way = 0; way < std::size(kWays); ++way) {
+      const auto rank_of = [&](const Candidate& c) {
+        return std::pair(c.*kWays[way], c.exchanged);
+      };
+      if (rank_of(candidate) > rank_of(best_[way])) best_[way] = candidate;
     }
-    return batches;
+  }
+  // peers: other ranks of the expert group.
+  std::vector<BatchesInFlight> made_of(std::span<const TokenStore* const> stores,
+                                       int64_t peers) const {
+    std::vector<BatchesInFlight> made;
+    for (size_t way = 0; way < std::size(kWays); ++way) {
+      const Candidate& best = best_[way];
+      // The one with most tokens leads in the other ways too, as a rule.
+      if (best.batches.empty() || (way > 0 && best.*kWays[way] == best_[0].*kWays[way])) continue;
+      BatchesInFlight& in_flight = made.emplace_back();
+      for (const std::vector<Sample>& samples : best.batches) {
+        const auto count = static_cast<int64_t>(samples.size());
+        in_flight.batches.push_back(micro_batches(stores, samples, {0, count}, count).front());
+      }
+      if (peers > 0) {
+        in_flight.peer_tokens = static_cast<double>(best.exchanged - best.tokens) /
+                                static_cast<double>(peers * best.tokens);
+      }
+    }
+    return made;
   }
 
  private:
-  Candidate most_, longest_, supervised_;
+  static constexpr int64_t Candidate::*kWays[] = {&Candidate::tokens, &Candidate::exchanged,
+                                                  &Candidate::largest, &Candidate::longest,
+                                                  &Candidate::supervised};
+  Candidate best_[std::size(kWays)];
 };
 
+// Micro-batches of a rank that are in flight at a time, of `a_step`.
+int64_t in_flight(const Recipe& recipe, int64_t a_step) {
+  return std::min<int64_t>(std::max<int64_t>(1, a_step), recipe.parallel.pp + 1);
+}
+
+// For each rank with samples of its own, those whose ranks exchange rows with its ranks, itself
+// included, as often as they do.
+std::vector<std::vector<int>> exchange_groups(const RankLayout& layout) {
+  std::vector<std::vector<int>> groups(static_cast<size_t>(layout.dp()));
+  for (int rank = layout.world_size() - 1; rank >= 0; --rank) {
+    std::vector<int>& group = groups[static_cast<size_t>(layout.coordinates(rank).dp)];
+    group.clear();
+    for (const int peer : layout.group_of("ep", rank)) {
+      group.push_back(layout.coordinates(peer).dp);
+    }
+  }
+  return groups;
+}
+
+// The micro-batches of all ranks in a step, [dp][micro-batch].
+std::vector<std::vector<std::span<const Sample>>> parts_of(std::span<const Sample> batch,
+                                                           int64_t dp, int64_t micro_batch) {
+  std::vector<std::vector<std::span<const Sample>>> parts(static_cast<size_t>(dp));
+  for (int64_t rank = 0; rank < dp; ++rank) {
+    const IndexRange share = leading_range(static_cast<int64_t>(batch.size()), rank, dp);
+    for (int64_t begin = share.begin; begin < share.end; begin += micro_batch) {
+      const int64_t end = std::min(begin + micro_batch, share.end);
+      parts[static_cast<size_t>(rank)].push_back(
+          batch.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
+    }
+  }
+  return parts;
+}
+
 // All micro-batches of all ranks in the first steps, and what they need most.
-std::vector<MicroBatch> largest_of_training(const Recipe& recipe, SampleStream& stream,
-                                            int64_t steps, int64_t dp) {
+std::vector<BatchesInFlight> largest_of_training(const Recipe& recipe, SampleStream& stream,
+                                                 int64_t steps, const RankLayout& layout) {
   LargestBatches largest;
+  const std::vector<std::vector<int>> groups = exchange_groups(layout);
   int64_t seen = 0;
   for (int64_t step = 0; step < steps && seen < kMostSamples; ++step) {
     const std::span<const Sample> batch = stream.next_batch();
-    const auto count = static_cast<int64_t>(batch.size());
-    seen += count;
-    for (int64_t rank = 0; rank < dp; ++rank) {
-      const IndexRange share = leading_range(count, rank, dp);
-      for (int64_t begin = share.begin; begin < share.end; begin += recipe.train.micro_batch) {
-        const int64_t end = std::min(begin + recipe.train.micro_batch, share.end);
-        largest.add(batch.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
+    seen += static_cast<int64_t>(batch.size());
+    const auto parts = parts_of(batch, layout.dp(), recipe.train.micro_batch);
+    for (size_t rank = 0; rank < parts.size(); ++rank) {
+      const size_t count_of_rank = parts[rank].size();
+      const auto at_a_time =
+          static_cast<size_t>(in_flight(recipe, static_cast<int64_t>(count_of_rank)));
+      for (size_t first = 0; first + at_a_time <= count_of_rank; ++first) {
+        Candidate candidate;
+        for (size_t i = first; i < first + at_a_time; ++i) {
+          count(parts[rank][i], candidate);
+          for (const int peer : groups[rank]) {
+            const auto& of_peer = parts[static_cast<size_t>(peer)];
+            if (i < of_peer.size()) candidate.exchanged += tokens_of(of_peer[i]);
+          }
+        }
+        largest.add(candidate);
       }
     }
   }
-  return largest.made_of(stream.stores());
+  return largest.made_of(stream.stores(), layout.ep() - 1);
 }
 
-void from_stores(const Recipe& recipe, int64_t vocab_size, int64_t dp, bool print,
+void from_stores(const Recipe& recipe, int64_t vocab_size, const RankLayout& layout, bool print,
                  PlannedData& data) {
   const TokenStores stores(recipe, vocab_size);
   const std::vector<const TokenStore*> train(stores.train().begin(), stores.train().end());
@@ -115,14 +181,18 @@ void from_stores(const Recipe& recipe, int64_t vocab_size, int64_t dp, bool prin
   data.tokens_a_step = epoch.tokens * batch / std::max<int64_t>(1, epoch.samples);
   data.supervised = static_cast<double>(epoch.supervised) /
                     static_cast<double>(std::max<int64_t>(1, epoch.tokens));
-  data.micro_batches_a_step = micro_batch_count(batch, dp, recipe.train.micro_batch);
-  data.train = largest_of_training(recipe, stream, *data.steps, dp);
+  data.micro_batches_a_step = micro_batch_count(batch, layout.dp(), recipe.train.micro_batch);
+  data.train = largest_of_training(recipe, stream, *data.steps, layout);
   for (const EvalSet& set : make_eval_sets(recipe, stores)) {
     LargestBatches largest;
-    for (const Sample& sample : set.samples) largest.add({&sample, 1});
+    for (const Sample& sample : set.samples) {
+      Candidate candidate;
+      count({&sample, 1}, candidate);
+      largest.add(candidate);
+    }
     const TokenStore* const of[] = {set.store};
-    for (MicroBatch& batch_of_set : largest.made_of(of)) {
-      data.eval.push_back(std::move(batch_of_set));
+    for (BatchesInFlight& alone : largest.made_of(of, /*peers=*/0)) {
+      data.eval.push_back(std::move(alone.batches.front()));
     }
   }
 }
@@ -172,10 +242,12 @@ void from_rows(const Recipe& recipe, int64_t dp, PlannedData& data) {
   }
   const int64_t length = recipe.data.seq_len;
   const int64_t share = std::max<int64_t>(1, recipe.train.global_batch / dp);
-  data.train.push_back(full_batch(recipe, std::min(recipe.train.micro_batch, share)));
   if (!recipe.data.eval.empty()) data.eval.push_back(full_batch(recipe, recipe.train.micro_batch));
   data.micro_batches_a_step =
       micro_batch_count(recipe.train.global_batch, dp, recipe.train.micro_batch);
+  data.train.emplace_back().batches.assign(
+      static_cast<size_t>(in_flight(recipe, data.micro_batches_a_step)),
+      full_batch(recipe, std::min(recipe.train.micro_batch, share)));
   data.tokens_a_step = recipe.train.global_batch * length;
   data.steps = recipe.schedule.steps;
   if (!missing.empty() || recipe.data.train.empty()) {
@@ -211,12 +283,13 @@ void from_rows(const Recipe& recipe, int64_t dp, PlannedData& data) {
 
 }  // namespace
 
-PlannedData plan_data(const Recipe& recipe, int64_t vocab_size, int64_t dp, bool print) {
+PlannedData plan_data(const Recipe& recipe, int64_t vocab_size, const RankLayout& layout,
+                      bool print) {
   PlannedData data;
   if (stores_are_there(recipe)) {
-    from_stores(recipe, vocab_size, dp, print, data);
+    from_stores(recipe, vocab_size, layout, print, data);
   } else {
-    from_rows(recipe, dp, data);
+    from_rows(recipe, layout.dp(), data);
   }
   if (data.steps == 1) data.remarks.push_back(one_step_text());
   return data;

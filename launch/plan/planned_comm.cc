@@ -1,6 +1,7 @@
 #include "launch/plan/planned_comm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -17,11 +18,12 @@ class PlannedComm final : public Comm {
  public:
   // ranks: of the world, in the order of this communicator.
   PlannedComm(const RankLayout& layout, std::vector<int> ranks, int rank, std::string name,
-              PlannedTraffic& traffic)
+              double peer_tokens, PlannedTraffic& traffic)
       : layout_(layout),
         ranks_(std::move(ranks)),
         rank_(rank),
         name_(std::move(name)),
+        peer_tokens_(peer_tokens),
         traffic_(traffic) {}
 
   int rank() const override { return rank_; }
@@ -47,7 +49,10 @@ class PlannedComm final : public Comm {
     for (size_t i = 0; i < data.size(); ++i) data[i] = data[i / ranks * ranks + rank_];
     // The second row of these numbers says which experts a rank has.
     if (std::string_view(name) != "dispatch counts" || data.size() != 2 * ranks) return;
-    for (size_t r = 0; r < ranks; ++r) data[ranks + r] = layout_.coordinates(ranks_[r]).ep;
+    for (size_t r = 0; r < ranks; ++r) {
+      data[ranks + r] = layout_.coordinates(ranks_[r]).ep;
+      if (r != static_cast<size_t>(rank_)) data[r] = of_peer(data[r]);
+    }
   }
   void reduce_scatter(std::span<float> data, std::span<const int64_t>, const char*) override {
     ring(static_cast<double>(data.size_bytes()));
@@ -65,7 +70,8 @@ class PlannedComm final : public Comm {
     }
   }
   void all_to_all(const void* send, std::span<const int64_t> send_rows, void* recv,
-                  std::span<const int64_t> recv_rows, int64_t row_bytes, const char*) override {
+                  std::span<const int64_t> recv_rows, int64_t row_bytes,
+                  const char* name) override {
     for (int r = 0; r < size(); ++r) {
       if (r != rank_) traffic_.bytes += static_cast<double>(send_rows[r] * row_bytes);
     }
@@ -79,6 +85,11 @@ class PlannedComm final : public Comm {
       if (rows > 0) {
         std::memcpy(to, static_cast<const std::byte*>(send) + first,
                     static_cast<size_t>(rows * row_bytes));
+      }
+      if (r != rank_ && std::string_view(name) == "dispatch counts") {
+        const std::span counts(reinterpret_cast<int64_t*>(to),
+                               static_cast<size_t>(rows * row_bytes / 8));
+        for (int64_t& count : counts) count = of_peer(count);
       }
       to += recv_rows[r] * row_bytes;
     }
@@ -102,7 +113,7 @@ class PlannedComm final : public Comm {
     const auto own = std::find(members.begin(), members.end(), ranks_[rank_]);
     SUTOR_ASSERT(own != members.end());
     return std::make_unique<PlannedComm>(layout_, members, static_cast<int>(own - members.begin()),
-                                         name, traffic_);
+                                         name, peer_tokens_, traffic_);
   }
 
   bool all_failed(int, double) override { return true; }
@@ -112,6 +123,10 @@ class PlannedComm final : public Comm {
   uint64_t order_digest() const override { return 0; }
 
  private:
+  // What another rank has where this one has so many tokens, or choices of them.
+  int64_t of_peer(int64_t count) const {
+    return static_cast<int64_t>(std::ceil(peer_tokens_ * static_cast<double>(count)));
+  }
   void ring(double bytes) {
     traffic_.bytes += bytes * (static_cast<double>(size()) - 1) / static_cast<double>(size());
   }
@@ -120,17 +135,18 @@ class PlannedComm final : public Comm {
   std::vector<int> ranks_;
   int rank_;
   std::string name_;
+  double peer_tokens_;
   PlannedTraffic& traffic_;
   std::deque<std::shared_ptr<const void>> sent_;
 };
 
 }  // namespace
 
-std::unique_ptr<Comm> make_planned_comm(const RankLayout& layout, int rank,
+std::unique_ptr<Comm> make_planned_comm(const RankLayout& layout, int rank, double peer_tokens,
                                         PlannedTraffic& traffic) {
   std::vector<int> ranks(static_cast<size_t>(layout.world_size()));
   std::iota(ranks.begin(), ranks.end(), 0);
-  return std::make_unique<PlannedComm>(layout, ranks, rank, "world", traffic);
+  return std::make_unique<PlannedComm>(layout, ranks, rank, "world", peer_tokens, traffic);
 }
 
 }  // namespace sutor

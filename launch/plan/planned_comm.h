@@ -15,8 +15,9 @@ struct PlannedTraffic {
   double bytes = 0;
 };
 
-// The world of `layout`, as rank `rank` has it. Both references must outlive it and its subgroups.
-std::unique_ptr<Comm> make_planned_comm(const RankLayout& layout, int rank,
+// The world of `layout`, as rank `rank` has it. peer_tokens: what each other rank has to dispatch,
+// over what this one has. Both references must outlive it and its subgroups.
+std::unique_ptr<Comm> make_planned_comm(const RankLayout& layout, int rank, double peer_tokens,
                                         PlannedTraffic& traffic);
 
 }  // namespace sutor

@@ -13,6 +13,7 @@
 #include "csrc/ops/device/planned_device.h"
 #include "launch/log/run_paths.h"
 #include "launch/model/expert_ranks.h"
+#include "launch/plan/planned_shares.h"
 #include "launch/train/model_flops.h"
 #include "launch/train/planned_training.h"
 #include "layers/esft/score_records.h"
@@ -24,9 +25,8 @@
 namespace sutor {
 namespace {
 
-constexpr size_t kMostRanks = 6;   // that are tried for the one that needs most
-constexpr double kDeviations = 3;  // standard deviations that shares are raised by
-
+constexpr size_t kMostRanks = 8;  // that are tried for the one that needs most
+constexpr int64_t kUnknownSteps = 1000;
 struct Selected {
   ExpertConfig config;
   std::string from;
@@ -91,18 +91,6 @@ Selected selected_experts(const Recipe& recipe, const ModelInfo& model) {
   return estimated_config(recipe, model);
 }
 
-ops::RoutingShares shares_of(const Recipe& recipe, const ModelInfo& model) {
-  const RunPaths paths(recipe.output);
-  if (!is_there(paths.scores())) return {};
-  ops::RoutingShares shares;
-  for (const auto& [layer, share] : read_score_table(paths.scores()).token) {
-    if (model.is_moe(layer) && static_cast<int>(share.size()) == model.num_experts) {
-      shares[layer] = share;
-    }
-  }
-  return shares;
-}
-
 // Of one rank, before any dry run: what lies there, and the rows that its experts get.
 struct RankLoad {
   int rank = 0;
@@ -144,8 +132,11 @@ class RankLoads {
       const bool tried =
           stage == 0 || stage + 1 == layout_.pp() || layout_.pp() <= 3 || stage == heaviest_stage();
       if (!tried) continue;
-      ranks.insert(most(stage, &RankLoad::resident));
-      ranks.insert(most(stage, &RankLoad::rows));
+      for (const int rank : {most(stage, &RankLoad::resident), most(stage, &RankLoad::rows)}) {
+        ranks.insert(rank);
+        // The first of a context group has the last chunk of a document, which sees all keys.
+        ranks.insert(layout_.group_of("cp", rank).front());
+      }
     }
     std::vector<int> list(ranks.begin(), ranks.end());
     if (list.size() > kMostRanks) list.resize(kMostRanks);
@@ -173,84 +164,33 @@ class RankLoads {
   std::map<std::pair<int, int>, RankLoad> loads_;  // by (pp, ep)
 };
 
-// Micro-batches choose experts at random around their shares: what a group of experts gets of so
-// many choices is below this share in all but about one of a thousand.
-double with_margin(double share, double choices) {
-  if (share <= 0 || share >= 1 || choices <= 0) return share;
-  return std::min(1.0, share + kDeviations * std::sqrt(share * (1 - share) / choices));
-}
-
-// The shares of a layer with those of `group` raised to what they may be in a micro-batch.
-void raise_shares(std::vector<double>& shares, const std::vector<bool>& group, double choices) {
-  double share = 0;
-  for (size_t e = 0; e < shares.size(); ++e) share += group[e] ? shares[e] : 0;
-  const double raised = with_margin(share, choices);
-  if (share <= 0 || share >= 1) return;
-  for (size_t e = 0; e < shares.size(); ++e) {
-    shares[e] *= group[e] ? raised / share : (1 - raised) / (1 - share);
-  }
-}
-
-// What the experts of a rank, and the trained ones among them, get at most of the choices of a
-// micro-batch. `shares`: of the run, empty where they are level.
-ops::RoutingShares shares_at_most(const PlanBasis& basis, const TrainPlan& plan,
-                                  const ExpertRanks& expert_ranks, int rank, int64_t tokens,
-                                  const ops::RoutingShares& shares) {
-  const ModelInfo& model = plan.model;
-  if (model.num_experts == 0) return {};
-  const ExpertPlacement placement(model.num_experts, basis.recipe.parallel, basis.world,
-                                  expert_ranks);
-  const RankLayout layout(basis.recipe.parallel, basis.world);
-  const int ep = layout.coordinates(rank).ep;
-  const auto experts = static_cast<size_t>(model.num_experts);
-  const double choices =
-      static_cast<double>(tokens) * model.top_k * placement.ep() / (layout.tp() * layout.cp());
-  ops::RoutingShares result;
-  for (int layer = 0; layer < model.num_layers; ++layer) {
-    if (!model.is_moe(layer)) continue;
-    const auto known = shares.find(layer);
-    std::vector<double>& of_layer = result[layer];
-    of_layer = known != shares.end() ? known->second
-                                     : std::vector<double>(experts, 1.0 / model.num_experts);
-    std::vector<bool> own(experts), trained(experts);
-    for (size_t e = 0; e < experts; ++e) {
-      own[e] = placement.ep_rank_of(layer, static_cast<int>(e)) == ep;
-    }
-    const auto trains = plan.trainable.experts().find(layer);
-    if (trains != plan.trainable.experts().end()) {
-      for (const int id : trains->second) {
-        trained[static_cast<size_t>(id)] = own[static_cast<size_t>(id)];
-      }
-    }
-    raise_shares(of_layer, own, choices);
-    raise_shares(of_layer, trained, choices);
-  }
-  return result;
-}
-
-// As many at a time as the pipeline keeps; a second one where there is one, as gradients that are
-// there already are added to.
-std::vector<MicroBatch> in_flight(const MicroBatch& batch, int64_t a_step, int stages) {
-  const int64_t count = std::min<int64_t>(std::max<int64_t>(1, a_step), stages + 1);
-  return std::vector<MicroBatch>(static_cast<size_t>(count), batch);
-}
-
 RankNeeds worst(const PlanBasis& basis, const RunPlan& plan, const ExpertRanks& expert_ranks,
-                const std::vector<int>& ranks, const ops::RoutingShares& shares) {
+                const std::vector<int>& ranks, const ops::RoutingShares& shares,
+                const ScoredRouting& scored) {
   RankNeeds worst;
-  for (const MicroBatch& batch : plan.data.train) {
-    DryRunInput input{
-        .recipe = basis.recipe,
-        .plan = plan.training,
-        .family = basis.family,
-        .config = basis.config,
-        .expert_ranks = expert_ranks,
-        .world = basis.world,
-        .train = in_flight(batch, plan.data.micro_batches_a_step, basis.recipe.parallel.pp),
-        .eval = plan.data.eval};
+  for (const BatchesInFlight& in_flight : plan.data.train) {
+    DryRunInput input{.recipe = basis.recipe,
+                      .plan = plan.training,
+                      .family = basis.family,
+                      .config = basis.config,
+                      .expert_ranks = expert_ranks,
+                      .world = basis.world,
+                      .train = in_flight.batches,
+                      .eval = plan.data.eval,
+                      .peer_tokens = in_flight.peer_tokens};
+    int64_t tokens = 0;
+    for (const MicroBatch& batch : in_flight.batches) {
+      tokens = std::max(tokens, static_cast<int64_t>(batch.ids.size()));
+    }
     for (const int rank : ranks) {
-      input.shares = shares_at_most(basis, plan.training, expert_ranks, rank,
-                                    static_cast<int64_t>(batch.ids.size()), shares);
+      input.shares = shares_at_most(
+          {.recipe = basis.recipe,
+           .plan = plan.training,
+           .expert_ranks = expert_ranks,
+           .world = basis.world,
+           .rank = rank,
+           .batches = plan.data.steps.value_or(kUnknownSteps) * plan.data.micro_batches_a_step},
+          tokens, shares, scored);
       const RankNeeds needs = dry_run(input, rank);
       if (needs.peak > worst.peak) worst = needs;
     }
@@ -320,24 +260,26 @@ RunPlan make_run_plan(const PlanBasis& basis) {
   plan.selection = selected.from;
   plan.is_estimate = selected.is_estimate;
   plan.training = make_train_plan(recipe, basis.model, selected.config);
-  plan.data = plan_data(recipe, basis.model.vocab_size, layout.dp(), basis.print);
+  plan.data = plan_data(recipe, basis.model.vocab_size, layout, basis.print);
   count_parameters(plan);
   const std::unique_ptr<Comm> alone = make_self_comm();
   const ExpertRanks ranks =
       expert_ranks(recipe, plan.training.model, plan.training.trainable, *alone);
   count_experts(basis, ranks, plan);
-  const ops::RoutingShares shares = shares_of(recipe, basis.model);
-  plan.level = worst(basis, plan, ranks, RankLoads(basis, plan.training, ranks, {}).heaviest(), {});
-  if (!shares.empty()) {
-    plan.skewed = worst(basis, plan, ranks,
-                        RankLoads(basis, plan.training, ranks, shares).heaviest(), shares);
-  }
+  const ScoredRouting scored = scored_routing(recipe, basis.model);
+  const auto worst_with = [&](const ops::RoutingShares& shares) {
+    const RankLoads loads(basis, plan.training, ranks, shares);
+    return worst(basis, plan, ranks, loads.heaviest(), shares, scored);
+  };
+  plan.level = worst_with({});
+  if (!scored.shares.empty()) plan.skewed = worst_with(scored.shares);
   count_checkpoints(basis, plan);
   int64_t tokens = 0;
   if (!plan.data.train.empty()) {
-    const auto stages = basis.recipe.parallel.pp;
-    const auto batches = in_flight(plan.data.train.front(), plan.data.micro_batches_a_step, stages);
-    tokens = static_cast<int64_t>(batches.size() * batches.front().ids.size()) / stages;
+    for (const MicroBatch& batch : plan.data.train.front().batches) {
+      tokens += static_cast<int64_t>(batch.ids.size());
+    }
+    tokens /= basis.recipe.parallel.pp;
   }
   plan.flops_per_token = flops_per_token(plan, tokens, layout.tp() * layout.cp());
   return plan;

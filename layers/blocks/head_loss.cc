@@ -38,6 +38,18 @@ Targets supervised(const std::vector<int64_t>& targets, at::Device device) {
   return {ops::longs_on(position, device), ops::longs_on(target, device)};
 }
 
+// Sums of the rows of x [n, V] in double, [n]; a sum of another type copies all that it sums.
+at::Tensor row_sums(const at::Tensor& x) {
+  constexpr int64_t kAtOnce = int64_t{1} << 20;  // elements
+  const int64_t rows = std::max<int64_t>(1, kAtOnce / std::max<int64_t>(1, x.size(1)));
+  at::Tensor sums = at::empty({x.size(0)}, x.options().dtype(at::kDouble));
+  for (int64_t begin = 0; begin < x.size(0); begin += rows) {
+    const int64_t n = std::min(rows, x.size(0) - begin);
+    sums.narrow(0, begin, n).copy_(x.narrow(0, begin, n).to(at::kDouble).sum(1));
+  }
+  return sums;
+}
+
 // Cross entropy of logits [n, V], in place: they become scale * d(loss)/d(logits). Each rank has
 // the logits of its shard of the vocabulary (Megatron's vocabulary-parallel cross entropy): reduces
 // the largest logit, then the sum of exponentials and the target's logit over the ranks.
@@ -51,7 +63,7 @@ void sharded_cross_entropy(at::Tensor logits, const at::Tensor& target, double s
   at::Tensor sums = at::empty({2, logits.size(0)}, logits.options());  // of exponentials; the
   sums[1].copy_(logits.gather(1, column).squeeze(1).mul_(own_float));  // target's logit
   logits.sub_(top.unsqueeze(1)).exp_();
-  sums[0].copy_(logits.sum(1, /*keepdim=*/false, at::kDouble));
+  sums[0].copy_(row_sums(logits));
   reduce_in_place(sums, ReduceOp::kSum, comm, "loss, sums");
   logits.mul_((scale / sums[0]).unsqueeze(1));
   logits.scatter_add_(1, column, own_float.mul(-static_cast<float>(scale)).unsqueeze(1));

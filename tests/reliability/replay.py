@@ -158,7 +158,7 @@ def mutations(lab, count):
 
 def of_a_save(recording, path):
     """Whether an operation on `path` is a save's. plan.json is written beside the saves, whole or
-    not at all, by a fsync, a rename and a fsync of the output folder; no checkpoint speaks of it."""
+    not at all, by fsync, rename and fsync of the output folder; no checkpoint speaks of it."""
     return path != str(recording.job.run) and "plan.json" not in os.path.basename(path)
 
 

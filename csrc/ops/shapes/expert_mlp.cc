@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kUnitRows = 512;  // as in csrc/ops/cpu/expert_mlp.cc
 constexpr int64_t kFloat = 4;       // bytes
+constexpr int64_t kMostOfMean = 4;  // what the busiest expert gets at most, as a rule
 
 struct Sizes {
   Sizes(const ExpertRows& in, const ExpertWeights& experts, int64_t element_bytes)
@@ -25,16 +26,6 @@ struct Sizes {
 
   std::span<const int64_t> offsets;
   int64_t rows, trainable_rows, hidden, width, element;
-
-  // Calls f(slot, rows of the unit) as the operator divides the rows.
-  template <typename F>
-  void for_each_unit(int64_t end_slot, const F& f) const {
-    for (int64_t slot = 0; slot < end_slot; ++slot) {
-      const int64_t n = offsets[slot + 1] - offsets[slot];
-      const int64_t chunks = (n + kUnitRows - 1) / kUnitRows;
-      for (int64_t p = 0; p < chunks; ++p) f(slot, n * (p + 1) / chunks - n * p / chunks);
-    }
-  }
 };
 
 int64_t lora_rank(const ExpertWeights& experts, int64_t slot) {
@@ -63,13 +54,26 @@ void weight_gradients(const Sizes& sizes, const ExpertWeights& experts) {
 }
 
 // One expert after the other, by the thread that calls.
-void bias_gradients(const Sizes& sizes, const ExpertWeights& experts) {
+void bias_gradients(const ExpertRows& in, const Sizes& sizes, const ExpertWeights& experts) {
   int64_t most = 0;
   for (int64_t slot = 0; slot < experts.num_trained; ++slot) {
     most = std::max(most, sizes.offsets[slot + 1] - sizes.offsets[slot]);
   }
-  unit_scratch({most * sizes.hidden * (sizes.element == kFloat ? 0 : kFloat) +
+  most = std::min({kMostOfMean * most, in.source.size(0), sizes.trainable_rows});
+  const int64_t widest = std::max(2 * sizes.width, sizes.hidden);
+  unit_scratch({most * widest * (sizes.element == kFloat ? 0 : kFloat) +
                 (2 * sizes.width + sizes.hidden) * kFloat});
+}
+
+// What the units of `rows` rows take that are computed at a time, a unit `row_bytes(slot)` a row
+// and `unit_bytes` besides. How full the largest are depends on the routing of one micro-batch,
+// which no shares tell: they are taken to be full.
+template <typename F>
+void row_units(int64_t rows, int64_t end_slot, const F& row_bytes, int64_t unit_bytes) {
+  int64_t most = 0;
+  for (int64_t slot = 0; slot < end_slot; ++slot) most = std::max(most, row_bytes(slot));
+  const int64_t threads = std::max(1, at::get_num_threads());
+  unit_scratch({std::min(rows, threads * kUnitRows) * most + threads * unit_bytes});
 }
 
 // All rows of all slots at a time.
@@ -120,14 +124,13 @@ at::Tensor expert_mlp(const ExpertRows& in, const ExpertWeights& experts, Expert
     saved->gate_up = at::empty({sizes.rows, 2 * sizes.width}, in.source.options());
     saved->inputs = at::empty({sizes.trainable_rows, sizes.hidden}, in.source.options());
   }
-  std::vector<int64_t> units;
-  sizes.for_each_unit(experts.num_local, [&](int64_t slot, int64_t n) {
+  const int64_t bias_bytes = adds_down_bias(experts) ? sizes.hidden * kFloat : 0;
+  const auto row_bytes = [&](int64_t slot) {
     const int64_t elements =
         sizes.hidden + (saved ? 1 : 3) * sizes.width + lora_rank(experts, slot);
-    const int64_t biased = adds_down_bias(experts) ? (n + 1) * sizes.hidden * kFloat : 0;
-    units.push_back(n * elements * sizes.element + biased);
-  });
-  unit_scratch(std::move(units));
+    return elements * sizes.element + bias_bytes;
+  };
+  row_units(sizes.rows, experts.num_local, row_bytes, bias_bytes);
   return y;
 }
 
@@ -146,21 +149,18 @@ ExpertsGradients expert_mlp_backward(const ExpertRows& in, const ExpertWeights& 
   const at::Tensor act = at::empty({sizes.trainable_rows, sizes.width}, options);
   const at::Tensor d_rows = at::empty({sizes.trainable_rows, sizes.hidden}, options);
   const int64_t end_slot = want_rows || want_weights ? experts.num_local : experts.num_trainable();
-  std::vector<int64_t> units;
-  sizes.for_each_unit(end_slot, [&](int64_t slot, int64_t n) {
+  const bool biased = want_weights && adds_down_bias(experts) && sizes.element != kFloat;
+  const int64_t bias_bytes = biased ? sizes.hidden * kFloat : 0;
+  const auto row_bytes = [&](int64_t slot) {
     const bool apart =
         slot >= experts.num_trainable() && want_rows;  // the gradients of gate and up
     const int64_t elements =
         sizes.hidden + (apart ? 3 : 1) * sizes.width + lora_rank(experts, slot);
-    int64_t bytes = n * elements * sizes.element;
-    if (want_weights && adds_down_bias(experts) && sizes.element != kFloat) {
-      bytes += (n + 1) * sizes.hidden * kFloat;
-    }
-    units.push_back(bytes);
-  });
-  unit_scratch(std::move(units));
+    return elements * sizes.element + bias_bytes;
+  };
+  row_units(sizes.offsets[static_cast<size_t>(end_slot)], end_slot, row_bytes, bias_bytes);
   weight_gradients(sizes, experts);
-  if (experts.has_biases) bias_gradients(sizes, experts);
+  if (experts.has_biases) bias_gradients(in, sizes, experts);
   return result;
 }
 

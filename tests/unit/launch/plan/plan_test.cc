@@ -10,6 +10,7 @@
 #include "csrc/ops/shapes/planned_routing.h"
 #include "launch/plan/plan_fit.h"
 #include "launch/plan/planned_comm.h"
+#include "launch/plan/planned_shares.h"
 
 namespace sutor {
 namespace {
@@ -46,7 +47,7 @@ TEST(PlannedRouting, AddsUpToAllChoicesAndFollowsTheShares) {
 TEST(PlannedComm, ActsAsIfAllRanksDidAsThisOneDoes) {
   const RankLayout layout({.ep = 2}, 4);
   PlannedTraffic traffic;
-  const auto world = make_planned_comm(layout, 1, traffic);
+  const auto world = make_planned_comm(layout, 1, /*peer_tokens=*/0.5, traffic);
   EXPECT_EQ(world->all_gather_text("host", "names"), std::vector<std::string>(4, "host"));
   const auto pair = world->subgroup(std::vector<int>{0, 1}, "ep");
   EXPECT_EQ(pair->rank(), 1);
@@ -54,11 +55,27 @@ TEST(PlannedComm, ActsAsIfAllRanksDidAsThisOneDoes) {
   std::vector<int64_t> received(4);
   pair->all_to_all(sent.data(), ones, received.data(), ones, 16, "counts");
   EXPECT_EQ(received, (std::vector<int64_t>{20, 21, 20, 21}));
+  // Of rows to dispatch the others have half as many.
+  pair->all_to_all(sent.data(), ones, received.data(), ones, 16, "dispatch counts");
+  EXPECT_EQ(received, (std::vector<int64_t>{10, 11, 20, 21}));
   traffic.bytes = 0;
   std::vector<float> sums(100, 1.0f);
   pair->all_reduce(std::span(sums), ReduceOp::kSum, "sums");
   EXPECT_EQ(traffic.bytes, 400);  // a ring of two sends half of it twice
   EXPECT_EQ(sums[0], 1.0f);
+}
+
+TEST(TokensAlike, IsByHowMuchMoreHalvesDifferThanTokensThatChooseAlone) {
+  const std::vector<int64_t> even = {500, 500}, none = {0, 0};
+  const auto scores = [&](std::vector<int64_t> counts, int64_t tokens) {
+    ExpertScores scores({3}, 2, 1);
+    scores.set_layer(3, counts, none, tokens);
+    return scores;
+  };
+  EXPECT_EQ(tokens_alike(scores(even, 1000), scores({250, 250}, 500)), 1);
+  // 300 of 500 and 200 of 500: 0.2 apart, where a deviation is sqrt(0.25 * (2 / 500)) = 0.0316.
+  EXPECT_NEAR(tokens_alike(scores(even, 1000), scores({300, 200}, 500)), 40, 1e-9);
+  EXPECT_EQ(tokens_alike(scores(even, 1000), scores({500, 0}, 500)), 64);  // at most
 }
 
 TEST(TensorsWithoutValues, CountAsIfTheyHadMemory) {
