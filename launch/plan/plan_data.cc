@@ -178,7 +178,8 @@ void from_stores(const Recipe& recipe, int64_t vocab_size, const RankLayout& lay
   const int64_t batch = std::min(recipe.train.global_batch, epoch.samples);
   data.steps_an_epoch =
       static_cast<double>(batches_per_epoch(epoch.samples, recipe.train.global_batch));
-  data.tokens_a_step = epoch.tokens * batch / std::max<int64_t>(1, epoch.samples);
+  data.tokens_a_step =
+      static_cast<int64_t>(static_cast<double>(epoch.tokens) / std::max(1.0, *data.steps_an_epoch));
   data.supervised = static_cast<double>(epoch.supervised) /
                     static_cast<double>(std::max<int64_t>(1, epoch.tokens));
   data.micro_batches_a_step = micro_batch_count(batch, layout.dp(), recipe.train.micro_batch);

@@ -26,7 +26,7 @@ struct PlannedData {
   std::vector<std::string> remarks;
   std::optional<int64_t> steps;  // of the training; none: it depends on data that nobody has
   std::optional<double> steps_an_epoch;
-  int64_t tokens_a_step = 0;  // on average
+  int64_t tokens_a_step = 0;  // on average, the smaller last step of an epoch included
   double supervised = 1;      // share of the tokens in the loss
   // The micro-batches that need most memory, once for each way in which they may; and those of an
   // evaluation. Without token stores: full ones, everything in the loss.
