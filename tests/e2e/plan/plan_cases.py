@@ -37,7 +37,7 @@ data:
 esft: {{score: {{tokens: -1}}, select: {{method: token, top_p: 0.3}}}}
 optim: {{lr: 1e-3}}
 schedule: {{name: constant, steps: 6}}
-train: {{global_batch: 8, micro_batch: 4, threads: 2}}
+train: {{global_batch: 8, micro_batch: 4, threads: {threads}}}
 checkpoint: {{every: 0}}
 eval: {{every: 0}}
 log: {{tensorboard: false}}
@@ -62,7 +62,8 @@ class Trial:
             (self.folder / f"{name}.jsonl").write_text(
                 "".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
         self.recipe = self.folder / "recipe.yaml"
-        self.recipe.write_text(RECIPE.format(folder=self.folder, seq_len=case.seq_len))
+        self.recipe.write_text(RECIPE.format(
+            folder=self.folder, seq_len=case.seq_len, threads=max(1, 2 // case.ranks)))
         self.sets = [word for key in case.sets for word in ("--set", key)]
 
     def command(self, *words, ranks=1, code=0):
