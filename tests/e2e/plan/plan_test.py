@@ -25,6 +25,13 @@ CASES = [
     Case("mixtral_ep2", "mixtral", ("parallel.ep=2", ), ranks=2),
     Case("olmoe_full_pp2", "olmoe", ("train.method=full", "parallel.pp=2"), ranks=2, scored=False),
     Case("gpt_oss_lora", "gpt_oss", ("train.method=lora", ), scored=False),
+    # Its first rank sees all keys of a document.
+    Case("olmoe_cp2", "olmoe", ("parallel.cp=2", "train.recompute=attention",
+                                "data.packing=false", "train.micro_batch=2"), ranks=2, seq_len=384,
+         longest=600),
+    # The gradient of the head takes scratch of oneDNN in bf16.
+    Case("qwen2_full_bf16", "qwen2_moe", ("train.method=full", "model.dtype=bf16",
+                                          "train.recompute=layer"), longest=300, scored=False),
 ]
 
 
